@@ -1,0 +1,111 @@
+"""What `--alpha` takes: places in a subspace, by number, by name, or as selected before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from subspace_serve.errors import GeometryError
+from subspace_serve.geometry import Alpha, Geometry
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SYNTAX = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
+
+
+@dataclass
+class Request:
+    """The points and ensembles that a list of specifications asks for.
+
+    Attributes:
+        points: places by name.
+        ensembles: members by name.
+    """
+
+    points: dict[str, Alpha] = field(default_factory=dict)
+    ensembles: dict[str, list[str]] = field(default_factory=dict)
+
+    def add_point(self, name: str, alpha: Alpha) -> None:
+        """Add a point.
+
+        Raises:
+            GeometryError: another place has the name already.
+        """
+        if self.points.get(name, alpha) != alpha or name in self.ensembles:
+            raise GeometryError(f"the name {name} is given to two different places; name one of them (NAME=SPEC)")
+        self.points[name] = alpha
+
+
+def parse_alphas(
+    specifications: list[str] | tuple[str, ...],
+    geometry: Geometry,
+    selections: Mapping[str, Mapping[str, Any]],
+    *,
+    extrapolate: bool = False,
+) -> Request:
+    """Read specifications as `--alpha` takes them (`SYNTAX`).
+
+    Args:
+        specifications: one or more.
+        geometry: of the subspace that they are places in.
+        selections: what `select` stored, by name; each has an `alpha`.
+        extrapolate: allow places a little outside a line.
+
+    Raises:
+        GeometryError: one is malformed, lies outside the domain, or names an endpoint or a selection that does not
+            exist.
+    """
+    request = Request()
+    for text in specifications:
+        name, equals, specification = text.partition("=")
+        if not equals:
+            name, specification = "", text
+        elif not NAME.fullmatch(name):
+            raise GeometryError(f"{name!r} cannot name a point; use letters, digits, '.', '_' and '-'")
+        _add(request, name, specification.strip(), geometry, selections, extrapolate)
+    return request
+
+
+def _add(
+    request: Request,
+    name: str,
+    text: str,
+    geometry: Geometry,
+    selections: Mapping[str, Mapping[str, Any]],
+    extrapolate: bool,
+) -> None:
+    kind, _, argument = text.partition(":")
+    if text == "midpoint":
+        request.add_point(name or "midpoint", geometry.midpoint)
+    elif text == "endpoints":
+        members = [f"endpoint-{i}" for i in range(len(geometry.ends))]
+        for member, alpha in zip(members, geometry.ends, strict=True):
+            request.add_point(member, alpha)
+        request.ensembles[name or "endpoints"] = members
+    elif kind == "endpoint":
+        if not argument.isdecimal() or int(argument) >= len(geometry.ends):
+            bend = " (a curve's bend lies off the curve)" if geometry.name == "curve" else ""
+            raise GeometryError(f"{text!r}: this {geometry.name} has the ends 0 to {len(geometry.ends) - 1}{bend}")
+        request.add_point(name or f"endpoint-{argument}", geometry.ends[int(argument)])
+    elif kind == "best":
+        key = argument or "best"
+        if key not in selections:
+            known = ", ".join(sorted(selections)) or "none yet"
+            raise GeometryError(
+                f"no selection named {key!r} for this run (stored: {known}); make it with `subspace-serve select --name {key}`"
+            )
+        alpha = selections[key]["alpha"]
+        alpha = tuple(alpha) if isinstance(alpha, list) else alpha
+        request.add_point(name or key.replace(":", "-"), geometry.check(alpha, extrapolate=True))
+    else:
+        alpha = geometry.check(_numbers(text), extrapolate=extrapolate)
+        request.add_point(name or f"alpha-{text.replace(' ', '').replace(',', '_')}", alpha)
+
+
+def _numbers(text: str) -> Alpha:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise GeometryError(f"{text!r} is no place in a subspace; give {SYNTAX}") from None
+    return values if "," in text else values[0]

@@ -1,0 +1,34 @@
+"""The bundle: the folder that is deployed, with its manifest, ONNX files and golden images. Imports no torch."""
+
+from __future__ import annotations
+
+from subspace_serve.bundle.manifest import (
+    Calibration,
+    Ensemble,
+    Golden,
+    Input,
+    Manifest,
+    Onnx,
+    Parity,
+    Point,
+    Preprocessing,
+    Source,
+)
+from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.writer import BundleWriter, write_bundle
+
+__all__ = [
+    "Bundle",
+    "BundleWriter",
+    "Calibration",
+    "Ensemble",
+    "Golden",
+    "Input",
+    "Manifest",
+    "Onnx",
+    "Parity",
+    "Point",
+    "Preprocessing",
+    "Source",
+    "write_bundle",
+]

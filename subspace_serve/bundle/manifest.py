@@ -1,0 +1,210 @@
+"""The manifest of a bundle: what lies in the folder, where it came from and how well it was checked.
+
+Every model refuses unknown fields: a later addition is a new version, and an older reader says so by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
+
+from subspace_serve.errors import BundleError
+
+FORMAT = "subspace-serve-bundle"
+VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+Aggregate = Literal["probabilities", "logits"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+# A plain name: a manifest can point nowhere but into its own folder.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Temperature = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Source(_Record):
+    """The checkpoint that the points were collapsed from."""
+
+    checkpoint_sha256: Sha256
+    geometry: str
+    architecture: dict[str, Any]
+
+
+class Preprocessing(_Record):
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]; the graph applies them itself."""
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+
+class Input(_Record):
+    """The graph's input: uint8 NHWC pixels, or float32 NCHW pixels in [0, 1]."""
+
+    name: str = "image"
+    dtype: Literal["uint8", "float32"] = "uint8"
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    height: Count
+    width: Count
+    channels: Count
+    preprocessing: Preprocessing
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """One image's shape in this layout."""
+        if self.layout == "NHWC":
+            return (self.height, self.width, self.channels)
+        return (self.channels, self.height, self.width)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Input:
+        if (self.dtype, self.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):
+            raise ValueError(f"{self.dtype} {self.layout} is not served; give uint8 NHWC or float32 NCHW")
+        if not len(self.preprocessing.mean) == len(self.preprocessing.std) == self.channels:
+            raise ValueError(f"preprocessing must have {self.channels} means and deviations, one a channel")
+        return self
+
+
+class Calibration(_Record):
+    """The data from which BatchNorm's statistics were recomputed."""
+
+    data: str
+    count: Count
+    batch_size: Count
+    seed: int | None
+
+
+class Parity(_Record):
+    """How far ONNX Runtime's logits were from torch's at export."""
+
+    provider: str
+    max_abs_diff: Annotated[float, Field(ge=0)]
+    top1_flips: Annotated[int, Field(ge=0)]
+    tolerance: Annotated[float, Field(gt=0)]
+
+
+class Point(_Record):
+    """One collapsed network. `calibration` is None for a network without BatchNorm."""
+
+    alpha: float | tuple[float, ...] | None
+    coefficients: tuple[float, ...]
+    file: FileName
+    sha256: Sha256
+    calibration: Calibration | None
+    parity: Parity
+    metrics: dict[str, float] = {}
+    temperature: Temperature = 1.0
+
+
+class Ensemble(_Record):
+    """Points whose outputs are averaged; the weights need not sum to 1."""
+
+    members: Annotated[tuple[Name, ...], Field(min_length=1)]
+    weights: tuple[Annotated[float, Field(ge=0)], ...]
+    aggregate: Aggregate = "probabilities"
+    temperature: Temperature = 1.0
+    metrics: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Ensemble:
+        if len(set(self.members)) != len(self.members):
+            raise ValueError(f"members must differ, got {list(self.members)}")
+        if len(self.weights) != len(self.members):
+            raise ValueError(f"got {len(self.weights)} weights for {len(self.members)} members")
+        if not sum(self.weights) > 0:
+            raise ValueError("at least one weight must be positive")
+        return self
+
+
+class Golden(_Record):
+    """An npz file with real images (`images`) and torch's logits for them (`logits.<point>`)."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class Onnx(_Record):
+    """How the graphs were made."""
+
+    opset: Count
+    exporter: str
+
+
+class Manifest(_Record):
+    """The whole manifest. Write with `to_json`, read with `parse_manifest`."""
+
+    format: Literal["subspace-serve-bundle"] = FORMAT
+    version: Literal[1] = VERSION
+    created_by: str
+    source: Source
+    input: Input
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    points: Annotated[dict[Name, Point], Field(min_length=1)]
+    ensembles: dict[Name, Ensemble] = {}
+    default: Name
+    golden: Golden
+    onnx: Onnx
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Every file of the bundle but the manifest itself, with its SHA-256."""
+        records = [*self.points.values(), self.golden]
+        return {record.file: record.sha256 for record in records}
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Manifest:
+        files = [MANIFEST_FILE, self.golden.file, *(point.file for point in self.points.values())]
+        if len(set(files)) != len(files):
+            raise ValueError(f"each file may be named once, got {sorted(files)}")
+        if both := sorted(self.points.keys() & self.ensembles.keys()):
+            raise ValueError(f"{both[0]} is both a point and an ensemble")
+        for name, ensemble in self.ensembles.items():
+            if unknown := [member for member in ensemble.members if member not in self.points]:
+                raise ValueError(f"ensemble {name} has the member {unknown[0]}, which is not a point")
+        if self.default not in self.points and self.default not in self.ensembles:
+            raise ValueError(f"the default {self.default} is neither a point nor an ensemble")
+        return self
+
+
+def parse_manifest(data: bytes | str, origin: str = MANIFEST_FILE) -> Manifest:
+    """Parse and check a manifest; `origin` names it in messages.
+
+    Raises `BundleError` for broken JSON, another format, a newer version, and unknown, missing or wrong fields.
+    """
+    try:
+        document = from_json(data)
+    except ValueError as error:
+        raise BundleError(f"{origin} is not JSON ({error}); export the bundle again") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BundleError(f"{origin} is not a bundle's manifest: its format is not {FORMAT!r}")
+    version = document.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise BundleError(
+            f"{origin} has version {version!r} and this program reads version {VERSION}; "
+            "upgrade subspace-serve, or export the bundle again with this one"
+        )
+    try:
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise BundleError(f"{origin} is not valid: {describe(error)}") from None
+
+
+def describe(error: ValidationError, limit: int = 3) -> str:
+    """Return pydantic's complaints as one line: `place: complaint; place: complaint`."""
+    complaints = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        complaints.append(f"{place}: {message}" if place else message)
+    more = len(complaints) - limit
+    return "; ".join(complaints[:limit]) + (f"; and {more} more" if more > 0 else "")

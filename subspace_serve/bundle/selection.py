@@ -1,0 +1,102 @@
+"""Which points answer a request, with which weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from subspace_serve.bundle.manifest import Aggregate, Ensemble, Point
+from subspace_serve.errors import SubspaceServeError
+
+
+class SelectionError(SubspaceServeError):
+    """Members, weights or an aggregation that do not fit together."""
+
+
+class UnknownModelError(SelectionError):
+    """A model or member that the bundle does not have."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The points that answer, and how their outputs are averaged.
+
+    `model` is None when the members were chosen freely; `aggregate` is None for a single point. Weights sum to 1.
+    """
+
+    model: str | None
+    members: tuple[str, ...]
+    weights: tuple[float, ...] = (1.0,)
+    aggregate: Aggregate | None = None
+    temperature: float = 1.0
+
+
+def select(
+    points: Mapping[str, Point],
+    ensembles: Mapping[str, Ensemble],
+    default: str,
+    *,
+    model: str | None = None,
+    members: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+    aggregate: Aggregate | None = None,
+) -> Selection:
+    """Resolve a request's choice.
+
+    - nothing: the default; `model`: that point or ensemble;
+    - `members` alone: any points, weighted equally unless `weights` says otherwise;
+    - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
+    - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble.
+
+    Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit.
+    """
+    if members is not None:
+        _check_members(members, points)
+    if members is not None and model is None:
+        base = Ensemble(members=tuple(members), weights=(1.0,) * len(members))
+    else:
+        name = model if model is not None else default
+        if name in points:
+            if not (members is None and weights is None and aggregate is None):
+                raise SelectionError(f"{name} is a single point; members, weights and aggregate belong to ensembles")
+            return Selection(name, (name,))
+        if name not in ensembles:
+            raise UnknownModelError(f"there is no model {name!r:.120}; this bundle has {_listed(points, ensembles)}")
+        base, model = ensembles[name], name
+    chosen = tuple(members) if members is not None else base.members
+    own_weights = dict(zip(base.members, base.weights, strict=True))
+    if absent := [member for member in chosen if member not in own_weights]:
+        raise UnknownModelError(f"{model} has no member {absent[0]}; its members are {', '.join(base.members)}")
+    return Selection(
+        model,
+        chosen,
+        _normalised(weights if weights is not None else [own_weights[member] for member in chosen], len(chosen)),
+        aggregate or base.aggregate,
+        base.temperature,
+    )
+
+
+def _check_members(members: Sequence[str], points: Mapping[str, Point]) -> None:
+    if not members:
+        raise SelectionError("members is empty; name at least one point")
+    for member in members:
+        if member not in points:
+            raise UnknownModelError(f"there is no point {member!r:.120}; this bundle has {_listed(points)}")
+    if len(set(members)) != len(members):
+        raise SelectionError("a member is named twice; name each once and give it a greater weight instead")
+
+
+def _normalised(weights: Sequence[float], count: int) -> tuple[float, ...]:
+    total = sum(weights)
+    if len(weights) != count:
+        raise SelectionError(f"got {len(weights)} weights for {count} members; give one a member")
+    if not all(weight >= 0 for weight in weights) or not (math.isfinite(total) and total > 0):
+        raise SelectionError("weights must be finite and not negative, and at least one positive")
+    return tuple(weight / total for weight in weights)
+
+
+def _listed(*groups: Mapping[str, object], limit: int = 10) -> str:
+    names = [name for group in groups for name in group]
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,103 @@
+"""ONNX Runtime sessions that say which execution provider they really have."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from subspace_serve.bundle.manifest import Input
+from subspace_serve.errors import BundleError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_ERRORS_ONLY = 3
+_ELEMENT_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+# TF32 would cost the parity that export promised; an exhaustive search runs anew for every batch size.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
+
+
+@dataclass(frozen=True)
+class PointSession:
+    """One point's graph, loaded."""
+
+    session: Any
+    provider: str
+    input_name: str
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return (N, classes) float32 logits for N images in the graph's input format."""
+        (logits,) = self.session.run(["logits"], {self.input_name: images})
+        return logits
+
+
+def open_session(
+    path: Path, input: Input, classes: int, *, device: Device = "auto", threads: int = 0
+) -> PointSession:
+    """Load a graph on `device`; "auto" is CUDA where the session really gets it, else the CPU.
+
+    `threads` is the number of CPU threads within an operator; 0 leaves it to ONNX Runtime (all cores of the host).
+    Raises `BundleError` when the graph cannot be loaded, when it is not that of the manifest, or when "cuda" was
+    asked for and the session does not have it.
+    """
+    try:
+        session = onnxruntime.InferenceSession(
+            path, sess_options=_options(threads), providers=_providers(device)
+        )
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        reason = str(error).strip().splitlines()[0][:300]
+        raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
+    provider = session.get_providers()[0]
+    if device == "cuda" and provider != _CUDA:
+        raise BundleError(
+            f"CUDA was asked for and ONNX Runtime gave {provider} for {path.name}; "
+            "check the NVIDIA driver and onnxruntime-gpu's CUDA and cuDNN libraries, or choose the device cpu"
+        )
+    _check_signature(session, path, input, classes)
+    return PointSession(session, provider, input.name)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Every point has its own pool: waiting threads that spin would take the cores from the point that works.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _providers(device: Device) -> list[Any]:
+    """List the providers to ask for; CUDA only where it can be, since asking in vain prints errors."""
+    built_with_cuda = _CUDA in onnxruntime.get_available_providers()
+    has_device = any(os.path.exists(path) for path in _NVIDIA_DEVICES)
+    if device == "cpu" or not (built_with_cuda and has_device):
+        return [_CPU]
+    onnxruntime.preload_dlls()
+    return [(_CUDA, _CUDA_OPTIONS), _CPU]
+
+
+def _check_signature(session: onnxruntime.InferenceSession, path: Path, input: Input, classes: int) -> None:
+    inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    element_type, shape = inputs.get(input.name, (None, []))
+    fits = (
+        list(inputs) == [input.name]
+        and element_type == _ELEMENT_TYPES[input.dtype]
+        and tuple(shape[1:]) == input.shape
+        and not isinstance(shape[0], int)
+        and "logits" in outputs
+        and outputs["logits"][-1] == classes
+    )
+    if not fits:
+        raise BundleError(
+            f"{path} is not the graph of its manifest: it takes {inputs} and gives {outputs}; expected the input "
+            f"{input.name} ({input.dtype}, batch x {input.shape}) and logits of {classes} classes; export it again"
+        )

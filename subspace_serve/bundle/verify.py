@@ -1,0 +1,109 @@
+"""Checks a bundle on this machine: hashes, graphs, and parity with torch's golden logits, without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.session import Device, PointSession, open_session
+from subspace_serve.errors import BundleError
+
+
+@dataclass(frozen=True)
+class PointReport:
+    """What was found for one point: the greatest difference to torch's logits over every batch tried."""
+
+    provider: str
+    batches: tuple[int, ...]
+    max_abs_diff: float
+    top1_flips: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """A bundle that holds; one that does not raises instead. `onnx_checked` is False without the package onnx."""
+
+    bundle: str
+    files: int
+    onnx_checked: bool
+    points: dict[str, PointReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON document."""
+        return asdict(self)
+
+
+def verify_bundle(path: Path | str, *, device: Device = "auto", threads: int = 0) -> VerificationReport:
+    """Check every hash, every graph and every point's logits on the golden images.
+
+    Each point answers the K golden images one by one, together, and twice over in one batch, on the provider that
+    `device` gives. Raises `BundleError` at the first thing that does not hold.
+    """
+    bundle = Bundle.open(path)
+    images, golden = read_golden(bundle)
+    onnx_checked = importlib.util.find_spec("onnx") is not None
+    points = {}
+    for name in bundle.points:
+        if onnx_checked:
+            _check_graph(bundle.path(name))
+        session = open_session(
+            bundle.path(name), bundle.manifest.input, len(bundle.labels), device=device, threads=threads
+        )
+        points[name] = _compare(bundle, name, session, images, golden[name])
+    return VerificationReport(str(bundle.folder), len(bundle.manifest.files), onnx_checked, points)
+
+
+def read_golden(bundle: Bundle) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the golden images (K, ...) and each point's logits (K, classes) as torch computed them."""
+    try:
+        with np.load(bundle.golden, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # numpy and zipfile raise errors of many kinds
+        raise BundleError(f"{bundle.golden} cannot be read ({error}); export the bundle again") from None
+    input = bundle.manifest.input
+    images = arrays.pop("images", np.empty(0))
+    if images.shape[1:] != input.shape or images.dtype != input.dtype or not len(images):
+        raise BundleError(
+            f"{bundle.golden} holds images of shape {images.shape} and type {images.dtype}, "
+            f"expected (K, {', '.join(map(str, input.shape))}) {input.dtype}; export the bundle again"
+        )
+    expected = {f"logits.{name}" for name in bundle.points}
+    shape = (len(images), len(bundle.labels))
+    if arrays.keys() != expected or any(values.shape != shape for values in arrays.values()):
+        found = {key: values.shape for key, values in arrays.items()}
+        raise BundleError(f"{bundle.golden} holds {found}, expected {sorted(expected)} of shape {shape}; export again")
+    return images, {key.removeprefix("logits."): values for key, values in arrays.items()}
+
+
+def _check_graph(path: Path) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # protobuf's, the checker's and shape inference's errors have no common base
+        reason = str(error).strip().splitlines()[0][:300]
+        raise BundleError(f"{path} is not a valid ONNX graph ({reason}); export the bundle again") from None
+
+
+def _compare(
+    bundle: Bundle, name: str, session: PointSession, images: np.ndarray, expected: np.ndarray
+) -> PointReport:
+    tolerance = bundle.points[name].parity.tolerance
+    count = len(images)
+    one_by_one = np.concatenate([session.logits(images[index : index + 1]) for index in range(count)])
+    twice = session.logits(np.concatenate([images, images]))
+    answers = [one_by_one, session.logits(images), twice[:count], twice[count:]]
+    difference = max(float(np.abs(answer - expected).max()) for answer in answers)
+    flips = max(int((answer.argmax(axis=1) != expected.argmax(axis=1)).sum()) for answer in answers)
+    if not all(np.isfinite(answer).all() for answer in answers) or not difference <= tolerance:
+        raise BundleError(
+            f"point {name} differs from torch's golden logits by {difference:.3g} on {session.provider} "
+            f"({flips} of {count} answers flip), the tolerance is {tolerance:.3g}; export the bundle again"
+        )
+    return PointReport(session.provider, (1, count, 2 * count), difference, flips, tolerance)

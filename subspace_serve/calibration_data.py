@@ -1,0 +1,115 @@
+"""The images from which BatchNorm's statistics are recomputed, and those that check them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subspace_serve.data import Images, MemoryImages, Preprocessing, preprocess
+from subspace_serve.errors import CalibrationError
+
+DEFAULT_COUNT = 10_000
+DEFAULT_BATCH_SIZE = 128
+HELD_OUT = 512
+_MEMORY_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """Calibration images, drawn once with a seed, and as many more that are kept apart to check the result.
+
+    Iterating yields preprocessed float batches of one size, of shape (batch_size, C, H, W); any number of passes
+    yields the same batches.
+
+    Attributes:
+        name: what the images are, for the record.
+        images: the images that calibrate.
+        held_out: images that check, disjoint from `images`; up to 512, and at most a fifth of what there was.
+        preprocessing: the network's normalisation.
+        batch_size: images a batch.
+        seed: with which the images were drawn.
+        device: where the batches are wanted.
+    """
+
+    name: str
+    images: Images
+    held_out: Images
+    preprocessing: Preprocessing
+    batch_size: int
+    seed: int
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self._preprocessed(self.images)
+
+    def held_out_batches(self) -> Iterator[Tensor]:
+        """Yield the preprocessed images that are kept apart."""
+        return self._preprocessed(self.held_out)
+
+    def __len__(self) -> int:
+        """Return how many images calibrate."""
+        return len(self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the manifest records."""
+        return {"data": self.name, "count": len(self), "batch_size": self.batch_size, "seed": self.seed}
+
+    def _preprocessed(self, images: Images) -> Iterator[Tensor]:
+        for pixels, _ in images.batches(self.batch_size):
+            yield preprocess(pixels, self.preprocessing, self.device)
+
+
+def draw_calibration_data(
+    images: Images,
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    count: int = DEFAULT_COUNT,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> CalibrationData:
+    """Draw calibration images at random, without augmentation.
+
+    Args:
+        images: what to draw from (labels are not used), usually the training images.
+        preprocessing: the network's normalisation.
+        name: what the images are, for the record.
+        count: how many calibrate, at most; a multiple of `batch_size` is used where there are enough.
+        batch_size: images a batch.
+        seed: of the draw.
+        device: where the batches are wanted.
+
+    Raises:
+        CalibrationError: there are too few images to calibrate with.
+    """
+    if batch_size < 2 or count < 2:
+        raise CalibrationError(f"calibration takes 2 images a batch or more; got {count} in batches of {batch_size}")
+    if len(images) < 4:
+        raise CalibrationError(f"calibration takes at least 4 images; {name} has {len(images)}")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    held_out = min(HELD_OUT, len(images) // 5)
+    usable = min(count, len(images) - held_out)
+    batch_size = min(batch_size, usable)
+    usable -= usable % batch_size
+    return CalibrationData(
+        name=name,
+        images=_at_hand(images, order[:usable]),
+        held_out=images.subset(order[len(order) - held_out :]),
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        seed=seed,
+        device=torch.device(device),
+    )
+
+
+def _at_hand(images: Images, indices: Tensor) -> Images:
+    """Return a subset, decoded once into memory when it is small: each point of a sweep reads it again."""
+    height, width, channels = images.shape
+    if len(indices) * height * width * channels > _MEMORY_LIMIT:
+        return images.subset(indices)
+    return MemoryImages(*images.take(indices))

@@ -1,0 +1,59 @@
+"""A data set ready for training: three disjoint parts, and what is to be known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from subspace_serve.data.images import Augmentation, Images
+from subspace_serve.data.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images to train on, to choose on and to report on; no image is in two of them.
+
+    Attributes:
+        spec: how it was named.
+        label_names: one per class.
+        preprocessing: normalisation of its pixels.
+        augmentation: how its training images vary.
+        fingerprint: SHA-256 of the data as published; it does not depend on paths or on how the parts were
+            carved.
+        validation_seed: decided which images validate; None where the set publishes its validation images.
+        validation_count: how many they are.
+        test_carved: the set publishes no test images, so some of its training images were set aside.
+    """
+
+    name: str
+    spec: str
+    label_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    train: Images
+    validation: Images
+    test: Images
+    fingerprint: str
+    validation_seed: int | None
+    validation_count: int
+    test_carved: bool = False
+
+    @property
+    def classes(self) -> int:
+        return len(self.label_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.train.shape
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a checkpoint records of the data it was trained on."""
+        return {
+            "name": self.name,
+            "spec": self.spec,
+            "fingerprint": self.fingerprint,
+            "counts": {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)},
+            "validation_seed": self.validation_seed,
+            "test_carved": self.test_carved,
+        }

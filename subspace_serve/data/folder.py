@@ -1,0 +1,140 @@
+"""Labelled image files on disk: for sets that do not fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subspace_serve.data.decoding import MODES, Decoder, decode_batches
+from subspace_serve.data.images import Augmentation, augment, batch_indices, checked_labels, evenly_spaced
+from subspace_serve.errors import DataError
+
+_SAMPLED = 4096
+_TAKEN_AT_ONCE = 256
+_MOST_WORKERS = 8
+_FEW_FILES = 512
+
+
+class FolderImages:
+    """Labelled image files under one folder; every picture is brought to one square size when it is
+    decoded."""
+
+    def __init__(
+        self,
+        root: Path,
+        files: Iterable[str | bytes],
+        labels: Tensor,
+        *,
+        size: int,
+        channels: int = 3,
+        workers: int | None = None,
+    ) -> None:
+        """Name the files; none is opened yet.
+
+        Args:
+            root: the folder.
+            files: paths relative to `root`.
+            labels: integers (N,).
+            size: height and width of every decoded image.
+            channels: 3 (RGB) or 1 (grey).
+            workers: processes that decode; 0 decodes in this one, None chooses by the number of files and
+                processors.
+
+        Raises:
+            DataError: the labels do not fit, or the number of channels is neither 1 nor 3.
+        """
+        if channels not in MODES:
+            raise DataError(
+                f"image files are decoded to 1 or 3 channels; found {channels}; use a .npz file instead"
+            )
+        # One array of bytes and not a list of strings: worker processes share its memory instead of copying
+        # it.
+        self.files = np.asarray([os.fsencode(file) for file in files], dtype=np.bytes_)
+        self.root = root
+        self.labels = checked_labels(labels, len(self.files))
+        self.size = size
+        self.channels = channels
+        self.workers = workers
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size, self.size, self.channels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augmentation: Augmentation | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches as `Images.batches` says; the number of workers never changes a byte.
+
+        Raises:
+            DataError: a file cannot be decoded; it is named.
+        """
+        seeds = None
+        if augmentation is not None and augmentation.resized_crop:
+            # Each file gets a seed of its own, drawn here, so that it does not matter which process decodes
+            # it.
+            seeds = torch.randint(2**62, (len(self),), generator=generator)
+            augmentation = replace(augmentation, resized_crop=False)
+        chosen = list(batch_indices(len(self), batch_size, generator, drop_last))
+        for indices, decoded in zip(chosen, self._decoded(chosen, seeds), strict=True):
+            pixels = decoded if augmentation is None else augment(decoded, augmentation, generator)
+            yield pixels, self.labels[indices]
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        chunks = indices.split(_TAKEN_AT_ONCE) if len(indices) else ()
+        pixels = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
+        for target, decoded in zip(pixels.split(_TAKEN_AT_ONCE), self._decoded(chunks), strict=False):
+            target.copy_(decoded)
+        return pixels, self.labels[indices]
+
+    def subset(self, indices: Tensor) -> FolderImages:
+        return self._like(self.files[indices.numpy()], self.labels[indices])
+
+    def with_labels(self, labels: Tensor) -> FolderImages:
+        return self._like(self.files, labels)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names and labels, and of the sizes of up to 4096 evenly spaced files."""
+        digest = hashlib.sha256(b"\0".join(self.files.tolist()))
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        for index in evenly_spaced(len(self), _SAMPLED).tolist():
+            path = self.root / os.fsdecode(self.files[index])
+            try:
+                digest.update(f"{path.stat().st_size},".encode())
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error.strerror}); put the file back") from error
+        return digest.hexdigest()
+
+    def _decoded(self, chosen: Iterable[Tensor | slice], seeds: Tensor | None = None) -> Iterator[Tensor]:
+        everything = np.arange(len(self))
+        batches = [everything[indices] for indices in chosen]
+        if not batches:
+            return iter(())
+        decoder = Decoder(self.size, self.channels)
+        return decode_batches(
+            decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count()
+        )
+
+    def _worker_count(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
+
+    def _like(self, files: np.ndarray, labels: Tensor) -> FolderImages:
+        return FolderImages(
+            self.root, files, labels, size=self.size, channels=self.channels, workers=self.workers
+        )

@@ -1,0 +1,145 @@
+"""Folders of image files: one folder per class, ImageNet, and Tiny-ImageNet."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+from subspace_serve.data.folder import FolderImages
+from subspace_serve.data.images import Augmentation
+from subspace_serve.data.preprocessing import Preprocessing
+from subspace_serve.data.sources.source import Options, Source, need_path
+from subspace_serve.errors import DataError
+
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+TINY_IMAGENET = Preprocessing(mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821))
+_IMAGENET_SIZE = 224
+_TINY_IMAGENET_SIZE = 64
+_SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+_ANNOTATION_FIELDS = 2
+
+
+def read_folder(path: Path | None, options: Options) -> Source:
+    """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind."""
+    root = need_path("folder", path)
+    folders = _split_folders(root)
+    label_names = options.label_names or _classes(folders["train"])
+    size = options.image_size or _IMAGENET_SIZE
+    splits = {
+        split: _labelled_files(folder, label_names, size, options, need_every=options.label_names is None)
+        for split, folder in folders.items()
+    }
+    return Source(
+        name=root.resolve().name,
+        label_names=tuple(label_names),
+        augmentation=Augmentation(flip=True, resized_crop=True),
+        preprocessing=IMAGENET,
+        **splits,
+    )
+
+
+def read_imagenet(path: Path | None, options: Options) -> Source:
+    """Read ImageNet: `train/<wnid>` and `val/<wnid>`. Its published validation images are the test set."""
+    root = need_path("imagenet", path)
+    label_names = _classes(_folder(root, "train"))
+    size = options.image_size or _IMAGENET_SIZE
+    train, test = (
+        _labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val")
+    )
+    return Source(
+        name="imagenet",
+        label_names=label_names,
+        augmentation=Augmentation(flip=True, resized_crop=True),
+        preprocessing=IMAGENET,
+        train=train,
+        test=test,
+    )
+
+
+def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
+    """Read Tiny-ImageNet: `train/<wnid>/images` and `val`, which is the test set, since the test labels are
+    secret.""" root = need_path("tiny-imagenet", path) label_names = _classes(_folder(root, "train")) size =
+    options.image_size or _TINY_IMAGENET_SIZE
+    return Source(
+        name="tiny-imagenet",
+        label_names=label_names,
+        augmentation=Augmentation(padding=size // 16, flip=True),
+        preprocessing=TINY_IMAGENET,
+        train=_labelled_files(_folder(root, "train"), label_names, size, options),
+        test=_annotated_files(_folder(root, "val"), label_names, size, options),
+    )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folder of each split; everything is `train` when the folders are classes.
+
+    A class may be called train (beside bus and tram), but only a split holds folders.
+    """
+    train = root / "train"
+    if not (train.is_dir() and any(entry.is_dir() for entry in train.iterdir())):
+        return {"train": root}
+    named = ((split, root / name) for split, names in _SPLIT_FOLDERS.items() for name in names)
+    return {split: folder for split, folder in named if folder.is_dir()}
+
+
+def _folder(root: Path, name: str) -> Path:
+    if not (root / name).is_dir():
+        found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
+        raise DataError(
+            f"{root} has no folder {name}; found {found}; give the folder that holds train and val"
+        )
+    return root / name
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(find_classes(folder)[0])
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} holds no images: it has no folders, one per class, to find any in"
+        ) from error
+
+
+def _labelled_files(
+    folder: Path, label_names: Sequence[str], size: int, options: Options, *, need_every: bool = True
+) -> FolderImages:
+    """List the images of each class's folder, in the order of classes and names."""
+    for found in _classes(folder):
+        if found not in label_names:
+            near = difflib.get_close_matches(found, label_names, n=1)
+            hint = f"did you mean {near[0]}?" if near else "take it away or train with it"
+            raise DataError(f"{folder} has a folder {found}, which is none of the classes; {hint}")
+    indices = {name: index for index, name in enumerate(label_names)}
+    try:
+        samples = make_dataset(folder, indices, extensions=IMG_EXTENSIONS, allow_empty=not need_every)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} has classes without images: {error}") from error
+    if not samples:
+        raise DataError(f"{folder} holds no images; known file types are {', '.join(IMG_EXTENSIONS)}")
+    files = [os.path.relpath(file, folder) for file, _ in samples]
+    labels = torch.tensor([label for _, label in samples])
+    return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
+
+
+def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:
+    """List the images that `val_annotations.txt` labels, a line each: file, class and a box, divided by
+    tabs.""" annotations = folder / "val_annotations.txt" if not annotations.is_file():
+        return _labelled_files(folder, label_names, size, options)
+    indices = {name: index for index, name in enumerate(label_names)}
+    files, labels = [], []
+    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+        fields = line.split("\t")
+        if len(fields) < _ANNOTATION_FIELDS or fields[1] not in indices:
+            raise DataError(
+                f"line {number} of {annotations} must hold a file and its class; found {line!r}; get the file again"
+            )
+        files.append(os.path.join("images", fields[0]))
+        labels.append(indices[fields[1]])
+    return FolderImages(
+        folder, files, torch.tensor(labels), size=size, channels=options.channels, workers=options.workers
+    )

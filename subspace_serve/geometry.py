@@ -1,0 +1,176 @@
+"""Geometries: how a place alpha in a subspace turns into coefficients of its endpoints.
+
+Every geometry of the paper (section 3) is linear in its endpoints: P(alpha) = sum over i of c_i(alpha) * omega_i.
+A geometry is therefore nothing but its coefficient function c, the domain of alpha, and a way to sample from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subspace_serve.errors import GeometryError
+
+Alpha = float | Sequence[float]
+"""A place in a subspace: a number for a line or a curve, one non-negative number an endpoint for a simplex."""
+
+SIMPLEX_SUM_TOLERANCE = 1e-6
+EXTRAPOLATION_LIMIT = 1.0
+"""How far outside [0, 1] a line may be followed when extrapolation is asked for (the paper uses 0.05)."""
+
+
+def line_coefficients(alpha: np.ndarray) -> np.ndarray:
+    """Return (1 - a, a): the line between two endpoints (section 3). Shape (...,) to (..., 2)."""
+    return np.stack([1 - alpha, alpha], axis=-1)
+
+
+def curve_coefficients(alpha: np.ndarray) -> np.ndarray:
+    """Return ((1 - a)^2, a^2, 2a(1 - a)): a quadratic Bezier curve (section 3). Shape (...,) to (..., 3).
+
+    Endpoints 0 and 1 are the curve's ends; endpoint 2 is the bend, through which the curve does not pass.
+    """
+    return np.stack([(1 - alpha) ** 2, alpha**2, 2 * alpha * (1 - alpha)], axis=-1)
+
+
+def simplex_coefficients(alpha: np.ndarray) -> np.ndarray:
+    """Return alpha itself: barycentric coordinates are the coefficients. Shape (..., m) to (..., m)."""
+    return alpha
+
+
+def _sample_unit_interval(generator: np.random.Generator, size: int, endpoints: int) -> np.ndarray:
+    return generator.random(size)
+
+
+def _sample_simplex(generator: np.random.Generator, size: int, endpoints: int) -> np.ndarray:
+    """Draw uniformly from the probability simplex: exponential variables, normalised (appendix D.1)."""
+    exponentials = generator.standard_exponential((size, endpoints))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A shape in weight space with a fixed number of endpoints.
+
+    Attributes:
+        name: `line`, `curve` or `simplex`.
+        endpoints: how many sets of weights span it.
+    """
+
+    name: str
+    endpoints: int
+
+    def __post_init__(self) -> None:
+        if self.name not in _SHAPES:
+            raise GeometryError(f"unknown geometry {self.name!r}; the geometries are {', '.join(_SHAPES)}")
+        low, high = _SHAPES[self.name].endpoints
+        if not low <= self.endpoints <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise GeometryError(f"a {self.name} has {wanted} endpoints, not {self.endpoints}")
+
+    @property
+    def barycentric(self) -> bool:
+        """Whether alpha is a vector with one coordinate an endpoint (a simplex) rather than one number."""
+        return _SHAPES[self.name].barycentric
+
+    @property
+    def ends(self) -> list[Alpha]:
+        """The places that coincide with an endpoint, in the order of the endpoints (a curve's bend has none)."""
+        if self.barycentric:
+            return [tuple(float(i == j) for j in range(self.endpoints)) for i in range(self.endpoints)]
+        return [0.0, 1.0]
+
+    @property
+    def midpoint(self) -> Alpha:
+        """The centre of the domain: 0.5, or equal weights for a simplex."""
+        if self.barycentric:
+            return (1 / self.endpoints,) * self.endpoints
+        return 0.5
+
+    def check(self, alpha: Alpha, *, extrapolate: bool = False) -> Alpha:
+        """Return `alpha` as a float or a tuple of floats.
+
+        Raises:
+            GeometryError: it has the wrong length, is not finite, or lies outside the domain. A line may be followed
+                a little beyond its ends (section 4.6) when `extrapolate` is true.
+        """
+        if self.barycentric:
+            return self._check_barycentric(alpha)
+        if not isinstance(alpha, (int, float, np.number)):
+            raise GeometryError(f"alpha of a {self.name} is one number, not {_describe(alpha)}")
+        value = float(alpha)
+        if 0 <= value <= 1:
+            return value
+        if self.name == "line" and extrapolate and abs(value - 0.5) <= 0.5 + EXTRAPOLATION_LIMIT:
+            return value
+        remedy = ""
+        if self.name == "line" and math.isfinite(value):
+            remedy = (
+                f"; at most {EXTRAPOLATION_LIMIT:g} beyond the ends is allowed"
+                if extrapolate
+                else "; extrapolate (--extrapolate) allows values a little outside"
+            )
+        raise GeometryError(f"alpha {value:g} lies outside [0, 1], the domain of a {self.name}{remedy}")
+
+    def _check_barycentric(self, alpha: Alpha) -> Alpha:
+        if isinstance(alpha, (int, float, np.number)) or len(alpha) != self.endpoints:
+            raise GeometryError(
+                f"alpha of a simplex with {self.endpoints} endpoints is {self.endpoints} numbers that sum to 1, "
+                f"not {_describe(alpha)}"
+            )
+        values = tuple(float(value) for value in alpha)
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            raise GeometryError(f"alpha of a simplex has no negative numbers: got {_describe(alpha)}")
+        if abs(sum(values) - 1) > SIMPLEX_SUM_TOLERANCE:
+            raise GeometryError(f"alpha of a simplex sums to 1; {_describe(alpha)} sums to {sum(values):g}")
+        return values
+
+    def coefficients(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
+        """Return c(alpha), one float64 an endpoint; they sum to 1. Shape (endpoints,).
+
+        Raises:
+            GeometryError: as `check`.
+        """
+        checked = np.asarray(self.check(alpha, extrapolate=extrapolate), dtype=np.float64)
+        return _SHAPES[self.name].coefficients(checked)
+
+    def sample(self, generator: np.random.Generator, size: int) -> np.ndarray:
+        """Draw `size` places uniformly from the domain. Shape (size,), or (size, endpoints) for a simplex."""
+        return _SHAPES[self.name].sample(generator, size, self.endpoints)
+
+    def coefficients_of(self, alphas: np.ndarray) -> np.ndarray:
+        """Return the coefficients of many places drawn by `sample`, unchecked. Shape (size, endpoints)."""
+        return _SHAPES[self.name].coefficients(alphas)
+
+    def opposite(self, alpha: Alpha) -> Alpha | None:
+        """Return 1 - alpha, the partner in the paper's two-member ensembles (section 4.2); None for a simplex."""
+        return None if self.barycentric else 1 - float(alpha)  # type: ignore[arg-type]
+
+
+def single_network() -> Geometry:
+    """Return the geometry of an ordinary network: a simplex with one endpoint, whose only place is (1,)."""
+    return Geometry("simplex", 1)
+
+
+def _describe(alpha: Alpha) -> str:
+    if isinstance(alpha, (int, float, np.number)):
+        return f"the single number {float(alpha):g}"
+    return "(" + ", ".join(f"{value:g}" if isinstance(value, (int, float)) else repr(value) for value in alpha) + ")"
+
+
+@dataclass(frozen=True)
+class _Shape:
+    coefficients: Callable[[np.ndarray], np.ndarray]
+    sample: Callable[[np.random.Generator, int, int], np.ndarray]
+    endpoints: tuple[int, int]
+    barycentric: bool = False
+
+
+_SHAPES = {
+    "line": _Shape(line_coefficients, _sample_unit_interval, (2, 2)),
+    "curve": _Shape(curve_coefficients, _sample_unit_interval, (3, 3)),
+    # One endpoint is an ordinary network: a baseline is the smallest simplex.
+    "simplex": _Shape(simplex_coefficients, _sample_simplex, (1, 10), barycentric=True),
+}

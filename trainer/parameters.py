@@ -1,0 +1,195 @@
+"""The endpoints as one matrix, and the networks between them as views of flat vectors.
+
+All of a network's parameters lie in one vector theta of n numbers, and the endpoints in a matrix Omega of shape
+(m, n). Collapsing is then one matrix-vector product, theta = c Omega, and the gradient of every endpoint is one outer
+product, since dL/d omega_i = c_i dL/d theta (equation 3): a single ordinary backward pass on an ordinary network
+trains the whole subspace, and the endpoints' gradients never exist as tensors (appendix D.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from subspace_serve.subspace import Weights
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter of a network lies in the flat vector.
+
+    Parameters with two or more dimensions (convolutions, linear layers) come first: they are the part that the
+    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order.
+
+    Attributes:
+        shapes: each parameter's shape, by name, in the order of the vector.
+        layers: the index of the layer (module) that each parameter belongs to, in the same order.
+        regularised: how many leading numbers belong to parameters with two or more dimensions.
+    """
+
+    shapes: dict[str, torch.Size]
+    layers: tuple[int, ...]
+    regularised: int
+
+    @staticmethod
+    def of(model: nn.Module) -> Layout:
+        """Return the layout of a network's parameters."""
+        parameters = sorted(model.named_parameters(), key=lambda item: item[1].dim() < 2)
+        modules = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in parameters))
+        return Layout(
+            {name: parameter.shape for name, parameter in parameters},
+            tuple(modules.index(name.rpartition(".")[0]) for name, _ in parameters),
+            sum(parameter.numel() for _, parameter in parameters if parameter.dim() >= 2),
+        )
+
+    @property
+    def size(self) -> int:
+        """Length n of the flat vector."""
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers have parameters."""
+        return max(self.layers) + 1
+
+    @property
+    def slices(self) -> list[slice]:
+        """Where each parameter lies."""
+        ends = list(accumulate(shape.numel() for shape in self.shapes.values()))
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return each parameter as a view of `vector`, shape (n,)."""
+        return {
+            name: _shaped(vector[where], shape)
+            for (name, shape), where in zip(self.shapes.items(), self.slices, strict=True)
+        }
+
+
+def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
+    """View a flat run as a parameter; four dimensions are stored channels-last."""
+    if len(shape) != 4:
+        return flat.view(shape)
+    out_channels, in_channels, height, width = shape
+    return flat.view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
+
+
+class FlatNetwork:
+    """A network whose parameters and gradients are views of two flat vectors.
+
+    Attributes:
+        model: the network; used like any other.
+        values: theta, shape (n,).
+        gradient: dL/d theta, shape (n,); backward passes add to it.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.values = torch.empty(layout.size, device=device)
+        self.gradient = torch.zeros(layout.size, device=device)
+        values, gradients = layout.views(self.values), layout.views(self.gradient)
+        for name, parameter in self.model.named_parameters():
+            parameter.data = values[name]
+            parameter.grad = gradients[name]
+
+
+class EndpointMatrix:
+    """Endpoints Omega and their momentum, both of shape (m, n), and the two operations that training needs.
+
+    Args:
+        layout: where each parameter lies in a row.
+        endpoints: the weights to start from.
+        layerwise: whether each layer has coefficients of its own; then coefficients have shape (m, layers), else
+            (m, 1).
+    """
+
+    def __init__(self, layout: Layout, endpoints: Sequence[Weights], device: torch.device, *, layerwise: bool) -> None:
+        self.layout = layout
+        self.values = torch.zeros(len(endpoints), layout.size, device=device)
+        self.velocity = torch.zeros_like(self.values)
+        for row, endpoint in zip(self.values, endpoints, strict=True):
+            for name, view in layout.views(row).items():
+                view.copy_(endpoint[name])
+        self._segments = (
+            list(zip(layout.slices, layout.layers, strict=True)) if layerwise else [(slice(0, layout.size), 0)]
+        )
+
+    def endpoints(self) -> list[dict[str, Tensor]]:
+        """Return copies of the endpoints as ordinary weights, on the CPU."""
+        return [
+            {name: view.detach().cpu().contiguous().clone() for name, view in self.layout.views(row).items()}
+            for row in self.values
+        ]
+
+    @torch.no_grad()
+    def collapse_into(self, network: FlatNetwork, coefficients: Tensor) -> None:
+        """Set the network's weights to P(alpha) = c Omega. Coefficients of shape (m, 1) or (m, layers)."""
+        for where, layer in self._segments:
+            torch.mv(self.values[:, where].t(), coefficients[:, layer], out=network.values[where])
+
+    @torch.no_grad()
+    def update(
+        self,
+        gradients: Sequence[tuple[Tensor, Tensor]],
+        *,
+        pair: tuple[int, int] | None,
+        beta: float,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        """Take one step of SGD with momentum on every endpoint (Algorithm 1).
+
+        Args:
+            gradients: for each sampled network, its coefficients, shape (m, 1) or (m, layers), and dL/d theta, (n,).
+            pair: the two endpoints whose cosine the regulariser penalises in this step; None for none.
+            beta: the regulariser's strength.
+            learning_rate: step size.
+            momentum: share of the velocity that is kept.
+            weight_decay: L2 penalty on every parameter.
+        """
+        decay = momentum
+        for coefficients, gradient in gradients:
+            for where, layer in self._segments:
+                self.velocity[:, where].addr_(coefficients[:, layer], gradient[where], beta=decay)
+            decay = 1.0
+        if pair is not None and beta:
+            compared = self.values[:, : self.layout.regularised]
+            self.velocity[:, : self.layout.regularised].addmm_(cosine_gradient(compared, pair, beta), compared)
+        self.velocity.add_(self.values, alpha=weight_decay)
+        self.values.add_(self.velocity, alpha=-learning_rate)
+
+    def distances(self) -> tuple[float, float]:
+        """Return the mean over pairs of endpoints of L2 distance and squared cosine similarity (figure 3)."""
+        compared = self.values[:, : self.layout.regularised].double()
+        gram = compared @ compared.t()
+        norms = gram.diagonal()
+        first, second = torch.triu_indices(len(gram), len(gram), offset=1)
+        if len(first) == 0:
+            return math.nan, math.nan
+        products = gram[first, second]
+        l2 = (norms[first] + norms[second] - 2 * products).clamp_min(0).sqrt()
+        cosine_squared = products.square() / (norms[first] * norms[second])
+        return l2.mean().item(), cosine_squared.mean().item()
+
+
+def cosine_gradient(endpoints: Tensor, pair: tuple[int, int], beta: float) -> Tensor:
+    """Return the matrix S for which S @ Omega is the gradient of beta * cos^2(omega_j, omega_k) (equation 5).
+
+    With a = <omega_j, omega_k>, A = |omega_j|^2 and B = |omega_k|^2, the gradient with respect to omega_j is
+    2 beta (a / AB) omega_k - 2 beta (a^2 / A^2 B) omega_j. Shapes: (m, n) to (m, m).
+    """
+    j, k = pair
+    product = torch.dot(endpoints[j], endpoints[k])
+    norm_j, norm_k = endpoints[j].square().sum(), endpoints[k].square().sum()
+    cross = 2 * beta * product / (norm_j * norm_k)
+    matrix = torch.zeros(len(endpoints), len(endpoints), dtype=endpoints.dtype, device=endpoints.device)
+    matrix[j, k] = matrix[k, j] = cross
+    matrix[j, j] = -cross * product / norm_j
+    matrix[k, k] = -cross * product / norm_k
+    return matrix

@@ -1,0 +1,140 @@
+"""What a training run keeps on disk, and how it is taken up again.
+
+    config.json             the settings, written first
+    metrics.jsonl           one line an epoch
+    resume.pt               endpoints, momentum and the number of finished epochs
+    subspace.safetensors    the subspace after the last finished epoch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subspace_serve.errors import TrainingError
+from subspace_serve.files import atomic_file, write_text
+from trainer.config import TrainingConfig
+from trainer.parameters import EndpointMatrix
+
+RESUME_VERSION = 1
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A training run's folder.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def resume_file(self) -> Path:
+        return self.path / "resume.pt"
+
+    def create(self, config: TrainingConfig, *, overwrite: bool) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            TrainingError: it exists already, and `overwrite` is false or it holds something else than a run.
+        """
+        if self.path.exists() and any(self.path.iterdir()):
+            if not self.config_file.is_file():
+                raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
+            if not overwrite:
+                raise TrainingError(
+                    f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
+                    "or choose another folder (--out)"
+                )
+            shutil.rmtree(self.path)
+        write_text(self.config_file, json.dumps(config.to_json(), indent=2) + "\n")
+        self._point_latest_here()
+
+    def read_config(self) -> TrainingConfig:
+        """Read the settings of an earlier run.
+
+        Raises:
+            TrainingError: there is no run in the folder, or its settings are damaged.
+        """
+        try:
+            return TrainingConfig.from_json(json.loads(self.config_file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise TrainingError(f"{self.path} holds no run to resume: it has no config.json") from None
+        except (ValueError, TypeError) as error:
+            raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
+
+    def save_progress(self, endpoints: EndpointMatrix, epochs: int) -> None:
+        """Record the state after `epochs` finished epochs, atomically."""
+        state = {
+            "version": RESUME_VERSION,
+            "epochs": epochs,
+            "values": endpoints.values.cpu(),
+            "velocity": endpoints.velocity.cpu(),
+        }
+        with atomic_file(self.resume_file) as temporary:
+            torch.save(state, temporary)
+
+    def load_progress(self, endpoints: EndpointMatrix) -> int:
+        """Restore the recorded state into `endpoints`; return how many epochs are finished (0: none recorded).
+
+        Raises:
+            TrainingError: the record is damaged, of another version, or of another network.
+        """
+        if not self.resume_file.exists():
+            return 0
+        try:
+            state = torch.load(self.resume_file, map_location="cpu", weights_only=True)
+            if state["version"] != RESUME_VERSION:
+                raise TrainingError(f"{self.resume_file} has version {state['version']}, not {RESUME_VERSION}")
+            if state["values"].shape != endpoints.values.shape:
+                raise TrainingError(f"{self.resume_file} belongs to another network; start the run anew")
+            endpoints.values.copy_(state["values"])
+            endpoints.velocity.copy_(state["velocity"])
+            return int(state["epochs"])
+        except (RuntimeError, EOFError, OSError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"{self.resume_file} is damaged ({reason}); start the run anew") from error
+
+    def read_metrics(self, epochs: int) -> list[dict[str, Any]]:
+        """Return the metrics of the first `epochs` epochs; a line that a crash cut short is left out."""
+        if not self.metrics_file.exists():
+            return []
+        records = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines()[:epochs]:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Write one line an epoch, atomically."""
+        write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+
+    def _point_latest_here(self) -> None:
+        """Point `runs/latest` at this run, when it lies in a folder named `runs`."""
+        runs = self.path.absolute().parent
+        link = runs / LATEST
+        if runs.name != "runs" or (link.exists() and not link.is_symlink()):
+            return
+        temporary = runs / f".{LATEST}.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(self.path.name)
+        os.replace(temporary, link)

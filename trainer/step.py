@@ -1,0 +1,145 @@
+"""One training step: Algorithm 1, with the layerwise and several-samples variants."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subspace_serve.architectures import penultimate
+from subspace_serve.geometry import Geometry
+from trainer.config import TrainingConfig
+from trainer.parameters import EndpointMatrix, FlatNetwork
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The places that a step draws.
+
+    Attributes:
+        alphas: samples x layers places (layers is 1 unless layerwise); shape (samples, layers) or
+            (samples, layers, m).
+        coefficients: one (m, layers) tensor a sample.
+        pair: endpoints whose cosine is penalised; None when there is only one endpoint.
+    """
+
+    alphas: np.ndarray
+    coefficients: list[Tensor]
+    pair: tuple[int, int] | None
+
+
+def draw(
+    geometry: Geometry, generator: np.random.Generator, *, samples: int, layers: int, device: torch.device
+) -> Draw:
+    """Draw alpha uniformly from the domain for each sample (and layer), and a random pair of endpoints."""
+    alphas = geometry.sample(generator, samples * layers)
+    coefficients = geometry.coefficients_of(alphas).reshape(samples, layers, geometry.endpoints)
+    on_device = torch.from_numpy(coefficients.astype(np.float32)).to(device, non_blocking=True)
+    pair = None
+    if geometry.endpoints > 1:
+        first, second = generator.choice(geometry.endpoints, size=2, replace=False)
+        pair = (int(first), int(second))
+    return Draw(alphas.reshape(samples, layers, -1), [sample.t() for sample in on_device], pair)
+
+
+class Stepper:
+    """Takes training steps on a matrix of endpoints through one network a sample.
+
+    Args:
+        config: the run's settings.
+        endpoints: what is trained.
+        networks: one network a sample; their weights are overwritten in every step.
+    """
+
+    def __init__(self, config: TrainingConfig, endpoints: EndpointMatrix, networks: list[FlatNetwork]) -> None:
+        self.config = config
+        self._geometry = config.geometry
+        self.endpoints = endpoints
+        self.networks = networks
+        self.layers = endpoints.layout.layer_count if config.layerwise else 1
+        self.device = endpoints.values.device
+        forward = [network.model for network in networks]
+        self._forward = [torch.compile(model) for model in forward] if config.compile else forward
+        self._loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        self._features: dict[int, Tensor] = {}
+        if config.feature_similarity:
+            for index, network in enumerate(networks):
+                penultimate(network.model).register_forward_pre_hook(self._keep_features(index))
+
+    def step(
+        self, images: Tensor, labels: Tensor, generator: np.random.Generator, learning_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Train on one batch.
+
+        Args:
+            images: preprocessed, shape (N, C, H, W).
+            labels: shape (N,).
+            generator: draws alpha and the pair of endpoints.
+            learning_rate: step size.
+
+        Returns:
+            The classification loss and the number of correct answers of the sampled networks, both 0-dimensional on
+            the images' device.
+        """
+        config = self.config
+        drawn = draw(self._geometry, generator, samples=len(self.networks), layers=self.layers, device=self.device)
+        losses, correct = [], []
+        groups = zip(images.tensor_split(len(self.networks)), labels.tensor_split(len(self.networks)), strict=True)
+        for index, (group, answers) in enumerate(groups):
+            network = self.networks[index]
+            self.endpoints.collapse_into(network, drawn.coefficients[index])
+            network.gradient.zero_()
+            with self._autocast():
+                logits = self._forward[index](group)
+                loss = self._loss(logits, answers) / len(self.networks)
+            if not config.feature_similarity:
+                loss.backward()  # at once, so that only one group's activations are alive
+            losses.append(loss)
+            correct.append((logits.detach().argmax(1) == answers).sum())
+        if config.feature_similarity:
+            (torch.stack(losses).sum() + self._feature_similarity(drawn.alphas, generator)).backward()
+        if config.clip_gradient:
+            self._clip()
+        self.endpoints.update(
+            [(c, network.gradient) for c, network in zip(drawn.coefficients, self.networks, strict=True)],
+            pair=drawn.pair,
+            beta=config.beta,
+            learning_rate=learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        return torch.stack(losses).detach().sum(), torch.stack(correct).sum()
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.config.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _keep_features(self, index: int):
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._features[index] = inputs[0]
+
+        return keep
+
+    def _feature_similarity(self, alphas: np.ndarray, generator: np.random.Generator) -> Tensor:
+        """Return lambda |alpha_j - alpha_k| cos^2(phi_j, phi_k) for a random pair of samples (equation 13).
+
+        Features of a group's images are compared as one vector. Where alpha is a vector (a simplex), or differs by
+        layer, |alpha_j - alpha_k| is half the L1 distance, averaged over layers, which is the same for a line.
+        """
+        j, k = generator.choice(len(self.networks), size=2, replace=False)
+        phi_j, phi_k = self._features[int(j)], self._features[int(k)]
+        count = min(len(phi_j), len(phi_k))
+        cosine = torch.cosine_similarity(phi_j[:count].flatten(), phi_k[:count].flatten(), dim=0)
+        difference = np.abs(alphas[j] - alphas[k])
+        distance = float(difference.mean() if difference.shape[-1] == 1 else 0.5 * difference.sum(-1).mean())
+        return self.config.feature_similarity * distance * cosine.square()
+
+    def _clip(self) -> None:
+        """Scale each sampled network's gradient down to the largest norm that is allowed."""
+        for network in self.networks:
+            norm = network.gradient.norm()
+            network.gradient.mul_((self.config.clip_gradient / (norm + 1e-6)).clamp(max=1.0))
