@@ -47,7 +47,7 @@ class Options(BaseModel):
 class PredictRequest(Options):
     """The body of POST /predict: each image a nested list of pixels or a base64-encoded image file."""
 
-    images: Annotated[list[str | list[Any]], Field(min_length=1)]
+    images: Annotated[list[Any], Field(min_length=1)]
 
 
 def parse_json(body: bytes) -> PredictRequest:
@@ -91,7 +91,7 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
         raise RequestError(f"the form is not valid: {describe(error)}") from None
 
 
-def image_array(images: Sequence[bytes | str | list[Any]], input: Input, settings: Settings, resize: bool) -> np.ndarray:
+def image_array(images: Sequence[Any], input: Input, settings: Settings, resize: bool) -> np.ndarray:
     """Turn files (bytes, or base64 text) and nested lists of pixels into one array for the graph.
 
     Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit.
@@ -101,20 +101,23 @@ def image_array(images: Sequence[bytes | str | list[Any]], input: Input, setting
     arrays = []
     for index, image in enumerate(images):
         with _numbered(index):
-            if isinstance(image, list):
-                arrays.append(_pixels(image, input))
+            if isinstance(image, str):
+                image = _base64(image)
+            if isinstance(image, bytes):
+                arrays.append(decode_image(image, input, resize=resize, max_pixels=settings.max_pixels))
             else:
-                data = _base64(image) if isinstance(image, str) else image
-                arrays.append(decode_image(data, input, resize=resize, max_pixels=settings.max_pixels))
+                arrays.append(_pixels(image, input))
     return np.stack(arrays)
 
 
-def _pixels(image: list[Any], input: Input) -> np.ndarray:
+def _pixels(image: Any, input: Input) -> np.ndarray:
     try:
         values = _PIXELS[input.dtype].validate_python(image)
         array = np.array(values, dtype=input.dtype)
     except ValidationError as error:
-        raise RequestError(f"pixels must be nested lists of {_range(input)}: {describe(error, limit=1)}") from None
+        raise RequestError(
+            f"an image must be nested lists of {_range(input)}, or base64-encoded: {describe(error, limit=1)}"
+        ) from None
     except ValueError:
         raise RequestError("pixels must be nested lists of equal lengths") from None
     if array.shape != input.shape:

@@ -78,6 +78,7 @@ def export_bundle(
     if len(pixels) < 2:
         raise ExportError(f"export compares the graph with torch on real images; {len(pixels)} is too few")
     architecture = subspace.architecture
+    served_input = _input(subspace, calibration.preprocessing, input_dtype)
     logits: dict[str, Tensor] = {}
     golden: dict[str, Tensor] = {}
     with write_bundle(
@@ -87,7 +88,7 @@ def export_bundle(
             geometry=subspace.geometry.name,
             architecture=architecture.to_json(),
         ),
-        input=_input(subspace, calibration.preprocessing, input_dtype),
+        input=served_input,
         labels=labels,
         onnx=Onnx(opset=opset, exporter=f"{EXPORTER} {torch.__version__}"),
     ) as bundle:
@@ -98,7 +99,9 @@ def export_bundle(
                 logits[name] = predict_logits(model, evaluation, calibration.preprocessing)
             network = ServedNetwork(model, calibration.preprocessing, input_dtype).cpu().eval()
             export_onnx(network, pixels, bundle.file(name), opset=opset)
-            parity = check_parity(network, pixels, bundle.file(name))
+            parity = check_parity(
+                network, pixels, bundle.file(name), input=served_input, classes=architecture.classes
+            )
             with torch.inference_mode():
                 golden[name] = network(network.served_input(pixels[:GOLDEN_COUNT]))[0]
             bundle.add_point(

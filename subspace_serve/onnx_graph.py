@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.session import open_session
 from subspace_serve.data import Preprocessing, preprocess
 from subspace_serve.errors import ExportError
@@ -108,19 +109,21 @@ class ParityResult:
     tolerance: float
 
 
-def check_parity(network: ServedNetwork, pixels: Tensor, file: Path) -> ParityResult:
+def check_parity(network: ServedNetwork, pixels: Tensor, file: Path, *, input: Input, classes: int) -> ParityResult:
     """Compare ONNX Runtime with torch on real images, in batches of 1, 2 and 17.
 
     Args:
         network: what was exported, in eval mode on the CPU.
         pixels: images, uint8 (N, H, W, C); fewer than 20 are repeated.
         file: the exported graph.
+        input: what the graph must take.
+        classes: how many logits it must return.
 
     Raises:
+        BundleError: the graph cannot be loaded or does not take that input.
         ExportError: a logit or a probability differs by more than the tolerance, or a shape is wrong.
     """
-    session = open_session(file, device="cpu")
-    provider = session.get_providers()[0]
+    opened = open_session(file, input, classes, device="cpu")
     needed = sum(PARITY_BATCHES)
     pixels = pixels.repeat(-(-needed // len(pixels)), 1, 1, 1)[:needed]
     difference, flips, scale = 0.0, 0, 1.0
@@ -128,7 +131,7 @@ def check_parity(network: ServedNetwork, pixels: Tensor, file: Path) -> ParityRe
         served = network.served_input(batch)
         with torch.inference_mode():
             expected = [output.numpy() for output in network(served)]
-        found = session.run(["logits", "probabilities"], {"image": served.numpy()})
+        found = opened.session.run(["logits", "probabilities"], {opened.input_name: served.numpy()})
         if found[0].shape != expected[0].shape:
             raise ExportError(f"the graph returns logits of shape {found[0].shape}, torch {expected[0].shape}")
         scale = max(scale, float(np.abs(expected[0]).max()))
@@ -140,7 +143,7 @@ def check_parity(network: ServedNetwork, pixels: Tensor, file: Path) -> ParityRe
             f"the exported graph does not answer as torch does: logits differ by up to {difference:.3g}, allowed are "
             f"{tolerance:.3g} ({flips} of {needed} answers change); the bundle was not written"
         )
-    return ParityResult(provider, difference, flips, tolerance)
+    return ParityResult(opened.provider, difference, flips, tolerance)
 
 
 def _first_line(error: Exception) -> str:

@@ -48,11 +48,12 @@ def plot_subspace(
 
     Single models P(alpha) are dashed, ensembles of P(alpha) and P(1 - alpha) solid, a standard network is a
     dotted horizontal line; several runs give their mean and a band of one sample standard deviation. A
-    simplex's points stand side by side under their names.
+    simplex's points stand side by side under their names, with a solid line for its endpoints' ensemble.
 
     Args:
-        evaluation: `{"geometry": ..., "points": [{"alpha": ..., "name": ..., "metrics": {"accuracy": ...,
-            "ece": ...}, "ensemble": {...} or None}, ...]}`, or a list of these, one a run, with equal alphas.
+        evaluation: what `subspace_serve.evaluate.evaluate` returns: `{"points": [{"alpha": ..., "metrics":
+            {"accuracy": ..., "ece": ..., ...}, "ensemble": {...}}, ...], "endpoints_ensemble": {"metrics":
+            {...}}}`, the ensembles being optional; or a list of these, one a run, with equal alphas.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         baseline: the metrics of a standard network, or a list of these, one a run.
 
@@ -68,7 +69,7 @@ def plot_subspace(
     runs = [evaluation] if isinstance(evaluation, Mapping) else list(evaluation)
     baselines = [baseline] if isinstance(baseline, Mapping) else list(baseline or ())
     _check_same_points(runs)
-    draw = _draw_simplex if runs[0]["geometry"] == "simplex" else _draw_path
+    draw = _draw_simplex if isinstance(runs[0]["points"][0]["alpha"], Sequence) else _draw_path
 
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
@@ -77,7 +78,7 @@ def plot_subspace(
             axes.set_title(title)
             draw(axes, runs, metric)
             if baselines:
-                _draw_baseline(axes, baselines, metric)
+                _draw_level(axes, baselines, metric, ":", _BASELINE, "Standard network")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         with atomic_file(target) as temporary:
@@ -86,9 +87,9 @@ def plot_subspace(
 
 def _draw_path(axes: Axes, runs: Sequence[Document], metric: str) -> None:
     """One metric along the alphas of a line or a curve."""
-    points = sorted(runs[0]["points"], key=lambda point: point["alpha"])
-    alphas = [point["alpha"] for point in points]
-    order = [runs[0]["points"].index(point) for point in points]
+    given = [point["alpha"] for point in runs[0]["points"]]
+    order = sorted(range(len(given)), key=given.__getitem__)
+    alphas = [given[index] for index in order]
     for kind, style, label in (
         ("metrics", "--o", r"Single model $P(\alpha)$"),
         ("ensemble", "-o", r"Ensemble of $P(\alpha)$ and $P(1-\alpha)$"),
@@ -112,38 +113,41 @@ def _draw_path(axes: Axes, runs: Sequence[Document], metric: str) -> None:
 
 
 def _draw_simplex(axes: Axes, runs: Sequence[Document], metric: str) -> None:
-    """One metric at the named points of a simplex.
+    """One metric at the points of a simplex, and that of its endpoints together.
 
     Dots, because the differences are small beside the values: bars would have to start away from zero.
     """
     places = range(len(runs[0]["points"]))
-    for kind, marker, label in (("metrics", "o", r"Single model $P(\alpha)$"), ("ensemble", "D", "Ensemble")):
-        if not _has(runs, kind):
-            continue
-        means, deviations = _series(runs, kind, metric, places)
-        axes.errorbar(
-            places,
-            means,
-            yerr=deviations if len(runs) > 1 else None,
-            fmt=marker,
-            markersize=8,
-            capsize=4,
-            color=_SUBSPACE,
-            markerfacecolor=_SUBSPACE if kind == "ensemble" else "white",
-            markeredgewidth=2,
-            label=label,
-        )
-    names = [point.get("name") or _alpha_text(point["alpha"]) for point in runs[0]["points"]]
+    means, deviations = _series(runs, "metrics", metric, places)
+    axes.errorbar(
+        places,
+        means,
+        yerr=deviations if len(runs) > 1 else None,
+        fmt="o",
+        markersize=8,
+        capsize=4,
+        color=_SUBSPACE,
+        markerfacecolor="white",
+        markeredgewidth=2,
+        label=r"Single model $P(\alpha)$",
+    )
+    if all(run.get("endpoints_ensemble") for run in runs):
+        ensembles = [run["endpoints_ensemble"]["metrics"] for run in runs]
+        _draw_level(axes, ensembles, metric, "-", _SUBSPACE, "Ensemble of the endpoints")
+    names = [_place_name(point["alpha"]) for point in runs[0]["points"]]
     axes.set_xticks(list(places), names, rotation=30, horizontalalignment="right")
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.grid(visible=False, axis="x")
 
 
-def _draw_baseline(axes: Axes, baselines: Sequence[Mapping[str, float]], metric: str) -> None:
-    mean, deviation = _mean_and_deviation([run[metric] for run in baselines])
-    axes.axhline(mean, linestyle=":", color=_BASELINE, label="Standard network")
-    if len(baselines) > 1:
-        axes.axhspan(mean - deviation, mean + deviation, color=_BASELINE, alpha=0.12, linewidth=0)
+def _draw_level(
+    axes: Axes, runs: Sequence[Mapping[str, float]], metric: str, style: str, color: str, label: str
+) -> None:
+    """One metric that belongs to no place: a horizontal line."""
+    mean, deviation = _mean_and_deviation([run[metric] for run in runs])
+    axes.axhline(mean, linestyle=style, color=color, label=label)
+    if len(runs) > 1:
+        axes.axhspan(mean - deviation, mean + deviation, color=color, alpha=0.12, linewidth=0)
 
 
 def _series(runs: Sequence[Document], kind: str, metric: str, order: Sequence[int]) -> Series:
@@ -161,14 +165,23 @@ def _has(runs: Sequence[Document], kind: str) -> bool:
     return all(point.get(kind) for run in runs for point in run["points"])
 
 
-def _alpha_text(alpha: Sequence[float]) -> str:
-    return ", ".join(f"{part:g}" for part in alpha)
+def _place_name(alpha: Sequence[float]) -> str:
+    """The name of a simplex's vertex or midpoint, or else its coordinates."""
+    if max(alpha) == 1:
+        return f"endpoint-{list(alpha).index(1)}"
+    if max(alpha) - min(alpha) < 1e-9:
+        return "midpoint"
+    return ", ".join(f"{part:.2g}" for part in alpha)
+
+
+def _as_in_a_file(alpha: float | Sequence[float]) -> float | list[float]:
+    return list(alpha) if isinstance(alpha, Sequence) else alpha
 
 
 def _check_same_points(runs: Sequence[Document]) -> None:
     if not runs or not all(run["points"] for run in runs):
         raise SubspaceServeError("There is nothing to draw: the evaluation has no points.")
-    alphas = [[point["alpha"] for point in run["points"]] for run in runs]
+    alphas = [[_as_in_a_file(point["alpha"]) for point in run["points"]] for run in runs]
     for number, found in enumerate(alphas):
         if found != alphas[0]:
             raise SubspaceServeError(

@@ -83,7 +83,8 @@ def test_cresnet_is_initialised_kaiming_normal() -> None:
     weight = model.blocks[2].conv2.weight  # fan-in 256 * 9
     assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
     assert model.fc.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.05)
-    assert model.bn.weight.eq(1).all() and model.bn.bias.eq(0).all()
+    assert model.bn.weight.eq(1).all()
+    assert model.bn.bias.eq(0).all()
 
 
 def test_builds_are_fresh_and_follow_the_global_seed() -> None:
@@ -191,6 +192,12 @@ def test_vision_transformers_take_the_image_size() -> None:
 def test_a_file_cannot_ask_for_downloaded_weights(argument: str) -> None:
     with pytest.raises(ArchitectureError, match=f"does not take {argument}"):
         architecture("resnet18", **{argument: "DEFAULT"}).build()
+
+
+@pytest.mark.parametrize(("name", "argument"), [("googlenet", "aux_logits"), ("vit_b_16", "image_size")])
+def test_what_the_images_decide_is_no_argument(name: str, argument: str) -> None:
+    with pytest.raises(ArchitectureError, match=f"does not take {argument}"):
+        architecture(name, **{argument: True}).build()
 
 
 def test_arguments_reach_the_torchvision_builder() -> None:
@@ -354,7 +361,9 @@ def test_check_output_leaves_the_network_as_it_was() -> None:
     model.bn.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     check_output(model, architecture("cresnet8-4"))
-    assert model.training and model.blocks.training and not model.bn.training
+    assert model.training
+    assert model.blocks.training
+    assert not model.bn.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

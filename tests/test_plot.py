@@ -20,19 +20,15 @@ def line(shift: float = 0.0, *, ensemble: bool = True) -> dict[str, Any]:
         metrics = {"accuracy": value + shift, "ece": 1 - value}
         better = {"accuracy": value + 0.125, "ece": 0.125} if ensemble else None
         points.append({"alpha": alpha, "metrics": metrics, "ensemble": better})
-    return {"geometry": "line", "points": points}
+    return {"points": points}
 
 
 def simplex() -> dict[str, Any]:
-    names = ("endpoint-0", "endpoint-1", "midpoint")
-    alphas = ([1, 0], [0, 1], [0.5, 0.5])
-    return {
-        "geometry": "simplex",
-        "points": [
-            {"alpha": alpha, "name": name, "metrics": {"accuracy": 0.5, "ece": 0.25}, "ensemble": None}
-            for alpha, name in zip(alphas, names, strict=True)
-        ],
-    }
+    points = [
+        {"alpha": alpha, "metrics": {"accuracy": 0.5, "ece": 0.25}}
+        for alpha in ([1, 0], [0, 1], [0.5, 0.5], [0.125, 0.875])
+    ]
+    return {"points": points, "endpoints_ensemble": {"metrics": {"accuracy": 0.75, "ece": 0.125}}}
 
 
 @pytest.fixture
@@ -71,7 +67,8 @@ def test_several_runs_give_their_mean_and_sample_deviation(tmp_path: Path, drawn
     runs = [line(shift, ensemble=False) for shift in (-0.02, 0.0, 0.02)]
     plot_subspace(runs, tmp_path / "runs.svg", [BASELINE, {"accuracy": 0.7, "ece": 0.35}])
     style, _, means = drawn["plot"][0]
-    assert style == "--" and means == pytest.approx([25, 50, 75])
+    assert style == "--"
+    assert means == pytest.approx([25, 50, 75])
     low, high = drawn["fill_between"][0]
     assert low == pytest.approx([23, 48, 73])
     assert high == pytest.approx([27, 52, 77])
@@ -79,14 +76,21 @@ def test_several_runs_give_their_mean_and_sample_deviation(tmp_path: Path, drawn
     assert len(drawn["plot"]) == 2  # no ensembles in the document
 
 
-def test_a_simplex_shows_its_points_by_name(tmp_path: Path) -> None:
+def test_a_simplex_shows_its_points_by_name(tmp_path: Path, drawn: dict[str, list[Any]]) -> None:
     plot_subspace(simplex(), tmp_path / "simplex.svg")
-    unnamed = simplex()
-    for point in unnamed["points"]:
-        del point["name"]
-    plot_subspace([unnamed, unnamed], tmp_path / "unnamed.svg")
-    assert "<!-- endpoint-1 -->" in (tmp_path / "simplex.svg").read_text()
-    assert "<!-- 0.5, 0.5 -->" in (tmp_path / "unnamed.svg").read_text()
+    picture = (tmp_path / "simplex.svg").read_text()
+    for name in ("endpoint-0", "endpoint-1", "midpoint", "0.12, 0.88"):
+        assert picture.count(f"<!-- {name} -->") == 2  # once a panel
+    assert drawn["axhline"] == [75, 12.5]
+    assert drawn["plot"] == []
+
+
+def test_a_document_from_memory_goes_with_one_from_a_file(tmp_path: Path) -> None:
+    in_memory = simplex()
+    for point in in_memory["points"]:
+        point["alpha"] = tuple(point["alpha"])
+    plot_subspace([simplex(), in_memory], tmp_path / "simplex.png")
+    assert (tmp_path / "simplex.png").exists()
 
 
 def test_a_picture_is_900_pixels_wide(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    for nothing in ([], {"geometry": "line", "points": []}):
+    for nothing in ([], {"points": []}):
         with pytest.raises(SubspaceServeError, match="no points"):
             plot_subspace(nothing, tmp_path / "line.png")
     assert not (tmp_path / "line.png").exists()

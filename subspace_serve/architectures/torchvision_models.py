@@ -30,19 +30,19 @@ def find_builder(name: str) -> Builder | None:
 def _build(name: str, /, *, classes: int, channels: int, height: int, width: int, **arguments: Any) -> nn.Module:
     from torchvision.models import get_model
 
-    refused = sorted(_RESERVED.intersection(arguments))
+    fitting = _fitting_arguments(name, height, width)
+    refused = sorted((_RESERVED | fitting.keys()).intersection(arguments))
     if refused:
         raise ArchitectureError(
             f"{name!r} does not take {', '.join(refused)} as an argument; it starts from random weights, "
-            "and the data set gives the number of classes."
+            "and the data set gives the classes and the image size."
         )
-    fitting = _fit_image_size(name, height, width)
-    model = get_model(name, weights=None, num_classes=classes, **(fitting | arguments))
+    model = get_model(name, weights=None, num_classes=classes, **fitting, **arguments)
     _adapt_channels(model, channels)
     return model
 
 
-def _fit_image_size(name: str, height: int, width: int) -> dict[str, Any]:
+def _fitting_arguments(name: str, height: int, width: int) -> dict[str, Any]:
     """Arguments that some families need, for an image size and for an output that is one tensor."""
     if name in ("googlenet", "inception_v3"):
         return {"aux_logits": False, "transform_input": False, "init_weights": True}

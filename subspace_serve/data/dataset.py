@@ -18,8 +18,7 @@ class DataSet:
         label_names: one per class.
         preprocessing: normalisation of its pixels.
         augmentation: how its training images vary.
-        fingerprint: SHA-256 of the data as published; it does not depend on paths or on how the parts were
-            carved.
+        fingerprint: SHA-256 of the data as published, wherever they lie and however the parts were carved.
         validation_seed: decided which images validate; None where the set publishes its validation images.
         validation_count: how many they are.
         test_carved: the set publishes no test images, so some of its training images were set aside.

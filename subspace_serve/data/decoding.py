@@ -45,9 +45,7 @@ class Decoder:
                     raise ValueError(f"its pixels are not 8-bit but of mode {opened.mode}")
                 image = opened.convert(MODES[self.channels])
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"{path} cannot be read as an image ({error}); replace it or take it away"
-            ) from error
+            raise DataError(f"{path} cannot be read as an image ({error}); replace it or take it away") from error
         cut = self._middle(image) if seed is None else self._random_area(image, seed)
         return torch.from_numpy(np.array(cut)).view(self.size, self.size, self.channels)
 
@@ -83,8 +81,7 @@ class _Batches(Dataset[Tensor | DataError]):
         return len(self.batches)
 
     def __getitem__(self, number: int) -> Tensor | DataError:
-        # An error is handed over like a batch: raised in a worker it would arrive wrapped in that worker's
-        # traceback.
+        # Raised in a worker, an error would arrive wrapped in a traceback; so it is handed over like a batch.
         try:
             return torch.stack([self._decode(index) for index in self.batches[number]])
         except DataError as error:

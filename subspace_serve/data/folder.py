@@ -23,8 +23,7 @@ _FEW_FILES = 512
 
 
 class FolderImages:
-    """Labelled image files under one folder; every picture is brought to one square size when it is
-    decoded."""
+    """Labelled image files under one folder; each is brought to one square size when it is decoded."""
 
     def __init__(
         self,
@@ -44,18 +43,14 @@ class FolderImages:
             labels: integers (N,).
             size: height and width of every decoded image.
             channels: 3 (RGB) or 1 (grey).
-            workers: processes that decode; 0 decodes in this one, None chooses by the number of files and
-                processors.
+            workers: processes that decode; 0 decodes in this one, None chooses by files and processors.
 
         Raises:
             DataError: the labels do not fit, or the number of channels is neither 1 nor 3.
         """
         if channels not in MODES:
-            raise DataError(
-                f"image files are decoded to 1 or 3 channels; found {channels}; use a .npz file instead"
-            )
-        # One array of bytes and not a list of strings: worker processes share its memory instead of copying
-        # it.
+            raise DataError(f"image files are decoded to 1 or 3 channels; found {channels}; use a .npz file instead")
+        # One array of bytes and not a list of strings: workers share its memory instead of copying it.
         self.files = np.asarray([os.fsencode(file) for file in files], dtype=np.bytes_)
         self.root = root
         self.labels = checked_labels(labels, len(self.files))
@@ -85,8 +80,7 @@ class FolderImages:
         """
         seeds = None
         if augmentation is not None and augmentation.resized_crop:
-            # Each file gets a seed of its own, drawn here, so that it does not matter which process decodes
-            # it.
+            # Each file gets a seed of its own, so that it does not matter which process decodes it.
             seeds = torch.randint(2**62, (len(self),), generator=generator)
             augmentation = replace(augmentation, resized_crop=False)
         chosen = list(batch_indices(len(self), batch_size, generator, drop_last))
@@ -120,14 +114,12 @@ class FolderImages:
         return digest.hexdigest()
 
     def _decoded(self, chosen: Iterable[Tensor | slice], seeds: Tensor | None = None) -> Iterator[Tensor]:
-        everything = np.arange(len(self))
-        batches = [everything[indices] for indices in chosen]
+        everything = torch.arange(len(self))
+        batches = [everything[indices].numpy() for indices in chosen]
         if not batches:
             return iter(())
         decoder = Decoder(self.size, self.channels)
-        return decode_batches(
-            decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count()
-        )
+        return decode_batches(decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count())
 
     def _worker_count(self) -> int:
         if self.workers is not None:
@@ -135,6 +127,4 @@ class FolderImages:
         return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
 
     def _like(self, files: np.ndarray, labels: Tensor) -> FolderImages:
-        return FolderImages(
-            self.root, files, labels, size=self.size, channels=self.channels, workers=self.workers
-        )
+        return FolderImages(self.root, files, labels, size=self.size, channels=self.channels, workers=self.workers)

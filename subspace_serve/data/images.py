@@ -37,8 +37,7 @@ class Augmentation:
 
 
 class Images(Protocol):
-    """Labelled images, wherever they lie. Pixels are uint8 (N, height, width, channels), labels int64
-    (N,)."""
+    """Labelled images, wherever they lie: pixels uint8 (N, height, width, channels), labels int64 (N,)."""
 
     @property
     def labels(self) -> Tensor: ...
@@ -58,12 +57,11 @@ class Images(Protocol):
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every image once, as pixels and labels, in batches of `batch_size`; the last one may be
-        smaller.
+        """Yield every image once, as pixels and labels, `batch_size` at a time; the last batch may be smaller.
 
         Shuffled when `generator` is given. It decides the order and the augmentation: the same state gives
-        the same bytes. `drop_last` leaves out a smaller last batch. What is yielded may share memory with the
-        set.
+        the same bytes. `drop_last` leaves out a smaller last batch. What is yielded is for reading only, as
+        it may share memory with the set.
         """
         ...
 
@@ -198,9 +196,7 @@ def checked_labels(labels: Tensor, count: int) -> Tensor:
         DataError: labels that are not integers, negative, of another rank, or not `count` of them.
     """
     if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
-        raise DataError(
-            f"labels must be integers; found {_name(labels.dtype)}; give the index of each image's class"
-        )
+        raise DataError(f"labels must be integers; found {_name(labels.dtype)}; give the index of each image's class")
     if labels.shape != (count,):
         raise DataError(
             f"labels must be one integer per image, shape ({count},); found shape {tuple(labels.shape)}; "

@@ -38,8 +38,7 @@ def load_data(
     Args:
         spec: `digits`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `tiny-imagenet:PATH`,
             `imagenet:PATH`, `FILE.npz`, `folder:PATH` or the path of a folder.
-        validation: fraction of the training images to carve out, in [0, 1); 0 leaves the validation set
-            empty.
+        validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
         seed: decides which images validate.
         image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
         download: let torchvision fetch CIFAR or Fashion-MNIST where they are missing.
@@ -53,9 +52,7 @@ def load_data(
         raise DataError(f"the image size must be at least 1 pixel; found {image_size}; give a larger one")
     source = read_source(spec, Options(image_size=image_size, download=download, workers=workers))
     _check(source)
-    parts = {
-        split: _resized(images, image_size) for split, images in _divided(source, validation, seed).items()
-    }
+    parts = {split: _resized(images, image_size) for split, images in _divided(source, validation, seed).items()}
     _check_every_class(parts["train"], source)
     return DataSet(
         name=source.name,
@@ -100,9 +97,7 @@ def load_images(
     """
     names = tuple(label_names)
     data_set, split = split_of(spec)
-    source = read_source(
-        data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers)
-    )
+    source = read_source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
     _check(source)
     if source.label_names != names:
         raise DataError(
@@ -136,14 +131,10 @@ def _split(source: Source, spec: str, split: str | None, validation: float, seed
 def _divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
     """Return the three parts: those published, and what is carved where there are none."""
     if not 0 <= validation < 1:
-        raise DataError(
-            f"validation is a fraction of the training images; found {validation}; give one in [0, 1)"
-        )
+        raise DataError(f"validation is a fraction of the training images; found {validation}; give one in [0, 1)")
     train, held_out, test = source.train, source.validation, source.test
     if train is None:
-        raise DataError(
-            f"{source.name} has no training images; found only {', '.join(source.splits)}; add some"
-        )
+        raise DataError(f"{source.name} has no training images; found only {', '.join(source.splits)}; add some")
     if test is None:
         train, test = _carved(train, TEST_FRACTION, TEST_SEED)
     if held_out is None:
@@ -169,18 +160,14 @@ def _check(source: Source) -> None:
             )
     shapes = {images.shape for images in source.splits.values()}
     if len(shapes) > 1:
-        raise DataError(
-            f"{source.name} has splits of different image sizes; found {sorted(shapes)}; make them equal"
-        )
+        raise DataError(f"{source.name} has splits of different image sizes; found {sorted(shapes)}; make them equal")
 
 
 def _check_every_class(train: Images, source: Source) -> None:
     counts = torch.bincount(train.labels, minlength=len(source.label_names)).tolist()
     absent = [name for name, count in zip(source.label_names, counts, strict=True) if count == 0]
     if absent:
-        raise DataError(
-            f"{source.name} has classes without a training image: {_listed(absent)}; add images of them"
-        )
+        raise DataError(f"{source.name} has classes without a training image: {_listed(absent)}; add images of them")
 
 
 def _fingerprint(source: Source) -> str:

@@ -1,5 +1,4 @@
-"""From uint8 pixels to what a network takes: the one normalisation that training and the exported graph
-share."""
+"""From uint8 pixels to what a network takes: the normalisation that training and the exported graph share."""
 
 from __future__ import annotations
 
@@ -30,9 +29,7 @@ class Preprocessing:
                 f"found {len(self.mean)} and {len(self.std)}; give as many of each"
             )
         if not all(deviation > 0 for deviation in self.std):
-            raise DataError(
-                f"preprocessing divides by the standard deviation; found {self.std}; give positive numbers"
-            )
+            raise DataError(f"preprocessing divides by the standard deviation; found {self.std}; give positive numbers")
 
     def to_json(self) -> dict[str, Any]:
         return {"mean": list(self.mean), "std": list(self.std)}
@@ -55,9 +52,7 @@ class Preprocessing:
             ) from error
 
 
-def preprocess(
-    images: Tensor, preprocessing: Preprocessing, device: torch.device | str | None = None
-) -> Tensor:
+def preprocess(images: Tensor, preprocessing: Preprocessing, device: torch.device | str | None = None) -> Tensor:
     """Return (pixel / 255 - mean) / std.
 
     Args:
@@ -66,8 +61,7 @@ def preprocess(
         device: where the result is wanted; the bytes travel, not the four times larger floats.
 
     Returns:
-        float32 (N, channels, height, width) in channels_last memory format: the layout of the input, not a
-        copy.
+        float32 (N, channels, height, width) in channels_last memory format, which is the input's layout.
     """
     device = images.device if device is None else device
     mean = torch.tensor(preprocessing.mean, dtype=torch.float64)

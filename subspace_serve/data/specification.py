@@ -36,9 +36,7 @@ def read_source(spec: str, options: Options) -> Source:
     if path is not None and path.is_dir():
         return READERS["folder"](path, options)
     near = difflib.get_close_matches(name, READERS, n=1)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"give a .npz file, a folder, or one of {', '.join(READERS)}"
-    )
+    hint = f"did you mean {near[0]}?" if near else f"give a .npz file, a folder, or one of {', '.join(READERS)}"
     raise DataError(f"there is no data set {spec!r}: neither a name, nor a .npz file, nor a folder; {hint}")
 
 

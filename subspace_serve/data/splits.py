@@ -20,12 +20,10 @@ def carve(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
         seed: decides which ones.
 
     Returns:
-        Two ascending int64 index tensors: the rest, the part. They do not overlap and together are
-            everything.
+        Two ascending int64 index tensors, the rest and the part; every index is in exactly one of them.
     """
     classes, sizes = np.unique(labels.numpy(), return_counts=True)
-    # RandomState and not default_rng: NumPy promises that its streams never change, and the seed is on
-    # record.
+    # RandomState and not default_rng: NumPy promises that its streams never change, and the seed is on record.
     random = np.random.RandomState(seed)
     carved = np.zeros(len(labels), dtype=bool)
     for label, take in zip(classes, _shares(sizes, count), strict=True):

@@ -58,11 +58,10 @@ def read_fashion_mnist(path: Path | None, options: Options) -> Source:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Return the bytes of an IDX file, gzip-compressed when its name ends in .gz, as a uint8 array of `rank`
-    axes.
+    """Return an IDX file of bytes as a uint8 array of `rank` axes; it is gzip-compressed if its name ends in .gz.
 
-    An IDX file is two zero bytes, the type, the number of axes, each axis as a big-endian 32-bit number, the
-    data.
+    An IDX file is two zero bytes, the type, the number of axes, their sizes as big-endian 32-bit numbers, and
+    the data.
 
     Raises:
         DataError: the file cannot be read, is not IDX, has another rank or not as many bytes as it says.
@@ -76,9 +75,9 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
             f"{path} is not an IDX file of bytes with {rank} axes; it begins with {content[:4].hex()}; get it again"
         )
     start = 4 + 4 * rank
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    if len(shape) != rank or len(content) - start != math.prod(shape):
-        raise DataError(f"{path} says shape {shape} but holds {len(content) - start} bytes; get it again")
+    shape = tuple(int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4))
+    if len(content) != start + math.prod(shape):
+        raise DataError(f"{path} should hold an array of {shape}; it is {len(content)} bytes long; get it again")
     return np.frombuffer(bytearray(content), np.uint8, offset=start).reshape(shape)
 
 
@@ -105,6 +104,4 @@ def _download(root: Path) -> None:
     try:
         FashionMNIST(root, download=True)
     except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"fashion-mnist cannot be downloaded to {root} ({error}); check the connection"
-        ) from error
+        raise DataError(f"fashion-mnist cannot be downloaded to {root} ({error}); check the connection") from error

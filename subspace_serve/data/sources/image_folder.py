@@ -48,9 +48,7 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
     root = need_path("imagenet", path)
     label_names = _classes(_folder(root, "train"))
     size = options.image_size or _IMAGENET_SIZE
-    train, test = (
-        _labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val")
-    )
+    train, test = (_labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val"))
     return Source(
         name="imagenet",
         label_names=label_names,
@@ -62,9 +60,10 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
 
 
 def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
-    """Read Tiny-ImageNet: `train/<wnid>/images` and `val`, which is the test set, since the test labels are
-    secret.""" root = need_path("tiny-imagenet", path) label_names = _classes(_folder(root, "train")) size =
-    options.image_size or _TINY_IMAGENET_SIZE
+    """Read Tiny-ImageNet: `train/<wnid>/images` and `val`, the test set, since the real one has no labels."""
+    root = need_path("tiny-imagenet", path)
+    label_names = _classes(_folder(root, "train"))
+    size = options.image_size or _TINY_IMAGENET_SIZE
     return Source(
         name="tiny-imagenet",
         label_names=label_names,
@@ -90,9 +89,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 def _folder(root: Path, name: str) -> Path:
     if not (root / name).is_dir():
         found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
-        raise DataError(
-            f"{root} has no folder {name}; found {found}; give the folder that holds train and val"
-        )
+        raise DataError(f"{root} has no folder {name}; found {found}; give the folder that holds train and val")
     return root / name
 
 
@@ -100,9 +97,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     try:
         return tuple(find_classes(folder)[0])
     except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} holds no images: it has no folders, one per class, to find any in"
-        ) from error
+        raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in") from error
 
 
 def _labelled_files(
@@ -127,8 +122,9 @@ def _labelled_files(
 
 
 def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:
-    """List the images that `val_annotations.txt` labels, a line each: file, class and a box, divided by
-    tabs.""" annotations = folder / "val_annotations.txt" if not annotations.is_file():
+    """List the images of `val_annotations.txt`: a line each with file, class and a box, divided by tabs."""
+    annotations = folder / "val_annotations.txt"
+    if not annotations.is_file():
         return _labelled_files(folder, label_names, size, options)
     indices = {name: index for index, name in enumerate(label_names)}
     files, labels = [], []

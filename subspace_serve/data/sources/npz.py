@@ -34,7 +34,7 @@ def read_npz(path: Path | None, options: Options) -> Source:
     splits = {split: _images(path, arrays, prefix) for split, prefix in (present or {"train": ""}).items()}
     return Source(
         name=path.stem,
-        label_names=options.label_names or _label_names(path, arrays, splits.values()),
+        label_names=_label_names(path, arrays) or options.label_names or _numbers(splits.values()),
         augmentation=Augmentation(padding=next(iter(splits.values())).shape[0] // 8),
         train=splits.get("train"),
         validation=splits.get("validation"),
@@ -49,7 +49,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; give the path of a .npz file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as .npz: {error}; it is damaged or holds objects; "
             "save plain arrays again with numpy.savez"
@@ -70,11 +70,7 @@ def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Memory
     labels = _array(path, arrays, f"{prefix}labels")
     if pixels.ndim == _GREY:
         pixels = pixels[..., np.newaxis]
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim != _WITH_CHANNELS
-        or not 1 <= pixels.shape[3] <= _MOST_CHANNELS
-    ):
+    if pixels.dtype != np.uint8 or pixels.ndim != _WITH_CHANNELS or not 1 <= pixels.shape[3] <= _MOST_CHANNELS:
         raise DataError(
             f"{prefix}images in {path} must be uint8 of shape (N, height, width) or (N, height, width, channels) with "
             f"up to {_MOST_CHANNELS} channels; found {pixels.dtype} of shape {pixels.shape}; convert them"
@@ -82,23 +78,22 @@ def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> Memory
     if labels.shape == (len(pixels), 1):
         labels = labels[:, 0]
     if labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{prefix}labels in {path} must be integers; found {labels.dtype}; number the classes from 0"
-        )
+        raise DataError(f"{prefix}labels in {path} must be integers; found {labels.dtype}; number the classes from 0")
     return MemoryImages(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _label_names(
-    path: Path, arrays: Mapping[str, np.ndarray], splits: Iterable[MemoryImages]
-) -> tuple[str, ...]:
-    """Return the names in the file, or the classes' numbers."""
-    if "label_names" not in arrays:
-        largest = max((int(images.labels.max()) for images in splits if len(images)), default=-1)
-        return tuple(str(label) for label in range(largest + 1))
-    names = arrays["label_names"]
+def _label_names(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Return the names of the classes; none where the file does not name them."""
+    names = arrays.get("label_names", np.empty(0, dtype=np.str_))
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) != len(names):
         raise DataError(
             f"label_names in {path} must be one list of different strings; "
             f"found {names.dtype} of shape {names.shape}; save one name per class"
         )
     return tuple(names.tolist())
+
+
+def _numbers(splits: Iterable[MemoryImages]) -> tuple[str, ...]:
+    """Return the numbers of the classes as their names."""
+    largest = max(int(images.labels.max()) if len(images) else -1 for images in splits)
+    return tuple(str(label) for label in range(largest + 1))

@@ -1,0 +1,100 @@
+"""The command `subspace-serve`: parsing and printing around the library.
+
+Commands are imported when they are called, and import torch and other heavy modules inside, so that `--help` answers
+at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+from subspace_serve import __version__
+from subspace_serve.errors import SubspaceServeError
+
+
+class _Entry(NamedTuple):
+    module: str
+    summary: str
+
+
+_COMMANDS = {
+    "demo": _Entry("demo", "Run the whole road on bundled data in about a minute."),
+    "train": _Entry("training", "Train a subspace, or a standard network, in one run."),
+    "inspect": _Entry("evaluation", "Show what a run's subspace is and where it came from."),
+    "evaluate": _Entry("evaluation", "Measure networks and ensembles along a subspace."),
+    "select": _Entry("evaluation", "Choose the point that suits labelled images from a domain."),
+    "collapse": _Entry("exporting", "Write one point as an ordinary state dict."),
+    "export": _Entry("exporting", "Write chosen points as a verified ONNX bundle."),
+    "verify": _Entry("serving", "Check a bundle: hashes, graphs and answers."),
+    "predict": _Entry("serving", "Classify image files with a bundle, without a server."),
+    "serve": _Entry("serving", "Start the HTTP service on a bundle."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"subspace_serve.cli.{entry.module}")
+        return module.COMMANDS[cmd_name]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands, in the order of the road"):
+            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="subspace-serve")
+def cli() -> None:
+    """Train networks in weight-space subspaces, export chosen points, and serve them.
+
+    Without arguments every command takes the run that was trained last (runs/latest).
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and exit status 1, never a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`... | head`): keep the interpreter from complaining about it.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(1)
+    except (SubspaceServeError, OSError) as error:
+        click.echo(f"Error: {_message(error)}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision", "safetensors", "sklearn", "matplotlib", "onnx", "torchmetrics"):
+            raise
+        click.echo(
+            f"Error: this command needs {error.name}, which serving alone does not install: "
+            "pip install 'subspace-serve[train]'",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """Return an error's message; what the operating system refused is said with the file's name."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return str(error)

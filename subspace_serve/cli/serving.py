@@ -1,0 +1,224 @@
+"""The commands that need a bundle and no torch: `verify`, `predict` and `serve`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subspace_serve.cli.output import write_json
+from subspace_serve.errors import DataError, SubspaceServeError
+
+if TYPE_CHECKING:
+    from subspace_serve.bundle.verify import VerificationReport
+
+DEFAULT_BUNDLE = "runs/latest/bundle"
+
+_BATCH = 32
+
+_bundle_argument = click.argument(
+    "bundle",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_BUNDLE,
+    envvar="SUBSPACE_SERVE_BUNDLE",
+)
+_device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    envvar="SUBSPACE_SERVE_DEVICE",
+    show_default=True,
+    help="Where to run; auto is CUDA where a session really gets it.",
+)
+_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    envvar="SUBSPACE_SERVE_THREADS",
+    help="Threads of ONNX Runtime (of each worker); 0, the default, shares out all cores.",
+)
+_json_option = click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (- for standard output).")
+
+
+@click.command()
+@_bundle_argument
+@_device_option
+@_threads_option
+@_json_option
+def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
+    """Check a bundle: hashes, graphs, parity with torch."""
+    from subspace_serve.bundle.verify import verify_bundle
+
+    report = verify_bundle(bundle, device=device, threads=threads)
+    if json_file != "-":
+        _print_report(report)
+    if json_file:
+        write_json(report.to_json(), json_file)
+
+
+def _print_report(report: VerificationReport) -> None:
+    graphs = "checked" if report.onnx_checked else "loaded (the package onnx, which checks them fully, is not installed)"
+    click.echo(f"{report.bundle}: {report.files} files unchanged, graphs {graphs}")
+    rows = [
+        [name, point.provider, f"{point.max_abs_diff:.2e}", f"{point.tolerance:.0e}", str(point.top1_flips)]
+        for name, point in report.points.items()
+    ]
+    _print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)
+
+
+@click.command()
+@_bundle_argument
+@click.option(
+    "--image",
+    "images",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="An image file; may be repeated.",
+)
+@click.option("--model", help="A point or an ensemble; the bundle's default unless given.")
+@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble.")
+@click.option("--weights", metavar="W,...", help="One weight a member.")
+@click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), help="What an ensemble averages.")
+@click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Labels shown for each image.")
+@click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
+@_device_option
+@_threads_option
+@_json_option
+def predict(
+    bundle: Path,
+    images: Sequence[Path],
+    model: str | None,
+    members: str | None,
+    weights: str | None,
+    aggregate: Any,
+    top_k: int,
+    resize: bool,
+    device: Any,
+    threads: int,
+    json_file: str | None,
+) -> None:
+    """Classify image files, without a server."""
+    import numpy as np
+
+    from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle.images import decode_image
+    from subspace_serve.bundle.predict import Predictor
+
+    predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
+    selection = predictor.select(
+        model, members.split(",") if members else None, _numbers(weights) if weights else None, aggregate
+    )
+    document: dict[str, Any] = {}
+    entries: list[dict[str, Any]] = []
+    for start in range(0, len(images), _BATCH):
+        files = images[start : start + _BATCH]
+        pixels = []
+        for file in files:
+            try:
+                pixels.append(decode_image(file.read_bytes(), predictor.bundle.manifest.input, resize=resize))
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from None
+        prediction = predictor.predict(np.stack(pixels), selection)
+        document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
+        entries += [
+            {"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)
+        ]
+    document["predictions"] = entries
+    if json_file != "-":
+        _print_predictions(document)
+    if json_file:
+        write_json(document, json_file)
+
+
+def _print_predictions(document: dict[str, Any]) -> None:
+    who = ", ".join(
+        f"{name} ({weight:.2g})" for name, weight in zip(document["members"], document["weights"], strict=True)
+    )
+    if document["aggregate"]:
+        click.echo(f"{document['model'] or 'ensemble'}: {who}, {document['aggregate']} averaged")
+    else:
+        click.echo(document["model"])
+    measures = ["entropy", *(["mutual_information", "disagreement"] if document["aggregate"] else [])]
+    rows = []
+    for entry in document["predictions"]:
+        first = [Path(entry["image"]).name, *(f"{entry[measure]:.3f}" for measure in measures)]
+        for label in entry["labels"]:
+            rows.append([first[0], label["label"], f"{label['probability']:.3f}", *first[1:]])
+            first = [""] * len(first)
+    _print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
+
+
+@click.command()
+@_bundle_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every one.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, envvar="SUBSPACE_SERVE_WORKERS", show_default=True)
+@_threads_option
+@_device_option
+def serve(bundle: Path, host: str, port: int, workers: int, threads: int, device: Any) -> None:
+    """Serve a bundle over HTTP.
+
+    The bundle is verified first. Further settings come from SUBSPACE_SERVE_* environment variables.
+    """
+    import service
+    from service.settings import Settings
+    from subspace_serve.bundle.verify import verify_bundle
+
+    environment = {
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(Path.home() / ".cache" / "subspace-serve" / str(port)),
+        **os.environ,
+        "SUBSPACE_SERVE_BUNDLE": str(bundle.resolve()),
+        "SUBSPACE_SERVE_WORKERS": str(workers),
+        "SUBSPACE_SERVE_THREADS": str(threads),
+        "SUBSPACE_SERVE_DEVICE": device,
+    }
+    settings = Settings.from_environment(environment)
+    address = _free_address(host, port)
+    _print_report(verify_bundle(settings.bundle, device=device, threads=settings.threads_per_worker))
+    sys.stdout.flush()
+    # The server takes this process's place: signals reach it directly, and nothing that the check loaded stays.
+    command = [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService"]
+    folder = str(Path(service.__file__).parent.parent)
+    os.execve(
+        sys.executable,
+        [*command, "--working-dir", folder, "--host", address, "--port", str(port)],
+        environment,
+    )
+
+
+def _free_address(host: str, port: int) -> str:
+    """Return the numeric address of a host on which the port is free."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SubspaceServeError(
+            f"cannot listen on {host} port {port} ({error.strerror or error}); "
+            "stop what uses it, or choose another with --port or --host"
+        ) from None
+    return str(address[0])
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint="--weights") from None
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+COMMANDS = {"verify": verify, "predict": predict, "serve": serve}

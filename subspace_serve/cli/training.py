@@ -1,0 +1,124 @@
+"""The command `train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subspace_serve.cli.output import write_json
+from subspace_serve.cli.run import json_option, track
+
+
+def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Read KEY=VALUE pairs; a value is JSON where it can be read as such, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in values:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        try:
+            arguments[key] = json.loads(text)
+        except ValueError:
+            arguments[key] = text
+    return arguments
+
+
+@click.command()
+@click.option("--preset", help="Start from the paper's settings: paper-cifar10, paper-tiny-imagenet, paper-imagenet.")
+@click.option(
+    "--data",
+    metavar="SPEC",
+    help="digits, fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, imagenet:PATH, "
+    "FILE.npz, or a folder with one folder a class.  [default: digits]",
+)
+@click.option("--arch", "architecture", metavar="NAME",
+              help="cresnet20-32, tiny-resnet18, a torchvision classifier, or MODULE:FUNCTION.  [default: cresnet8-8]")
+@click.option("--arch-argument", "arguments", multiple=True, callback=_argument, metavar="KEY=VALUE",
+              help="Extra argument of the architecture, such as dropout=0.1 (repeatable).")
+@click.option("--subspace", type=click.Choice(["line", "curve", "simplex", "standard"]),
+              help="What to train; standard is one ordinary network.  [default: line]")
+@click.option("--endpoints", type=click.IntRange(2, 10), help="Endpoints of a simplex.  [default: 3]")
+@click.option("--beta", type=float, help="Strength of the term that keeps endpoints diverse.  [default: 1]")
+@click.option("--layerwise", is_flag=True, default=None, help="Draw a place of its own for each layer.")
+@click.option("--samples", type=click.IntRange(1), help="Places drawn a batch.  [default: 1]")
+@click.option("--feature-similarity", type=float, help="Strength of the feature-similarity term.  [default: 0]")
+@click.option("--label-noise", type=float, help="Fraction of labels replaced by random ones.  [default: 0]")
+@click.option("--init", "initialisation", metavar="HOW",
+              help="independent, shared, or a checkpoint to start from.  [default: independent]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training images.  [default: 30]")
+@click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
+@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1]")
+@click.option("--momentum", type=float, help="[default: 0.9]")
+@click.option("--weight-decay", type=float, help="[default: 0.0001]")
+@click.option("--warmup-epochs", type=float, help="[default: 5, at most a quarter of the run]")
+@click.option("--label-smoothing", type=float, help="[default: 0]")
+@click.option("--clip-gradient", type=float, help="Largest gradient norm; 0 does not clip.  [default: 0]")
+@click.option("--validation", type=float, help="Fraction of the training images set aside.  [default: 0.1]")
+@click.option("--image-size", type=click.IntRange(1), help="Side to which images are brought.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="bfloat16 is for CUDA.")
+@click.option("--compile", is_flag=True, default=None, help="Run the network through torch.compile.")
+@click.option("--device", help="auto, cpu or cuda.  [default: auto]")
+@click.option("--seed", type=click.IntRange(0), help="[default: 0]")
+@click.option("--data-seed", type=click.IntRange(0), help="Of the validation split.  [default: 0]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run's folder.  [default: runs/NAME]")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN",
+              help="Go on with an interrupted run, with the settings it was started with.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
+@click.option("--download", is_flag=True, help="Let torchvision download CIFAR or Fashion-MNIST.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
+@json_option
+def train(
+    preset: str | None,
+    out: Path | None,
+    resume: Path | None,
+    overwrite: bool,
+    download: bool,
+    tensorboard: bool,
+    json_file: str | None,
+    **settings: Any,
+) -> None:
+    """Train a line, curve or simplex of networks, or a standard network, in one run.
+
+    Writes runs/NAME/ and points runs/latest at it. Without options: a line on scikit-learn's digits.
+    """
+    from trainer.config import PRESETS, TrainingConfig
+    from trainer.run_folder import RunFolder
+    from trainer.training import describe
+    from trainer.training import train as run_training
+
+    given = {name: value for name, value in settings.items() if value is not None and value != {}}
+    if resume is not None:
+        if given or preset or out:
+            raise click.UsageError("--resume takes the run's own settings: give no other settings with it")
+        config = RunFolder(resume).read_config()
+        target = resume
+    else:
+        if preset is not None and preset not in PRESETS:
+            raise click.BadParameter(f"{preset!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
+        config = TrainingConfig.from_json((PRESETS[preset] if preset else {}) | given)
+        target = out or Path("runs") / config.run_name
+    records: list[dict[str, Any]] = []
+
+    def report(record: dict[str, Any]) -> None:
+        records.append(record)
+        click.echo(describe(record), err=json_file == "-")
+
+    click.echo(f"training {config.subspace} of {config.architecture} on {config.data} into {target}", err=True)
+    run_training(
+        config,
+        target,
+        resume=resume is not None,
+        overwrite=overwrite,
+        download=download,
+        tensorboard=tensorboard,
+        report=report,
+        track=track,
+    )
+    if json_file:
+        write_json({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
+
+
+COMMANDS = {"train": train}

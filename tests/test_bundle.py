@@ -1,0 +1,324 @@
+"""The bundle's format: what is written, and every way in which a reader refuses it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from bundle_factory import LABELS, POINTS, expected_logits, linear_graph, make_bundle, point_weights, random_images
+
+from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, write_bundle
+from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.errors import BundleError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle")
+
+
+def edit_manifest(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def rewrite(folder: Path) -> None:
+    """Give every file the hash that it has now, as somebody would who knows the format."""
+    import hashlib
+
+    def change(document):
+        for record in [*document["points"].values(), document["golden"]]:
+            record["sha256"] = hashlib.sha256((folder / record["file"]).read_bytes()).hexdigest()
+
+    edit_manifest(folder, change)
+
+
+def start_writing(target: Path):
+    manifest = Bundle.open(make_bundle(target.parent / "model")).manifest
+    return write_bundle(
+        target, source=manifest.source, input=manifest.input, labels=LABELS, onnx=Onnx(opset=20, exporter="test")
+    )
+
+
+PARITY = Parity(provider="CPUExecutionProvider", max_abs_diff=0, top1_flips=0, tolerance=1e-4)
+
+
+def test_what_is_written_is_read(folder):
+    bundle = Bundle.open(folder)
+    assert bundle.labels == LABELS
+    assert bundle.default == "midpoint"
+    assert list(bundle.points) == ["midpoint", "endpoint-0", "endpoint-1"]
+    assert bundle.points["endpoint-1"].coefficients == (0.0, 1.0)
+    assert bundle.ensembles["leaning"] == Ensemble(
+        members=("endpoint-0", "endpoint-1"), weights=(3.0, 1.0), aggregate="logits"
+    )
+    assert bundle.ensembles["endpoints"].weights == (0.5, 0.5)
+    assert bundle.manifest.input.shape == (4, 5, 3)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["manifest.json", "golden.npz", "midpoint.onnx", "endpoint-0.onnx", "endpoint-1.onnx"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "midpoint.onnx").unlink(), "lacks midpoint.onnx"),
+        (lambda folder: (folder / "golden.npz").unlink(), "lacks golden.npz"),
+        (lambda folder: (folder / "notes.txt").write_text("x"), "holds notes.txt"),
+        (lambda folder: (folder / "more").mkdir(), "holds more"),
+        (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"{"), "is not JSON"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"[" * 100_000), "is not JSON"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"[]"), "not a bundle's manifest"),
+    ],
+)
+def test_folder_that_is_not_as_written_is_refused(folder, damage, message):
+    damage(folder)
+    with pytest.raises(BundleError, match=re.escape(message)):
+        Bundle.open(folder)
+
+
+def test_one_flipped_bit_is_found_unless_hashes_are_not_asked_for(folder):
+    data = bytearray((folder / "endpoint-0.onnx").read_bytes())
+    data[100] ^= 1
+    (folder / "endpoint-0.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"endpoint-0\.onnx was changed"):
+        Bundle.open(folder)
+    assert Bundle.open(folder, check_hashes=False).labels == LABELS
+
+
+def update_point(**fields):
+    return lambda document: document["points"]["midpoint"].update(fields)
+
+
+def update_ensemble(**fields):
+    return lambda document: document["ensembles"]["endpoints"].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document.update(version=2), "has version 2 and this program reads version 1"),
+        (lambda document: document.update(version=True), "has version True"),
+        (lambda document: document.update(format="zip"), "format is not"),
+        (lambda document: document.update(colour="red"), "colour: Extra inputs"),
+        (update_point(colour="red"), "points.midpoint.colour: Extra inputs"),
+        (lambda document: document.pop("labels"), "labels: Field required"),
+        (update_point(file="../midpoint.onnx"), "points.midpoint.file"),
+        (update_point(file="/etc/passwd"), "points.midpoint.file"),
+        (update_point(file="manifest.json"), "each file may be named once"),
+        (update_point(file="endpoint-0.onnx"), "each file may be named once"),
+        (update_point(sha256="00"), "points.midpoint.sha256"),
+        (update_point(temperature=0), "points.midpoint.temperature"),
+        (update_point(temperature="1"), "points.midpoint.temperature"),
+        (update_point(metrics={"accuracy": float("nan")}), "points.midpoint.metrics.accuracy"),
+        (lambda document: document["points"].update({"../x": document["points"]["midpoint"]}), "points"),
+        (lambda document: document["ensembles"].update(midpoint=document["ensembles"]["endpoints"]), "both a point"),
+        (update_ensemble(members=["endpoint-0", "nobody"]), "has the member nobody"),
+        (update_ensemble(members=["endpoint-0", "endpoint-0"]), "members must differ"),
+        (update_ensemble(weights=[1.0]), "1 weights for 2 members"),
+        (update_ensemble(weights=[1.0, -1.0]), "ensembles.endpoints.weights.1"),
+        (update_ensemble(weights=[0, 0]), "at least one weight"),
+        (lambda document: document.update(default="nobody"), "the default nobody"),
+        (lambda document: document["input"].update(layout="NCHW"), "uint8 NCHW is not served"),
+        (lambda document: document["input"]["preprocessing"].update(mean=[0.5]), "must have 3 means"),
+    ],
+)
+def test_manifest_that_is_not_valid_is_refused_by_field(folder, change, message):
+    edit_manifest(folder, change)
+    with pytest.raises(BundleError, match=re.escape(message)):
+        Bundle.open(folder)
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="there is no bundle at"):
+        Bundle.open(tmp_path / "nothing")
+
+
+def test_writer_replaces_a_bundle_and_leaves_nothing_beside_it(folder):
+    before = (folder / "manifest.json").read_bytes()
+    make_bundle(folder, dtype="float32")
+    assert (folder / "manifest.json").read_bytes() != before
+    assert Bundle.open(folder).manifest.input.dtype == "float32"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_writer_that_fails_leaves_the_old_bundle(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RuntimeError, match="interrupted"), start_writing(folder) as bundle:
+        bundle.file("midpoint").write_bytes(b"half")
+        raise RuntimeError("interrupted")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["bundle", "model"]
+
+
+@pytest.mark.parametrize("content", ["file", "folder"])
+def test_writer_replaces_nothing_but_a_bundle(tmp_path, content):
+    target = tmp_path / "precious"
+    if content == "file":
+        target.write_text("data")
+    else:
+        target.mkdir()
+        (target / "thesis.txt").write_text("data")
+    with pytest.raises(BundleError, match="exists and is not a bundle"), start_writing(target):
+        pass
+    assert target.exists()
+
+
+def fill(bundle) -> None:
+    onnx.save(linear_graph(point_weights("midpoint")), bundle.file("midpoint"))
+    bundle.add_point("midpoint", alpha=np.float32(0.5), coefficients=[0.5, 0.5], calibration=None, parity=PARITY)
+    images = random_images(2)
+    bundle.set_golden(images, {"midpoint": expected_logits("midpoint", images)})
+
+
+def without_graph(bundle):
+    fill(bundle)
+    bundle.add_point("other", alpha=None, coefficients=[1], calibration=None, parity=PARITY)
+
+
+def with_external_data(bundle):
+    fill(bundle)
+    (bundle.folder / "midpoint.onnx.data").write_bytes(b"weights")
+
+
+def with_one_name_twice(bundle):
+    fill(bundle)
+    bundle.add_ensemble("midpoint", members=["midpoint"])
+
+
+def with_a_bad_name(bundle):
+    fill(bundle)
+    bundle.add_ensemble("my ensemble", members=["midpoint"])
+
+
+def without_golden(bundle):
+    fill(bundle)
+    bundle._golden = None
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda bundle: None, "needs at least one point"),
+        (without_golden, "needs golden images"),
+        (without_graph, "point other has no ONNX file"),
+        (with_external_data, "holds midpoint.onnx.data"),
+        (with_one_name_twice, "midpoint is used twice"),
+        (with_a_bad_name, "my ensemble"),
+    ],
+)
+def test_writer_refuses_what_a_reader_would(tmp_path, write, message):
+    target = tmp_path / "bundle"
+    with pytest.raises(BundleError, match=re.escape(message)), start_writing(target) as bundle:
+        write(bundle)
+    assert not target.exists()
+
+
+def test_alpha_of_a_simplex(tmp_path):
+    with start_writing(tmp_path / "bundle") as bundle:
+        fill(bundle)
+        onnx.save(linear_graph(point_weights("midpoint")), bundle.file("mean"))
+        bundle.add_point("mean", alpha=(0.2, 0.3, 0.5), coefficients=[0.2, 0.3, 0.5], calibration=None, parity=PARITY)
+        images = random_images(2)
+        logits = expected_logits("midpoint", images)
+        bundle.set_golden(images, {"midpoint": logits, "mean": logits})
+        bundle.default = "mean"
+    opened = Bundle.open(tmp_path / "bundle")
+    assert opened.default == "mean"
+    assert opened.points["mean"].alpha == (0.2, 0.3, 0.5)
+    assert opened.points["midpoint"].alpha == 0.5
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_verify_reports_every_point(tmp_path, dtype):
+    report = verify_bundle(make_bundle(tmp_path / "bundle", dtype=dtype), device="cpu", threads=1)
+    assert list(report.points) == list(POINTS)
+    assert report.files == 4
+    assert report.onnx_checked
+    for point in report.points.values():
+        assert point.provider == "CPUExecutionProvider"
+        assert point.batches == (1, 6, 12)
+        assert point.max_abs_diff < 1e-5
+        assert point.top1_flips == 0
+    assert json.loads(json.dumps(report.to_json()))["points"]["midpoint"]["tolerance"] == 1e-4
+
+
+def test_verify_refuses_logits_that_are_off(tmp_path):
+    folder = make_bundle(tmp_path / "bundle", golden_error=0.01)
+    with pytest.raises(BundleError, match=r"midpoint differs from torch's golden logits by 0\.01"):
+        verify_bundle(folder, device="cpu", threads=1)
+
+
+def truncate(folder):
+    path = folder / "midpoint.onnx"
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def swap_classes(folder):
+    onnx.save(linear_graph(point_weights("midpoint")[:, :2]), folder / "midpoint.onnx")
+
+
+def swap_type(folder):
+    onnx.save(linear_graph(point_weights("midpoint"), dtype="float32"), folder / "midpoint.onnx")
+
+
+def empty_golden(folder):
+    np.savez(folder / "golden.npz", images=random_images(2))
+
+
+def pickled_golden(folder):
+    np.savez(folder / "golden.npz", images=np.array([{}], dtype=object))
+
+
+def broken_golden(folder):
+    (folder / "golden.npz").write_bytes(b"PK\x03\x04 broken")
+
+
+def golden_of_nan(folder):
+    images = random_images(2)
+    logits = {f"logits.{name}": np.full((2, 4), np.nan, dtype=np.float32) for name in POINTS}
+    np.savez(folder / "golden.npz", images=images, **logits)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "midpoint.onnx"),
+        (swap_classes, "is not the graph of its manifest"),
+        (swap_type, "is not the graph of its manifest"),
+        (empty_golden, "golden.npz holds {}"),
+        (pickled_golden, "cannot be read"),
+        (broken_golden, "cannot be read"),
+        (golden_of_nan, "differs from torch's golden logits"),
+    ],
+)
+def test_verify_looks_beyond_hashes(folder, damage, message):
+    damage(folder)
+    rewrite(folder)
+    with pytest.raises(BundleError, match=re.escape(message)):
+        verify_bundle(folder, device="cpu", threads=1)
+
+
+def test_required_cuda_that_is_not_there_is_refused(folder, monkeypatch):
+    from subspace_serve.bundle import session
+
+    monkeypatch.setattr(session, "_NVIDIA_DEVICES", ())
+    with pytest.raises(BundleError, match="CUDA was asked for and ONNX Runtime gave CPUExecutionProvider"):
+        verify_bundle(folder, device="cuda", threads=1)
+
+
+def test_serving_modules_import_no_torch():
+    code = (
+        "import sys, service.app, service.bento, subspace_serve.bundle.verify, subspace_serve.cli.serving\n"
+        "assert not {'torch', 'trainer', 'torchvision'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent, timeout=60)

@@ -1,0 +1,303 @@
+"""Image files: decoding, random areas, workers, and the folder layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from subspace_serve.data import Augmentation, FolderImages, load_data, load_images
+from subspace_serve.errors import DataError
+
+CROP = Augmentation(flip=True, resized_crop=True)
+
+
+def save(path: Path, color: int | tuple[int, ...] = (10, 20, 30), size: tuple[int, int] = (24, 16)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB" if isinstance(color, tuple) else "L", size, color).save(path)
+    return path
+
+
+def save_noise(path: Path, seed: int, size: tuple[int, int] = (24, 16)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> FolderImages:
+    names = [f"{index:02}.png" for index in range(11)]
+    for index, name in enumerate(names):
+        save_noise(tmp_path / name, seed=index)
+    return FolderImages(tmp_path, names, torch.arange(11), size=8, workers=0)
+
+
+def with_workers(images: FolderImages, workers: int) -> FolderImages:
+    return FolderImages(images.root, images.files.tolist(), images.labels, size=images.size, workers=workers)
+
+
+def pixels_of(images: FolderImages, generator: torch.Generator | None, augmentation: Augmentation | None):
+    return torch.cat([pixels for pixels, _ in images.batches(4, generator=generator, augmentation=augmentation)])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_batches_are_decoded_in_order_with_a_smaller_last_one(noise):
+    batches = list(noise.batches(4))
+    assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert [tuple(pixels.shape) for pixels, _ in batches] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
+    assert {pixels.dtype for pixels, _ in batches} == {torch.uint8}
+    assert noise.shape == (8, 8, 3)
+    assert [len(labels) for _, labels in noise.batches(4, drop_last=True)] == [4, 4]
+
+
+def test_shuffled_batches_pair_images_with_their_labels(noise):
+    in_order, _ = noise.take(torch.arange(11))
+    labels = []
+    for pixels, batch_labels in noise.batches(4, generator=seeded()):
+        assert torch.equal(pixels, in_order[batch_labels])
+        labels += batch_labels.tolist()
+    assert labels != list(range(11))
+    assert sorted(labels) == list(range(11))
+
+
+def test_the_generator_decides_every_byte_whatever_the_number_of_workers(noise):
+    expected = pixels_of(noise, seeded(), CROP)
+    assert torch.equal(pixels_of(noise, seeded(), CROP), expected)
+    assert torch.equal(pixels_of(with_workers(noise, 2), seeded(), CROP), expected)
+    assert not torch.equal(pixels_of(noise, seeded(1), CROP), expected)
+
+
+def test_the_global_generator_is_left_alone(noise):
+    before = torch.get_rng_state()
+    pixels_of(noise, seeded(), CROP)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_areas_differ_from_the_middle_and_from_epoch_to_epoch(noise):
+    generator = seeded()
+    crop = Augmentation(resized_crop=True)
+    first, second = pixels_of(noise, generator, crop), pixels_of(noise, generator, crop)
+    middle, _ = noise.take(torch.arange(11))
+    assert not torch.equal(first, second)
+    areas = first.float().mean(dim=(1, 2, 3))
+    assert not torch.isin(areas, middle.float().mean(dim=(1, 2, 3))).all()
+
+
+def test_padding_and_flips_work_on_files_too(tmp_path):
+    save(tmp_path / "white.png", (255, 255, 255), (8, 8))
+    images = FolderImages(tmp_path, ["white.png"] * 40, torch.zeros(40, dtype=torch.int64), size=8)
+    pixels = pixels_of(images, seeded(), Augmentation(padding=2, flip=True))
+    covered = (pixels[..., 0] == 255).sum(dim=(1, 2))
+    assert set(covered.tolist()) <= {36, 42, 48, 49, 56, 64}
+    assert len(set(covered.tolist())) > 3
+
+
+def test_evaluation_takes_the_middle_of_small_pictures(tmp_path):
+    picture = np.zeros((8, 16, 3), np.uint8)
+    picture[:, :4], picture[:, 4:12], picture[:, 12:] = 10, 20, 30
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    pixels, _ = FolderImages(tmp_path, ["wide.png"], torch.tensor([0]), size=8).take(torch.tensor([0]))
+    assert pixels.unique().tolist() == [20]
+
+
+def test_evaluation_of_large_inputs_looks_at_the_middle_224_of_256(tmp_path):
+    picture = np.zeros((256, 256, 3), np.uint8)
+    picture[16:240, 16:240] = 99
+    Image.fromarray(picture).save(tmp_path / "framed.png")
+    pixels, _ = FolderImages(tmp_path, ["framed.png"], torch.tensor([0]), size=224).take(torch.tensor([0]))
+    assert pixels.shape == (1, 224, 224, 3)
+    assert pixels.unique().tolist() == [99]
+
+
+def test_pictures_are_converted_to_the_channels_wanted(tmp_path):
+    save(tmp_path / "grey.png", 77, (8, 8))
+    files, labels, first = ["grey.png"], torch.tensor([0]), torch.tensor([0])
+    colour, _ = FolderImages(tmp_path, files, labels, size=8).take(first)
+    grey, _ = FolderImages(tmp_path, files, labels, size=8, channels=1).take(first)
+    assert (colour.shape, colour.unique().tolist()) == ((1, 8, 8, 3), [77])
+    assert (grey.shape, grey.unique().tolist()) == ((1, 8, 8, 1), [77])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_is_named_without_a_traceback_in_the_message(tmp_path, workers):
+    save_noise(tmp_path / "good.png", 0)
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    images = FolderImages(tmp_path, ["good.png", "damaged.png"], torch.tensor([0, 1]), size=8, workers=workers)
+    with pytest.raises(DataError, match="cannot be read as an image") as caught:
+        list(images.batches(1))
+    assert str(damaged) in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_other_unreadable_files_are_refused(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    for name, message in (("text.jpg", "text.jpg cannot"), ("deep.png", "not 8-bit"), ("gone.png", "gone.png cannot")):
+        with pytest.raises(DataError, match=message):
+            FolderImages(tmp_path, [name], torch.tensor([0]), size=8).take(torch.tensor([0]))
+    with pytest.raises(DataError, match="1 or 3 channels; found 4"):
+        FolderImages(tmp_path, [], torch.zeros(0, dtype=torch.int64), size=8, channels=4)
+
+
+def test_subset_with_labels_and_an_empty_take(noise):
+    part = noise.subset(torch.tensor([3, 1]))
+    assert part.labels.tolist() == [3, 1]
+    assert torch.equal(part.take(torch.tensor([1]))[0], noise.take(torch.tensor([1]))[0])
+    assert noise.with_labels(torch.full((11,), 2)).labels.tolist() == [2] * 11
+    assert noise.take(torch.zeros(0, dtype=torch.int64))[0].shape == (0, 8, 8, 3)
+    assert list(noise.subset(torch.zeros(0, dtype=torch.int64)).batches(4)) == []
+
+
+def test_fingerprint_depends_on_names_sizes_and_labels_but_not_on_the_place(tmp_path):
+    def images(root: Path, names: list[str], labels: list[int]) -> FolderImages:
+        return FolderImages(root, names, torch.tensor(labels), size=8)
+
+    for place in ("here", "there"):
+        save(tmp_path / place / "a.png")
+        save(tmp_path / place / "b.png")
+    save(tmp_path / "larger" / "a.png", size=(240, 160))
+    save(tmp_path / "larger" / "b.png")
+    here = images(tmp_path / "here", ["a.png", "b.png"], [0, 1]).fingerprint()
+    assert here == images(tmp_path / "there", ["a.png", "b.png"], [0, 1]).fingerprint()
+    assert here != images(tmp_path / "here", ["b.png", "a.png"], [0, 1]).fingerprint()
+    assert here != images(tmp_path / "here", ["a.png", "b.png"], [1, 0]).fingerprint()
+    assert here != images(tmp_path / "larger", ["a.png", "b.png"], [0, 1]).fingerprint()
+    with pytest.raises(DataError, match="missing.png cannot be read"):
+        images(tmp_path / "here", ["missing.png"], [0]).fingerprint()
+
+
+def animals(root: Path, per_class: int = 10) -> Path:
+    for label, name in enumerate(("bird", "cat", "dog")):
+        for index in range(per_class):
+            save(root / name / f"{index:02}.png", (80 * label, 0, index))
+    return root
+
+
+def test_a_folder_of_classes_is_carved_in_three(tmp_path):
+    data = load_data(f"folder:{animals(tmp_path / 'animals')}", image_size=16, validation=0.25, seed=1)
+    assert (data.name, data.label_names, data.shape) == ("animals", ("bird", "cat", "dog"), (16, 16, 3))
+    assert [len(data.train), len(data.validation), len(data.test)] == [18, 6, 6]
+    assert data.test_carved
+    files = [set(part.files.tolist()) for part in (data.train, data.validation, data.test)]
+    assert len(files[0] | files[1] | files[2]) == 30
+    pixels, labels = data.test.take(torch.arange(6))
+    assert pixels[:, 0, 0, 0].tolist() == (80 * labels).tolist()
+    assert load_data(str(tmp_path / "animals"), image_size=16).fingerprint == data.fingerprint
+
+
+def test_published_splits_of_a_folder_are_kept(tmp_path):
+    animals(tmp_path / "train", 5)
+    animals(tmp_path / "val", 2)
+    animals(tmp_path / "test", 3)
+    data = load_data(str(tmp_path), image_size=8)
+    assert [len(data.train), len(data.validation), len(data.test)] == [15, 6, 9]
+    assert (data.validation_seed, data.validation_count, data.test_carved) == (None, 6, False)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("bus", "train"):
+        for index in range(5):
+            save(tmp_path / name / f"{index}.png")
+    assert load_data(str(tmp_path), image_size=8).label_names == ("bus", "train")
+
+
+def test_a_folder_to_evaluate_is_matched_by_class_name(tmp_path):
+    save(tmp_path / "field" / "dog" / "0.png", (1, 1, 1))
+    save(tmp_path / "field" / "bird" / "0.png", (2, 2, 2))
+    names = ["dog", "cat", "bird"]
+    images = load_images(str(tmp_path / "field"), height=8, width=8, channels=1, label_names=names)
+    pixels, labels = images.take(torch.arange(2))
+    assert {(int(image[0, 0, 0]), int(label)) for image, label in zip(pixels, labels, strict=True)} == {(1, 0), (2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "no folders, one per class"),
+        (lambda root: (root / "cat").mkdir(), "classes without images.*cat"),
+        (lambda root: animals(root) and (root / "eel").mkdir(), "classes without images.*eel"),
+        (lambda root: save(root / "loose.png"), "no folders, one per class"),
+    ],
+)
+def test_folders_without_images_are_refused(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_data(str(tmp_path), image_size=8)
+
+
+def test_an_evaluation_folder_with_another_class_or_size_is_refused(tmp_path):
+    save(tmp_path / "cats" / "0.png")
+    with pytest.raises(DataError, match="folder cats, which is none of the classes; did you mean cat?"):
+        load_images(str(tmp_path), height=8, width=8, channels=3, label_names=["cat", "dog"])
+    with pytest.raises(
+        DataError, match=r"images of height, width, channels \(8, 8, 3\); the network takes \(8, 9, 3\)"
+    ):
+        load_images(str(tmp_path), height=8, width=9, channels=3, label_names=["cats"])
+
+
+def test_a_split_with_a_class_that_training_lacks_is_refused(tmp_path):
+    animals(tmp_path / "train", 5)
+    save(tmp_path / "val" / "eel" / "0.png")
+    with pytest.raises(DataError, match="folder eel, which is none of the classes"):
+        load_data(str(tmp_path), image_size=8)
+
+
+def tiny_imagenet(root: Path) -> Path:
+    for label, wnid in enumerate(("n01", "n02")):
+        for index in range(10):
+            save(root / "train" / wnid / "images" / f"{wnid}_{index}.JPEG", (200 * label,) * 3, (64, 64))
+    lines = ["val_0.JPEG\tn02\t0\t0\t62\t63", "val_1.JPEG\tn01\t1\t2\t30\t40"]
+    for index, value in enumerate((1, 0)):
+        save(root / "val" / "images" / f"val_{index}.JPEG", (200 * value,) * 3, (64, 64))
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_tiny_imagenet_layout(tmp_path):
+    data = load_data(f"tiny-imagenet:{tiny_imagenet(tmp_path)}")
+    assert (data.label_names, data.shape) == (("n01", "n02"), (64, 64, 3))
+    assert [len(data.train), len(data.validation), len(data.test)] == [18, 2, 2]
+    assert data.augmentation == Augmentation(padding=4, flip=True)
+    assert data.preprocessing.mean == (0.4802, 0.4481, 0.3975)
+    pixels, labels = data.test.take(torch.arange(2))
+    assert labels.tolist() == [1, 0]
+    assert pixels[:, 0, 0, 0].tolist() == [200, 0]
+
+
+def test_tiny_imagenet_with_an_unknown_class_in_its_annotations_is_refused(tmp_path):
+    tiny_imagenet(tmp_path)
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn03\t0\t0\t62\t63\n")
+    with pytest.raises(DataError, match="line 1 of .*val_annotations.txt"):
+        load_data(f"tiny-imagenet:{tmp_path}")
+
+
+def test_imagenet_layout(tmp_path):
+    for split, count in (("train", 4), ("val", 1)):
+        for wnid in ("n01", "n02"):
+            for index in range(count):
+                save(tmp_path / split / wnid / f"{index}.JPEG", size=(40, 30))
+    data = load_data(f"imagenet:{tmp_path}")
+    assert data.shape == (224, 224, 3)
+    assert [len(data.train), len(data.validation), len(data.test)] == [6, 2, 2]
+    assert data.augmentation == CROP
+    assert data.preprocessing.std == (0.229, 0.224, 0.225)
+    assert next(iter(data.train.batches(2, generator=seeded(), augmentation=CROP)))[0].shape == (2, 224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("imagenet", "found no path; write imagenet:PATH"),
+        ("tiny-imagenet:{root}/nowhere", "found none at"),
+        ("imagenet:{root}", "has no folder train; found nothing"),
+    ],
+)
+def test_missing_folders_are_refused(tmp_path, spec, message):
+    with pytest.raises(DataError, match=message):
+        load_data(spec.format(root=tmp_path))

@@ -1,0 +1,416 @@
+"""Data sets by name and by file: digits, Fashion-MNIST, CIFAR, .npz."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from subspace_serve.data import Augmentation, load_data, load_images
+from subspace_serve.data.sources import fashion_mnist
+from subspace_serve.errors import DataError
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+def same_images(first, second) -> bool:
+    everything = torch.arange(len(first))
+    return len(first) == len(second) and all(map(torch.equal, first.take(everything), second.take(everything)))
+
+
+# digits
+
+
+def test_digits_are_scaled_to_bytes_and_divided_by_class():
+    data = load_data("digits")
+    assert (data.name, data.shape, data.label_names) == ("digits", (8, 8, 1), tuple(DIGITS))
+    assert [len(data.train), len(data.validation), len(data.test)] == [1293, 144, 360]
+    assert data.augmentation == Augmentation(padding=1, flip=False)
+    pixels, _ = data.train.take(torch.arange(1293))
+    # 0 to 16, each times 255/16 and rounded.
+    assert set(pixels.unique().tolist()) == {round(value * 255 / 16) for value in range(17)}
+    assert torch.bincount(data.test.labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert int(torch.bincount(data.validation.labels).min()) == 14
+
+
+def test_the_test_digits_are_the_same_whatever_the_seed():
+    first, second = load_data("digits", seed=0), load_data("digits", seed=1)
+    assert same_images(first.test, second.test)
+    assert not same_images(first.validation, second.validation)
+    assert same_images(first.validation, load_data("digits", seed=0).validation)
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint == "cae1d2d5c1c30c2452c106a23dfcc45950a5ec4085c7378c31e401b2e48d230c"
+
+
+def test_digits_normalise_to_mean_zero_by_constants_of_the_training_images():
+    data = load_data("digits")
+    pixels = data.train.take(torch.arange(len(data.train)))[0].double() / 255
+    assert data.preprocessing.mean == pytest.approx((pixels.mean().item(),))
+    assert data.preprocessing.std == pytest.approx((pixels.std(correction=0).item(),))
+
+
+def test_digits_can_be_enlarged():
+    data = load_data("digits", image_size=16)
+    assert {part.shape for part in (data.train, data.validation, data.test)} == {(16, 16, 1)}
+    assert data.fingerprint == load_data("digits").fingerprint
+
+
+def test_what_a_checkpoint_records():
+    assert load_data("digits", validation=0.2, seed=5).to_json() == {
+        "name": "digits",
+        "spec": "digits",
+        "fingerprint": "cae1d2d5c1c30c2452c106a23dfcc45950a5ec4085c7378c31e401b2e48d230c",
+        "counts": {"train": 1150, "validation": 287, "test": 360},
+        "validation_seed": 5,
+        "test_carved": False,
+    }
+
+
+# Fashion-MNIST
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes()
+
+
+@pytest.fixture
+def fashion(tmp_path: Path) -> Path:
+    """Twenty training and ten test images of 28 x 28, compressed as in Debian's package."""
+    for prefix, count in (("train", 20), ("t10k", 10)):
+        images = np.arange(count, dtype=np.uint8).repeat(28 * 28).reshape(count, 28, 28)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    return tmp_path
+
+
+def test_fashion_mnist_from_compressed_files(fashion):
+    data = load_data(f"fashion-mnist:{fashion}")
+    assert (data.shape, data.label_names[9]) == ((28, 28, 1), "Ankle boot")
+    assert [len(data.train), len(data.validation), len(data.test)] == [10, 10, 10]
+    assert (data.preprocessing.mean, data.preprocessing.std) == ((0.2860,), (0.3530,))
+    pixels, labels = data.test.take(torch.arange(10))
+    assert pixels[:, 3, 3, 0].tolist() == list(range(10))
+    assert labels.tolist() == list(range(10))
+
+
+def test_fashion_mnist_from_torchvisions_unpacked_files_under_the_data_root(fashion, tmp_path, monkeypatch):
+    raw = tmp_path / "root" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in fashion.glob("*.gz"):
+        (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path / "root"))
+    assert load_data("fashion-mnist").fingerprint == load_data(f"fashion-mnist:{fashion}").fingerprint
+
+
+def test_a_missing_fashion_mnist_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    with pytest.raises(DataError, match="not there; looked in .*FashionMNIST/raw.*debian.*dataset-fashion-mnist"):
+        load_data("fashion-mnist")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-9], "cannot be read"),
+        (lambda content: b"no gzip", "cannot be read"),
+        (
+            lambda content: gzip.compress(gzip.decompress(content)[:-1]),
+            r"array of \(20, 28, 28\); it is 15695 bytes long",
+        ),
+        (lambda content: gzip.compress(b"\0\0\x0d\3" + gzip.decompress(content)[4:]), "begins with 00000d03"),
+        (lambda content: gzip.compress(b"\0\0\x08\3\0\0"), "it is 6 bytes long"),
+    ],
+)
+def test_damaged_idx_files_are_refused_by_name(fashion, spoil, message):
+    path = fashion / "train-images-idx3-ubyte.gz"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(f"fashion-mnist:{fashion}")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
+    data = load_data("fashion-mnist")
+    assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]
+    assert torch.bincount(data.validation.labels).tolist() == [600] * 10
+    assert data.fingerprint == "53ff4a72ae1099204257090803ab78e13a589b67ed95a47cbe89a744519980c4"
+    scaled = data.train.take(torch.arange(54_000))[0].float() / 255
+    assert scaled.mean().item() == pytest.approx(0.2860, abs=5e-4)
+    assert scaled.std().item() == pytest.approx(0.3530, abs=5e-4)
+
+
+# CIFAR
+
+
+def write_cifar(folder: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write tiny files in CIFAR's layout and declare their checksums the published ones."""
+    fine = dataset is datasets.CIFAR100
+    key, names = ("fine_labels", 100) if fine else ("labels", 10)
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: object) -> str:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    def batch(name: str) -> list[str]:
+        labels = np.arange(2 * names) % names
+        # Channel planes one after another: red is the label, green 1, blue 2.
+        planes = np.stack([labels, np.full_like(labels, 1), np.full_like(labels, 2)], axis=1).astype(np.uint8)
+        return [name, write(name, {"data": planes.repeat(1024, axis=1), key: labels.tolist()})]
+
+    def listed(entries: list[list[str]]) -> list[list[str]]:
+        return [batch(name) for name, _ in entries]
+
+    meta = dict(dataset.meta)
+    meta["md5"] = write(meta["filename"], {meta["key"]: [f"class {label}" for label in range(names)]})
+    monkeypatch.setattr(dataset, "train_list", listed(dataset.train_list))
+    monkeypatch.setattr(dataset, "test_list", listed(dataset.test_list))
+    monkeypatch.setattr(dataset, "meta", meta)
+
+
+@pytest.mark.parametrize(("folder", "named"), [("cifar-10-batches-py", "."), ("renamed", "renamed")])
+def test_cifar10_is_read_from_its_folder_or_the_one_above(tmp_path, monkeypatch, folder, named):
+    write_cifar(tmp_path / folder, datasets.CIFAR10, monkeypatch)
+    data = load_data(f"cifar10:{tmp_path / named}")
+    assert (data.name, data.shape, data.classes, data.label_names[3]) == ("cifar10", (32, 32, 3), 10, "class 3")
+    assert [len(data.train), len(data.validation), len(data.test)] == [90, 10, 20]
+    assert data.preprocessing.mean == (0.4914, 0.4822, 0.4465)
+    assert data.augmentation == Augmentation(padding=4, flip=True)
+    pixels, labels = data.test.take(torch.arange(20))
+    assert pixels[:, 5, 7].tolist() == [[label, 1, 2] for label in labels.tolist()]
+
+
+def test_cifar100_has_its_fine_labels(tmp_path, monkeypatch):
+    write_cifar(tmp_path / "cifar-100-python", datasets.CIFAR100, monkeypatch)
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
+    data = load_data("cifar100")
+    assert (data.classes, len(data.test), data.label_names[99]) == (100, 200, "class 99")
+    assert data.preprocessing.std == (0.2673, 0.2564, 0.2762)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a file with another checksum was unpickled",))
+
+
+@pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
+def test_cifar_files_with_another_checksum_stay_unread(tmp_path, monkeypatch, name):
+    write_cifar(tmp_path / "cifar-10-batches-py", datasets.CIFAR10, monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(DataError, match="not the published ones.*stay unread"):
+        load_data(f"cifar10:{tmp_path}")
+
+
+def test_a_missing_cifar_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="cifar10 is not there; looked in .*cifar-10-batches-py.*--download"):
+        load_data("cifar10")
+
+
+def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def download(self):
+        asked.append(self.root)
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", download)
+    with pytest.raises(DataError, match="is not there"):
+        load_data(f"cifar10:{tmp_path}")
+    assert asked == []
+    with pytest.raises(DataError, match="cannot be downloaded .*no network"):
+        load_data(f"cifar10:{tmp_path}", download=True)
+    assert asked == [tmp_path]
+
+
+# .npz
+
+
+def arrays(count: int = 30, classes: int = 3, shape: tuple[int, ...] = (6, 5)) -> dict[str, np.ndarray]:
+    labels = np.arange(count) % classes
+    pixels = labels.astype(np.uint8).reshape(-1, *(1,) * len(shape)) * np.ones(shape, np.uint8)
+    return {"images": pixels, "labels": labels}
+
+
+def save(path: Path, **content: np.ndarray) -> str:
+    np.savez(path, **content)
+    return str(path)
+
+
+def test_npz_with_one_split_is_carved(tmp_path):
+    data = load_data(save(tmp_path / "shapes.npz", **arrays()), validation=0.25)
+    assert (data.name, data.shape, data.label_names) == ("shapes", (6, 5, 1), ("0", "1", "2"))
+    assert [len(data.train), len(data.validation), len(data.test)] == [18, 6, 6]
+    assert (data.validation_seed, data.test_carved) == (0, True)
+    pixels, labels = data.test.take(torch.arange(6))
+    assert pixels[:, 0, 0, 0].tolist() == labels.tolist()
+
+
+def test_npz_with_medmnist_keys_keeps_its_splits(tmp_path):
+    content = {}
+    for prefix, count in (("train", 12), ("val", 6), ("test", 9)):
+        part = arrays(count, shape=(6, 6, 3))
+        content |= {f"{prefix}_images": part["images"], f"{prefix}_labels": part["labels"][:, None]}
+    spec = save(tmp_path / "med.npz", **content)
+    data = load_data(spec)
+    assert [len(data.train), len(data.validation), len(data.test)] == [12, 6, 9]
+    assert (data.validation_seed, data.validation_count, data.test_carved) == (None, 6, False)
+    assert data.train.labels.shape == (12,)
+    images = load_images(f"{spec}:val", height=6, width=6, channels=3, label_names=["a", "b", "c"])
+    assert same_images(images, data.validation)
+    with pytest.raises(DataError, match="has the splits train, validation, test; say which one"):
+        load_images(spec, height=6, width=6, channels=3, label_names=["a", "b", "c"])
+
+
+def test_npz_names_its_classes(tmp_path):
+    spec = save(tmp_path / "named.npz", **arrays(), label_names=np.array(["cat", "dog", "eel"]))
+    assert load_data(spec).label_names == ("cat", "dog", "eel")
+    with pytest.raises(DataError, match="other classes than the network: cat, dog, eel instead of dog, cat, eel"):
+        load_images(spec, height=6, width=5, channels=1, label_names=["dog", "cat", "eel"])
+
+
+def test_the_npz_fingerprint_is_that_of_the_data(tmp_path):
+    first = load_data(save(tmp_path / "a.npz", **arrays()))
+    compressed = tmp_path / "b.npz"
+    np.savez_compressed(compressed, **arrays())
+    assert load_data(str(compressed), seed=4, validation=0.3).fingerprint == first.fingerprint
+    changed = arrays()
+    changed["images"][0, 0, 0] += 1
+    assert load_data(save(tmp_path / "c.npz", **changed)).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "has no labels; found images"),
+        ({"images": None}, "has no images; found labels"),
+        ({"images": np.zeros((30, 6, 5))}, r"must be uint8 .*found float64 of shape \(30, 6, 5, 1\)"),
+        ({"images": np.zeros((30, 30), np.uint8)}, r"found uint8 of shape \(30, 30\)"),
+        ({"images": np.zeros((30, 3, 6, 5), np.uint8)}, r"up to 4 channels; found uint8 of shape \(30, 3, 6, 5\)"),
+        ({"images": np.zeros((29, 6, 5), np.uint8)}, r"one integer per image, shape \(29,\)"),
+        ({"images": np.array([np.zeros((6, 5)), np.zeros((5, 5))] * 15, dtype=object)}, "holds objects"),
+        ({"images": np.zeros((0, 6, 5), np.uint8), "labels": np.zeros(0, int)}, "is empty; found no train images"),
+        ({"labels": np.zeros(30)}, "must be integers; found float64"),
+        ({"labels": np.eye(30, 3, dtype=int)}, r"found shape \(30, 3\)"),
+        ({"labels": np.arange(30) % 3 - 1}, "labels count from 0; found -1"),
+        ({"labels": np.arange(30) % 2 * 2}, "classes without a training image: 1"),
+        ({"label_names": np.array(["cat", "dog"])}, "has 2 classes, numbered from 0; found the train label 2"),
+        ({"label_names": np.array(["cat", "dog", "dog"])}, "one list of different strings"),
+        ({"label_names": np.array(["cat", "dog", "eel", "fox"])}, "without a training image: fox"),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, change, message):
+    content = {key: array for key, array in (arrays() | change).items() if array is not None}
+    with pytest.raises(DataError, match=message):
+        load_data(save(tmp_path / "wrong.npz", **content))
+
+
+def test_npz_splits_of_different_sizes_are_refused(tmp_path):
+    train, test = arrays(shape=(6, 6)), arrays(shape=(8, 8))
+    spec = save(
+        tmp_path / "sizes.npz",
+        train_images=train["images"],
+        train_labels=train["labels"],
+        test_images=test["images"],
+        test_labels=test["labels"],
+    )
+    with pytest.raises(DataError, match="different image sizes"):
+        load_data(spec)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    whole = Path(save(tmp_path / "whole.npz", **arrays()))
+    truncated = tmp_path / "truncated.npz"
+    truncated.write_bytes(whole.read_bytes()[:-100])
+    flipped = tmp_path / "flipped.npz"
+    content = bytearray(whole.read_bytes())
+    content[300] ^= 0xFF
+    flipped.write_bytes(content)
+    pickled = tmp_path / "pickled.npz"
+    pickled.write_bytes(pickle.dumps(Bomb()))
+    for path in (truncated, flipped, pickled):
+        with pytest.raises(DataError, match=f"{path.name} cannot be read as .npz"):
+            load_data(str(path))
+    with pytest.raises(DataError, match="there is no file"):
+        load_data(str(tmp_path / "absent.npz"))
+
+
+def test_training_needs_training_images(tmp_path):
+    part = arrays()
+    spec = save(tmp_path / "only.npz", test_images=part["images"], test_labels=part["labels"])
+    with pytest.raises(DataError, match="no training images; found only test"):
+        load_data(spec)
+    assert len(load_images(spec, height=6, width=5, channels=1, label_names=["a", "b", "c"])) == 30
+
+
+# Specifications, and sets to evaluate on
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("digit", "no data set 'digit'.*did you mean digits?"),
+        ("nonsense", "give a .npz file, a folder, or one of digits, fashion-mnist"),
+        ("digits:", "a colon but no path"),
+        ("digits:somewhere", "digits comes with scikit-learn and has no path"),
+        ("", "no data set ''"),
+        ("npz", "found no path; write FILE.npz"),
+    ],
+)
+def test_specifications_that_name_nothing_are_refused(spec, message):
+    with pytest.raises(DataError, match=message):
+        load_data(spec)
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1.0, float("nan")])
+def test_a_validation_fraction_out_of_range_is_refused(validation):
+    with pytest.raises(DataError, match="give one in"):
+        load_data("digits", validation=validation)
+
+
+def test_no_validation_images_can_be_asked_for():
+    data = load_data("digits", validation=0)
+    assert [len(data.train), len(data.validation), data.validation_count] == [1437, 0, 0]
+
+
+def test_a_named_split_is_the_one_that_training_saw():
+    data = load_data("digits", validation=0.2, seed=7)
+    for split, part in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        images = load_images(
+            f"digits:{split}", height=8, width=8, channels=1, label_names=DIGITS, validation=0.2, seed=7
+        )
+        assert same_images(images, part)
+
+
+def test_a_carved_test_split_can_be_named(tmp_path):
+    spec = save(tmp_path / "shapes.npz", **arrays())
+    images = load_images(f"{spec}:test", height=6, width=5, channels=1, label_names=["0", "1", "2"])
+    assert same_images(images, load_data(spec, seed=3).test)
+
+
+def test_images_of_another_size_are_resized_only_when_asked():
+    with pytest.raises(DataError, match=r"channels \(8, 8, 1\); the network takes \(12, 12, 1\)"):
+        load_images("digits:test", height=12, width=12, channels=1, label_names=DIGITS)
+    images = load_images("digits:test", height=12, width=12, channels=1, label_names=DIGITS, resize=True)
+    assert same_images(images, load_data("digits", image_size=12).test)
+
+
+def test_images_with_other_classes_are_refused(tmp_path):
+    with pytest.raises(DataError, match="other classes than the network: 0, 1, 2, 3, 4 and 5 more instead of a, b"):
+        load_images("digits:test", height=8, width=8, channels=1, label_names=["a", "b"])
+    spec = save(tmp_path / "shapes.npz", **arrays())
+    with pytest.raises(DataError, match="has 2 classes, numbered from 0; found the train label 2"):
+        load_images(spec, height=6, width=5, channels=1, label_names=["a", "b"])
+    with pytest.raises(DataError, match="digits has the splits train, test; say which one, as in digits:test"):
+        load_images("digits", height=8, width=8, channels=1, label_names=DIGITS)

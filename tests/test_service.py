@@ -1,0 +1,578 @@
+"""The HTTP contract: every status, every answer against numpy, and one real server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from bundle_factory import LABELS, expected_logits, make_bundle, random_images
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.engine import Engine
+from service.metrics import Metrics
+from service.settings import Settings
+from subspace_serve.bundle.predict import softmax
+
+IMAGES = random_images(3)
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("service") / "bundle")
+
+
+@contextlib.contextmanager
+def served(bundle: Path, **settings):
+    metrics = Metrics()
+    engine = Engine(Settings(bundle=bundle, device="cpu", threads=1, **settings), metrics)
+    engine.start().join()
+    try:
+        yield TestClient(create_app(engine, metrics), raise_server_exceptions=False)
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def client(bundle):
+    with served(bundle, max_body=200_000, max_pixels=10_000, max_images=8) as client:
+        yield client
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def probabilities(response: httpx.Response) -> np.ndarray:
+    """Return (N, classes) probabilities in the order of the labels."""
+    assert response.status_code == 200, response.text
+    rows = [
+        {label["label"]: label["probability"] for label in entry["labels"]} for entry in response.json()["predictions"]
+    ]
+    return np.array([[row[label] for label in LABELS] for row in rows])
+
+
+def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
+    return softmax(expected_logits(name, images))
+
+
+def test_pixels_are_answered_by_the_default(client):
+    response = client.post("/predict", json={"images": IMAGES.tolist()})
+    np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
+    document = response.json()
+    assert document["model"] == "midpoint"
+    assert document["members"] == ["midpoint"]
+    assert document["aggregate"] is None
+
+
+def test_ensemble_of_a_request(client):
+    request = {"images": IMAGES.tolist(), "members": ["endpoint-0", "midpoint"], "weights": [3, 1]}
+    response = client.post("/predict", json=request | {"aggregate": "logits", "return_members": True})
+    logits = 0.75 * expected_logits("endpoint-0", IMAGES) + 0.25 * expected_logits("midpoint", IMAGES)
+    np.testing.assert_allclose(probabilities(response), softmax(logits), atol=1e-6)
+    document = response.json()
+    assert document["model"] is None
+    assert document["members"] == ["endpoint-0", "midpoint"]
+    assert document["weights"] == [0.75, 0.25]
+    assert document["aggregate"] == "logits"
+    first = document["predictions"][0]
+    assert [member["model"] for member in first["members"]] == ["endpoint-0", "midpoint"]
+    members = np.stack([expected("endpoint-0"), expected("midpoint")])[:, 0]
+    mixture = 0.75 * members[0] + 0.25 * members[1]
+    entropy = -(members * np.log(members)).sum(axis=1)
+    information = -(mixture * np.log(mixture)).sum() - (0.75 * entropy[0] + 0.25 * entropy[1])
+    assert first["mutual_information"] == pytest.approx(information, abs=1e-6)
+    distances = np.abs(members - mixture).sum(axis=1) / 2
+    assert first["disagreement"] == pytest.approx(0.75 * distances[0] + 0.25 * distances[1], abs=1e-6)
+
+
+def test_image_files_in_json_and_in_a_form_answer_alike(client):
+    files = [png(image) for image in IMAGES]
+    in_json = client.post("/predict", json={"images": [text(file) for file in files], "model": "endpoints"})
+    in_form = client.post(
+        "/predict_image",
+        files=[("images", (f"{index}.png", file)) for index, file in enumerate(files)],
+        data={"model": "endpoints"},
+    )
+    mixture = (expected("endpoint-0") + expected("endpoint-1")) / 2
+    np.testing.assert_allclose(probabilities(in_json), mixture, atol=1e-6)
+    assert in_json.json() == in_form.json()
+
+
+def test_options_of_a_form(client):
+    options = {"members": "endpoint-1, endpoint-0", "weights": "1,3", "top_k": "1", "return_members": "true"}
+    document = client.post("/predict_image", files={"images": png(IMAGES[0])}, data=options).json()
+    assert document["members"] == ["endpoint-1", "endpoint-0"]
+    assert document["weights"] == [0.25, 0.75]
+    (entry,) = document["predictions"]
+    assert len(entry["labels"]) == 1
+    assert len(entry["members"]) == 2
+    repeated = client.post(
+        "/predict_image", files={"images": png(IMAGES[0])}, data={"members": ["endpoint-1", "endpoint-0"]}
+    )
+    assert repeated.json()["members"] == ["endpoint-1", "endpoint-0"]
+
+
+def test_pixels_and_files_may_be_mixed_and_files_are_resized(client):
+    large = np.repeat(np.repeat(IMAGES[0], 4, axis=0), 4, axis=1)
+    images = [IMAGES[0].tolist(), text(png(large))]
+    answers = probabilities(client.post("/predict", json={"images": images}))
+    np.testing.assert_allclose(answers[0], expected("midpoint")[0], atol=1e-6)
+    np.testing.assert_allclose(answers[1], expected("midpoint")[0], atol=0.05)
+    refused = client.post("/predict", json={"images": images, "resize": False})
+    assert refused.status_code == 400
+    assert "images[1]: an image is 20x16 pixels, the model takes 5x4" in refused.json()["error"]
+
+
+def test_float_models(tmp_path):
+    images = random_images(2, dtype="float32")
+    with served(make_bundle(tmp_path / "bundle", dtype="float32")) as client:
+        answer = client.post("/predict", json={"images": images.tolist()})
+        np.testing.assert_allclose(probabilities(answer), expected("midpoint", images), atol=1e-6)
+        answer = client.post("/predict", json={"images": [text(png(IMAGES[0]))]})
+        np.testing.assert_allclose(probabilities(answer), expected("midpoint")[:1], atol=1e-6)
+        images[0, 0, 0, 0] = 1.5
+        assert client.post("/predict", json={"images": images.tolist()}).status_code == 400
+
+
+def test_models(client):
+    document = client.get("/models").json()
+    assert document["default"] == "midpoint"
+    assert document["labels"] == list(LABELS)
+    assert document["input"]["height"] == 4
+    models = {model["name"]: model for model in document["models"]}
+    assert list(models) == ["midpoint", "endpoint-0", "endpoint-1", "endpoints", "leaning"]
+    assert models["midpoint"]["alpha"] == 0.5
+    assert models["leaning"]["aggregate"] == "logits"
+
+
+def test_configured_ensemble_is_the_default(bundle):
+    settings = Settings.from_environment(
+        {
+            "SUBSPACE_SERVE_ENSEMBLES": '{"pair": {"members": ["endpoint-0", "endpoint-1"], "weights": [1, 0]}}',
+            "SUBSPACE_SERVE_DEFAULT": "pair",
+        }
+    )
+    with served(bundle, ensembles=settings.ensembles, default=settings.default) as client:
+        response = client.post("/predict", json={"images": IMAGES.tolist()})
+    assert response.json()["model"] == "pair"
+    np.testing.assert_allclose(probabilities(response), expected("endpoint-0"), atol=1e-6)
+
+
+def changed(value, *place):
+    """Return the pixels of one image as lists, with the value at a place replaced."""
+    image = IMAGES[0].tolist()
+    row = image
+    for index in place[:-1]:
+        row = row[index]
+    row[place[-1]] = value
+    return image
+
+
+GOOD = IMAGES[0].tolist()
+BAD_REQUESTS = {
+    "no images": ({}, "images: Field required"),
+    "empty list": ({"images": []}, "images"),
+    "not a list": ({"images": "x"}, "images"),
+    "a number": ({"images": [1]}, "images[0]: an image must be nested lists"),
+    "null": ({"images": [None]}, "images[0]: an image must be nested lists"),
+    "one rank too few": ({"images": GOOD}, "images[0]: an image must be nested lists"),
+    "one rank too many": ({"images": [[GOOD]]}, "images[0]: an image must be nested lists"),
+    "another layout": ({"images": IMAGES.transpose(0, 3, 1, 2).tolist()}, "got pixels of shape (3, 4, 5), expected"),
+    "another size": ({"images": random_images(1)[:, :3].tolist()}, "got pixels of shape (3, 5, 3)"),
+    "ragged": ({"images": [changed([0, 0], 0, 0)]}, "equal lengths"),
+    "too great": ({"images": [changed(256, 0, 0, 0)]}, "less than or equal to 255"),
+    "negative": ({"images": [changed(-1, 0, 0, 0)]}, "greater than or equal to 0"),
+    "huge": ({"images": [changed(10**40, 0, 0, 0)]}, "images[0]"),
+    "fraction": ({"images": [changed(0.5, 0, 0, 0)]}, "valid integer"),
+    "float that is whole": ({"images": [changed(1.0, 0, 0, 0)]}, "valid integer"),
+    "boolean": ({"images": [changed(True, 0, 0, 0)]}, "valid integer"),
+    "text for a pixel": ({"images": [changed("1", 0, 0, 0)]}, "valid integer"),
+    "second image": ({"images": [GOOD, changed(None, 0, 0, 0)]}, "images[1]"),
+    "not base64": ({"images": ["***"]}, "base64"),
+    "address": ({"images": ["http://127.0.0.1:9/a.png"]}, "addresses are not fetched"),
+    "file address": ({"images": ["file:///etc/passwd"]}, "addresses are not fetched"),
+    "not an image": ({"images": [text(b"hello")]}, "images[0]: an image cannot be decoded"),
+    "half an image": ({"images": [text(png(IMAGES[0])[:50])]}, "cannot be decoded"),
+    "too many images": ({"images": [GOOD] * 9}, "got 9 images, the limit is 8"),
+    "unknown field": ({"images": [GOOD], "modle": "midpoint"}, "modle: Extra inputs"),
+    "model not text": ({"images": [GOOD], "model": 1}, "model: Input should be a valid string"),
+    "empty members": ({"images": [GOOD], "members": []}, "members is empty"),
+    "member not text": ({"images": [GOOD], "members": [1]}, "members.0"),
+    "members not a list": ({"images": [GOOD], "members": "midpoint"}, "members: Input should be a valid list"),
+    "member twice": ({"images": [GOOD], "members": ["midpoint"] * 2}, "named twice"),
+    "weight too few": ({"images": [GOOD], "model": "endpoints", "weights": [1]}, "1 weights for 2 members"),
+    "weight negative": ({"images": [GOOD], "model": "endpoints", "weights": [1, -1]}, "not negative"),
+    "weight boolean": ({"images": [GOOD], "model": "endpoints", "weights": [True, 1]}, "weights.0"),
+    "weights of a point": ({"images": [GOOD], "weights": [1]}, "midpoint is a single point"),
+    "aggregate": ({"images": [GOOD], "model": "endpoints", "aggregate": "mean"}, "aggregate"),
+    "top_k 0": ({"images": [GOOD], "top_k": 0}, "top_k"),
+    "top_k boolean": ({"images": [GOOD], "top_k": True}, "top_k"),
+    "top_k text": ({"images": [GOOD], "top_k": "5"}, "top_k"),
+    "return_members": ({"images": [GOOD], "return_members": 1}, "return_members"),
+    "a list": ([GOOD], "the request is not valid"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_bad_requests_are_400(client, name):
+    request, message = BAD_REQUESTS[name]
+    response = client.post("/predict", json=request)
+    assert response.status_code == 400
+    assert response.json().keys() == {"error"}
+    assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b'{"images": NaN}',
+        b'{"images": [[[[NaN]]]]}',
+        b'{"images": [[[[Infinity]]]]}',
+        b'{"images": [[[[1e999]]]]}',
+        b'{"images": "\\ud800"}',
+        b'{"images": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b"[" * 100_000,
+    ],
+    ids=lambda body: body[:25].decode("latin-1"),
+)
+def test_bodies_that_are_not_json_are_400(client, body):
+    response = client.post("/predict", content=body, headers=JSON)
+    assert response.status_code == 400
+    assert response.json().keys() == {"error"}
+
+
+def test_options_in_the_address_are_400(client):
+    response = client.post("/predict?model=endpoints", json={"images": [GOOD]})
+    assert response.status_code == 400
+    assert "options go into the body" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "message"),
+    [
+        ([("images", png(IMAGES[0]))], {"colour": "red"}, "colour: Extra inputs"),
+        ([("images", png(IMAGES[0]))], {"top_k": "many"}, "top_k"),
+        ([("images", png(IMAGES[0]))], {"weights": "nan,1", "model": "endpoints"}, "weights"),
+        ([("images", png(IMAGES[0]))], {"model": ["endpoints", "midpoint"]}, "is given twice"),
+        ([("images", png(IMAGES[0])), ("model", b"midpoint")], {}, "must be text"),
+        ([("image", png(IMAGES[0]))], {}, "only `images` are files"),
+        ([("images", png(IMAGES[0])), ("images", b"x")], {}, "images[1]: an image cannot be decoded"),
+        ([("images", png(IMAGES[0]))] * 9, {}, "Too many files"),
+    ],
+)
+def test_bad_forms_are_400(client, files, data, message):
+    files = [(name, ("name", content)) for name, content in files]
+    response = client.post("/predict_image", files=files, data=data)
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"x"),
+        ("multipart/form-data; boundary=b", b""),
+        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\nx\r\n--b--\r\n'),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\n: \r\n\r\nx\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b; charset=nothing", b"--b--\r\n"),
+    ],
+)
+def test_broken_forms_are_400(client, content_type, body):
+    response = client.post("/predict_image", content=body, headers={"content-type": content_type})
+    assert response.status_code == 400, response.text
+    assert response.json().keys() == {"error"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"model": "nobody"}, {"members": ["nobody"]}, {"model": "endpoints", "members": ["midpoint"]}, {"model": "x" * 9999}],
+)
+def test_unknown_models_and_members_are_404(client, request_):
+    response = client.post("/predict", json={"images": [GOOD]} | request_)
+    assert response.status_code == 404
+    assert len(response.json()["error"]) < 300
+
+
+def test_unknown_routes_are_404_and_wrong_methods_405(client):
+    for path in ("/", "/nothing", "/predict/", "/v2/models", "/docs"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert response.json() == {"error": f"there is no route '{path}'"}
+    response = client.get("/predict")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert response.json() == {"error": "/predict does not take GET; it takes POST"}
+    assert client.post("/models").status_code == 405
+
+
+def test_bodies_and_images_over_their_limits_are_413(client):
+    response = client.post("/predict", content=b" " * 200_001, headers=JSON)
+    assert response.status_code == 413
+    assert "limit of 200000 bytes" in response.json()["error"]
+    response = client.post("/predict", content=iter([b" " * 150_000] * 2), headers=JSON)
+    assert response.status_code == 413
+    response = client.post("/predict_image", files={"images": b" " * 200_001})
+    assert response.status_code == 413
+    bomb = png(np.zeros((101, 100), dtype=np.uint8))
+    for response in (
+        client.post("/predict", json={"images": [GOOD, text(bomb)]}),
+        client.post("/predict_image", files={"images": bomb}),
+    ):
+        assert response.status_code == 413
+        assert "100x101 pixels, the limit is 10000" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/predict", {}),
+        ("/predict", {"content-type": "text/plain"}),
+        ("/predict", {"content-type": "multipart/form-data; boundary=b"}),
+        ("/predict", {"content-type": "application/vnd.bentoml+pickle"}),
+        ("/predict", {"content-type": "application/json", "content-encoding": "gzip"}),
+        ("/predict_image", {"content-type": "application/json"}),
+        ("/predict_image", {"content-type": "image/png"}),
+    ],
+)
+def test_content_types_that_are_not_served_are_415(client, path, headers):
+    response = client.post(path, content=b"{}", headers=headers)
+    assert response.status_code == 415
+    assert response.json().keys() == {"error"}
+
+
+def test_before_the_bundle_is_loaded_requests_are_503(bundle):
+    metrics = Metrics()
+    engine = Engine(Settings(bundle=bundle, device="cpu"), metrics)
+    client = TestClient(create_app(engine, metrics))
+    for response in (client.get("/models"), client.post("/predict", json={"images": [GOOD]})):
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+    assert not engine.ready
+    engine.start().join()
+    assert engine.ready
+    assert client.post("/predict", json={"images": [GOOD]}).status_code == 200
+    engine.close()
+
+
+def test_a_bundle_that_cannot_be_loaded_is_a_failure(tmp_path):
+    engine = Engine(Settings(bundle=tmp_path), Metrics())
+    engine.start().join()
+    assert not engine.ready
+    assert "has no manifest.json" in engine.failure
+
+
+@contextlib.contextmanager
+def held_up(monkeypatch):
+    """Make every prediction wait until the block ends; yields an event that says that one has begun."""
+    begun, go_on = threading.Event(), threading.Event()
+    predict = Engine._predict
+
+    def wait(*arguments):
+        begun.set()
+        assert go_on.wait(10)
+        return predict(*arguments)
+
+    monkeypatch.setattr(Engine, "_predict", wait)
+    try:
+        yield begun
+    finally:
+        go_on.set()
+
+
+def test_a_full_queue_is_429(bundle, monkeypatch):
+    with served(bundle, concurrency=1, queue=1) as client, ThreadPoolExecutor(8) as clients, client:
+        with held_up(monkeypatch):
+            answers = [clients.submit(client.post, "/predict", json={"images": [GOOD]}) for _ in range(8)]
+            # Six are refused while the first is held up and the second waits.
+            refused = [answer for answer in _first(answers, 6)]
+            assert {answer.status_code for answer in refused} == {429}
+            assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert sorted(answer.result().status_code for answer in answers) == [200] * 2 + [429] * 6
+        assert client.post("/predict", json={"images": [GOOD]}).status_code == 200
+
+
+def _first(futures, count):
+    import concurrent.futures
+
+    done = concurrent.futures.as_completed(futures, timeout=10)
+    return [next(done).result() for _ in range(count)]
+
+
+def test_a_deadline_that_passes_is_504_and_its_work_counts_until_it_ends(bundle, monkeypatch):
+    with served(bundle, concurrency=1, queue=0, deadline=0.05) as client, client:
+        with held_up(monkeypatch):
+            response = client.post("/predict", json={"images": [GOOD]})
+            assert response.status_code == 504
+            assert response.json() == {"error": "no answer within the deadline of 0.05 s"}
+            assert client.post("/predict", json={"images": [GOOD]}).status_code == 429
+
+
+def test_a_flood_gets_answers_or_429_and_no_wrong_answer(bundle):
+    images = random_images(64, seed=5)
+    answers = expected("endpoint-0", images)
+
+    def ask(index: int) -> int:
+        response = client.post("/predict", json={"images": [images[index].tolist()], "model": "endpoint-0"})
+        if response.status_code == 200:
+            np.testing.assert_allclose(probabilities(response)[0], answers[index], atol=1e-6)
+        return response.status_code
+
+    with served(bundle, concurrency=2, queue=2) as client, client, ThreadPoolExecutor(16) as clients:
+        statuses = list(clients.map(ask, list(range(64)) * 4))
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) >= 4
+
+
+def test_a_bad_request_does_not_spoil_others(client):
+    def ask(index: int) -> int:
+        body = {"images": [GOOD]} if index % 2 else {"images": [changed(None, 0, 0, 0)]}
+        return client.post("/predict", json=body).status_code
+
+    with ThreadPoolExecutor(4) as clients:
+        assert list(clients.map(ask, range(40))) == [400, 200] * 20
+
+
+def test_a_graph_that_fails_is_a_500_without_its_reason(bundle, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Engine, "_predict", fail)
+    with served(bundle) as client:
+        response = client.post("/predict", json={"images": [GOOD]})
+    assert response.status_code == 500
+    assert response.json() == {"error": "the server failed; its log has the reason"}
+
+
+def test_metrics_have_bounded_labels(bundle):
+    with served(bundle) as client:
+        for index in range(20):
+            client.get(f"/scan/{index}.php")
+            client.request(f"VERB{index}", "/models")
+            client.post("/predict", json={"images": [GOOD], "model": f"model-{index}"})
+        client.post("/predict", json={"images": [GOOD, GOOD]})
+        client.post("/predict", json={"images": [GOOD], "members": ["midpoint"]})
+        page = client.get("/metrics").text
+    assert 'subspace_serve_requests_total{method="GET",route="unknown",status="404"} 20.0' in page
+    assert 'subspace_serve_requests_total{method="other",route="/models",status="405"} 20.0' in page
+    assert 'subspace_serve_requests_total{method="POST",route="/predict",status="404"} 20.0' in page
+    assert 'subspace_serve_images_total{model="midpoint"} 2.0' in page
+    assert 'subspace_serve_images_total{model="custom"} 1.0' in page
+    assert not re.search(r"scan|VERB|model-\d", page)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("SUBSPACE_SERVE_WROKERS", "2", "did you mean SUBSPACE_SERVE_WORKERS?"),
+        ("SUBSPACE_SERVE_WORKERS", "0", "expected a whole number of at least 1"),
+        ("SUBSPACE_SERVE_WORKERS", "two", "expected a whole number of at least 1"),
+        ("SUBSPACE_SERVE_DEADLINE", "nan", "expected a number"),
+        ("SUBSPACE_SERVE_DEADLINE", "inf", "expected a number"),
+        ("SUBSPACE_SERVE_DEVICE", "tpu", "expected one of auto, cpu, cuda"),
+        ("SUBSPACE_SERVE_ENSEMBLES", "{", "expected JSON like"),
+        ("SUBSPACE_SERVE_ENSEMBLES", '{"pair": {"members": []}}', "expected JSON like"),
+        ("SUBSPACE_SERVE_ENSEMBLES", '{"pair": {"members": ["a"], "colour": 1}}', "pair.colour"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(variable, value, message):
+    from service.settings import SettingsError
+
+    with pytest.raises(SettingsError, match=re.escape(message)) as error:
+        Settings.from_environment({variable: value})
+    assert variable in str(error.value)
+
+
+def test_settings():
+    kubernetes = {
+        "SUBSPACE_SERVE_SERVICE_HOST": "10.0.0.1",
+        "SUBSPACE_SERVE_SERVICE_PORT_HTTP": "3000",
+        "SUBSPACE_SERVE_PORT": "tcp://10.0.0.1:3000",
+        "SUBSPACE_SERVE_PORT_3000_TCP_ADDR": "10.0.0.1",
+    }
+    own = {"SUBSPACE_SERVE_BUNDLE": "/bundle", "SUBSPACE_SERVE_THREADS": "3", "SUBSPACE_SERVE_DATA": "/data"}
+    settings = Settings.from_environment(kubernetes | own | {"HOME": "/root"})
+    assert settings == Settings(bundle=Path("/bundle"), threads=3)
+    assert settings.threads_per_worker == 3
+    assert Settings(workers=10**6).threads_per_worker == 1
+
+
+def test_a_real_server(bundle, tmp_path):
+    """Two workers started by `bentoml serve`: health, answers, summed metrics, and an end that leaves no process."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "BENTOML_HOME": str(tmp_path),
+        "SUBSPACE_SERVE_BUNDLE": str(bundle),
+        "SUBSPACE_SERVE_DEVICE": "cpu",
+        "SUBSPACE_SERVE_WORKERS": "2",
+        "SUBSPACE_SERVE_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService"]
+    with open(tmp_path / "log", "w+") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            cwd=Path(__file__).parent.parent,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                _until_ready(client, server)
+                assert client.get("/livez").status_code == 200
+                for _ in range(10):
+                    response = client.post("/predict", json={"images": IMAGES.tolist(), "model": "endpoint-1"})
+                    np.testing.assert_allclose(probabilities(response), expected("endpoint-1"), atol=1e-6)
+                assert client.get("/nothing").json() == {"error": "there is no route '/nothing'"}
+                page = client.get("/metrics").text
+                assert 'subspace_serve_images_total{model="endpoint-1"} 30.0' in page
+                assert "/nothing" not in page
+        finally:
+            server.send_signal(signal.SIGTERM)
+            status = server.wait(timeout=30)
+        log.seek(0)
+        text = log.read()
+    assert status == 0, text
+    assert "midpoint runs on CPUExecutionProvider" in text
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
+        pass
+
+
+def _until_ready(client: httpx.Client, server: subprocess.Popen, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert server.poll() is None, "the server ended by itself"
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server did not become ready")
