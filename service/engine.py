@@ -35,7 +35,6 @@ class Engine:
         self._metrics = metrics
         self._predictor: Predictor | None = None
         self._work = WorkQueue(settings.concurrency, settings.queue)
-        metrics.held.set(0)
 
     def start(self) -> threading.Thread:
         """Begin to load; `ready` turns true when every point has answered once."""
@@ -65,12 +64,8 @@ class Engine:
         Raises what parsing and prediction raise, `OverloadedError`, `DeadlineError`, `NotReadyError`.
         """
         predictor = self.predictor
-        try:
-            return await self._work.run(
-                lambda: self._predict(predictor, *parse()), arrival + self.settings.deadline
-            )
-        finally:
-            self._metrics.held.set(self._work.held)
+        with self._metrics.held.track_inprogress():
+            return await self._work.run(lambda: self._predict(predictor, *parse()), arrival + self.settings.deadline)
 
     def _predict(self, predictor: Predictor, options: Options, images: Sequence[Any]) -> dict[str, Any]:
         # The names first: a request for a model that is not there costs no decoding.
@@ -81,18 +76,16 @@ class Engine:
         model = selection.model or "custom"
         self._metrics.inference_seconds.labels(model).observe(time.monotonic() - start)
         self._metrics.images.labels(model).inc(len(pixels))
-        return prediction.to_json(
-            predictor.bundle.labels, top_k=options.top_k, return_members=options.return_members
-        )
+        return prediction.to_json(predictor.bundle.labels, top_k=options.top_k, return_members=options.return_members)
 
     def _load(self) -> None:
         start = time.monotonic()
         try:
             predictor = make_predictor(self.settings)
             providers = predictor.load()
-        except SubspaceServeError as error:
+        except Exception as error:  # whatever it is, the worker must say so and not look as if it were starting
             self.failure = str(error)
-            logger.critical("cannot serve: %s", error)
+            logger.critical("cannot serve: %s", error, exc_info=not isinstance(error, SubspaceServeError))
             return
         for name, provider in providers.items():
             logger.info("%s runs on %s", name, provider)

@@ -6,7 +6,7 @@ import os
 import time
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -59,6 +59,11 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def close(self) -> None:
+        """Take this process out of the sums of what is going on now."""
+        if os.environ.get(_MULTIPROCESS_VARIABLE):
+            mark_process_dead(os.getpid())
 
 
 class MetricsMiddleware:

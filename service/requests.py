@@ -19,7 +19,7 @@ from subspace_serve.errors import DataError
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _UnitFloat = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_PIXELS = {
+_PIXELS: dict[str, TypeAdapter[Any]] = {
     "uint8": TypeAdapter(list[list[list[_Byte]]], config=ConfigDict(strict=True)),
     "float32": TypeAdapter(list[list[list[_UnitFloat]]], config=ConfigDict(strict=True)),
 }
@@ -131,7 +131,7 @@ def _range(input: Input) -> str:
 
 def _base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RequestError("text must be a base64-encoded image file; addresses are not fetched") from None
 

@@ -111,7 +111,8 @@ def _ensembles(text: str) -> dict[str, Ensemble]:
             for name, configured in _ENSEMBLES.validate_json(text, strict=True).items()
         }
     except ValidationError as error:
-        raise ValueError(f'JSON like {{"pair": {{"members": ["endpoint-0", "endpoint-1"]}}}} ({describe(error)})') from None
+        example = '{"pair": {"members": ["endpoint-0", "endpoint-1"]}}'
+        raise ValueError(f"JSON like {example} ({describe(error)})") from None
 
 
 def _number(convert: Callable[[str], Any], minimum: float) -> Callable[[str], Any]:

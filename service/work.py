@@ -31,11 +31,6 @@ class WorkQueue:
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
         self._held: set[Future[Any]] = set()
 
-    @property
-    def held(self) -> int:
-        """How many functions run or wait."""
-        return len(self._held)
-
     async def run(self, function: Callable[[], Result], deadline: float) -> Result:
         """Run a function and return what it returns. `deadline` is a time of `time.monotonic`.
 

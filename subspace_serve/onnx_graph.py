@@ -23,7 +23,7 @@ from subspace_serve.errors import ExportError
 OPSET = 20
 EXPORTER = "torch.onnx dynamo"
 PARITY_BATCHES = (1, 2, 17)
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
 
 

@@ -168,7 +168,7 @@ def test_fingerprint_depends_on_names_sizes_and_labels_but_not_on_the_place(tmp_
     assert here != images(tmp_path / "here", ["b.png", "a.png"], [0, 1]).fingerprint()
     assert here != images(tmp_path / "here", ["a.png", "b.png"], [1, 0]).fingerprint()
     assert here != images(tmp_path / "larger", ["a.png", "b.png"], [0, 1]).fingerprint()
-    with pytest.raises(DataError, match="missing.png cannot be read"):
+    with pytest.raises(DataError, match=r"missing.png cannot be read"):
         images(tmp_path / "here", ["missing.png"], [0]).fingerprint()
 
 
@@ -233,7 +233,7 @@ def test_folders_without_images_are_refused(tmp_path, make, message):
 
 def test_an_evaluation_folder_with_another_class_or_size_is_refused(tmp_path):
     save(tmp_path / "cats" / "0.png")
-    with pytest.raises(DataError, match="folder cats, which is none of the classes; did you mean cat?"):
+    with pytest.raises(DataError, match=r"folder cats, which is none of the classes; did you mean cat?"):
         load_images(str(tmp_path), height=8, width=8, channels=3, label_names=["cat", "dog"])
     with pytest.raises(
         DataError, match=r"images of height, width, channels \(8, 8, 3\); the network takes \(8, 9, 3\)"
@@ -273,7 +273,7 @@ def test_tiny_imagenet_layout(tmp_path):
 def test_tiny_imagenet_with_an_unknown_class_in_its_annotations_is_refused(tmp_path):
     tiny_imagenet(tmp_path)
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn03\t0\t0\t62\t63\n")
-    with pytest.raises(DataError, match="line 1 of .*val_annotations.txt"):
+    with pytest.raises(DataError, match=r"line 1 of .*val_annotations.txt"):
         load_data(f"tiny-imagenet:{tmp_path}")
 
 

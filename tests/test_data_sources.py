@@ -113,7 +113,7 @@ def test_fashion_mnist_from_torchvisions_unpacked_files_under_the_data_root(fash
 def test_a_missing_fashion_mnist_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
-    with pytest.raises(DataError, match="not there; looked in .*FashionMNIST/raw.*debian.*dataset-fashion-mnist"):
+    with pytest.raises(DataError, match=r"not there; looked in .*FashionMNIST/raw.*debian.*dataset-fashion-mnist"):
         load_data("fashion-mnist")
 
 
@@ -208,13 +208,13 @@ class Bomb:
 def test_cifar_files_with_another_checksum_stay_unread(tmp_path, monkeypatch, name):
     write_cifar(tmp_path / "cifar-10-batches-py", datasets.CIFAR10, monkeypatch)
     (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(DataError, match="not the published ones.*stay unread"):
+    with pytest.raises(DataError, match=r"not the published ones.*stay unread"):
         load_data(f"cifar10:{tmp_path}")
 
 
 def test_a_missing_cifar_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="cifar10 is not there; looked in .*cifar-10-batches-py.*--download"):
+    with pytest.raises(DataError, match=r"cifar10 is not there; looked in .*cifar-10-batches-py.*--download"):
         load_data("cifar10")
 
 
@@ -229,7 +229,7 @@ def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is not there"):
         load_data(f"cifar10:{tmp_path}")
     assert asked == []
-    with pytest.raises(DataError, match="cannot be downloaded .*no network"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .*no network"):
         load_data(f"cifar10:{tmp_path}", download=True)
     assert asked == [tmp_path]
 

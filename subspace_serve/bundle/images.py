@@ -45,7 +45,9 @@ def decode_image(data: bytes, input: Input, *, resize: bool = True, max_pixels: 
     except DataError:
         raise
     except Exception as error:  # on hostile bytes the decoders raise errors of every kind
-        raise DataError(f"an image cannot be decoded ({type(error).__name__}); send a whole PNG, JPEG or WebP file") from None
+        raise DataError(
+            f"an image cannot be decoded ({type(error).__name__}); send a whole PNG, JPEG or WebP file"
+        ) from None
     size = (input.width, input.height)
     if image.size != size:
         if not resize:

@@ -12,8 +12,8 @@ from pydantic_core import from_json
 
 from subspace_serve.errors import BundleError
 
-FORMAT = "subspace-serve-bundle"
-VERSION = 1
+FORMAT: Literal["subspace-serve-bundle"] = "subspace-serve-bundle"
+VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 
 Aggregate = Literal["probabilities", "logits"]
@@ -154,8 +154,8 @@ class Manifest(_Record):
     @property
     def files(self) -> dict[str, str]:
         """Every file of the bundle but the manifest itself, with its SHA-256."""
-        records = [*self.points.values(), self.golden]
-        return {record.file: record.sha256 for record in records}
+        graphs = {point.file: point.sha256 for point in self.points.values()}
+        return {**graphs, self.golden.file: self.golden.sha256}
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON."""

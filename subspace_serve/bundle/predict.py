@@ -200,4 +200,6 @@ def entropy_of(probabilities: np.ndarray) -> np.ndarray:
 
 def _top(probabilities: np.ndarray, labels: Sequence[str], count: int) -> list[dict[str, Any]]:
     order = np.argsort(-probabilities, kind="stable")[:count]
-    return [{"label": labels[index], "index": int(index), "probability": float(probabilities[index])} for index in order]
+    return [
+        {"label": labels[index], "index": int(index), "probability": float(probabilities[index])} for index in order
+    ]

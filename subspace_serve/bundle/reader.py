@@ -12,11 +12,13 @@ from subspace_serve.files import sha256_of
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files are those that its manifest names.
+    """A bundle on disk whose files are those that its manifest names. For example::
 
         bundle = Bundle.open("runs/latest/bundle")
         bundle.manifest.input.shape     # one image's shape
         bundle.path("midpoint")         # that point's ONNX file
+
+    Opening checks; what is changed on disk later is not seen.
     """
 
     folder: Path
@@ -79,7 +81,8 @@ class Bundle:
         missing = sorted(name for name in expected if not (self.folder / name).is_file())
         if missing:
             raise BundleError(
-                f"bundle {self.folder} lacks {_listed(missing)}, named in its manifest; export it again or copy it whole"
+                f"bundle {self.folder} lacks {_listed(missing)}, named in its manifest; "
+                "export it again or copy it whole"
             )
         if extra := sorted(found - expected):
             raise BundleError(
@@ -91,8 +94,8 @@ class Bundle:
             found = sha256_of(self.folder / name)
             if found != expected:
                 raise BundleError(
-                    f"{self.folder / name} was changed: its SHA-256 is {found[:12]}..., the manifest's {expected[:12]}...; "
-                    "export the bundle again or copy it whole"
+                    f"{self.folder / name} was changed: its SHA-256 is {found[:12]}..., "
+                    f"the manifest's {expected[:12]}...; export the bundle again or copy it whole"
                 )
 
 

@@ -38,9 +38,7 @@ class PointSession:
         return logits
 
 
-def open_session(
-    path: Path, input: Input, classes: int, *, device: Device = "auto", threads: int = 0
-) -> PointSession:
+def open_session(path: Path, input: Input, classes: int, *, device: Device = "auto", threads: int = 0) -> PointSession:
     """Load a graph on `device`; "auto" is CUDA where the session really gets it, else the CPU.
 
     `threads` is the number of CPU threads within an operator; 0 leaves it to ONNX Runtime (all cores of the host).
@@ -48,9 +46,7 @@ def open_session(
     asked for and the session does not have it.
     """
     try:
-        session = onnxruntime.InferenceSession(
-            path, sess_options=_options(threads), providers=_providers(device)
-        )
+        session = onnxruntime.InferenceSession(path, sess_options=_options(threads), providers=_providers(device))
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None

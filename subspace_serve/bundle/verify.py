@@ -91,9 +91,7 @@ def _check_graph(path: Path) -> None:
         raise BundleError(f"{path} is not a valid ONNX graph ({reason}); export the bundle again") from None
 
 
-def _compare(
-    bundle: Bundle, name: str, session: PointSession, images: np.ndarray, expected: np.ndarray
-) -> PointReport:
+def _compare(bundle: Bundle, name: str, session: PointSession, images: np.ndarray, expected: np.ndarray) -> PointReport:
     tolerance = bundle.points[name].parity.tolerance
     count = len(images)
     one_by_one = np.concatenate([session.logits(images[index : index + 1]) for index in range(count)])

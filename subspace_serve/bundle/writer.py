@@ -39,6 +39,8 @@ def write_bundle(
 ) -> Iterator[BundleWriter]:
     """Build a bundle in a temporary folder beside `target`; it takes `target`'s place when the block ends well.
 
+    For example::
+
         with write_bundle("runs/latest/bundle", source=..., input=..., labels=..., onnx=...) as bundle:
             export_onnx(network, bundle.file("midpoint"))          # one self-contained .onnx file
             bundle.add_point("midpoint", alpha=0.5, coefficients=[0.5, 0.5], calibration=..., parity=...)
@@ -131,9 +133,9 @@ class BundleWriter:
 
     def set_golden(self, images: np.ndarray, logits: Mapping[str, np.ndarray]) -> None:
         """Store K real images in the graph's input format, and torch's (K, classes) logits of every point."""
-        arrays = {f"logits.{name}": np.asarray(values, dtype=np.float32) for name, values in logits.items()}
+        arrays: dict[str, Any] = {f"logits.{name}": np.asarray(row, dtype=np.float32) for name, row in logits.items()}
         file = self.folder / GOLDEN_FILE
-        np.savez_compressed(file, images=images, **arrays)
+        np.savez_compressed(file, **arrays, images=images)
         self._golden = Golden(file=file.name, sha256=sha256_of(file))
 
     def _enter(self, entries: dict[str, Any], name: str, entry: Point | Ensemble) -> None:

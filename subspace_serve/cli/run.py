@@ -140,6 +140,7 @@ class OpenRun:
             label_names=self.labels,
             validation=training["validation"],
             seed=training["data_seed"],
+            resize=training["image_size"] is not None,
         )
 
     def selections(self) -> dict[str, dict[str, Any]]:

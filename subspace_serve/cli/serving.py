@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.output import write_json
+from subspace_serve.cli.run import json_option, print_table
 from subspace_serve.errors import DataError, SubspaceServeError
 
 if TYPE_CHECKING:
@@ -42,14 +43,13 @@ _threads_option = click.option(
     envvar="SUBSPACE_SERVE_THREADS",
     help="Threads of ONNX Runtime (of each worker); 0, the default, shares out all cores.",
 )
-_json_option = click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (- for standard output).")
 
 
 @click.command()
 @_bundle_argument
 @_device_option
 @_threads_option
-@_json_option
+@json_option
 def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
     """Check a bundle: hashes, graphs, parity with torch."""
     from subspace_serve.bundle.verify import verify_bundle
@@ -62,13 +62,13 @@ def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> No
 
 
 def _print_report(report: VerificationReport) -> None:
-    graphs = "checked" if report.onnx_checked else "loaded (the package onnx, which checks them fully, is not installed)"
+    graphs = "checked" if report.onnx_checked else "loaded (their full check needs the package onnx)"
     click.echo(f"{report.bundle}: {report.files} files unchanged, graphs {graphs}")
     rows = [
         [name, point.provider, f"{point.max_abs_diff:.2e}", f"{point.tolerance:.0e}", str(point.top1_flips)]
         for name, point in report.points.items()
     ]
-    _print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)
+    print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def _print_report(report: VerificationReport) -> None:
 @click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
 @_device_option
 @_threads_option
-@_json_option
+@json_option
 def predict(
     bundle: Path,
     images: Sequence[Path],
@@ -126,9 +126,7 @@ def predict(
                 raise DataError(f"{file}: {error}") from None
         prediction = predictor.predict(np.stack(pixels), selection)
         document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
-        entries += [
-            {"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)
-        ]
+        entries += [{"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)]
     document["predictions"] = entries
     if json_file != "-":
         _print_predictions(document)
@@ -151,7 +149,7 @@ def _print_predictions(document: dict[str, Any]) -> None:
         for label in entry["labels"]:
             rows.append([first[0], label["label"], f"{label['probability']:.3f}", *first[1:]])
             first = [""] * len(first)
-    _print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
+    print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
 
 
 @click.command()
@@ -167,12 +165,14 @@ def serve(bundle: Path, host: str, port: int, workers: int, threads: int, device
     The bundle is verified first. Further settings come from SUBSPACE_SERVE_* environment variables.
     """
     import service
+    from service.engine import make_predictor
     from service.settings import Settings
     from subspace_serve.bundle.verify import verify_bundle
 
+    # BentoML wipes the metrics in its home at every start, so each port has a home of its own.
     environment = {
         "BENTOML_DO_NOT_TRACK": "true",
-        "BENTOML_HOME": str(Path.home() / ".cache" / "subspace-serve" / str(port)),
+        "BENTOML_HOME": os.path.expanduser(f"~/.cache/subspace-serve/{port}"),
         **os.environ,
         "SUBSPACE_SERVE_BUNDLE": str(bundle.resolve()),
         "SUBSPACE_SERVE_WORKERS": str(workers),
@@ -181,6 +181,7 @@ def serve(bundle: Path, host: str, port: int, workers: int, threads: int, device
     }
     settings = Settings.from_environment(environment)
     address = _free_address(host, port)
+    make_predictor(settings)
     _print_report(verify_bundle(settings.bundle, device=device, threads=settings.threads_per_worker))
     sys.stdout.flush()
     # The server takes this process's place: signals reach it directly, and nothing that the check loaded stays.
@@ -213,12 +214,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint="--weights") from None
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 COMMANDS = {"verify": verify, "predict": predict, "serve": serve}

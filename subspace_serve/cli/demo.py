@@ -1,0 +1,172 @@
+"""The command `demo`: the whole road on bundled data, through the same commands that a user types."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+STANDARD = Path("runs/demo-standard")
+LINE = Path("runs/demo-line")
+TRAINING = "--data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --overwrite"
+NOISE = 48.0
+"""Standard deviation, in grey levels, of the noise that stands for a bad camera."""
+
+READY_WITHIN_SECONDS = 60
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the server; 0 takes a free one.")
+def demo(port: int) -> None:
+    """Train, evaluate, select, export, verify and serve a line on handwritten digits, in about a minute.
+
+    Leaves its runs in runs/demo-standard and runs/demo-line, and a plot beside the latter.
+    """
+    import torch
+
+    # Digits make layers so small that threads would wait for each other longer than they work.
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    _say("One ordinary network, to compare with.")
+    _run(f"train {TRAINING} --subspace standard --out {STANDARD}")
+    _say("A line of networks, in one run of the same length.")
+    _run(f"train {TRAINING} --subspace line --out {LINE}")
+    _say("Every network on the line alone, and opposite ones as ensembles of two.")
+    _run(f"evaluate {LINE} --baseline {STANDARD} --plot {LINE}/line.png")
+    _say("The point that suits a bad camera, chosen on noisy validation images.")
+    noisy = _write_noisy_validation(LINE / "noisy.npz")
+    _run(f"select {LINE} --val-data {noisy} --name noisy")
+    _say("Ordinary networks for deployment: the midpoint, the ends, and the chosen point.")
+    _run(f"export {LINE} --alpha midpoint --alpha endpoints --alpha best:noisy")
+    _run(f"verify {LINE}/bundle")
+    _say("The bundle behind HTTP: one network, then the two ends as an ensemble that knows when it does not know.")
+    with _server(LINE / "bundle", port) as address:
+        _ask(address)
+    _say(f"Done in {time.monotonic() - started:.0f} s. The plot is {LINE}/line.png; serve again with")
+    click.echo(f"  subspace-serve serve {LINE}/bundle")
+
+
+def _say(text: str) -> None:
+    click.echo(f"\n{text}")
+
+
+def _run(command: str) -> None:
+    """Show a command and run it in this process, which has torch loaded already."""
+    from subspace_serve.cli import cli
+
+    click.echo(f"$ subspace-serve {command}")
+    cli.main(shlex.split(command), standalone_mode=False)
+
+
+def _write_noisy_validation(file: Path) -> Path:
+    """Write the run's validation images with noise, as a user would bring images from where the model will run."""
+    import numpy as np
+
+    from subspace_serve.cli.run import OpenRun
+    from subspace_serve.files import atomic_file
+
+    run = OpenRun(LINE)
+    pixels, labels = next(run.data.validation.batches(len(run.data.validation)))
+    with atomic_file(file) as temporary, open(temporary, "wb") as opened:
+        np.savez(opened, images=_noisy(pixels.numpy(), seed=0), labels=labels.numpy(), label_names=np.array(run.labels))
+    return file
+
+
+def _noisy(pixels: Any, seed: int) -> Any:
+    import numpy as np
+
+    noise = np.random.default_rng(seed).normal(0, NOISE, pixels.shape)
+    return np.clip(pixels + noise, 0, 255).round().astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _server(bundle: Path, port: int) -> Iterator[str]:
+    """Start `subspace-serve serve`, wait until it is ready, yield its address, stop it."""
+    port = port or _free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = ["serve", str(bundle), "--port", str(port)]
+    click.echo(f"$ subspace-serve {shlex.join(command)}")
+    log = LINE / "server.log"
+    with open(log, "w", encoding="utf-8") as output:
+        entry = [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
+        server = subprocess.Popen([*entry, *command], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        started = time.monotonic()
+        while not _is_ready(address):
+            if server.poll() is not None or time.monotonic() - started > READY_WITHIN_SECONDS:
+                raise click.ClickException(f"the server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
+            time.sleep(0.1)
+        click.echo(f"ready at {address} after {time.monotonic() - started:.1f} s")
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _ask(address: str) -> None:
+    """Ask for a clean and a noisy digit, with one network and with the ensemble."""
+    import numpy as np
+
+    from subspace_serve.cli.run import print_table
+    from subspace_serve.cli.run import OpenRun
+
+    run = OpenRun(LINE)
+    pixels, labels = next(run.data.test.batches(1))
+    digit = pixels.numpy()
+    images = np.concatenate([digit, _noisy(digit, seed=1)])
+    click.echo(f"POST {address}/predict: a clean {run.labels[int(labels[0])]}, and the same with noise")
+    rows = []
+    for model in ("midpoint", "endpoints"):
+        request = urllib.request.Request(
+            f"{address}/predict",
+            data=json.dumps({"images": images.tolist(), "model": model, "top_k": 1}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        for kind, prediction in zip(("clean", "noisy"), answer["predictions"], strict=True):
+            best = prediction["labels"][0]
+            disagreement = prediction.get("disagreement")
+            rows.append(
+                [
+                    f"{model} ({', '.join(answer['members'])})" if model == "endpoints" else model,
+                    kind,
+                    best["label"],
+                    f"{best['probability']:.3f}",
+                    f"{prediction['entropy']:.3f}",
+                    "-" if disagreement is None else f"{disagreement:.3f}",
+                ]
+            )
+    print_table(["model", "image", "answer", "probability", "entropy (nats)", "disagreement"], rows)
+
+
+COMMANDS = {"demo": demo}

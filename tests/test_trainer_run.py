@@ -1,0 +1,267 @@
+"""Whole training runs on digits: resumption to the bit, failures, and what lies in the folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from subspace_serve.checkpoint import load_subspace
+from subspace_serve.data import label_noise, load_data
+from subspace_serve.errors import TrainingError
+from trainer import training
+from trainer.config import PRESETS, TrainingConfig
+from trainer.initialise import initial_endpoints
+from trainer.randomness import derived_seed
+from trainer.run_folder import RunFolder
+from trainer.schedule import learning_rate
+from trainer.training import train
+
+TINY = {"data": "digits", "architecture": "cresnet8-8", "epochs": 3, "batch_size": 256}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training") / "run"
+    train(TrainingConfig(**TINY), folder)
+    return folder
+
+
+def contents(run: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return a checkpoint's metadata and every tensor's bytes (safetensors orders its header's keys at random)."""
+    with safe_open(run / "subspace.safetensors", framework="np") as file:
+        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+
+
+def test_a_run_leaves_settings_metrics_and_subspace(uninterrupted: Path) -> None:
+    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert records[-1]["loss"] < records[0]["loss"]
+    # Two independent Kaiming-normal initialisations of this network lie about 26 apart, nearly orthogonal.
+    assert 20 < records[0]["endpoint_l2"] < 32
+    assert records[0]["endpoint_cosine_squared"] < 0.1
+    assert set(records[-1]["validation"]) == {"accuracy", "nll", "ece", "brier"}
+    assert json.loads((uninterrupted / "config.json").read_text())["architecture"] == "cresnet8-8"
+    subspace = load_subspace(uninterrupted)
+    assert subspace.geometry.name == "line"
+    assert subspace.provenance["training"]["finished_epochs"] == 3
+    assert subspace.provenance["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(uninterrupted: Path, tmp_path: Path) -> None:
+    train(TrainingConfig(**TINY), tmp_path / "again")
+    train(TrainingConfig(**TINY, seed=1), tmp_path / "other")
+    assert contents(tmp_path / "again") == contents(uninterrupted)
+    assert contents(tmp_path / "other") != contents(uninterrupted)
+
+
+@pytest.mark.parametrize("finished", [1, 2])
+def test_a_run_that_was_interrupted_between_writes_resumes_to_the_same_bytes(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
+) -> None:
+    folder = tmp_path / "run"
+    saved = training.save_subspace
+    calls = []
+
+    def interrupted_save(subspace, path):
+        calls.append(path)
+        if len(calls) > finished:
+            raise KeyboardInterrupt
+        return saved(subspace, path)
+
+    monkeypatch.setattr(training, "save_subspace", interrupted_save)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainingConfig(**TINY), folder)
+    monkeypatch.undo()
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == finished + 1
+    train(RunFolder(folder).read_config(), folder, resume=True)
+    assert contents(folder) == contents(uninterrupted)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(uninterrupted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = (
+        "from trainer.config import TrainingConfig; from trainer.training import train; "
+        f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
+        f"train(TrainingConfig(**{TINY!r}), {str(folder)!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", command], cwd=Path(__file__).parent.parent)
+    deadline = time.monotonic() + 300
+    while not (folder / "resume.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (folder / "resume.pt").exists()
+    train(RunFolder(folder).read_config(), folder, resume=True)
+    assert contents(folder) == contents(uninterrupted)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = training.Stepper.step
+    steps = []
+
+    def failing(self, *arguments):
+        steps.append(1)
+        loss, correct = step(self, *arguments)
+        return (loss * math.nan if len(steps) == 7 else loss), correct
+
+    monkeypatch.setattr(training.Stepper, "step", failing)
+    # 1294 training images make five steps of 256 an epoch: the seventh is the second of epoch 2.
+    with pytest.raises(TrainingError, match="step 2 of epoch 2; the state after epoch 1 is kept.*--learning-rate"):
+        train(TrainingConfig(**TINY), tmp_path / "run")
+    assert load_subspace(tmp_path / "run").provenance["training"]["finished_epochs"] == 1
+    assert (tmp_path / "run" / "resume.pt").exists()
+
+
+def test_a_huge_learning_rate_is_reported_as_divergence(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="loss is (nan|inf) at step"):
+        train(TrainingConfig(**TINY, learning_rate=1e6, subspace="standard", momentum=1.0), tmp_path / "run")
+
+
+def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: Path, tmp_path: Path) -> None:
+    before = (uninterrupted / "subspace.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="already holds a run.*--resume.*--overwrite"):
+        train(TrainingConfig(**TINY), uninterrupted)
+    assert (uninterrupted / "subspace.safetensors").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TrainingError, match="is not a run"):
+        train(TrainingConfig(**TINY), tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])
+def test_a_damaged_resume_file_is_refused(uninterrupted: Path, tmp_path: Path, damage: str) -> None:
+    run = RunFolder(tmp_path)
+    run.config_file.write_text((uninterrupted / "config.json").read_text())
+    whole = (uninterrupted / "resume.pt").read_bytes()
+    if damage == "other":
+        torch.save({"version": 1, "epochs": 1, "values": torch.zeros(2, 3), "velocity": torch.zeros(2, 3)}, run.resume_file)
+    else:
+        run.resume_file.write_bytes({"truncated": whole[: len(whole) // 2], "garbage": b"\x80garbage", "empty": b""}[damage])
+    with pytest.raises(TrainingError, match=r"resume\.pt (is damaged|belongs to another network)"):
+        train(run.read_config(), tmp_path, resume=True)
+
+
+def test_a_pickle_in_the_resume_file_is_not_executed(uninterrupted: Path, tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    run = RunFolder(tmp_path)
+    torch.save({"version": 1, "epochs": 1, "values": Malicious()}, run.resume_file)
+    with pytest.raises(TrainingError, match="is damaged"):
+        train(TrainingConfig(**TINY), tmp_path, resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_latest_points_at_the_newest_run(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        RunFolder(tmp_path / "runs" / name).create(TrainingConfig(**TINY), overwrite=False)
+        assert (tmp_path / "runs" / "latest").readlink() == Path(name)
+    RunFolder(tmp_path / "elsewhere" / "third").create(TrainingConfig(**TINY), overwrite=False)
+    assert not (tmp_path / "elsewhere" / "latest").exists()
+
+
+def test_initialisations(uninterrupted: Path, tmp_path: Path) -> None:
+    trained = load_subspace(uninterrupted)
+    architecture = trained.architecture
+    independent = initial_endpoints(architecture, 2, "independent", seed=3)
+    assert not torch.equal(independent[0]["conv.weight"], independent[1]["conv.weight"])
+    first, second = initial_endpoints(architecture, 2, "shared", seed=3)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(first["conv.weight"], independent[0]["conv.weight"])
+    midpoint = trained.weights(0.5)
+    (from_run,) = initial_endpoints(architecture, 1, str(uninterrupted), seed=0)
+    save_file(trained.collapse(0.5).state_dict(), tmp_path / "state.safetensors")
+    (from_state,) = initial_endpoints(architecture, 1, str(tmp_path / "state.safetensors"), seed=0)
+    for name, wanted in midpoint.items():
+        assert torch.equal(from_run[name], wanted)
+        assert torch.equal(from_state[name], wanted)
+    with pytest.raises(TrainingError, match="cannot start from"):
+        initial_endpoints(architecture, 1, str(tmp_path / "absent"), seed=0)
+
+
+def test_initialisation_leaves_the_global_generator_alone(uninterrupted: Path) -> None:
+    architecture = load_subspace(uninterrupted).architecture
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    initial_endpoints(architecture, 2, "independent", seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_label_noise_is_what_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    step = training.Stepper.step
+
+    def watching(self, images, labels, *rest):
+        seen.append(labels)
+        return step(self, images, labels, *rest)
+
+    monkeypatch.setattr(training.Stepper, "step", watching)
+    train(TrainingConfig(**(TINY | {"epochs": 1, "batch_size": 2000}), label_noise=0.5), tmp_path / "run")
+    clean = load_data("digits").train.labels
+    noisy = label_noise(clean, 0.5, 10, 0)
+    assert torch.equal(seen[0].bincount(minlength=10), noisy.bincount(minlength=10))
+    assert not torch.equal(noisy.bincount(minlength=10), clean.bincount(minlength=10))
+
+
+def test_the_learning_rate_warms_up_and_anneals() -> None:
+    rates = [learning_rate(step, peak=0.1, total=100, warmup=10) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[9] == rates[10] == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.05)
+    assert 0 < rates[99] < 1e-4
+    assert learning_rate(1, peak=1.0, total=8, warmup=100) == 1.0
+
+
+def test_seeds_differ_by_purpose_and_index() -> None:
+    seeds = {derived_seed(seed, purpose, i) for seed in (0, 1) for purpose in ("alpha", "order") for i in range(5)}
+    assert len(seeds) == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"subspace": "square"}, "choose standard, line, curve, simplex"),
+        ({"subspace": "simplex", "endpoints": 11}, "2 to 10|1 to 10"),
+        ({"subspace": "simplex", "endpoints": 1}, "2 to 10"),
+        ({"subspace": "line", "endpoints": 3}, "a line has 2 endpoints"),
+        ({"subspace": "standard", "endpoints": 2}, "leave endpoints out"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"label_noise": 1.5}, "label_noise is 1.5"),
+        ({"beta": -1.0}, "beta is -1"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"feature_similarity": 1.0}, "samples of 2 or more"),
+        ({"samples": 300}, "cannot be split"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        TrainingConfig(**settings)
+
+
+def test_unknown_settings_in_a_file_are_refused() -> None:
+    with pytest.raises(TrainingError, match="learningrate"):
+        TrainingConfig.from_json({"learningrate": 0.1})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_the_papers(name: str) -> None:
+    config = TrainingConfig(**PRESETS[name])
+    assert (config.momentum, config.learning_rate, config.warmup_epochs, config.beta) == (0.9, 0.1, 5.0, 1.0)
+    expected = {"paper-cifar10": (128, 1e-4, 160), "paper-tiny-imagenet": (128, 1e-4, 160), "paper-imagenet": (256, 5e-5, 200)}
+    assert (config.batch_size, config.weight_decay, config.epochs) == expected[name]
