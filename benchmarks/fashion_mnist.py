@@ -52,9 +52,9 @@ def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]
     document: dict[str, Any] = {"seed": seed}
     for subspace in ("standard", "line"):
         result, records = trained(subspace, seed, epochs, runs)
-        document[subspace] = evaluate(
-            result, data.test, preprocessing=data.preprocessing, calibration=calibration
-        ) | {"seconds_per_epoch": statistics.median(record["seconds"] for record in records)}
+        document[subspace] = evaluate(result, data.test, preprocessing=data.preprocessing, calibration=calibration) | {
+            "seconds_per_epoch": statistics.median(record["seconds"] for record in records)
+        }
     return document
 
 
@@ -134,7 +134,7 @@ the {runs[0]["line"]["count"]:,} test images, mean ± sample standard deviation 
 def main(seeds: int, epochs: int, runs: Path, docs: Path) -> None:
     """Measure a line against a standard network on Fashion-MNIST and write the results to the documentation."""
     data = load_data(DATA)
-    document = {
+    document: dict[str, Any] = {
         "epochs": epochs,
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
         "versions": versions(),

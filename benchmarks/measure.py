@@ -6,7 +6,6 @@ the median of the rounds' ratios, given with its quartiles.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -116,6 +115,5 @@ def use_threads(threads: int) -> None:
 
 def report(document: dict[str, Any], json_file: str | None) -> None:
     """Print a report, and write it to a file when one is named."""
-    click.echo(json.dumps(document, indent=2))
-    if json_file:
-        write_json(document, json_file)
+    for destination in {"-", json_file or "-"}:
+        write_json(document, destination)

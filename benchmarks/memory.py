@@ -43,8 +43,13 @@ def measure(subspace: str, endpoints: int | None, architecture: str, batch_size:
     images = synthetic_images(2 * STEPS * batch_size, SIDE, SIDE, CHANNELS, CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "noise.npz"
-        np.savez(data, train_images=images.pixels[::2], train_labels=images.labels[::2], 
-                 test_images=images.pixels[1::2], test_labels=images.labels[1::2])
+        np.savez(
+            data,
+            train_images=images.pixels[::2],
+            train_labels=images.labels[::2],
+            test_images=images.pixels[1::2],
+            test_labels=images.labels[1::2],
+        )
         config = TrainingConfig(
             data=str(data),
             architecture=architecture,

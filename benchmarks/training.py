@@ -235,9 +235,7 @@ def measure_speed(workload: Workload, rounds: int, reference: Path | None) -> di
         "step_seconds": {name: summary(seconds[name]) for name in steps},
         "step_ratios": {name: _against_one_network(seconds, name) for name in TRAINER_STEPS},
         "input_share": at_most(INPUT_LIMIT, ratio(seconds["input_epoch"], epoch)),
-        "recalibration_speed": at_least(
-            RECALIBRATION_LIMIT, ratio(seconds["plain_forward"], seconds["recalibration"])
-        ),
+        "recalibration_speed": at_least(RECALIBRATION_LIMIT, ratio(seconds["plain_forward"], seconds["recalibration"])),
     }
     if reference:
         document["line_to_reference"] = at_most(REFERENCE_LIMIT, ratio(seconds["line"], seconds["reference_line"]))

@@ -33,7 +33,7 @@ _engine = Engine(_settings, _metrics)
     traffic={"timeout": _settings.deadline + _GRACE_SECONDS},
     # BentoML's own metrics carry the raw path as a label; `service.metrics` takes their place.
     metrics={"enabled": False},
-    # No span where nobody collects spans: each would be held by that timer, 5 kB a request.
+    # No spans while nobody collects them: that timer would hold each.
     tracing={"excluded_urls": ".*"},
 )
 @bentoml.asgi_app(create_app(_engine, _metrics), path="/")

@@ -44,7 +44,7 @@ class Settings:
     threads: int = 0
     concurrency: int = 2
     queue: int = 64
-    deadline: float = 30.0
+    deadline: float = 10.0
     max_body: int = 16 * 1024 * 1024
     max_pixels: int = MAX_PIXELS
     max_images: int = 64

@@ -150,7 +150,7 @@ def _digest(document: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -187,4 +187,3 @@ def provenance_value(subspace: Subspace, *keys: str) -> Any:
             raise CheckpointError(f"the checkpoint does not record {'.'.join(keys)}, which is needed here")
         value = value[key]
     return value
-

@@ -32,7 +32,9 @@ def recalibrated(
     subspace: Subspace, alpha: Alpha, calibration: CalibrationData, *, extrapolate: bool = False
 ) -> nn.Module:
     """Collapse to P(alpha) and recompute BatchNorm's statistics; the network is on the calibration data's device."""
-    model = subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device, memory_format=torch.channels_last)
+    model = (
+        subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device).to(memory_format=torch.channels_last)
+    )  # type: ignore[call-overload]
     recalibrate_batchnorm(model, calibration)
     return model
 
@@ -42,7 +44,10 @@ def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessin
     """Return a network's logits for every image, on the CPU. Shape (N, classes)."""
     device = next(model.parameters()).device
     return torch.cat(
-        [model(preprocess(pixels, preprocessing, device)).float().cpu() for pixels, _ in images.batches(EVALUATION_BATCH_SIZE)]
+        [
+            model(preprocess(pixels, preprocessing, device)).float().cpu()
+            for pixels, _ in images.batches(EVALUATION_BATCH_SIZE)
+        ]
     )
 
 
@@ -132,9 +137,7 @@ def _metrics(members: list[Tensor], labels: Tensor, aggregate: str) -> dict[str,
 def _mean_total_variation(members: list[Tensor]) -> float:
     probabilities = [logits.softmax(1) for logits in members]
     pairs = [
-        total_variation(first, second)
-        for i, first in enumerate(probabilities)
-        for second in probabilities[i + 1 :]
+        total_variation(first, second) for i, first in enumerate(probabilities) for second in probabilities[i + 1 :]
     ]
     return sum(pairs) / len(pairs)
 
@@ -144,4 +147,6 @@ def _check_labels(images: Images, classes: int) -> None:
         raise DataError("there are no images to evaluate on")
     largest = int(images.labels.max())
     if largest >= classes:
-        raise DataError(f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for")
+        raise DataError(
+            f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from subspace_serve.bundle.manifest import Calibration, Input, Onnx, Parity, Source
+from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Parity, Source
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.writer import write_bundle
 from subspace_serve.calibrate import batchnorm_layers, check_calibration
@@ -35,7 +35,7 @@ def export_bundle(
     labels: Sequence[str],
     checkpoint_sha256: str,
     ensembles: Mapping[str, Sequence[str]] | None = None,
-    aggregate: str = "probabilities",
+    aggregate: Aggregate = "probabilities",
     default: str | None = None,
     evaluation: Images | None = None,
     input_dtype: str = "uint8",
@@ -99,9 +99,7 @@ def export_bundle(
                 logits[name] = predict_logits(model, evaluation, calibration.preprocessing)
             network = ServedNetwork(model, calibration.preprocessing, input_dtype).cpu().eval()
             export_onnx(network, pixels, bundle.file(name), opset=opset)
-            parity = check_parity(
-                network, pixels, bundle.file(name), input=served_input, classes=architecture.classes
-            )
+            parity = check_parity(network, pixels, bundle.file(name), input=served_input, classes=architecture.classes)
             with torch.inference_mode():
                 golden[name] = network(network.served_input(pixels[:GOLDEN_COUNT]))[0]
             bundle.add_point(

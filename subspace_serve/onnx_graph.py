@@ -36,6 +36,9 @@ class ServedNetwork(nn.Module):
         input_dtype: `uint8` for pixels of shape (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, input_dtype: str = "uint8") -> None:
         super().__init__()
         self.model = model

@@ -120,20 +120,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(
 
     monkeypatch.setattr(training.Stepper, "step", failing)
     # 1294 training images make five steps of 256 an epoch: the seventh is the second of epoch 2.
-    with pytest.raises(TrainingError, match="step 2 of epoch 2; the state after epoch 1 is kept.*--learning-rate"):
+    with pytest.raises(TrainingError, match=r"step 2 of epoch 2; the state after epoch 1 is kept.*--learning-rate"):
         train(TrainingConfig(**TINY), tmp_path / "run")
     assert load_subspace(tmp_path / "run").provenance["training"]["finished_epochs"] == 1
     assert (tmp_path / "run" / "resume.pt").exists()
 
 
 def test_a_huge_learning_rate_is_reported_as_divergence(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="loss is (nan|inf) at step"):
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at step"):
         train(TrainingConfig(**TINY, learning_rate=1e6, subspace="standard", momentum=1.0), tmp_path / "run")
 
 
 def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: Path, tmp_path: Path) -> None:
     before = (uninterrupted / "subspace.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="already holds a run.*--resume.*--overwrite"):
+    with pytest.raises(TrainingError, match=r"already holds a run.*--resume.*--overwrite"):
         train(TrainingConfig(**TINY), uninterrupted)
     assert (uninterrupted / "subspace.safetensors").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine")
@@ -148,9 +148,13 @@ def test_a_damaged_resume_file_is_refused(uninterrupted: Path, tmp_path: Path, d
     run.config_file.write_text((uninterrupted / "config.json").read_text())
     whole = (uninterrupted / "resume.pt").read_bytes()
     if damage == "other":
-        torch.save({"version": 1, "epochs": 1, "values": torch.zeros(2, 3), "velocity": torch.zeros(2, 3)}, run.resume_file)
+        torch.save(
+            {"version": 1, "epochs": 1, "values": torch.zeros(2, 3), "velocity": torch.zeros(2, 3)}, run.resume_file
+        )
     else:
-        run.resume_file.write_bytes({"truncated": whole[: len(whole) // 2], "garbage": b"\x80garbage", "empty": b""}[damage])
+        run.resume_file.write_bytes(
+            {"truncated": whole[: len(whole) // 2], "garbage": b"\x80garbage", "empty": b""}[damage]
+        )
     with pytest.raises(TrainingError, match=r"resume\.pt (is damaged|belongs to another network)"):
         train(run.read_config(), tmp_path, resume=True)
 
@@ -263,5 +267,9 @@ def test_unknown_settings_in_a_file_are_refused() -> None:
 def test_presets_are_the_papers(name: str) -> None:
     config = TrainingConfig(**PRESETS[name])
     assert (config.momentum, config.learning_rate, config.warmup_epochs, config.beta) == (0.9, 0.1, 5.0, 1.0)
-    expected = {"paper-cifar10": (128, 1e-4, 160), "paper-tiny-imagenet": (128, 1e-4, 160), "paper-imagenet": (256, 5e-5, 200)}
+    expected = {
+        "paper-cifar10": (128, 1e-4, 160),
+        "paper-tiny-imagenet": (128, 1e-4, 160),
+        "paper-imagenet": (256, 5e-5, 200),
+    }
     assert (config.batch_size, config.weight_decay, config.epochs) == expected[name]

@@ -228,7 +228,5 @@ def test_a_draw_has_one_place_a_sample_and_layer(geometry: Geometry) -> None:
 
 def test_every_pair_of_endpoints_is_drawn() -> None:
     generator = np.random.default_rng(0)
-    pairs = {
-        draw(Geometry("simplex", 3), generator, samples=1, layers=1, device=CPU).pair for _ in range(100)
-    }
+    pairs = {draw(Geometry("simplex", 3), generator, samples=1, layers=1, device=CPU).pair for _ in range(100)}
     assert {frozenset(pair) for pair in pairs if pair} == {frozenset(p) for p in ((0, 1), (0, 2), (1, 2))}

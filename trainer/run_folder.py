@@ -1,16 +1,15 @@
 """What a training run keeps on disk, and how it is taken up again.
 
-    config.json             the settings, written first
-    metrics.jsonl           one line an epoch
-    resume.pt               endpoints, momentum and the number of finished epochs
-    subspace.safetensors    the subspace after the last finished epoch
+config.json             the settings, written first
+metrics.jsonl           one line an epoch
+resume.pt               endpoints, momentum and the number of finished epochs
+subspace.safetensors    the subspace after the last finished epoch
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +107,10 @@ class RunFolder:
             endpoints.values.copy_(state["values"])
             endpoints.velocity.copy_(state["velocity"])
             return int(state["epochs"])
-        except (RuntimeError, EOFError, OSError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
+        except TrainingError:
+            raise
+        except Exception as error:  # damaged bytes make torch.load fail in any way
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(f"{self.resume_file} is damaged ({reason}); start the run anew") from error
 
     def read_metrics(self, epochs: int) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -210,7 +209,9 @@ def _validate(subspace: Subspace, data: DataSet, device: torch.device) -> dict[s
     """Return the midpoint's metrics on the validation images."""
     calibration = draw_calibration_data(data.train, data.preprocessing, name="train", count=2048, device=device)
     model = recalibrated(subspace, subspace.geometry.midpoint, calibration)
-    return classification_metrics(predict_logits(model, data.validation, data.preprocessing).softmax(1), data.validation.labels)
+    return classification_metrics(
+        predict_logits(model, data.validation, data.preprocessing).softmax(1), data.validation.labels
+    )
 
 
 def _summary_writer(run: RunFolder):

@@ -136,8 +136,7 @@ def _ask(address: str) -> None:
     """Ask for a clean and a noisy digit, with one network and with the ensemble."""
     import numpy as np
 
-    from subspace_serve.cli.run import print_table
-    from subspace_serve.cli.run import OpenRun
+    from subspace_serve.cli.run import OpenRun, print_table
 
     run = OpenRun(LINE)
     pixels, labels = next(run.data.test.batches(1))

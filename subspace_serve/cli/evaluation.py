@@ -29,7 +29,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
 
     opened = OpenRun(run, arch)
     subspace = opened.subspace
-    document = {
+    document: dict[str, Any] = {
         "checkpoint": str(opened.file),
         "sha256": opened.checkpoint_sha256,
         "geometry": {"name": subspace.geometry.name, "endpoints": subspace.geometry.endpoints},
@@ -70,12 +70,23 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
 
 @click.command()
 @run_options
-@click.option("--data", "spec", default="test", show_default=True, metavar="SPEC",
-              help="Labelled images: the run's own test, validation or train, or any data set.")
+@click.option(
+    "--data",
+    "spec",
+    default="test",
+    show_default=True,
+    metavar="SPEC",
+    help="Labelled images: the run's own test, validation or train, or any data set.",
+)
 @click.option("--alpha", "alphas", multiple=True, metavar="SPEC", help="Places (repeatable) instead of a grid.")
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of the grid.")
-@click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), default="probabilities", show_default=True,
-              help="What ensembles average.")
+@click.option(
+    "--aggregate",
+    type=click.Choice(["probabilities", "logits"]),
+    default="probabilities",
+    show_default=True,
+    help="What ensembles average.",
+)
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw accuracy and ECE (.png or .svg).")
@@ -137,7 +148,9 @@ def _baseline(run: OpenRun, baseline: OpenRun, spec: str) -> dict[str, float]:
     from subspace_serve.evaluate import evaluate as measure
 
     if baseline.labels != run.labels:
-        raise DataError(f"the baseline {baseline.path} was trained for other classes than {run.path}; compare like with like")
+        raise DataError(
+            f"the baseline {baseline.path} was trained for other classes than {run.path}; compare like with like"
+        )
     document = measure(
         baseline.subspace,
         run.images(spec),
@@ -179,15 +192,19 @@ def _cells(metrics: dict[str, float]) -> list[str]:
 
 @click.command()
 @run_options
-@click.option("--val-data", "spec", default="validation", show_default=True, metavar="SPEC",
-              help="Labelled images from where the model will run; never the test set.")
+@click.option(
+    "--val-data",
+    "spec",
+    default="validation",
+    show_default=True,
+    metavar="SPEC",
+    help="Labelled images from where the model will run; never the test set.",
+)
 @click.option("--metric", type=click.Choice(["accuracy", "nll", "ece", "brier"]), default="accuracy", show_default=True)
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="How fine the grid is.")
 @click.option("--name", default="best", show_default=True, help="Store the choice under this name.")
 @json_option
-def select(
-    run: Path, spec: str, metric: str, points: int, name: str, json_file: str | None, **options: Any
-) -> None:
+def select(run: Path, spec: str, metric: str, points: int, name: str, json_file: str | None, **options: Any) -> None:
     """Choose a place on one half of validation images, report it on the other half, and store it.
 
     `export --alpha best:NAME` then exports it.

@@ -47,16 +47,50 @@ def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **optio
 
 @click.command()
 @run_options
-@click.option("--alpha", "alphas", multiple=True, metavar="SPEC", help=alpha_help + " (repeatable).  [default: midpoint and endpoints]")
+@click.option(
+    "--alpha",
+    "alphas",
+    multiple=True,
+    metavar="SPEC",
+    help=alpha_help + " (repeatable).  [default: midpoint and endpoints]",
+)
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
-@click.option("--ensemble", "ensembles", multiple=True, metavar="NAME=POINT,POINT…", help="Name an ensemble of exported points (repeatable).")
-@click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), default="probabilities", show_default=True,
-              help="What ensembles average.")
-@click.option("--default", "default", metavar="NAME", help="The model that answers when none is named.  [default: the first point]")
-@click.option("--input", "input_dtype", type=click.Choice(["uint8", "float"]), default="uint8", show_default=True,
-              help="uint8 pixels (N, H, W, C), or float32 (N, C, H, W) in [0, 1].")
+@click.option(
+    "--ensemble",
+    "ensembles",
+    multiple=True,
+    metavar="NAME=POINT,POINT…",
+    help="Name an ensemble of exported points (repeatable).",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(["probabilities", "logits"]),
+    default="probabilities",
+    show_default=True,
+    help="What ensembles average.",
+)
+@click.option(
+    "--default",
+    "default",
+    metavar="NAME",
+    help="The model that answers when none is named.  [default: the first point]",
+)
+@click.option(
+    "--input",
+    "input_dtype",
+    type=click.Choice(["uint8", "float"]),
+    default="uint8",
+    show_default=True,
+    help="uint8 pixels (N, H, W, C), or float32 (N, C, H, W) in [0, 1].",
+)
 @click.option("--opset", type=click.IntRange(20), default=20, show_default=True)
-@click.option("--evaluate/--no-evaluate", "evaluated", default=True, show_default=True, help="Record test metrics in the manifest.")
+@click.option(
+    "--evaluate/--no-evaluate",
+    "evaluated",
+    default=True,
+    show_default=True,
+    help="Record test metrics in the manifest.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="BUNDLE", help="[default: RUN/bundle]")
 @json_option
 def export(

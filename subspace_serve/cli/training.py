@@ -34,20 +34,37 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     help="digits, fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, imagenet:PATH, "
     "FILE.npz, or a folder with one folder a class.  [default: digits]",
 )
-@click.option("--arch", "architecture", metavar="NAME",
-              help="cresnet20-32, tiny-resnet18, a torchvision classifier, or MODULE:FUNCTION.  [default: cresnet8-8]")
-@click.option("--arch-argument", "arguments", multiple=True, callback=_argument, metavar="KEY=VALUE",
-              help="Extra argument of the architecture, such as dropout=0.1 (repeatable).")
-@click.option("--subspace", type=click.Choice(["line", "curve", "simplex", "standard"]),
-              help="What to train; standard is one ordinary network.  [default: line]")
+@click.option(
+    "--arch",
+    "architecture",
+    metavar="NAME",
+    help="cresnet20-32, tiny-resnet18, a torchvision classifier, or MODULE:FUNCTION.  [default: cresnet8-8]",
+)
+@click.option(
+    "--arch-argument",
+    "arguments",
+    multiple=True,
+    callback=_argument,
+    metavar="KEY=VALUE",
+    help="Extra argument of the architecture, such as dropout=0.1 (repeatable).",
+)
+@click.option(
+    "--subspace",
+    type=click.Choice(["line", "curve", "simplex", "standard"]),
+    help="What to train; standard is one ordinary network.  [default: line]",
+)
 @click.option("--endpoints", type=click.IntRange(2, 10), help="Endpoints of a simplex.  [default: 3]")
 @click.option("--beta", type=float, help="Strength of the term that keeps endpoints diverse.  [default: 1]")
 @click.option("--layerwise", is_flag=True, default=None, help="Draw a place of its own for each layer.")
 @click.option("--samples", type=click.IntRange(1), help="Places drawn a batch.  [default: 1]")
 @click.option("--feature-similarity", type=float, help="Strength of the feature-similarity term.  [default: 0]")
 @click.option("--label-noise", type=float, help="Fraction of labels replaced by random ones.  [default: 0]")
-@click.option("--init", "initialisation", metavar="HOW",
-              help="independent, shared, or a checkpoint to start from.  [default: independent]")
+@click.option(
+    "--init",
+    "initialisation",
+    metavar="HOW",
+    help="independent, shared, or a checkpoint to start from.  [default: independent]",
+)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training images.  [default: 30]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
 @click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1]")
@@ -64,8 +81,12 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option("--seed", type=click.IntRange(0), help="[default: 0]")
 @click.option("--data-seed", type=click.IntRange(0), help="Of the validation split.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run's folder.  [default: runs/NAME]")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN",
-              help="Go on with an interrupted run, with the settings it was started with.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with an interrupted run, with the settings it was started with.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
 @click.option("--download", is_flag=True, help="Let torchvision download CIFAR or Fashion-MNIST.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")

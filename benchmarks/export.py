@@ -1,0 +1,260 @@
+"""What it takes to bring a point to HTTP: `python -m benchmarks.export`.
+
+Prints one JSON document, with everything measured on the CPU on random images and weights:
+
+- `export`: seconds that `export_bundle` takes for one point, less those of collapsing and recalibrating it, which are
+  timed in turn with it: so the check of its BatchNorm statistics, tracing, ONNX's full checker, parity with torch,
+  hashes and the written bundle. `first` is the first export of the process, with the exporter's own imports.
+- `help`: seconds of `subspace-serve --help`, and of an interpreter that does nothing.
+- `serving`: of a server with one worker on a bundle of three points (midpoint and endpoints). `serve` is the seconds
+  from starting `subspace-serve serve`, which verifies the bundle first, until `/readyz` answers 200; `server` those from
+  starting `bentoml serve`; `worker` those from the worker process's own start. `worker_bytes` is the worker's
+  resident set after it has answered with every model, `server_bytes` that of all the server's processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.measure import (
+    at_most,
+    environment,
+    interleaved,
+    measurement_options,
+    report,
+    summary,
+    synthetic_images,
+    timed,
+    use_threads,
+)
+from subspace_serve.architectures import Architecture
+from subspace_serve.bundle import Bundle
+from subspace_serve.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.data import MemoryImages, Preprocessing
+from subspace_serve.evaluate import recalibrated
+from subspace_serve.export import export_bundle
+from subspace_serve.geometry import Alpha, Geometry
+from subspace_serve.subspace import Subspace, weights_of
+
+SIDE, CHANNELS, CLASSES = 32, 3, 10
+PREPROCESSING = Preprocessing(mean=(0.5,) * CHANNELS, std=(0.25,) * CHANNELS)
+IMAGES, CALIBRATION_IMAGES = 3000, 1280
+MIDPOINT: dict[str, Alpha] = {"midpoint": 0.5}
+SERVED: dict[str, Alpha] = {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0}
+ROOT = Path(__file__).parent.parent
+
+EXPORT_LIMIT = 10.0
+HELP_LIMIT = 0.3
+READY_LIMIT = 4.0
+WORKER_LIMIT = 250e6
+
+MAIN = [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
+WORKER_IMPORTS = """
+import sys
+from service.bento import _engine
+_engine.start().join()
+assert _engine.ready
+print("torch" in sys.modules)
+"""
+
+
+class Exporter:
+    """Exports points of an untrained line; its BatchNorm statistics and graphs are as costly as a trained one's."""
+
+    def __init__(self, architecture: str) -> None:
+        network = Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)
+        ends = tuple(weights_of(network.build()) for _ in range(2))
+        self.subspace = Subspace(Geometry("line", 2), network, ends)
+        self.images: MemoryImages = synthetic_images(IMAGES, SIDE, SIDE, CHANNELS, CLASSES)
+        self.calibration: CalibrationData = draw_calibration_data(
+            self.images, PREPROCESSING, name="noise", count=CALIBRATION_IMAGES
+        )
+
+    def recalibrate(self) -> None:
+        """Collapse and recalibrate the midpoint, and nothing else."""
+        recalibrated(self.subspace, 0.5, self.calibration)
+
+    def export(self, bundle: Path, points: dict[str, Alpha]) -> None:
+        """Write a bundle."""
+        export_bundle(
+            self.subspace,
+            bundle,
+            points,
+            calibration=self.calibration,
+            examples=self.images,
+            labels=[str(label) for label in range(CLASSES)],
+            checkpoint_sha256="0" * 64,
+            ensembles={"endpoints": [name for name in points if name != "midpoint"]} if len(points) > 1 else None,
+        )
+
+
+def measure_export(exporter: Exporter, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return the seconds of one point's export without its calibration pass."""
+    candidates = {
+        "export": lambda: exporter.export(folder / "one-point", MIDPOINT),
+        "calibration": exporter.recalibrate,
+    }
+    calibration = timed(candidates["calibration"])
+    first = timed(candidates["export"]) - calibration
+    seconds = interleaved(candidates, rounds=rounds, warm_up=0)
+    warm = [whole - part for whole, part in zip(seconds["export"], seconds["calibration"], strict=True)]
+    return {
+        "first": at_most(EXPORT_LIMIT, summary([first])),
+        "later": at_most(EXPORT_LIMIT, summary(warm)),
+        "calibration_left_out": summary(seconds["calibration"]),
+    }
+
+
+def measure_help(rounds: int) -> dict[str, Any]:
+    """Return the seconds of `subspace-serve --help` and of an empty program."""
+    candidates = {
+        "subspace_serve": lambda: _run([*command_line(), "--help"]),
+        "interpreter": lambda: _run([sys.executable, "-c", ""]),
+    }
+    seconds = interleaved(candidates, rounds=rounds, warm_up=1)
+    return {
+        "subspace_serve": at_most(HELP_LIMIT, summary(seconds["subspace_serve"])),
+        "interpreter": summary(seconds["interpreter"]),
+    }
+
+
+def command_line() -> list[str]:
+    """Return the console script beside the interpreter, or what it does where it is not installed."""
+    script = Path(sys.executable).with_name("subspace-serve")
+    return [str(script)] if script.exists() else MAIN
+
+
+def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
+    """Start servers on a bundle one after another; return how soon they are ready and what they hold."""
+    starts: dict[str, list[dict[str, float]]] = {"serve": [], "server": []}
+    with tempfile.TemporaryDirectory() as home:
+        variables = {
+            "BENTOML_HOME": home,
+            "BENTOML_DO_NOT_TRACK": "true",
+            "SUBSPACE_SERVE_BUNDLE": str(bundle),
+            "SUBSPACE_SERVE_DEVICE": "cpu",
+        }
+        imports = _run([sys.executable, "-c", WORKER_IMPORTS], variables)
+        for index in range(rounds):
+            starts["serve"].append(_start([*command_line(), "serve", str(bundle)], variables, bundle))
+            bentoml = [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService", "--host", "127.0.0.1"]
+            starts["server"].append(_start(bentoml, variables, bundle))
+            click.echo(f"round {index + 1} of {rounds}: serve, server", err=True)
+    seconds = {name: [start["ready"] for start in started] for name, started in starts.items()}
+    servers = starts["server"]
+    return {
+        "imports_torch": imports.strip() != "False",
+        "serve": summary(seconds["serve"]),
+        "server": at_most(READY_LIMIT, summary(seconds["server"])),
+        "worker": at_most(READY_LIMIT, summary([start["worker_ready"] for start in servers])),
+        "worker_bytes": at_most(WORKER_LIMIT, summary([start["worker_bytes"] for start in servers])),
+        "server_bytes": summary([start["server_bytes"] for start in servers]),
+    }
+
+
+def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> dict[str, float]:
+    """Start a server, wait until it is ready, ask every model, and end it; return what was seen."""
+    port = _free_port()
+    started = time.perf_counter()
+    with (
+        _running([*command, "--port", str(port)], variables) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        _until_ready(client, server)
+        ready = time.perf_counter() - started
+        _ask_every_model(client, bundle)
+        workers = server.children(recursive=True)
+        # One worker, and perhaps a small process that keeps track of shared memory.
+        worker = max(workers, key=lambda process: process.memory_info().rss)
+        return {
+            "ready": ready,
+            "worker_ready": ready - (worker.create_time() - server.create_time()),
+            "worker_bytes": worker.memory_info().rss,
+            "server_bytes": sum(process.memory_info().rss for process in (server, *workers)),
+        }
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], variables: dict[str, str]) -> Iterator[psutil.Popen]:
+    """Run a server in the background and end it with all its processes."""
+    with tempfile.TemporaryFile() as log:
+        server = psutil.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield server
+        finally:
+            children = server.children(recursive=True) if server.is_running() else []
+            server.terminate()
+            _, alive = psutil.wait_procs([server, *children], timeout=30)
+            for process in alive:
+                process.kill()
+
+
+def _until_ready(client: httpx.Client, server: psutil.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise click.ClickException(f"the server ended with status {server.returncode} before it was ready")
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.02)
+    raise click.ClickException(f"the server was not ready within {seconds:g} s")
+
+
+def _ask_every_model(client: httpx.Client, bundle: Path) -> None:
+    manifest = Bundle.open(bundle).manifest
+    images = np.zeros((16, *manifest.input.shape), np.uint8).tolist()
+    for model in (*manifest.points, *manifest.ensembles):
+        client.post("/predict", json={"images": images, "model": model}).raise_for_status()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _run(command: Sequence[str], variables: dict[str, str] | None = None) -> str:
+    """Run a command to its end and return what it printed."""
+    environment = os.environ | (variables or {})
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+@click.command()
+@measurement_options
+@click.option("--architecture", default="cresnet20", show_default=True)
+def main(rounds: int, threads: int, json_file: str | None, architecture: str) -> None:
+    """Measure export, the command's start and a serving worker; print JSON."""
+    use_threads(threads)
+    torch.manual_seed(0)
+    exporter = Exporter(architecture)
+    document: dict[str, Any] = {
+        "benchmark": "export",
+        **environment(),
+        "settings": {"architecture": architecture, "rounds": rounds},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        document["export"] = measure_export(exporter, folder, rounds)
+        document["help"] = measure_help(rounds)
+        exporter.export(folder / "bundle", SERVED)
+        document["serving"] = measure_serving(folder / "bundle", rounds)
+    report(document, json_file)
+
+
+if __name__ == "__main__":
+    main()
