@@ -109,9 +109,9 @@ def summary(document: dict[str, Any]) -> str:
     seeds = ", ".join(str(run["seed"]) for run in runs)
     return f"""# Results
 
-A line (β = 1) against a standard network of equal training on Fashion-MNIST: `{ARCHITECTURE}`, {document["epochs"]} epochs,
-batch 128, learning rate 0.1, seeds {seeds}; accuracy, expected calibration error (15 bins) and negative log-likelihood on
-the {runs[0]["line"]["count"]:,} test images, mean ± sample standard deviation over seeds. Made by
+A line (β = 1) against a standard network of equal training on Fashion-MNIST: `{ARCHITECTURE}`, {document["epochs"]}
+epochs, batch 128, learning rate 0.1, seeds {seeds}. Accuracy, expected calibration error (15 bins) and negative
+log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample standard deviation over seeds. Made by
 
     python -m benchmarks.fashion_mnist
 
@@ -119,7 +119,8 @@ the {runs[0]["line"]["count"]:,} test images, mean ± sample standard deviation 
 
 - Squared cosine similarity of the ends: {spread(cosines, 1, 4)}. Mean total variation between the ends' answers:
   {spread(variations, 1, 3)}.
-- Seconds per epoch (median within a run): standard {spread(seconds["standard"], 1, 1)}, line {spread(seconds["line"], 1, 1)}.
+- Seconds per epoch (median within a run): standard {spread(seconds["standard"], 1, 1)},
+  line {spread(seconds["line"], 1, 1)}. Other work ran on the machine: compare with `python -m benchmarks.training`.
 - Hardware: {document["hardware"]}. Versions: {", ".join(f"{k} {v}" for k, v in document["versions"].items())}.
 
 ![Accuracy and calibration error along the line](line.png)

@@ -93,7 +93,8 @@ def _add(
         if key not in selections:
             known = ", ".join(sorted(selections)) or "none yet"
             raise GeometryError(
-                f"no selection named {key!r} for this run (stored: {known}); make it with `subspace-serve select --name {key}`"
+                f"no selection named {key!r} for this run (stored: {known}); "
+                f"make it with `subspace-serve select --name {key}`"
             )
         alpha = selections[key]["alpha"]
         alpha = tuple(alpha) if isinstance(alpha, list) else alpha

@@ -32,9 +32,8 @@ def recalibrated(
     subspace: Subspace, alpha: Alpha, calibration: CalibrationData, *, extrapolate: bool = False
 ) -> nn.Module:
     """Collapse to P(alpha) and recompute BatchNorm's statistics; the network is on the calibration data's device."""
-    model = (
-        subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device).to(memory_format=torch.channels_last)
-    )  # type: ignore[call-overload]
+    model = subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recalibrate_batchnorm(model, calibration)
     return model
 

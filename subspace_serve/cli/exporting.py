@@ -98,7 +98,7 @@ def export(
     alphas: tuple[str, ...],
     extrapolate: bool,
     ensembles: tuple[str, ...],
-    aggregate: str,
+    aggregate: Any,
     default: str | None,
     input_dtype: str,
     opset: int,
