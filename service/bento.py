@@ -35,6 +35,8 @@ _engine = Engine(_settings, _metrics)
     metrics={"enabled": False},
     # No spans while nobody collects them: that timer would hold each.
     tracing={"excluded_urls": ".*"},
+    # BentoML's access log fails on a content type that is not UTF-8, and the answer with it.
+    logging={"access": {"request_content_type": False}},
 )
 @bentoml.asgi_app(create_app(_engine, _metrics), path="/")
 class SubspaceService:

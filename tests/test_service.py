@@ -549,6 +549,9 @@ def test_a_real_server(bundle, tmp_path):
                     response = client.post("/predict", json={"images": IMAGES.tolist(), "model": "endpoint-1"})
                     np.testing.assert_allclose(probabilities(response), expected("endpoint-1"), atol=1e-6)
                 assert client.get("/nothing").json() == {"error": "there is no route '/nothing'"}
+                odd = client.post("/predict", content=b"{}", headers={b"content-type": b"\xff\xfe"})
+                assert odd.status_code == 415
+                assert "expected application/json" in odd.json()["error"]
                 page = client.get("/metrics").text
                 assert 'subspace_serve_images_total{model="endpoint-1"} 30.0' in page
                 assert "/nothing" not in page

@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from subspace_serve.cli.output import print_table
+
 STANDARD = Path("runs/demo-standard")
 LINE = Path("runs/demo-line")
 TRAINING = "--data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --overwrite"
@@ -136,7 +138,7 @@ def _ask(address: str) -> None:
     """Ask for a clean and a noisy digit, with one network and with the ensemble."""
     import numpy as np
 
-    from subspace_serve.cli.run import OpenRun, print_table
+    from subspace_serve.cli.run import OpenRun
 
     run = OpenRun(LINE)
     pixels, labels = next(run.data.test.batches(1))

@@ -7,16 +7,8 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import write_json
-from subspace_serve.cli.run import (
-    LATEST_RUN,
-    OpenRun,
-    json_option,
-    percent,
-    print_table,
-    progress_line,
-    run_options,
-)
+from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_json
+from subspace_serve.cli.run import LATEST_RUN, OpenRun, run_options
 
 
 @click.command()

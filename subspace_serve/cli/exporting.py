@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import write_json
-from subspace_serve.cli.run import OpenRun, json_option, print_table, progress_line, run_options
+from subspace_serve.cli.output import json_option, print_table, progress_line, write_json
+from subspace_serve.cli.run import OpenRun, run_options
 
-alpha_help = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
+ALPHA_HELP = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
 
 
 @click.command()
 @run_options
-@click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=alpha_help + ".")
+@click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=ALPHA_HELP + ".")
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors]")
 def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **options: Any) -> None:
@@ -52,7 +52,7 @@ def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **optio
     "alphas",
     multiple=True,
     metavar="SPEC",
-    help=alpha_help + " (repeatable).  [default: midpoint and endpoints]",
+    help=ALPHA_HELP + " (repeatable).  [default: midpoint and endpoints]",
 )
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @click.option(

@@ -1,14 +1,20 @@
-"""How commands give their reports."""
+"""How commands report: tables, JSON, progress."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from subspace_serve.files import write_text
+
+json_option = click.option(
+    "--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output)."
+)
 
 
 def write_json(document: Any, destination: Path | str) -> None:
@@ -21,3 +27,30 @@ def write_json(document: Any, destination: Path | str) -> None:
         click.echo(text, nl=False)
     else:
         write_text(Path(destination), text)
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage."""
+    return f"{100 * value:.2f}"
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Print a table with the first column left and the others right aligned."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        click.echo("  ".join(cells).rstrip())
+
+
+def progress_line(line: str) -> None:
+    """Say on standard error how far long work is."""
+    click.echo(f"  {line}", err=True)
+
+
+def track(batches: Iterable, length: int, label: str) -> Iterable:
+    """Show a progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield from batches
+        return
+    with click.progressbar(batches, length=length, label=label, file=sys.stderr) as bar:
+        yield from bar

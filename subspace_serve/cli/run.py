@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from subspace_serve.subspace import Subspace
 
 LATEST_RUN = Path("runs/latest")
-
-json_option = click.option(
-    "--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output)."
-)
 
 
 def run_options(command: Callable) -> Callable:
@@ -153,30 +148,3 @@ class OpenRun:
         from subspace_serve.checkpoint import provenance_value
 
         return provenance_value(self.subspace, key)
-
-
-def progress_line(line: str) -> None:
-    """Say on standard error how far long work is."""
-    click.echo(f"  {line}", err=True)
-
-
-def track(batches: Iterable, length: int, label: str) -> Iterable:
-    """Show a progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield from batches
-        return
-    with click.progressbar(batches, length=length, label=label, file=sys.stderr) as bar:
-        yield from bar
-
-
-def percent(value: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{100 * value:.2f}"
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Print a table with the first column left and the others right aligned."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        click.echo("  ".join(cells).rstrip())

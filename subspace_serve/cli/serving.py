@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.output import write_json
-from subspace_serve.cli.run import json_option, print_table
+from subspace_serve.cli.output import json_option, print_table, write_json
 from subspace_serve.errors import DataError, SubspaceServeError
 
 if TYPE_CHECKING:

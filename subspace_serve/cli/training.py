@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import write_json
-from subspace_serve.cli.run import json_option, track
+from subspace_serve.cli.output import json_option, track, write_json
 
 
 def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
