@@ -6,10 +6,10 @@ Prints one JSON document, with everything measured on the CPU on random images a
   timed in turn with it: so the check of its BatchNorm statistics, tracing, ONNX's full checker, parity with torch,
   hashes and the written bundle. `first` is the first export of the process, with the exporter's own imports.
 - `help`: seconds of `subspace-serve --help`, and of an interpreter that does nothing.
-- `serving`: of a server with one worker on a bundle of three points (midpoint and endpoints). `serve` is the seconds
-  from starting `subspace-serve serve`, which verifies the bundle first, until `/readyz` answers 200; `server` those from
-  starting `bentoml serve`; `worker` those from the worker process's own start. `worker_bytes` is the worker's
-  resident set after it has answered with every model, `server_bytes` that of all the server's processes.
+- `serving`: of a server with one worker on a bundle of three points (midpoint and endpoints). Seconds until `/readyz`
+  answers 200: `serve` from starting `subspace-serve serve`, which verifies the bundle first; `server` from starting
+  `bentoml serve`; `worker` from the worker process's own start. Resident sets after every model has answered:
+  `worker_bytes` of the worker, `server_bytes` of all the server's processes.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def _free_port() -> int:
 def _run(command: Sequence[str], variables: dict[str, str] | None = None) -> str:
     """Run a command to its end and return what it printed."""
     environment = os.environ | (variables or {})
-    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 @click.command()

@@ -3,8 +3,8 @@
 Runs the trainer on random images for two epochs and prints one JSON object:
 
 - `tensor_bytes`: all tensors alive after the last step, counted exactly, each storage once;
-- `resident_bytes`: the process's highest resident set in the whole run, less what it held before. Checkpoints are
-  written after each epoch, so their making is within.
+- `resident_bytes`: the process's highest resident set in the whole run, less what it held before training;
+  initialisation and the checkpoint after each epoch are within.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def measure(subspace: str, endpoints: int | None, architecture: str, batch_size:
         yield from batches
         tensor_bytes = live_tensor_bytes()
 
-    # A test part is carved from the images first; twice as many leave enough.
-    images = synthetic_images(2 * STEPS * batch_size, SIDE, SIDE, CHANNELS, CLASSES)
+    train_count = STEPS * batch_size
+    images = synthetic_images(train_count + CLASSES, SIDE, SIDE, CHANNELS, CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "noise.npz"
         np.savez(
             data,
-            train_images=images.pixels[::2],
-            train_labels=images.labels[::2],
-            test_images=images.pixels[1::2],
-            test_labels=images.labels[1::2],
+            train_images=images.pixels[:train_count],
+            train_labels=images.labels[:train_count],
+            test_images=images.pixels[train_count:],
+            test_labels=images.labels[train_count:],
         )
         config = TrainingConfig(
             data=str(data),

@@ -258,7 +258,7 @@ def measure_memory(architecture: str) -> dict[str, Any]:
         options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         command = [sys.executable, "-m", "benchmarks.memory", *options]
         click.echo(f"memory: {name}", err=True)
-        run = subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, capture_output=True, text=True)
+        run = subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, stdout=subprocess.PIPE, text=True)
         figures = json.loads(run.stdout)
         document[name] = figures
         if endpoints == 1:

@@ -27,7 +27,7 @@ from trainer.run_folder import RunFolder
 from trainer.schedule import learning_rate
 from trainer.training import train
 
-TINY = {"data": "digits", "architecture": "cresnet8-8", "epochs": 3, "batch_size": 256}
+TINY = {"data": "digits", "architecture": "cresnet8-4", "epochs": 3, "batch_size": 256}
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,12 @@ def test_a_run_leaves_settings_metrics_and_subspace(uninterrupted: Path) -> None
     records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert records[-1]["loss"] < records[0]["loss"]
-    # Two independent Kaiming-normal initialisations of this network lie about 26 apart, nearly orthogonal.
-    assert 20 < records[0]["endpoint_l2"] < 32
+    # Kaiming-normal weights have variance 2 / fan-in, so a layer with n outputs adds 2 * 2n to the squared distance of
+    # two independent networks; this one has 94 outputs in convolutions and the linear layer. Training changes it little.
+    assert records[0]["endpoint_l2"] == pytest.approx(math.sqrt(4 * 94), rel=0.1)
     assert records[0]["endpoint_cosine_squared"] < 0.1
     assert set(records[-1]["validation"]) == {"accuracy", "nll", "ece", "brier"}
-    assert json.loads((uninterrupted / "config.json").read_text())["architecture"] == "cresnet8-8"
+    assert json.loads((uninterrupted / "config.json").read_text())["architecture"] == "cresnet8-4"
     subspace = load_subspace(uninterrupted)
     assert subspace.geometry.name == "line"
     assert subspace.provenance["training"]["finished_epochs"] == 3

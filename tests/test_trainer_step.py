@@ -230,3 +230,24 @@ def test_every_pair_of_endpoints_is_drawn() -> None:
     generator = np.random.default_rng(0)
     pairs = {draw(Geometry("simplex", 3), generator, samples=1, layers=1, device=CPU).pair for _ in range(100)}
     assert {frozenset(pair) for pair in pairs if pair} == {frozenset(p) for p in ((0, 1), (0, 2), (1, 2))}
+
+
+@pytest.mark.parametrize("inputs", [1, 3])
+@pytest.mark.parametrize(("channels", "safe"), [(4, False), (7, False), (8, True)])
+def test_narrow_strided_pointwise_convolutions_are_trained_in_contiguous_order(
+    channels: int, safe: bool, inputs: int
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(inputs, channels, 3), nn.Conv2d(channels, 5, 1, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    layout = Layout.of(model)
+    assert layout.channels_last == safe
+    matrix = EndpointMatrix(layout, [weights_of(model), weights_of(model)], CPU, layerwise=False)
+    stepper = Stepper(TrainingConfig(), matrix, [FlatNetwork(model, layout, CPU)])
+    images, labels = batch(count=32)
+    images = images.mean(1, keepdim=True).repeat(1, inputs, 1, 1)
+    # In channels-last order this crashes the process within a few steps where it is not safe.
+    for _ in range(10):
+        stepper.step(images.to(memory_format=torch.channels_last), labels, np.random.default_rng(0), RATE)
+    assert torch.isfinite(matrix.values).all()

@@ -24,17 +24,20 @@ class Layout:
     """Where each parameter of a network lies in the flat vector.
 
     Parameters with two or more dimensions (convolutions, linear layers) come first: they are the part that the
-    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order.
+    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order, which is about a fifth faster
+    on a CPU, where that is safe.
 
     Attributes:
         shapes: each parameter's shape, by name, in the order of the vector.
         layers: the index of the layer (module) that each parameter belongs to, in the same order.
         regularised: how many leading numbers belong to parameters with two or more dimensions.
+        channels_last: whether kernels lie, and images are to come, in channels-last order.
     """
 
     shapes: dict[str, torch.Size]
     layers: tuple[int, ...]
     regularised: int
+    channels_last: bool = True
 
     @staticmethod
     def of(model: nn.Module) -> Layout:
@@ -45,6 +48,7 @@ class Layout:
             {name: parameter.shape for name, parameter in parameters},
             tuple(modules.index(name.rpartition(".")[0]) for name, _ in parameters),
             sum(parameter.numel() for _, parameter in parameters if parameter.dim() >= 2),
+            channels_last_is_safe(model),
         )
 
     @property
@@ -66,14 +70,29 @@ class Layout:
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """Return each parameter as a view of `vector`, shape (n,)."""
         return {
-            name: _shaped(vector[where], shape)
+            name: _shaped(vector[where], shape, self.channels_last)
             for (name, shape), where in zip(self.shapes.items(), self.slices, strict=True)
         }
 
 
-def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
-    """View a flat run as a parameter; four dimensions are stored channels-last."""
-    if len(shape) != 4:
+def channels_last_is_safe(model: nn.Module) -> bool:
+    """Return whether torch can train a network in channels-last order.
+
+    On a CPU the backward pass of a strided 1x1 convolution with fewer than 8 input channels writes outside its memory
+    in that order (seen with torch 2.14.1 on x86-64; the same layer in contiguous order does not).
+    """
+    return not any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.in_channels // module.groups < 8
+        for module in model.modules()
+    )
+
+
+def _shaped(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
+    """View a flat run as a parameter; with `channels_last`, four dimensions are stored in that order."""
+    if len(shape) != 4 or not channels_last:
         return flat.view(shape)
     out_channels, in_channels, height, width = shape
     return flat.view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)

@@ -85,6 +85,9 @@ class Stepper:
             the images' device.
         """
         config = self.config
+        if not self.endpoints.layout.channels_last:
+            # A copy, since one-channel images have both orders at once and torch would choose channels-last.
+            images = images.clone(memory_format=torch.contiguous_format)
         drawn = draw(self._geometry, generator, samples=len(self.networks), layers=self.layers, device=self.device)
         losses, correct = [], []
         groups = zip(images.tensor_split(len(self.networks)), labels.tensor_split(len(self.networks)), strict=True)

@@ -1,0 +1,103 @@
+"""Each benchmark runs with minimal settings and prints its document; how fast is no test's business."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from bundle_factory import make_bundle
+from click.testing import CliRunner
+
+import benchmarks.memory
+from benchmarks import export, measure, training
+
+
+def test_candidates_take_turns():
+    calls: list[str] = []
+    candidates = {name: lambda name=name: calls.append(name) for name in "abc"}
+    seconds = measure.interleaved(candidates, rounds=2, warm_up=1)
+    assert "".join(calls) == "abc" + "bca" + "cab"
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_ratios_are_taken_round_by_round():
+    figure = measure.ratio([1.0, 4.0, 9.0, 16.0, 25.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert figure == {"median": 3.0, "quartiles": [2.0, 4.0]}
+    assert measure.at_most(3.0, figure)["met"]
+    assert not measure.at_most(2.9, figure)["met"]
+    assert measure.at_least(3.0, figure) == figure | {"at_least": 3.0, "met": True}
+    assert not measure.at_least(3.1, figure)["met"]
+
+
+def test_training_prints_its_document(tmp_path):
+    file = tmp_path / "report.json"
+    options = ["--rounds=1", "--architecture=cresnet8-8", "--batch-size=4", "--images=8", "--no-memory"]
+    result = CliRunner().invoke(training.main, [*options, f"--json={file}"], catch_exceptions=False)
+    document = json.loads(result.stdout)
+    assert json.loads(file.read_text()) == document
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["settings"]["rounds"] == 1
+    assert set(document["step_seconds"]) == {"plain_torch", *training.TRAINER_STEPS}
+    assert all(0 < figure["median"] < 60 for figure in document["step_seconds"].values())
+    ratios = document["step_ratios"]
+    assert ratios["standard"]["to_standard"]["median"] == 1
+    assert ratios["line"]["to_plain_torch"]["at_most"] == 1.03
+    assert ratios["simplex_6"]["to_standard"]["at_most"] == 1.08
+    assert document["input_share"]["median"] > 0
+    assert document["recalibration_speed"]["at_least"] == 0.9
+    assert "line_to_reference" not in document
+
+
+def test_steps_train():
+    """What is timed is training: the loss on images that repeat falls."""
+    torch.manual_seed(0)
+    images = measure.synthetic_images(8, 8, 8, training.CHANNELS, training.CLASSES)
+    network = training.Architecture("cresnet8-8", training.CLASSES, training.CHANNELS, 8, 8)
+    step = training.trainer_step(training.Workload(network, images, 8), {"subspace": "line"})
+    losses = [float(step()[0]) for _ in range(60)]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_a_folder_that_is_not_the_reference_is_refused(tmp_path):
+    result = CliRunner().invoke(training.main, ["--reference", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is not a clone of apple/learning-subspaces" in result.output
+
+
+def test_tensors_are_counted_once_for_each_storage():
+    before = benchmarks.memory.live_tensor_bytes()
+    whole = torch.zeros(1000)
+    part = whole[10:20]
+    assert benchmarks.memory.live_tensor_bytes() - before == 4000
+    del whole, part
+
+
+def test_memory_of_a_line():
+    parameters = sum(p.numel() for p in training.Architecture("cresnet8-8", 10, 3, 32, 32).build().parameters())
+    standard = benchmarks.memory.measure("standard", None, "cresnet8-8", 4)
+    line = benchmarks.memory.measure("line", None, "cresnet8-8", 4)
+    assert line["resident_bytes"] > 0
+    # One more endpoint and its momentum at least, and at most as much again.
+    added = (line["tensor_bytes"] - standard["tensor_bytes"]) / (2 * 4 * parameters)
+    assert 1 <= added <= 2.05
+
+
+def test_export_without_its_calibration_pass(tmp_path):
+    figures = export.measure_export(export.Exporter("cresnet8-8"), tmp_path, rounds=1)
+    assert (tmp_path / "one-point" / "midpoint.onnx").is_file()
+    assert figures["first"]["at_most"] == 10
+    assert 0 < figures["later"]["median"] < 120
+    assert figures["calibration_left_out"]["median"] > 0
+
+
+def test_help_takes_longer_than_the_interpreter_alone():
+    figures = export.measure_help(rounds=1)
+    assert figures["interpreter"]["median"] < figures["subspace_serve"]["median"]
+
+
+def test_a_worker_is_watched_and_ended(tmp_path):
+    figures = export.measure_serving(make_bundle(tmp_path / "bundle"), rounds=1)
+    assert figures["imports_torch"] is False
+    assert 0 < figures["worker"]["median"] < figures["server"]["median"]
+    assert 20e6 < figures["worker_bytes"]["median"] < figures["server_bytes"]["median"]
+    assert 0 < figures["serve"]["median"] < 120
