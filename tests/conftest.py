@@ -1,0 +1,44 @@
+"""What the tests share: one thread for torch, a tiny trained line, and a bundle of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Networks this small lose more by threads waiting for each other than they gain; child processes inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = {"data": "digits", "architecture": "cresnet8-4", "epochs": 4, "batch_size": 128, "subspace": "line"}
+
+
+@pytest.fixture(scope="session")
+def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a line trained for a few epochs on digits; tests must not change it."""
+    from trainer.config import TrainingConfig
+    from trainer.training import train
+
+    folder = tmp_path_factory.mktemp("line") / "runs" / "line"
+    train(TrainingConfig(**TINY), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of the line's midpoint and ends; tests must not change it."""
+    from subspace_serve.cli.run import OpenRun
+    from subspace_serve.export import export_bundle
+
+    run = OpenRun(line_run)
+    return export_bundle(
+        run.subspace,
+        tmp_path_factory.mktemp("exported") / "bundle",
+        {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0},
+        calibration=run.calibration,
+        examples=run.data.test,
+        labels=run.labels,
+        checkpoint_sha256=run.checkpoint_sha256,
+        ensembles={"endpoints": ["endpoint-0", "endpoint-1"]},
+        evaluation=run.data.test,
+    )

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from subspace_serve.calibrate import batchnorm_layers, check_calibration, recalibrate_batchnorm
+from subspace_serve.calibration_data import draw_calibration_data
+from subspace_serve.cli.run import OpenRun
+from subspace_serve.data import MemoryImages, Preprocessing
+from subspace_serve.errors import CalibrationError
+from subspace_serve.evaluate import recalibrated
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)
+    )
+
+
+def batches(*sizes: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [3 * torch.randn(size, 2, 8, 8, generator=generator) + 1 for size in sizes]
+
+
+def statistics(model: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for layer in batchnorm_layers(model).values() for buffer in layer.buffers()]
+
+
+def test_equals_torchs_update_bn_on_batches_of_equal_size() -> None:
+    model = network()
+    model[3] = nn.Identity()  # update_bn would draw dropout's noise
+    expected = copy.deepcopy(model)
+    update_bn(batches(8, 8, 8), expected)
+    assert recalibrate_batchnorm(model, batches(8, 8, 8)) == 24
+    for found, wanted in zip(statistics(model), statistics(expected), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_an_uneven_last_batch_counts_by_its_size() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    data = batches(6, 2)
+    recalibrate_batchnorm(model, data)
+    means = [batch.mean((0, 2, 3)) for batch in data]
+    variances = [batch.var((0, 2, 3)) for batch in data]
+    torch.testing.assert_close(model[0].running_mean, (6 * means[0] + 2 * means[1]) / 8)
+    torch.testing.assert_close(model[0].running_var, (6 * variances[0] + 2 * variances[1]) / 8)
+
+
+def test_there_is_no_dropout_noise() -> None:
+    first, second = network(), network()
+    recalibrate_batchnorm(first, batches(8, 8))
+    torch.manual_seed(99)
+    recalibrate_batchnorm(second, batches(8, 8))
+    assert all(torch.equal(a, b) for a, b in zip(statistics(first), statistics(second), strict=True))
+
+
+def test_modes_momenta_and_weights_are_as_before() -> None:
+    model = network().train()
+    model[1].eval()
+    model[5].momentum = 0.3
+    modes = [module.training for module in model.modules()]
+    weights = [parameter.clone() for parameter in model.parameters()]
+    recalibrate_batchnorm(model, batches(8))
+    assert [module.training for module in model.modules()] == modes
+    assert (model[1].momentum, model[5].momentum) == (0.1, 0.3)
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+
+
+def test_an_interrupted_pass_restores_modes_and_statistics() -> None:
+    model = network().train()
+    recalibrate_batchnorm(model, batches(8))
+    before = statistics(model)
+
+    def interrupted():
+        yield from batches(8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recalibrate_batchnorm(model, interrupted())
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.LayerNorm([4, 6, 6])])
+def test_networks_without_batchnorm_are_left_alone(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), norm)
+
+    def unread():
+        raise AssertionError("the batches were read")
+        yield
+
+    assert recalibrate_batchnorm(model, unread()) == 0
+    assert check_calibration(model, unread(), calibration_count=0) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "empty"),
+        ([torch.zeros(1, 2, 8, 8)], "2 images or more"),
+        ([torch.zeros(4, 3, 8, 8)], r"shape \(4, 3, 8, 8\) do not fit"),
+        ([torch.zeros(4, 2, 2, 2)], "do not fit the network"),
+        ([torch.full((4, 2, 8, 8), torch.nan)], "not finite"),
+    ],
+)
+def test_bad_calibration_data_is_refused_and_changes_nothing(data: list[Tensor], message: str) -> None:
+    model = network()
+    before = statistics(model)
+    with pytest.raises(CalibrationError, match=message):
+        recalibrate_batchnorm(model, data)
+    assert all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
+
+
+def test_right_statistics_pass_and_default_stale_and_averaged_ones_fail(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    midpoint, *ends = (recalibrated(run.subspace, alpha, run.calibration) for alpha in (0.5, 0.0, 1.0))
+
+    def check(model: nn.Module) -> float:
+        agreements = check_calibration(
+            model, run.calibration.held_out_batches(), calibration_count=len(run.calibration)
+        )
+        return max(max(agreement.mean_z, agreement.variance_z) for agreement in agreements)
+
+    assert check(midpoint) < 2.5
+    assert max(check(end) for end in ends) < 2.5
+    with pytest.raises(CalibrationError, match="not this network's"):
+        check(run.subspace.collapse(0.5))
+    for share in (1.0, 0.5):  # one end's statistics, and the average of both ends'
+        wrong = copy.deepcopy(midpoint)
+        layers = zip(*(batchnorm_layers(model).values() for model in (wrong, *ends)), strict=True)
+        for layer, first, second in layers:
+            layer.running_mean.copy_(share * first.running_mean + (1 - share) * second.running_mean)
+            layer.running_var.copy_(share * first.running_var + (1 - share) * second.running_var)
+        with pytest.raises(CalibrationError, match=r"BatchNorm layer \S+ holds statistics .* standard errors off"):
+            check(wrong)
+
+
+def test_too_few_held_out_images_are_refused() -> None:
+    model = network()
+    recalibrate_batchnorm(model, batches(8))
+    with pytest.raises(CalibrationError, match="16 images or more.*got 5"):
+        check_calibration(model, batches(5), calibration_count=8)
+
+
+def calibration_images(count: int) -> MemoryImages:
+    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 2, 1).contiguous()
+    return MemoryImages(pixels, torch.zeros(count, dtype=torch.int64))
+
+
+def test_calibration_data_is_drawn_once_and_kept_apart_from_what_checks_it() -> None:
+    preprocessing = Preprocessing((0.0,), (1 / 255,))  # gives pixel values back
+    drawn = draw_calibration_data(calibration_images(100), preprocessing, name="toy", count=50, batch_size=16, seed=3)
+    assert drawn.to_json() == {"data": "toy", "count": 48, "batch_size": 16, "seed": 3}
+    first, second = ([batch[:, 0, 0, 0].round().int().tolist() for batch in drawn] for _ in range(2))
+    assert first == second
+    assert [len(batch) for batch in first] == [16, 16, 16]
+    used = {value for batch in first for value in batch}
+    held_out = {int(v) for batch in drawn.held_out_batches() for v in batch[:, 0, 0, 0].round().tolist()}
+    assert len(used) == 48
+    assert len(held_out) == 20
+    assert not used & held_out
+
+
+def test_too_little_calibration_data_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="at least 4 images; toy has 3"):
+        draw_calibration_data(calibration_images(3), Preprocessing((0.0,), (1.0,)), name="toy")

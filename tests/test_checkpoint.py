@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from subspace_serve import checkpoint
+from subspace_serve.architectures import Architecture
+from subspace_serve.checkpoint import load_subspace, provenance_value, save_subspace
+from subspace_serve.errors import ArchitectureError, CheckpointError
+from subspace_serve.geometry import Geometry
+from subspace_serve.subspace import Subspace, weights_of
+
+ARCHITECTURE = Architecture("cresnet8-4", classes=3, channels=1, height=8, width=8)
+
+
+def make_mlp(*, classes: int, channels: int, height: int, width: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * height * width, classes))
+
+
+def subspace(architecture: Architecture = ARCHITECTURE) -> Subspace:
+    torch.manual_seed(0)
+    endpoints = tuple(weights_of(architecture.build()) for _ in range(2))
+    return Subspace(Geometry("line", 2), architecture, endpoints, {"labels": ["a", "b", "c"], "data": {"spec": "toy"}})
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    with safe_open(file, framework="pt") as opened:
+        return opened.metadata()
+
+
+def rewrite(file: Path, change_tensors=None, change_document=None, **metadata: str) -> None:
+    """Write a checkpoint anew with changes, and a digest that fits them."""
+    tensors, found = load_file(file), metadata_of(file)
+    if change_tensors:
+        change_tensors(tensors)
+    document = json.loads(found["document"])
+    if change_document:
+        change_document(document)
+    found["document"] = json.dumps(document, sort_keys=True)
+    found["sha256"] = checkpoint._digest(found["document"], tensors)
+    save_file(tensors, file, metadata=found | metadata)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_subspace(subspace(), tmp_path)
+
+
+def test_what_is_saved_is_loaded(saved: Path) -> None:
+    original = subspace()
+    for path in (saved, saved.parent):
+        loaded = load_subspace(path)
+        assert loaded.geometry == original.geometry
+        assert loaded.architecture == original.architecture
+        assert loaded.provenance == original.provenance
+        for found, expected in zip(loaded.endpoints, original.endpoints, strict=True):
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_file_is_the_contract(saved: Path) -> None:
+    assert saved.name == "subspace.safetensors"
+    metadata = metadata_of(saved)
+    assert (metadata["format"], metadata["version"]) == ("subspace-serve", "1")
+    document = json.loads(metadata["document"])
+    assert document.keys() == {"geometry", "architecture", "provenance"}
+    assert document["geometry"] == {"name": "line", "endpoints": 2}
+    names = list(load_file(saved))
+    assert "endpoints.0.fc.weight" in names
+    assert "endpoints.1.blocks.0.conv1.weight" in names
+    assert not any("running" in name for name in names)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.3, 0.99])
+def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load_subspace(saved)
+
+
+def test_no_flipped_bit_is_accepted(saved: Path) -> None:
+    whole = saved.read_bytes()
+    header = int.from_bytes(whole[:8], "little") + 8
+    positions = [*range(0, header, 23), *range(header, len(whole), len(whole) // 40)]
+    for count, position in enumerate(positions):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << (count % 8)
+        saved.write_bytes(flipped)
+        with pytest.raises((CheckpointError, ArchitectureError)):
+            load_subspace(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("endpoints.1.fc.bias"), r"endpoint 1 .* missing fc\.bias"),
+        (lambda t: t.update({"endpoints.0.more": torch.zeros(1)}), "endpoint 0 .* unknown more"),
+        (lambda t: t.update({"endpoints.2.fc.bias": torch.zeros(3)}), "excess tensor endpoints.2.fc.bias"),
+        (lambda t: t.update({"other": torch.zeros(3)}), "excess tensor other"),
+        (lambda t: t.update({"endpoints.0.fc.bias": torch.zeros(4)}), r"fc\.bias has shape \(4,\), expected \(3,\)"),
+        (lambda t: t.update({"endpoints.0.fc.bias": torch.zeros(3).double()}), "has type torch.float64"),
+        (lambda t: t["endpoints.0.fc.bias"].fill_(torch.nan), r"endpoint 0 has values in fc\.bias .* not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(saved: Path, change, message: str) -> None:
+    rewrite(saved, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_subspace(saved)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"version": "2"}, "has version 2 .* reads version 1: install a newer"),
+        ({"format": "other"}, "not a subspace"),
+    ],
+)
+def test_other_formats_and_versions_are_refused(saved: Path, metadata: dict[str, str], message: str) -> None:
+    rewrite(saved, **metadata)
+    with pytest.raises(CheckpointError, match=message):
+        load_subspace(saved)
+
+
+def test_a_plain_safetensors_file_is_refused(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not a subspace"):
+        load_subspace(tmp_path / "model.safetensors")
+
+
+def test_another_architecture_is_refused(saved: Path) -> None:
+    rewrite(saved, change_document=lambda d: d["architecture"].update(name="cresnet8-6"))
+    with pytest.raises(CheckpointError, match="does not fit the architecture"):
+        load_subspace(saved)
+    rewrite(saved, change_document=lambda d: d["architecture"].update(name="cresnet9"))
+    with pytest.raises(ArchitectureError, match="cresnet9"):
+        load_subspace(saved)
+
+
+def test_a_missing_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint at .*subspace-serve train"):
+        load_subspace(tmp_path)
+
+
+def test_a_file_imports_nothing_that_the_user_did_not_name(tmp_path: Path) -> None:
+    name = "test_checkpoint:make_mlp"
+    own = Architecture(name, classes=3, channels=1, height=2, width=2)
+    file = save_subspace(subspace(own), tmp_path)
+    with pytest.raises(ArchitectureError, match="--arch"):
+        load_subspace(file)
+    with pytest.raises(ArchitectureError, match="--arch"):
+        load_subspace(file, architecture="os:getcwd")
+    assert load_subspace(file, architecture=name).collapse(0.5)(torch.zeros(1, 1, 2, 2)).shape == (1, 3)
+
+
+def test_endpoints_that_are_not_finite_are_not_saved(saved: Path) -> None:
+    before = saved.read_bytes()
+    broken = subspace()
+    broken.endpoints[1]["fc.weight"][0, 0] = torch.inf
+    with pytest.raises(CheckpointError, match=r"endpoint 1 has values in fc\.weight"):
+        save_subspace(broken, saved)
+    assert saved.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(tensors, path, metadata) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_subspace(subspace(), saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_what_was_not_recorded_is_asked_for_by_name(saved: Path) -> None:
+    assert provenance_value(load_subspace(saved), "data", "spec") == "toy"
+    with pytest.raises(CheckpointError, match=r"does not record training\.epochs"):
+        provenance_value(load_subspace(saved), "training", "epochs")
+
+
+def test_a_copy_elsewhere_is_the_same_subspace(saved: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere.safetensors"
+    shutil.copy(saved, other)
+    assert load_subspace(other).provenance == load_subspace(saved).provenance

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from subspace_serve import export as module
+from subspace_serve.architectures import Architecture
+from subspace_serve.bundle import Bundle
+from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.cli.run import OpenRun
+from subspace_serve.errors import CalibrationError, ExportError
+from subspace_serve.evaluate import predict_logits, recalibrated
+from subspace_serve.export import export_bundle
+from subspace_serve.geometry import Geometry
+from subspace_serve.subspace import Subspace, weights_of
+
+
+def layernorm_network(*, classes: int, channels: int, height: int, width: int) -> nn.Module:
+    size = channels * height * width
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, classes))
+
+
+def export(line_run: Path, target: Path, **changes) -> Path:
+    run = OpenRun(line_run)
+    arguments = {
+        "points": {"midpoint": 0.5},
+        "calibration": run.calibration,
+        "examples": run.data.test,
+        "labels": run.labels,
+        "checkpoint_sha256": run.checkpoint_sha256,
+    } | changes
+    return export_bundle(arguments.pop("subspace", run.subspace), target, arguments.pop("points"), **arguments)
+
+
+def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
+    run = OpenRun(line_run)
+    images = run.data.test.subset(torch.arange(30))
+    expected = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), images, run.preprocessing).numpy()
+    session = onnxruntime.InferenceSession(line_bundle / "midpoint.onnx", providers=["CPUExecutionProvider"])
+    pixels = images.take(torch.arange(30))[0].numpy()
+    for batch in (1, 2, 5, 30):
+        logits, probabilities = session.run(["logits", "probabilities"], {"image": pixels[:batch]})
+        np.testing.assert_allclose(logits, expected[:batch], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_the_graph_is_what_the_contract_says(line_bundle: Path) -> None:
+    graph = onnx.load(line_bundle / "midpoint.onnx")
+    assert graph.opset_import[0].version >= 20
+    (image,) = graph.graph.input
+    shape = [dimension.dim_value or dimension.dim_param for dimension in image.type.tensor_type.shape.dim]
+    assert (image.name, image.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
+    assert isinstance(shape[0], str)
+    assert shape[1:] == [8, 8, 1]
+    assert [output.name for output in graph.graph.output] == ["logits", "probabilities"]
+
+
+def test_the_manifest_records_how_each_point_was_made(line_run: Path, line_bundle: Path) -> None:
+    bundle = Bundle.open(line_bundle)
+    run = OpenRun(line_run)
+    manifest = bundle.manifest
+    assert manifest.source.checkpoint_sha256 == run.checkpoint_sha256
+    assert manifest.source.geometry == "line"
+    assert manifest.default == "midpoint"
+    point = manifest.points["midpoint"]
+    assert (point.alpha, point.coefficients) == (0.5, (0.5, 0.5))
+    assert point.calibration is not None
+    assert (point.calibration.count, point.calibration.batch_size) == (1024, 128)
+    assert 0 <= point.parity.max_abs_diff <= point.parity.tolerance < 0.01
+    assert point.parity.top1_flips == 0
+    ensemble = manifest.ensembles["endpoints"]
+    assert ensemble.members == ("endpoint-0", "endpoint-1")
+    both = [
+        predict_logits(recalibrated(run.subspace, end, run.calibration), run.data.test, run.preprocessing).softmax(1)
+        for end in (0.0, 1.0)
+    ]
+    accuracy = ((both[0] + both[1]).argmax(1) == run.data.test.labels).double().mean().item()
+    assert ensemble.metrics["accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_bundle_verifies_without_torch(line_bundle: Path) -> None:
+    check = (
+        "import sys; sys.modules['torch'] = None; from subspace_serve.bundle.verify import verify_bundle; "
+        f"report = verify_bundle({str(line_bundle)!r}, device='cpu'); print(sorted(report.points))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", check], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "['endpoint-0', 'endpoint-1', 'midpoint']"
+
+
+def test_float_input_and_a_network_without_batchnorm(line_run: Path, tmp_path: Path) -> None:
+    architecture = Architecture("test_export:layernorm_network", classes=10, channels=1, height=8, width=8)
+    torch.manual_seed(0)
+    subspace = Subspace(
+        Geometry("simplex", 3), architecture, tuple(weights_of(architecture.build()) for _ in range(3))
+    )
+    target = export(
+        line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_dtype="float"
+    )
+    manifest = Bundle.open(target).manifest
+    assert manifest.points["corner"].calibration is None
+    assert (manifest.input.dtype, manifest.input.layout) == ("float32", "NCHW")
+    report = verify_bundle(target, device="cpu")
+    assert report.points["corner"].top1_flips == 0
+
+
+def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
+    line_run: Path, line_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bundle"
+    target.symlink_to(line_bundle)  # a bundle that any change would be seen in
+    before = {file.name: file.read_bytes() for file in line_bundle.iterdir()}
+
+    def tampered(network, pixels, file, *, opset) -> None:
+        graph = onnx.load(line_bundle / "midpoint.onnx")
+        bias = next(tensor for tensor in graph.graph.initializer if "fc.bias" in tensor.name)
+        bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
+        onnx.save(graph, file)
+
+    monkeypatch.setattr(module, "export_onnx", tampered)
+    with pytest.raises(ExportError, match=r"logits differ by up to 0\.1.*was not written"):
+        export(line_run, target)
+    assert {file.name: file.read_bytes() for file in line_bundle.iterdir()} == before
+    assert os.listdir(tmp_path) == ["bundle"]
+
+
+def test_a_network_that_was_not_recalibrated_is_refused(
+    line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "recalibrated", lambda subspace, alpha, *_, **__: subspace.collapse(alpha))
+    with pytest.raises(CalibrationError, match="not this network's"):
+        export(line_run, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_unknown_input_is_refused(line_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="uint8 or float"):
+        export(line_run, tmp_path / "bundle", input_dtype="int8")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges folders in one step here")
+def test_an_export_killed_at_work_leaves_the_old_bundle(line_run: Path, line_bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    for file in line_bundle.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    entry = "from subspace_serve.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", entry, "export", str(line_run), "--alpha", "0.25", "--out", str(target)],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(os.listdir(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(os.listdir(tmp_path)) == 2  # the temporary folder shows that it was killed at work
+    assert set(verify_bundle(target, device="cpu").points) == {"midpoint", "endpoint-0", "endpoint-1"}
