@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -33,17 +34,16 @@ DATA = "fashion-mnist"
 ARCHITECTURE = "cresnet8-16"
 
 
-def trained(subspace: str, seed: int, epochs: int, runs: Path) -> tuple[Subspace, list[dict[str, Any]]]:
-    """Train one network or line, or take up its run; return it and its metrics of each epoch."""
+def trained(subspace: str, seed: int, epochs: int, runs: Path) -> Subspace:
+    """Train one network or line, or take up its run."""
     config = TrainingConfig(data=DATA, architecture=ARCHITECTURE, subspace=subspace, seed=seed, epochs=epochs)
     folder = runs / f"{config.run_name}-{epochs}epochs"
-    result = train(
+    return train(
         config,
         folder,
         resume=(folder / "config.json").exists(),
         report=lambda record: click.echo(f"{subspace} seed {seed}  {describe(record)}"),
     )
-    return result, [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]:
@@ -51,11 +51,20 @@ def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]
     calibration = draw_calibration_data(data.train, data.preprocessing, name=f"{DATA}:train", seed=seed)
     document: dict[str, Any] = {"seed": seed}
     for subspace in ("standard", "line"):
-        result, records = trained(subspace, seed, epochs, runs)
-        document[subspace] = evaluate(result, data.test, preprocessing=data.preprocessing, calibration=calibration) | {
-            "seconds_per_epoch": statistics.median(record["seconds"] for record in records)
-        }
+        result = trained(subspace, seed, epochs, runs)
+        document[subspace] = evaluate(result, data.test, preprocessing=data.preprocessing, calibration=calibration)
     return document
+
+
+def epoch_seconds(rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of single epochs of a standard network and of a line, trained in turn."""
+    seconds: dict[str, list[float]] = {"standard": [], "line": []}
+    for _ in range(rounds):
+        for subspace, measured in seconds.items():
+            config = TrainingConfig(data=DATA, architecture=ARCHITECTURE, subspace=subspace, epochs=1)
+            with tempfile.TemporaryDirectory() as folder:
+                train(config, Path(folder) / "run", report=lambda record, to=measured: to.append(record["seconds"]))
+    return seconds
 
 
 def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: DataSet) -> list[dict[str, float]]:
@@ -63,7 +72,7 @@ def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: D
     logits = {}
     for seed in seeds:
         calibration = draw_calibration_data(data.train, data.preprocessing, name=f"{DATA}:train", seed=seed)
-        network, _ = trained("standard", seed, epochs, runs)
+        network = trained("standard", seed, epochs, runs)
         model = recalibrated(network, network.geometry.midpoint, calibration)
         logits[seed] = predict_logits(model, data.test, data.preprocessing)
     return [
@@ -105,7 +114,8 @@ def summary(document: dict[str, Any]) -> str:
     runs = document["runs"]
     cosines = [run["line"]["endpoint_distances"][0]["cosine_squared"] for run in runs]
     variations = [run["line"]["endpoints_ensemble"]["total_variation"] for run in runs]
-    seconds = {name: [run[name]["seconds_per_epoch"] for run in runs] for name in ("standard", "line")}
+    seconds = document["seconds_per_epoch"]
+    ratio = statistics.median(b / a for a, b in zip(seconds["standard"], seconds["line"], strict=True))
     seeds = ", ".join(str(run["seed"]) for run in runs)
     return f"""# Results
 
@@ -119,8 +129,8 @@ log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample s
 
 - Squared cosine similarity of the ends: {spread(cosines, 1, 4)}. Mean total variation between the ends' answers:
   {spread(variations, 1, 3)}.
-- Seconds per epoch (median within a run): standard {spread(seconds["standard"], 1, 1)},
-  line {spread(seconds["line"], 1, 1)}. Other work ran on the machine: compare with `python -m benchmarks.training`.
+- Seconds per epoch, {len(seconds["line"])} epochs of each in turn: standard {spread(seconds["standard"], 1, 1)}, line
+  {spread(seconds["line"], 1, 1)}; median ratio {ratio:.2f}.
 - Hardware: {document["hardware"]}. Versions: {", ".join(f"{k} {v}" for k, v in document["versions"].items())}.
 
 ![Accuracy and calibration error along the line](line.png)
@@ -130,9 +140,10 @@ log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample s
 @click.command()
 @click.option("--seeds", default=3, show_default=True, help="How many seeds, from 0.")
 @click.option("--epochs", default=8, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Epochs of each to time.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
 @click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
-def main(seeds: int, epochs: int, runs: Path, docs: Path) -> None:
+def main(seeds: int, epochs: int, rounds: int, runs: Path, docs: Path) -> None:
     """Measure a line against a standard network on Fashion-MNIST and write the results to the documentation."""
     data = load_data(DATA)
     document: dict[str, Any] = {
@@ -140,6 +151,7 @@ def main(seeds: int, epochs: int, runs: Path, docs: Path) -> None:
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
         "versions": versions(),
         "runs": [measure(seed, epochs, runs, data) for seed in range(seeds)],
+        "seconds_per_epoch": epoch_seconds(rounds),
         "independent_ensembles": independent_ensembles(range(seeds), epochs, runs, data),
     }
     write_text(docs / "results.json", json.dumps(document, indent=1) + "\n")

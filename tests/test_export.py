@@ -103,9 +103,7 @@ def test_a_bundle_verifies_without_torch(line_bundle: Path) -> None:
 def test_float_input_and_a_network_without_batchnorm(line_run: Path, tmp_path: Path) -> None:
     architecture = Architecture("test_export:layernorm_network", classes=10, channels=1, height=8, width=8)
     torch.manual_seed(0)
-    subspace = Subspace(
-        Geometry("simplex", 3), architecture, tuple(weights_of(architecture.build()) for _ in range(3))
-    )
+    subspace = Subspace(Geometry("simplex", 3), architecture, tuple(weights_of(architecture.build()) for _ in range(3)))
     target = export(
         line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_dtype="float"
     )

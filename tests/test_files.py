@@ -86,7 +86,9 @@ for version in range(100_000):
 def test_a_killed_writer_leaves_a_whole_folder(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for delay in (0.0, 0.013, 0.031, 0.055):
-        process = subprocess.Popen([sys.executable, "-c", REPLACE_FOREVER, str(target)], cwd=Path(__file__).parent.parent)
+        process = subprocess.Popen(
+            [sys.executable, "-c", REPLACE_FOREVER, str(target)], cwd=Path(__file__).parent.parent
+        )
         deadline = time.monotonic() + 30
         while not target.exists() and time.monotonic() < deadline:
             time.sleep(0.001)

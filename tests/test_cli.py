@@ -1,0 +1,220 @@
+"""The commands as a user types them: what they write and print, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from subspace_serve.cli import cli, main
+from subspace_serve.cli.run import OpenRun
+from subspace_serve.evaluate import predict_logits
+from subspace_serve.subspace import Subspace
+
+TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
+
+
+def run(arguments: str | list[str]) -> str:
+    """Run a command that must succeed; return its standard output."""
+    words = arguments.split() if isinstance(arguments, str) else arguments
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fail(arguments: str | list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """Run a command that must fail, through the real entry point; return its exit status and message."""
+    words = arguments.split() if isinstance(arguments, str) else arguments
+    monkeypatch.setattr(sys, "argv", ["subspace-serve", *words])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return exit_.value.code, message
+
+
+@pytest.fixture
+def own_run(line_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the trained line that a test may change."""
+    return Path(shutil.copytree(line_run, tmp_path / "copy"))
+
+
+def test_the_whole_road_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "validation accuracy" in run(TRAIN)
+    assert (tmp_path / "runs/latest/subspace.safetensors").exists()
+    assert "line, 2 endpoint(s)" in run("inspect")
+    assert "ensemble of the ends" in run("evaluate --points 3 --plot line.png")
+    assert Image.open("line.png").size[0] >= 800
+    assert "stored in runs/latest/selections.json" in run("select --points 3")
+    assert "best" in run("export --alpha best --no-evaluate")
+    assert "files unchanged" in run("verify --device cpu")
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("black.png")
+    answer = json.loads(run("predict --image black.png --device cpu --json -"))
+    assert answer["model"] == "best"
+    assert sum(label["probability"] for label in answer["predictions"][0]["labels"]) <= 1
+
+
+def test_json_reports_are_all_that_standard_output_gets(line_run: Path) -> None:
+    inspected = json.loads(run(["inspect", str(line_run), "--json", "-"]))
+    assert inspected["geometry"] == {"name": "line", "endpoints": 2}
+    assert inspected["sha256"] == OpenRun(line_run).checkpoint_sha256
+    evaluated = json.loads(run(["evaluate", str(line_run), "--alpha", "midpoint", "--json", "-"]))
+    assert [point["alpha"] for point in evaluated["points"]] == [0.5]
+
+
+def test_a_baseline_is_measured_on_the_same_images(line_run: Path, tmp_path: Path) -> None:
+    run(f"{TRAIN} --subspace standard --out {tmp_path}/standard")
+    report = tmp_path / "report.json"
+    run(["evaluate", str(line_run), "--points", "2", "--baseline", f"{tmp_path}/standard", "--json", str(report)])
+    baseline = json.loads(report.read_text())["baseline"]
+    alone = json.loads(run(["evaluate", f"{tmp_path}/standard", "--json", "-"]))
+    assert baseline == pytest.approx(alone["points"][0]["metrics"])
+
+
+def test_collapse_writes_an_ordinary_state_dict(own_run: Path) -> None:
+    run(["collapse", str(own_run), "--alpha", "endpoint:0"])
+    opened = OpenRun(own_run)
+    state = load_file(own_run / "endpoint-0.safetensors")
+    model = opened.subspace.architecture.build()
+    model.load_state_dict(state)
+    assert state["bn.running_var"].ne(1).any()
+    accuracy = predict_logits(model.eval(), opened.data.test, opened.preprocessing).argmax(1) == opened.data.test.labels
+    assert accuracy.double().mean() > 0.3
+
+
+def test_select_uses_the_images_that_it_is_given_and_export_the_place(own_run: Path, tmp_path: Path) -> None:
+    opened = OpenRun(own_run)
+    pixels, labels = next(opened.data.validation.batches(60))
+    np.savez(tmp_path / "camera.npz", images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    run(["select", str(own_run), "--val-data", f"{tmp_path}/camera.npz", "--name", "camera", "--points", "2"])
+    selection = json.loads((own_run / "selections.json").read_text())["camera"]
+    assert selection["chosen_on"] == selection["reported_on"] == 30
+    run(["export", str(own_run), "--alpha", "best:camera", "--no-evaluate"])
+    manifest = json.loads((own_run / "bundle/manifest.json").read_text())
+    assert manifest["points"]["camera"]["alpha"] == selection["alpha"]
+
+
+def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
+    run(f"{TRAIN} --out {tmp_path}/run")
+    (tmp_path / "run/resume.pt").unlink()
+    assert "epoch   2" in run(f"train --resume {tmp_path}/run")
+
+
+def test_help_is_instant_since_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from subspace_serve.cli import cli; cli.main(['--help'], standalone_mode=False); "
+        "print(sorted({'torch', 'bentoml', 'numpy', 'onnxruntime', 'pydantic'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+    assert "Train a subspace" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "inspect", "evaluate", "select", "collapse", "export", "verify", "predict", "serve"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert len(run(f"{command} --help").splitlines()) > 5
+    assert command in run("--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evaluate absent", "no checkpoint at absent.*subspace-serve train"),
+        ("export RUN --alpha 1.5", r"alpha 1.5 lies outside \[0, 1\].*--extrapolate"),
+        ("export RUN --alpha 0.2,0.8", "one number"),
+        ("export RUN --alpha best:fog", "no selection named 'fog'"),
+        ("select RUN --val-data test", "never chosen on test images"),
+        ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
+        ("evaluate RUN --data EMPTY", "EMPTY"),
+        ("evaluate RUN --device cuda:7", "finds no CUDA device"),
+        ("train --data digitz", "did you mean digits"),
+        ("train --arch cresnet21 --out NEW", "cresnet21"),
+        ("train --label-noise 2 --out NEW", "label_noise is 2"),
+        ("train --out RUN", "already holds a run"),
+        ("train --resume NEW", "holds no run to resume"),
+        ("verify NEW", "NEW"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_status_1(
+    own_run: Path,
+    tmp_path: Path,
+    arguments: str,
+    message: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    words = [
+        {"RUN": str(own_run), "NEW": f"{tmp_path}/NEW", "EMPTY": f"{tmp_path}/EMPTY"}.get(word, word)
+        for word in arguments.split()
+    ]
+    status, text = fail(words, capsys, monkeypatch)
+    assert status == 1
+    assert "Error: " in text
+
+    assert re.search(message, text), text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["train --epochs none", "export RUN --opset 10", "nothing", "train --preset paper", "train --resume X --beta 2"],
+)
+def test_wrong_usage_is_status_2(
+    arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fail(arguments, capsys, monkeypatch)[0] == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "labels"])
+def test_damaged_input_is_refused(
+    own_run: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = own_run / "subspace.safetensors"
+    whole = bytearray(file.read_bytes())
+    data = "test"
+    if damage == "truncated":
+        file.write_bytes(whole[:-100])
+    elif damage == "flipped":
+        whole[-50] ^= 4
+        file.write_bytes(whole)
+    else:
+        data = f"{tmp_path}/labels.npz"
+        np.savez(data, images=np.zeros((20, 8, 8, 1), np.uint8), labels=np.full(20, 12))
+    status, text = fail(["evaluate", str(own_run), "--data", data], capsys, monkeypatch)
+    assert status == 1
+    expected = {"truncated": "truncated or damaged", "flipped": "was altered", "labels": "classes"}
+    assert expected[damage] in text
+
+
+def test_data_that_changed_since_training_is_refused(
+    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subspace_serve.checkpoint import load_subspace, save_subspace
+
+    trained = load_subspace(own_run)
+    data = trained.provenance["data"] | {"fingerprint": "0" * 64}
+    changed = Subspace(trained.geometry, trained.architecture, trained.endpoints, trained.provenance | {"data": data})
+    save_subspace(changed, own_run)
+    status, text = fail(["evaluate", str(own_run)], capsys, monkeypatch)
+    assert status == 1
+    assert "has changed since" in text
+
+
+def test_a_place_where_nothing_can_be_written_is_named(
+    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, text = fail(["inspect", str(own_run), "--json", f"{own_run}/config.json/report"], capsys, monkeypatch)
+    assert status == 1
+    assert "config.json" in text
