@@ -48,7 +48,7 @@ def test_a_run_leaves_settings_metrics_and_subspace(uninterrupted: Path) -> None
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert records[-1]["loss"] < records[0]["loss"]
     # Kaiming-normal weights have variance 2 / fan-in, so a layer with n outputs adds 2 * 2n to the squared distance of
-    # two independent networks; this one has 94 outputs in convolutions and the linear layer. Training changes it little.
+    # two independent networks; this one has 94 outputs in all. Training changes it little.
     assert records[0]["endpoint_l2"] == pytest.approx(math.sqrt(4 * 94), rel=0.1)
     assert records[0]["endpoint_cosine_squared"] < 0.1
     assert set(records[-1]["validation"]) == {"accuracy", "nll", "ece", "brier"}
