@@ -274,3 +274,48 @@ def test_presets_are_the_papers(name: str) -> None:
         "paper-imagenet": (256, 5e-5, 200),
     }
     assert (config.batch_size, config.weight_decay, config.epochs) == expected[name]
+
+
+def test_parametrised_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from subspace_serve.architectures import Architecture
+
+    build = Architecture.build
+
+    def normalised(self):
+        model = build(self)
+        torch.nn.utils.parametrizations.weight_norm(model.fc)
+        return model
+
+    monkeypatch.setattr(Architecture, "build", normalised)
+    with pytest.raises(TrainingError, match="parametrised weights"):
+        train(TrainingConfig(**TINY), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"subspace": "simplex", "endpoints": 3, "layerwise": True},
+        {"subspace": "curve", "label_smoothing": 0.1, "clip_gradient": 1.0},
+        {"samples": 2, "feature_similarity": 0.5},
+        {"precision": "bfloat16"},
+        {"subspace": "standard", "arguments": {"dropout": 0.2}},
+        {"initialisation": "shared"},
+        {"validation": 0.0},
+        {"image_size": 12},
+    ],
+    ids=str,
+)
+def test_every_setting_trains_and_leaves_a_subspace(settings: dict, tmp_path: Path) -> None:
+    config = TrainingConfig(**(TINY | {"epochs": 1} | settings))
+    records: list[dict] = []
+    train(config, tmp_path, report=records.append)
+    subspace = load_subspace(tmp_path)
+    assert subspace.geometry == config.geometry
+    assert math.isfinite(records[0]["loss"])
+    assert ("validation" in records[0]) == (config.validation > 0)
+    assert subspace.architecture.height == settings.get("image_size", 8)
+
+
+def test_tensorboard_files_are_written_when_asked_for(tmp_path: Path) -> None:
+    train(TrainingConfig(**(TINY | {"epochs": 1})), tmp_path / "run", tensorboard=True)
+    assert [path.name for path in (tmp_path / "run" / "tensorboard").glob("events.out.*")]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from subspace_serve.architectures import Architecture, check_output, resolve_architecture
 from subspace_serve.calibration_data import draw_calibration_data
@@ -90,7 +92,7 @@ def train(
     device = choose_device(config.device)
     networks = [architecture.build() for _ in range(config.samples)]
     check_output(networks[0], architecture)
-    _check_buffers(networks[0])
+    _check_parameters(networks[0])
 
     layout = Layout.of(networks[0])
     start = initial_endpoints(architecture, config.geometry.endpoints, config.initialisation, config.seed)
@@ -184,12 +186,13 @@ def _check_finite(losses: torch.Tensor, epoch: int, run: RunFolder) -> None:
     )
 
 
-def _check_buffers(network: torch.nn.Module) -> None:
-    """Refuse networks with random state that is neither a parameter nor a BatchNorm statistic."""
-    from torch.nn.utils import parametrize
-
-    if parametrize.is_parametrized(network):
-        raise TrainingError("parametrised networks (weight or spectral norm) have no weights to interpolate")
+def _check_parameters(network: nn.Module) -> None:
+    """Refuse networks whose weights are computed from other numbers: a mixture of those is no mixture of weights."""
+    if any(parametrize.is_parametrized(module) for module in network.modules()):
+        raise TrainingError(
+            "the network has parametrised weights (weight or spectral normalisation), which have no place in weight "
+            "space; choose an architecture without them"
+        )
 
 
 def _subspace(
