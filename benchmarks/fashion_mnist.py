@@ -137,7 +137,7 @@ log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample s
 
 - Midpoint less standard network, paired by seed: {spread(differences(runs), 100)} points of accuracy. At this length of
   training a line costs accuracy; the paper's gains are those of wider networks trained for 160 epochs.
-- Squared cosine similarity of the ends: {spread(cosines, 1, 4)}. Mean total variation between the ends' answers:
+- Squared cosine similarity of the ends: {spread(cosines, 1, 5)}. Mean total variation between the ends' answers:
   {spread(variations, 1, 3)}.
 - Seconds per epoch, {len(seconds["line"])} epochs of each in turn: standard {spread(seconds["standard"], 1, 1)}, line
   {spread(seconds["line"], 1, 1)}; median ratio {ratio:.2f}.

@@ -33,7 +33,8 @@ def save_subspace(subspace: Subspace, path: str | Path) -> Path:
     (geometry, architecture, provenance) and a SHA-256 over the document and every tensor.
 
     Raises:
-        CheckpointError: an endpoint is not finite or differs from the others in names, shapes or types.
+        CheckpointError: an endpoint is not finite or differs from the others in names, shapes or types, or the file
+            cannot be written.
     """
     tensors = {
         f"endpoints.{i}.{name}": tensor.detach().cpu().contiguous()
@@ -57,8 +58,7 @@ def save_subspace(subspace: Subspace, path: str | Path) -> Path:
         "sha256": _digest(document, tensors),
     }
     target = _file(path)
-    with atomic_file(target) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    _write(tensors, target, metadata)
     return target
 
 
@@ -96,8 +96,7 @@ def save_weights(weights: Weights, path: str | Path, metadata: dict[str, str]) -
     """Write one network's state dict (weights and buffers) as an ordinary safetensors file, atomically."""
     target = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    with atomic_file(target) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    _write(tensors, target, metadata)
     return target
 
 
@@ -109,6 +108,15 @@ def versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def _write(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically; the old file stays when the disk is full."""
+    try:
+        with atomic_file(target) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+    except SafetensorError as error:
+        raise CheckpointError(f"{target} cannot be written ({error}); what was there before is unchanged") from error
 
 
 def _file(path: str | Path) -> Path:

@@ -90,6 +90,8 @@ def export_onnx(network: ServedNetwork, pixels: Tensor, file: Path, *, opset: in
             assert program is not None
             program.save(str(file), external_data=False)
         onnx.checker.check_model(str(file), full_check=True)
+    except OSError:
+        raise  # a full disk is not the network's fault
     except Exception as error:
         # The exporter raises errors of many kinds; whatever it is, this network cannot be exported.
         raise ExportError(f"the network cannot be exported to ONNX opset {opset}: {_first_line(error)}") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from subspace_serve.errors import TrainingError
 from trainer import training
 from trainer.config import PRESETS, TrainingConfig
 from trainer.initialise import initial_endpoints
+from trainer.parameters import EndpointMatrix, Layout
 from trainer.randomness import derived_seed
 from trainer.run_folder import RunFolder
 from trainer.schedule import learning_rate
@@ -141,6 +144,23 @@ def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: P
     with pytest.raises(TrainingError, match="is not a run"):
         train(TrainingConfig(**TINY), tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_while_progress_is_recorded(uninterrupted: Path, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(uninterrupted, tmp_path / "run")))
+    before = run.resume_file.read_bytes()
+    trained = load_subspace(run.path)
+    layout = Layout.of(trained.architecture.build())
+    endpoints = EndpointMatrix(layout, trained.endpoints, torch.device("cpu"), layerwise=False)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+        with pytest.raises((TrainingError, OSError)):
+            run.save_progress(endpoints, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert run.resume_file.read_bytes() == before
+    assert run.load_progress(endpoints) == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])

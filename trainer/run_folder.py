@@ -80,15 +80,24 @@ class RunFolder:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 
     def save_progress(self, endpoints: EndpointMatrix, epochs: int) -> None:
-        """Record the state after `epochs` finished epochs, atomically."""
+        """Record the state after `epochs` finished epochs, atomically.
+
+        Raises:
+            TrainingError: it cannot be written; the record before it is unchanged.
+        """
         state = {
             "version": RESUME_VERSION,
             "epochs": epochs,
             "values": endpoints.values.cpu(),
             "velocity": endpoints.velocity.cpu(),
         }
-        with atomic_file(self.resume_file) as temporary:
-            torch.save(state, temporary)
+        try:
+            with atomic_file(self.resume_file) as temporary:
+                torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise TrainingError(
+                f"{self.resume_file} cannot be written: is the disk full? Make room and go on with --resume {self.path}"
+            ) from error
 
     def load_progress(self, endpoints: EndpointMatrix) -> int:
         """Restore the recorded state into `endpoints`; return how many epochs are finished (0: none recorded).

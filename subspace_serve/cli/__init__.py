@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import NamedTuple
@@ -96,5 +97,6 @@ def _message(error: Exception) -> str:
     """Return an error's message; what the operating system refused is said with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}"
+        remedy = "; make room and run the command again: nothing was replaced" if error.errno == errno.ENOSPC else ""
+        return f"{error.strerror}{where}{remedy}"
     return str(error)
