@@ -73,6 +73,33 @@ def train(
         ArchitectureError: the network is unknown or does not fit the data.
     """
     run = RunFolder(Path(out))
+    make_writer = _summary_writer_class() if tensorboard else None
+    data = _load(config, download=download)
+    architecture = _architecture(config, data)
+    stepper = _stepper(config, architecture)
+    finished = 0
+    if resume:
+        finished = run.load_progress(stepper.endpoints)
+    else:
+        run.create(config, overwrite=overwrite)
+    writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
+    records = run.read_metrics(finished)
+    for epoch in range(finished, config.epochs):
+        record = _epoch(config, data, stepper, epoch, run, track)
+        if epoch + 1 == config.epochs and len(data.validation):
+            record["validation"] = _validate(_subspace(config, data, architecture, stepper, epoch + 1), data, config)
+        records.append(record)
+        run.write_metrics(records)
+        save_subspace(_subspace(config, data, architecture, stepper, epoch + 1), run.path)
+        run.save_progress(stepper.endpoints, epoch + 1)
+        report(record)
+        if writer is not None:
+            _write_summary(writer, record)
+    return _subspace(config, data, architecture, stepper, config.epochs)
+
+
+def _load(config: TrainingConfig, *, download: bool) -> DataSet:
+    """Load the data set, with label noise on the training images when there is to be some."""
     data = load_data(
         config.data,
         validation=config.validation,
@@ -80,53 +107,38 @@ def train(
         image_size=config.image_size,
         download=download,
     )
-    height, width, channels = data.train.shape
-    architecture = resolve_architecture(
+    if not config.label_noise:
+        return data
+    noisy = label_noise(data.train.labels, config.label_noise, data.classes, config.data_seed)
+    return dataclasses.replace(data, train=data.train.with_labels(noisy))
+
+
+def _architecture(config: TrainingConfig, data: DataSet) -> Architecture:
+    height, width, channels = data.shape
+    return resolve_architecture(
         config.architecture,
-        classes=len(data.label_names),
+        classes=data.classes,
         channels=channels,
         height=height,
         width=width,
         arguments=config.arguments,
     )
+
+
+def _stepper(config: TrainingConfig, architecture: Architecture) -> Stepper:
+    """Build one network a sample, and the endpoints where they start."""
     device = choose_device(config.device)
     networks = [architecture.build() for _ in range(config.samples)]
     check_output(networks[0], architecture)
     _check_parameters(networks[0])
-
     layout = Layout.of(networks[0])
     start = initial_endpoints(architecture, config.geometry.endpoints, config.initialisation, config.seed)
     endpoints = EndpointMatrix(layout, start, device, layerwise=config.layerwise)
-    finished = 0
-    if resume:
-        finished = run.load_progress(endpoints)
-    else:
-        run.create(config, overwrite=overwrite)
-
-    train_images = data.train
-    if config.label_noise:
-        noisy = label_noise(train_images.labels, config.label_noise, len(data.label_names), config.data_seed)
-        train_images = train_images.with_labels(noisy)
-    stepper = Stepper(config, endpoints, [FlatNetwork(network, layout, device) for network in networks])
-    records = run.read_metrics(finished)
-    writer = _summary_writer(run) if tensorboard else None
-    for epoch in range(finished, config.epochs):
-        record = _epoch(config, dataclasses.replace(data, train=train_images), stepper, epoch, finished, run, track)
-        subspace = _subspace(config, data, architecture, endpoints, epoch + 1)
-        if epoch + 1 == config.epochs and len(data.validation):
-            record["validation"] = _validate(subspace, data, device)
-        records.append(record)
-        run.write_metrics(records)
-        save_subspace(subspace, run.path)
-        run.save_progress(endpoints, epoch + 1)
-        report(record)
-        if writer is not None:
-            _write_summary(writer, record)
-    return _subspace(config, data, architecture, endpoints, config.epochs)
+    return Stepper(config, endpoints, [FlatNetwork(network, layout, device) for network in networks])
 
 
 def _epoch(
-    config: TrainingConfig, data: DataSet, stepper: Stepper, epoch: int, first: int, run: RunFolder, track: Track
+    config: TrainingConfig, data: DataSet, stepper: Stepper, epoch: int, run: RunFolder, track: Track
 ) -> dict[str, Any]:
     """Train for one epoch; return its metrics."""
     started = time.perf_counter()
@@ -196,8 +208,9 @@ def _check_parameters(network: nn.Module) -> None:
 
 
 def _subspace(
-    config: TrainingConfig, data: DataSet, architecture: Architecture, endpoints: EndpointMatrix, epochs: int
+    config: TrainingConfig, data: DataSet, architecture: Architecture, stepper: Stepper, epochs: int
 ) -> Subspace:
+    """Return a copy of the endpoints as they are after `epochs` epochs, with where they came from."""
     provenance = {
         "data": {"spec": config.data, "name": data.name, "fingerprint": data.fingerprint},
         "preprocessing": data.preprocessing.to_json(),
@@ -205,11 +218,12 @@ def _subspace(
         "training": config.to_json() | {"finished_epochs": epochs},
         "versions": versions(),
     }
-    return Subspace(config.geometry, architecture, tuple(endpoints.endpoints()), provenance)
+    return Subspace(config.geometry, architecture, tuple(stepper.endpoints.endpoints()), provenance)
 
 
-def _validate(subspace: Subspace, data: DataSet, device: torch.device) -> dict[str, float]:
+def _validate(subspace: Subspace, data: DataSet, config: TrainingConfig) -> dict[str, float]:
     """Return the midpoint's metrics on the validation images."""
+    device = choose_device(config.device)
     calibration = draw_calibration_data(data.train, data.preprocessing, name="train", count=2048, device=device)
     model = recalibrated(subspace, subspace.geometry.midpoint, calibration)
     return classification_metrics(
@@ -217,12 +231,12 @@ def _validate(subspace: Subspace, data: DataSet, device: torch.device) -> dict[s
     )
 
 
-def _summary_writer(run: RunFolder):
+def _summary_writer_class() -> Callable[[str], Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise TrainingError("TensorBoard's files need the package tensorboard: pip install tensorboard") from error
-    return SummaryWriter(str(run.path / "tensorboard"))
+    return SummaryWriter
 
 
 def _write_summary(writer: Any, record: dict[str, Any]) -> None:
