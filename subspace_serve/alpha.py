@@ -11,6 +11,7 @@ from subspace_serve.errors import GeometryError
 from subspace_serve.geometry import Alpha, Geometry
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IN_NAMES = str.maketrans({",": "_", " ": None, "+": None})
 SYNTAX = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
 
 
@@ -30,11 +31,35 @@ class Request:
         """Add a point.
 
         Raises:
-            GeometryError: another place has the name already.
+            GeometryError: the name is malformed, or another place or an ensemble has it already.
         """
+        check_name(name)
         if self.points.get(name, alpha) != alpha or name in self.ensembles:
             raise GeometryError(f"the name {name} is given to two different places; name one of them (NAME=SPEC)")
         self.points[name] = alpha
+
+    def add_ensemble(self, name: str, members: list[str]) -> None:
+        """Add an ensemble.
+
+        Raises:
+            GeometryError: the name is malformed, a point or another ensemble has it already, or the members are not
+                different points.
+        """
+        check_name(name)
+        if not members or len(set(members)) < len(members) or not self.points.keys() >= set(members):
+            raise GeometryError(
+                f"the ensemble {name} has the members {', '.join(members) or '(none)'}; they must be different ones "
+                f"of the points: {', '.join(self.points)}"
+            )
+        if self.ensembles.get(name, members) != members or name in self.points:
+            raise GeometryError(f"the name {name} is given to an ensemble and to something else; choose another")
+        self.ensembles[name] = members
+
+
+def check_name(name: str) -> None:
+    """Raise `GeometryError` when a point or an ensemble cannot have this name."""
+    if not NAME.fullmatch(name):
+        raise GeometryError(f"{name!r} cannot name a point; use letters, digits, '.', '_' and '-'")
 
 
 def parse_alphas(
@@ -61,8 +86,8 @@ def parse_alphas(
         name, equals, specification = text.partition("=")
         if not equals:
             name, specification = "", text
-        elif not NAME.fullmatch(name):
-            raise GeometryError(f"{name!r} cannot name a point; use letters, digits, '.', '_' and '-'")
+        else:
+            check_name(name)
         _add(request, name, specification.strip(), geometry, selections, extrapolate)
     return request
 
@@ -82,7 +107,7 @@ def _add(
         members = [f"endpoint-{i}" for i in range(len(geometry.ends))]
         for member, alpha in zip(members, geometry.ends, strict=True):
             request.add_point(member, alpha)
-        request.ensembles[name or "endpoints"] = members
+        request.add_ensemble(name or "endpoints", members)
     elif kind == "endpoint":
         if not argument.isdecimal() or int(argument) >= len(geometry.ends):
             bend = " (a curve's bend lies off the curve)" if geometry.name == "curve" else ""
@@ -101,7 +126,7 @@ def _add(
         request.add_point(name or key.replace(":", "-"), geometry.check(alpha, extrapolate=True))
     else:
         alpha = geometry.check(_numbers(text), extrapolate=extrapolate)
-        request.add_point(name or f"alpha-{text.replace(' ', '').replace(',', '_')}", alpha)
+        request.add_point(name or f"alpha-{text.translate(_IN_NAMES)}", alpha)
 
 
 def _numbers(text: str) -> Alpha:

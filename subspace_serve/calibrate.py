@@ -60,7 +60,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
             layer.reset_running_stats()
         for batch in batches:
             if len(batch) < 2:
-                raise CalibrationError("a calibration batch needs 2 images or more to have a variance; got 1")
+                raise CalibrationError(f"a calibration batch has 2 images or more, for a variance; got {len(batch)}")
             count += len(batch)
             # A cumulative average in which each batch weighs as many images as it has.
             for layer in layers:

@@ -77,25 +77,25 @@ def load_subspace(path: str | Path, *, architecture: str | None = None) -> Subsp
     """
     file = _file(path)
     metadata, tensors = _read(file)
-    document = json.loads(metadata["document"])
     try:
+        document = json.loads(metadata["document"])
         geometry = Geometry(document["geometry"]["name"], document["geometry"]["endpoints"])
         built_by = Architecture.from_json(document["architecture"], allow_import=architecture)
         endpoints = _split(tensors, geometry.endpoints)
         expected = dict(built_by.build().named_parameters())
         for i, endpoint in enumerate(endpoints):
             _check_endpoint(i, endpoint, expected)
-    except (KeyError, TypeError) as error:
+        return Subspace(geometry, built_by, tuple(endpoints), dict(document["provenance"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: its document lacks or garbles {error}; write the checkpoint again") from error
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    return Subspace(geometry, built_by, tuple(endpoints), document["provenance"])
 
 
 def save_weights(weights: Weights, path: str | Path, metadata: dict[str, str]) -> Path:
     """Write one network's state dict (weights and buffers) as an ordinary safetensors file, atomically."""
     target = Path(path)
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     _write(tensors, target, metadata)
     return target
 
@@ -114,9 +114,20 @@ def _write(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -
     """Write a safetensors file atomically; the old file stays when the disk is full."""
     try:
         with atomic_file(target) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(_unshared(tensors), temporary, metadata=metadata)
     except SafetensorError as error:
         raise CheckpointError(f"{target} cannot be written ({error}); what was there before is unchanged") from error
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with memory of their own, as safetensors demands; endpoints may have parts in common."""
+    seen: set[int] = set()
+    unshared = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        unshared[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return unshared
 
 
 def _file(path: str | Path) -> Path:

@@ -57,6 +57,7 @@ def evaluate(
     preprocessing: Preprocessing,
     calibration: CalibrationData,
     alphas: Sequence[Alpha] | None = None,
+    ensembles: bool = True,
     aggregate: str = "probabilities",
     extrapolate: bool = False,
     progress: Callable[[str], None] = lambda line: None,
@@ -69,6 +70,7 @@ def evaluate(
         preprocessing: the networks' normalisation.
         calibration: images from which each network's BatchNorm statistics are recomputed.
         alphas: the places; by default 11 along a line or curve, the vertices and the midpoint of a simplex.
+        ensembles: measure ensembles too, which needs the opposite of each place and the ends.
         aggregate: ensembles average `probabilities` or `logits`.
         extrapolate: allow places a little outside a line.
         progress: called with a line for each place.
@@ -102,7 +104,7 @@ def evaluate(
     points = []
     for alpha in places:
         point = {"alpha": alpha, "metrics": _metrics([logits_at(alpha)], images.labels, aggregate)}
-        opposite = geometry.opposite(alpha)
+        opposite = geometry.opposite(alpha) if ensembles else None
         if opposite is not None:
             point["ensemble"] = _metrics([logits_at(alpha), logits_at(opposite)], images.labels, aggregate)
         points.append(point)
@@ -114,7 +116,7 @@ def evaluate(
         "endpoint_distances": endpoint_distances(subspace.endpoints),
         "points": points,
     }
-    if geometry.endpoints > 1:
+    if ensembles and geometry.endpoints > 1:
         ends = [logits_at(end) for end in geometry.ends]
         document["endpoints_ensemble"] = {
             "members": geometry.ends,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from subspace_serve.alpha import Request
 from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Parity, Source
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.writer import write_bundle
@@ -50,7 +51,7 @@ def export_bundle(
     Args:
         subspace: where the points lie.
         target: the bundle's folder.
-        points: places by name; they have been checked against the geometry.
+        points: places by name; for a line they may lie a little outside.
         calibration: images for BatchNorm's statistics, and the normalisation.
         examples: real images for the comparison and for the bundle's golden answers.
         labels: the classes' names.
@@ -67,12 +68,16 @@ def export_bundle(
         The bundle's folder.
 
     Raises:
-        ExportError: a graph cannot be made or does not answer as torch does.
+        GeometryError: a place lies outside the domain, or a name is malformed or given twice.
+        ExportError: a graph cannot be made or does not answer as torch does, or the arguments contradict each other.
         CalibrationError: a BatchNorm layer's statistics do not belong to the network.
-        BundleError: the target cannot be replaced, or a name is bad.
+        BundleError: the target cannot be replaced.
     """
     if input_dtype not in ("uint8", "float"):
         raise ExportError(f"the graph's input is uint8 or float, not {input_dtype!r}")
+    if len(labels) != subspace.architecture.classes:
+        raise ExportError(f"the network has {subspace.architecture.classes} classes; got {len(labels)} labels")
+    request = _request(subspace, points, ensembles or {}, default)
     target = Path(target)
     pixels, _ = examples.take(torch.arange(min(PARITY_COUNT, len(examples))))
     if len(pixels) < 2:
@@ -92,7 +97,7 @@ def export_bundle(
         labels=labels,
         onnx=Onnx(opset=opset, exporter=f"{EXPORTER} {torch.__version__}"),
     ) as bundle:
-        for name, alpha in points.items():
+        for name, alpha in request.points.items():
             model = recalibrated(subspace, alpha, calibration, extrapolate=True)
             check_calibration(model, calibration.held_out_batches(), calibration_count=len(calibration))
             if evaluation is not None:
@@ -118,7 +123,7 @@ def export_bundle(
             progress(
                 f"{name}: alpha {describe_alpha(alpha)}, ONNX and torch differ by at most {parity.max_abs_diff:.1e}"
             )
-        for name, members in (ensembles or {}).items():
+        for name, members in request.ensembles.items():
             metrics = None
             if evaluation is not None:
                 metrics = _metrics([logits[member] for member in members], evaluation, aggregate)
@@ -128,8 +133,25 @@ def export_bundle(
             network_input.served_input(pixels[:GOLDEN_COUNT]).numpy(),
             {name: values.numpy() for name, values in golden.items()},
         )
-        bundle.default = default or next(iter(points))
+        bundle.default = default
     return target
+
+
+def _request(
+    subspace: Subspace, points: Mapping[str, Alpha], ensembles: Mapping[str, Sequence[str]], default: str | None
+) -> Request:
+    """Check what is asked for before any work is done."""
+    if not points:
+        raise ExportError("a bundle holds at least one point; none was given")
+    request = Request()
+    for name, alpha in points.items():
+        request.add_point(name, subspace.geometry.check(alpha, extrapolate=True))
+    for name, members in ensembles.items():
+        request.add_ensemble(name, list(members))
+    names = [*request.points, *request.ensembles]
+    if default is not None and default not in names:
+        raise ExportError(f"the default {default!r} is not in this bundle; choose one of {', '.join(names)}")
+    return request
 
 
 def _input(subspace: Subspace, preprocessing: Preprocessing, input_dtype: str) -> Input:

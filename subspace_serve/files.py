@@ -56,8 +56,12 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_file(target) as temporary:
+    """Write a UTF-8 text file atomically; a symbolic link is followed, a device or a pipe is written to."""
+    target = Path(target)
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8")
+        return
+    with atomic_file(target.resolve()) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -96,11 +96,11 @@ class Geometry:
             GeometryError: it has the wrong length, is not finite, or lies outside the domain. A line may be followed
                 a little beyond its ends (section 4.6) when `extrapolate` is true.
         """
+        value = _numbers(alpha)
         if self.barycentric:
-            return self._check_barycentric(alpha)
-        if not isinstance(alpha, (int, float, np.number)):
-            raise GeometryError(f"alpha of a {self.name} is one number, not {_describe(alpha)}")
-        value = float(alpha)
+            return self._check_barycentric(value)
+        if isinstance(value, tuple):
+            raise GeometryError(f"alpha of a {self.name} is one number, not {_describe(value)}")
         if 0 <= value <= 1:
             return value
         if self.name == "line" and extrapolate and abs(value - 0.5) <= 0.5 + EXTRAPOLATION_LIMIT:
@@ -114,17 +114,16 @@ class Geometry:
             )
         raise GeometryError(f"alpha {value:g} lies outside [0, 1], the domain of a {self.name}{remedy}")
 
-    def _check_barycentric(self, alpha: Alpha) -> Alpha:
-        if isinstance(alpha, (int, float, np.number)) or len(alpha) != self.endpoints:
+    def _check_barycentric(self, values: float | tuple[float, ...]) -> Alpha:
+        if not isinstance(values, tuple) or len(values) != self.endpoints:
             raise GeometryError(
                 f"alpha of a simplex with {self.endpoints} endpoints is {self.endpoints} numbers that sum to 1, "
-                f"not {_describe(alpha)}"
+                f"not {_describe(values)}"
             )
-        values = tuple(float(value) for value in alpha)
         if not all(math.isfinite(value) and value >= 0 for value in values):
-            raise GeometryError(f"alpha of a simplex has no negative numbers: got {_describe(alpha)}")
+            raise GeometryError(f"alpha of a simplex has finite and no negative numbers: got {_describe(values)}")
         if abs(sum(values) - 1) > SIMPLEX_SUM_TOLERANCE:
-            raise GeometryError(f"alpha of a simplex sums to 1; {_describe(alpha)} sums to {sum(values):g}")
+            raise GeometryError(f"alpha of a simplex sums to 1; {_describe(values)} sums to {sum(values):g}")
         return values
 
     def coefficients(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
@@ -154,10 +153,21 @@ def single_network() -> Geometry:
     return Geometry("simplex", 1)
 
 
-def _describe(alpha: Alpha) -> str:
-    if isinstance(alpha, (int, float, np.number)):
-        return f"the single number {float(alpha):g}"
-    return "(" + ", ".join(f"{value:g}" if isinstance(value, (int, float)) else repr(value) for value in alpha) + ")"
+def _numbers(alpha: Alpha) -> float | tuple[float, ...]:
+    """Return a number, or numbers, of any kind (NumPy's, torch's) as Python's."""
+    try:
+        values = np.asarray(alpha, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        values = None
+    if values is None or values.ndim > 1:
+        raise GeometryError(f"alpha is one number or a sequence of numbers, not {alpha!r}")
+    return float(values) if values.ndim == 0 else tuple(values.tolist())
+
+
+def _describe(values: float | tuple[float, ...]) -> str:
+    if isinstance(values, tuple):
+        return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+    return f"the single number {values:g}"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def check_parity(network: ServedNetwork, pixels: Tensor, file: Path, *, input: I
 
     Raises:
         BundleError: the graph cannot be loaded or does not take that input.
-        ExportError: a logit or a probability differs by more than the tolerance, or a shape is wrong.
+        ExportError: a logit or a probability is not finite or differs by more than the tolerance, or a shape is wrong.
     """
     opened = open_session(file, input, classes, device="cpu")
     needed = sum(PARITY_BATCHES)
@@ -139,11 +139,13 @@ def check_parity(network: ServedNetwork, pixels: Tensor, file: Path, *, input: I
         found = opened.session.run(["logits", "probabilities"], {opened.input_name: served.numpy()})
         if found[0].shape != expected[0].shape:
             raise ExportError(f"the graph returns logits of shape {found[0].shape}, torch {expected[0].shape}")
+        if not all(np.isfinite(output).all() for output in (*found, *expected)):
+            raise ExportError("the network or its exported graph answers with numbers that are not finite")
         scale = max(scale, float(np.abs(expected[0]).max()))
         difference = max(difference, *(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)))
         flips += int((found[0].argmax(1) != expected[0].argmax(1)).sum())
     tolerance = TOLERANCE * scale
-    if not difference <= tolerance:
+    if difference > tolerance:
         raise ExportError(
             f"the exported graph does not answer as torch does: logits differ by up to {difference:.3g}, allowed are "
             f"{tolerance:.3g} ({flips} of {needed} answers change); the bundle was not written"

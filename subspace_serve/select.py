@@ -82,7 +82,13 @@ def select(
 
     def measured(part: Images, alphas: Sequence[Alpha]) -> list[dict[str, Any]]:
         document = evaluate(
-            subspace, part, preprocessing=preprocessing, calibration=calibration, alphas=alphas, progress=progress
+            subspace,
+            part,
+            preprocessing=preprocessing,
+            calibration=calibration,
+            alphas=alphas,
+            ensembles=False,
+            progress=progress,
         )
         return document["points"]
 
@@ -120,9 +126,13 @@ def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, An
         return {}
     try:
         selections = json.loads(file.read_text(encoding="utf-8"))
-        stale = [name for name, selection in selections.items() if selection["checkpoint_sha256"] != checkpoint_sha256]
+        made_for = {name: selection["checkpoint_sha256"] for name, selection in selections.items()}
+        damaged = [name for name, selection in selections.items() if "alpha" not in selection]
+        if damaged:
+            raise ValueError(f"{damaged[0]} has no alpha")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); remove it and select again") from error
+    stale = [name for name, sha256 in made_for.items() if sha256 != checkpoint_sha256]
     if stale:
         raise CheckpointError(
             f"the selection {stale[0]!r} in {file} was made for another checkpoint; remove the file and select again"

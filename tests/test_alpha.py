@@ -25,6 +25,7 @@ SELECTIONS = {"best": {"alpha": 0.4}, "fog": {"alpha": 0.7}, "fog:3": {"alpha": 
         ("best:fog:3", LINE, {"fog-3": 0.8}, {}),
         ("night=best:fog", LINE, {"night": 0.7}, {}),
         ("near=0.1", LINE, {"near": 0.1}, {}),
+        ("+1e-1", LINE, {"alpha-1e-1": 0.1}, {}),
     ],
 )
 def test_specifications(text: str, geometry: Geometry, points: dict, ensembles: dict) -> None:
@@ -34,6 +35,21 @@ def test_specifications(text: str, geometry: Geometry, points: dict, ensembles: 
 def test_several_specifications_are_one_request() -> None:
     request = parse_alphas(["midpoint", "endpoints", "endpoint:0"], LINE, {})
     assert list(request.points) == ["midpoint", "endpoint-0", "endpoint-1"]
+
+
+@pytest.mark.parametrize("members", [[], ["a", "a"], ["a", "c"]])
+def test_an_ensemble_has_different_points(members: list[str]) -> None:
+    request = Request({"a": 0.0, "b": 1.0})
+    with pytest.raises(GeometryError, match="different ones of the points: a, b"):
+        request.add_ensemble("pair", members)
+
+
+def test_an_ensemble_does_not_take_anothers_name() -> None:
+    request = Request({"a": 0.0, "b": 1.0})
+    request.add_ensemble("pair", ["a", "b"])
+    for name, message in [("pair", "something else"), ("a", "something else"), ("../pair", "cannot name")]:
+        with pytest.raises(GeometryError, match=message):
+            request.add_ensemble(name, ["b"])
 
 
 def test_extrapolation_is_asked_for() -> None:
@@ -54,6 +70,9 @@ def test_extrapolation_is_asked_for() -> None:
         (["a/b=0.5"], LINE, "cannot name a point"),
         (["a=0.5", "a=0.6"], LINE, "two different places"),
         (["nan"], LINE, "outside"),
+        (["=0.5"], LINE, "cannot name a point"),
+        (["a=0.5", "a=endpoints"], LINE, "an ensemble and to something else"),
+        (["a=endpoints", "a=0.5"], LINE, "two different places"),
     ],
 )
 def test_bad_specifications_are_refused(texts: list[str], geometry: Geometry, message: str) -> None:

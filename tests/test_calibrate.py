@@ -103,7 +103,8 @@ def test_networks_without_batchnorm_are_left_alone(norm: nn.Module) -> None:
     ("data", "message"),
     [
         ([], "empty"),
-        ([torch.zeros(1, 2, 8, 8)], "2 images or more"),
+        ([torch.zeros(1, 2, 8, 8)], "2 images or more.*got 1"),
+        ([torch.zeros(8, 2, 8, 8), torch.zeros(0, 2, 8, 8)], "2 images or more.*got 0"),
         ([torch.zeros(4, 3, 8, 8)], r"shape \(4, 3, 8, 8\) do not fit"),
         ([torch.zeros(4, 2, 2, 2)], "do not fit the network"),
         ([torch.full((4, 2, 8, 8), torch.nan)], "not finite"),

@@ -117,6 +117,26 @@ def test_tensors_that_do_not_fit_are_refused_by_name(saved: Path, change, messag
         load_subspace(saved)
 
 
+@pytest.mark.parametrize("document", ["{", "[]", '{"geometry": {"name": "line", "endpoints": 2}}'])
+def test_a_document_that_says_too_little_is_refused(saved: Path, document: str) -> None:
+    rewrite(saved, document=document, sha256=checkpoint._digest(document, load_file(saved)))
+    with pytest.raises(CheckpointError, match="its document lacks or garbles"):
+        load_subspace(saved)
+
+
+def test_without_provenance_it_is_refused(saved: Path) -> None:
+    rewrite(saved, change_document=lambda d: d.pop("provenance"))
+    with pytest.raises(CheckpointError, match="lacks or garbles 'provenance'"):
+        load_subspace(saved)
+
+
+def test_endpoints_may_have_weights_in_common(tmp_path: Path) -> None:
+    one = weights_of(ARCHITECTURE.build())
+    loaded = load_subspace(save_subspace(Subspace(Geometry("line", 2), ARCHITECTURE, (one, one)), tmp_path))
+    for endpoint in loaded.endpoints:
+        assert all(torch.equal(endpoint[name], one[name]) for name in one)
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

@@ -16,13 +16,15 @@ from torch import nn
 
 from subspace_serve import export as module
 from subspace_serve.architectures import Architecture
-from subspace_serve.bundle import Bundle
+from subspace_serve.bundle import Bundle, Input
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.cli.run import OpenRun
-from subspace_serve.errors import CalibrationError, ExportError
+from subspace_serve.data import Preprocessing
+from subspace_serve.errors import CalibrationError, ExportError, GeometryError
 from subspace_serve.evaluate import predict_logits, recalibrated
 from subspace_serve.export import export_bundle
 from subspace_serve.geometry import Geometry
+from subspace_serve.onnx_graph import ServedNetwork, check_parity, export_onnx
 from subspace_serve.subspace import Subspace, weights_of
 
 
@@ -132,6 +134,39 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
         export(line_run, target)
     assert {file.name: file.read_bytes() for file in line_bundle.iterdir()} == before
     assert os.listdir(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_answers_that_are_not_finite_are_refused(both: bool, tmp_path: Path) -> None:
+    preprocessing = Preprocessing((0.0,), (1.0,))
+    pixels = torch.full((2, 2, 2, 1), 9, dtype=torch.uint8)
+    right = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), preprocessing).eval()
+    broken = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), preprocessing).eval()
+    nn.init.constant_(broken.model[1].bias, torch.nan)
+    export_onnx(broken, pixels, tmp_path / "broken.onnx")
+    served = Input(height=2, width=2, channels=1, preprocessing={"mean": (0.0,), "std": (1.0,)})
+    with pytest.raises(ExportError, match="not finite"):
+        check_parity(broken if both else right, pixels, tmp_path / "broken.onnx", input=served, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": {}}, "at least one point"),
+        ({"points": {"../escape": 0.5}}, "cannot name a point"),
+        ({"points": {"far": 3.0}}, "outside"),
+        ({"ensembles": {"pair": ["midpoint", "absent"]}}, "the points: midpoint"),
+        ({"default": "absent"}, "choose one of midpoint"),
+        ({"labels": ["zero", "one"]}, "has 10 classes; got 2 labels"),
+    ],
+)
+def test_contradictory_arguments_are_refused_before_any_work(
+    line_run: Path, tmp_path: Path, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(module, "recalibrated")
+    with pytest.raises((ExportError, GeometryError), match=message):
+        export(line_run, tmp_path / "bundle", **changes)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_network_that_was_not_recalibrated_is_refused(

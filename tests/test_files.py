@@ -44,6 +44,24 @@ def test_a_disk_that_fills_up_when_syncing_leaves_the_old_file(tmp_path: Path, m
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    (tmp_path / "link").symlink_to("file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "report")
+    assert os.read(reader, 100) == b"report"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_a_folder_takes_the_old_ones_place_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for content in ("old", "new"):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from subspace_serve.errors import GeometryError
 from subspace_serve.geometry import Geometry, single_network
@@ -52,11 +53,20 @@ def test_midpoints_and_ends() -> None:
         (TRIANGLE, (0.5, 0.6, -0.1), "no negative"),
         (TRIANGLE, (0.5, 0.5, math.nan), "no negative"),
         (TRIANGLE, (0.5, 0.5, 0.5), "sums to 1.5"),
+        (LINE, "half", "not 'half'"),
+        (LINE, None, "alpha nan"),
+        (TRIANGLE, [[1, 0, 0]], "one number or a sequence"),
     ],
 )
 def test_alpha_outside_the_domain_is_refused(geometry: Geometry, alpha: object, message: str) -> None:
     with pytest.raises(GeometryError, match=message):
         geometry.coefficients(alpha)
+
+
+@pytest.mark.parametrize("alpha", [np.float32(0.25), np.array(0.25), torch.tensor(0.25)])
+def test_numbers_of_numpy_and_torch_are_numbers(alpha: object) -> None:
+    assert LINE.check(alpha) == 0.25
+    assert TRIANGLE.check(torch.tensor([0.25, 0.25, 0.5])) == (0.25, 0.25, 0.5)
 
 
 def test_a_line_is_followed_beyond_its_ends_only_when_asked() -> None:

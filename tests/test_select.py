@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from subspace_serve import evaluate
 from subspace_serve import select as module
 from subspace_serve.cli.run import OpenRun
 from subspace_serve.errors import CheckpointError, DataError
+from subspace_serve.evaluate import recalibrated
 from subspace_serve.geometry import Geometry, single_network
 from subspace_serve.select import candidate_alphas, read_selections, select, store_selection
 
@@ -59,6 +61,20 @@ def test_equal_places_are_decided_for_the_one_nearest_to_the_midpoint(
     assert run_select(line_run)["alpha"] == 0.5
 
 
+def test_only_the_candidates_and_what_is_reported_are_calibrated(
+    line_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+
+    def counted(subspace, alpha, calibration, **rest):
+        places.append(alpha)
+        return recalibrated(subspace, alpha, calibration, **rest)
+
+    monkeypatch.setattr(evaluate, "recalibrated", counted)
+    chosen = run_select(line_run)["alpha"]
+    assert places == [0.0, 0.5, 1.0, *dict.fromkeys([chosen, 0.5])]
+
+
 def test_an_unknown_metric_is_refused(line_run: Path) -> None:
     with pytest.raises(DataError, match="cannot choose by 'f1'; choose accuracy, nll, ece, brier"):
         run_select(line_run, metric="f1")
@@ -72,6 +88,7 @@ def test_selections_are_kept_by_name_and_bound_to_their_checkpoint(tmp_path: Pat
     assert {name: s["alpha"] for name, s in read_selections(tmp_path, "a" * 64).items()} == {"fog": 0.6, "best": 0.1}
     with pytest.raises(CheckpointError, match="'fog' .* was made for another checkpoint"):
         read_selections(tmp_path, "b" * 64)
-    (tmp_path / "selections.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is damaged"):
-        read_selections(tmp_path, "a" * 64)
+    for damaged in ("{", "[]", '{"fog": {"checkpoint_sha256": "%s"}}' % ("a" * 64)):
+        (tmp_path / "selections.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            read_selections(tmp_path, "a" * 64)

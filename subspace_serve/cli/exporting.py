@@ -126,15 +126,7 @@ def export(
         name, equals, members = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r} is not NAME=POINT,POINT…", param_hint="--ensemble")
-        request.ensembles[name] = members.split(",")
-    unknown = [m for members in request.ensembles.values() for m in members if m not in request.points]
-    if unknown:
-        raise click.BadParameter(
-            f"{unknown[0]!r} is not exported here; the points are {', '.join(request.points)}", param_hint="--ensemble"
-        )
-    names = [*request.points, *request.ensembles]
-    if default is not None and default not in names:
-        raise click.BadParameter(f"{default!r} is not exported here; choose {', '.join(names)}", param_hint="--default")
+        request.add_ensemble(name, members.split(","))
     bundle = export_bundle(
         opened.subspace,
         out or opened.folder / "bundle",

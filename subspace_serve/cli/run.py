@@ -80,16 +80,16 @@ class OpenRun:
         from subspace_serve.data import load_data
         from subspace_serve.errors import DataError
 
-        training = self._recorded("training")
+        spec = self._recorded("training", "data")
         data = load_data(
-            training["data"],
-            validation=training["validation"],
-            seed=training["data_seed"],
-            image_size=training["image_size"],
+            spec,
+            validation=self._recorded("training", "validation"),
+            seed=self._recorded("training", "data_seed"),
+            image_size=self._recorded("training", "image_size"),
         )
-        if data.fingerprint != self._recorded("data")["fingerprint"]:
+        if data.fingerprint != self._recorded("data", "fingerprint"):
             raise DataError(
-                f"the data set {training['data']} has changed since {self.path} was trained on it (its fingerprint "
+                f"the data set {spec} has changed since {self.path} was trained on it (its fingerprint "
                 "differs), so its test images may have been trained on; bring the old data back or train again"
             )
         return data
@@ -112,7 +112,7 @@ class OpenRun:
         return draw_calibration_data(
             self.data.train,
             self.preprocessing,
-            name=f"{self._recorded('data')['spec']}:train",
+            name=f"{self._recorded('data', 'spec')}:train",
             count=self.calibration_count,
             batch_size=self.calibration_batch,
             seed=self.seed,
@@ -126,16 +126,16 @@ class OpenRun:
         own = {"test", "validation", "train"}
         if spec in own:
             return getattr(self.data, spec)
-        architecture, training = self.subspace.architecture, self._recorded("training")
+        architecture = self.subspace.architecture
         return load_images(
             spec,
             height=architecture.height,
             width=architecture.width,
             channels=architecture.channels,
             label_names=self.labels,
-            validation=training["validation"],
-            seed=training["data_seed"],
-            resize=training["image_size"] is not None,
+            validation=self._recorded("training", "validation"),
+            seed=self._recorded("training", "data_seed"),
+            resize=self._recorded("training", "image_size") is not None,
         )
 
     def selections(self) -> dict[str, dict[str, Any]]:
@@ -144,7 +144,7 @@ class OpenRun:
 
         return read_selections(self.folder, self.checkpoint_sha256)
 
-    def _recorded(self, key: str) -> Any:
+    def _recorded(self, *keys: str) -> Any:
         from subspace_serve.checkpoint import provenance_value
 
-        return provenance_value(self.subspace, key)
+        return provenance_value(self.subspace, *keys)
