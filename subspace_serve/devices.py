@@ -11,14 +11,16 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device for `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
 
     Raises:
-        SubspaceServeError: CUDA is asked for and is not there, or the name means nothing to torch.
+        SubspaceServeError: CUDA is asked for and is not there, or the name is none of these.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise SubspaceServeError(f"unknown device {name!r}; choose auto, cpu or cuda") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise SubspaceServeError(f"unknown device {name!r}; choose auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SubspaceServeError("CUDA was asked for and torch finds no CUDA device here; choose auto or cpu")
     return device

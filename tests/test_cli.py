@@ -142,6 +142,8 @@ def test_every_command_explains_itself(command: str) -> None:
         ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
         ("evaluate RUN --data EMPTY", "EMPTY"),
         ("evaluate RUN --device cuda:7", "finds no CUDA device"),
+        ("evaluate RUN --device xla", "unknown device 'xla'"),
+        ("evaluate RUN --device meta", "unknown device 'meta'"),
         ("train --data digitz", "did you mean digits"),
         ("train --arch cresnet21 --out NEW", "cresnet21"),
         ("train --label-noise 2 --out NEW", "label_noise is 2"),
