@@ -1,12 +1,15 @@
 """How good predictions are: accuracy, likelihood, calibration, and how far two members differ.
 
-Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64 on the CPU.
+Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64 on the CPU. What is
+kept of a prediction is a handful of numbers an image (`Scores`), from which every metric and its uncertainty follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,58 +17,113 @@ from subspace_serve.errors import DataError
 
 CALIBRATION_BINS = 15
 AGGREGATES = ("probabilities", "logits")
+METRICS = {"accuracy": 1, "nll": -1, "ece": -1, "brier": -1}
+"""The metrics, and whether more (1) or less (-1) of each is better."""
 
 
-def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """The keys `accuracy`, `nll`, `ece` and `brier`.
+@dataclass(frozen=True)
+class Scores:
+    """What each image contributes to the metrics. All arrays are float64 of shape (N,).
+
+    Attributes:
+        accuracy: 1 where the most probable class is the label, else 0.
+        nll: -log p(label), in nats. A probability of 0 counts as the smallest normal float64 (about 708 nats), so
+            that one confident mistake does not make a mean infinite.
+        brier: squared error to the one-hot label, summed over classes, in [0, 2] (Brier 1950).
+        confidence: the largest probability.
+    """
+
+    accuracy: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+    confidence: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.accuracy)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the scores of all images of `parts`, in that order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+    def subset(self, indices: np.ndarray | slice) -> Scores:
+        """Return the scores of some of the images."""
+        return Scores(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
+
+    def of(self, metric: str) -> np.ndarray:
+        """Return each image's share of a metric that is a mean over images (all but `ece`). Shape (N,)."""
+        return {"accuracy": self.accuracy, "nll": self.nll, "brier": self.brier}[metric]
+
+    def metrics(self) -> dict[str, float]:
+        """Return `accuracy`, `nll`, `ece` and `brier`."""
+        return {metric: float(self.weighted(metric, np.ones((1, len(self))))[0]) for metric in METRICS}
+
+    def weighted(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """Return a metric under several weightings of the images, as a bootstrap draws them. (R, N) to (R,)."""
+        totals = weights.sum(axis=1)
+        if metric == "ece":
+            return np.abs(weights @ self._gaps()).sum(axis=1) / totals
+        return weights @ self.of(metric) / totals
+
+    def reliability(self) -> list[dict[str, float]]:
+        """Return each bin's mean `confidence`, `accuracy` and `count` for a reliability diagram (Guo et al. 2017).
+
+        A bin without images has its middle as confidence, and accuracy 0.
+        """
+        bins = self._bins()
+        diagram = []
+        for index in range(CALIBRATION_BINS):
+            inside = bins == index
+            count = int(inside.sum())
+            diagram.append(
+                {
+                    "confidence": float(self.confidence[inside].mean()) if count else (index + 0.5) / CALIBRATION_BINS,
+                    "accuracy": float(self.accuracy[inside].mean()) if count else 0.0,
+                    "count": count,
+                }
+            )
+        return diagram
+
+    def _bins(self) -> np.ndarray:
+        """Return each image's bin; the bins are (0, 1/15], (1/15, 2/15] and so on."""
+        return np.clip(np.ceil(self.confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+
+    def _gaps(self) -> np.ndarray:
+        """Return accuracy less confidence of each image, in the column of its bin. Shape (N, bins).
+
+        The expected calibration error is the mean over images of the absolute column sums (equation 3 there).
+        """
+        gaps = np.zeros((len(self), CALIBRATION_BINS))
+        gaps[np.arange(len(self)), self._bins()] = self.accuracy - self.confidence
+        return gaps
+
+
+def score(probabilities: Tensor, labels: Tensor) -> Scores:
+    """Score predictions image by image.
 
     Raises:
         DataError: the rows are not probabilities, or the labels do not fit them.
     """
     probabilities, labels = _checked(probabilities, labels)
-    return {
-        "accuracy": accuracy(probabilities, labels),
-        "nll": negative_log_likelihood(probabilities, labels),
-        "ece": expected_calibration_error(probabilities, labels),
-        "brier": brier_score(probabilities, labels),
-    }
+    of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+    confidence, predicted = probabilities.max(dim=1)
+    # The squared error to a one-hot label: sum of p^2, with p(label)^2 replaced by (1 - p(label))^2.
+    brier = probabilities.square().sum(dim=1) - of_label.square() + (1 - of_label).square()
+    return Scores(
+        accuracy=predicted.eq(labels).double().numpy(),
+        nll=-of_label.clamp_min(torch.finfo(torch.float64).tiny).log().numpy(),
+        brier=brier.numpy(),
+        confidence=confidence.clamp_max(1).numpy(),
+    )
 
 
-def accuracy(probabilities: Tensor, labels: Tensor) -> float:
-    """Fraction of images whose most probable class is the label, in [0, 1]."""
-    return probabilities.argmax(dim=1).eq(labels).double().mean().item()
+def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return `accuracy`, `nll`, `ece` and `brier` of predictions: `score(...).metrics()`.
 
-
-def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean of -log p(label), in nats.
-
-    A probability of 0 counts as the smallest normal float64 (about 708 nats), so that one confident mistake
-    does not make the mean infinite.
+    Raises:
+        DataError: the rows are not probabilities, or the labels do not fit them.
     """
-    of_label = probabilities.double().gather(1, labels.unsqueeze(1))
-    return -of_label.clamp_min(torch.finfo(torch.float64).tiny).log().mean().item()
-
-
-def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
-    """ECE: mean gap of confidence and accuracy over 15 equal-width bins (Guo et al. 2017, equation 3)."""
-    # Imported here, because it takes a second or two.
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    # torchmetrics takes a tensor with any value above 1, be it by rounding, for logits.
-    return multiclass_calibration_error(
-        probabilities.clamp(0, 1),
-        labels,
-        num_classes=probabilities.shape[1],
-        n_bins=CALIBRATION_BINS,
-        norm="l1",
-        validate_args=False,
-    ).item()
-
-
-def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Squared error to the one-hot label, summed over classes, mean over images, in [0, 2] (Brier 1950)."""
-    one_hot = torch.nn.functional.one_hot(labels, probabilities.shape[1])
-    return (probabilities.double() - one_hot).square().sum(dim=1).mean().item()
+    return score(probabilities, labels).metrics()
 
 
 def total_variation(first: Tensor, second: Tensor) -> float:

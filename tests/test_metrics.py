@@ -4,17 +4,17 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from subspace_serve.errors import DataError
 from subspace_serve.metrics import (
-    accuracy,
-    brier_score,
+    METRICS,
+    Scores,
     classification_metrics,
     ensemble_probabilities,
-    expected_calibration_error,
-    negative_log_likelihood,
+    score,
     total_variation,
 )
 
@@ -40,10 +40,10 @@ def test_metrics_are_plain_floats_whatever_the_type_of_the_tensors() -> None:
 def test_calibration_error_averages_within_a_bin() -> None:
     # 0.89 and 0.91 share the bin from 13/15 to 14/15: mean confidence 0.9, accuracy 0.5.
     probabilities = torch.tensor([[0.89, 0.11], [0.91, 0.09]], dtype=torch.float64)
-    assert expected_calibration_error(probabilities, torch.tensor([0, 1])) == pytest.approx(0.4)
+    assert classification_metrics(probabilities, torch.tensor([0, 1]))["ece"] == pytest.approx(0.4)
     # 0.86 and 0.88 do not, though they are as close.
     probabilities = torch.tensor([[0.86, 0.14], [0.88, 0.12]], dtype=torch.float64)
-    assert expected_calibration_error(probabilities, torch.tensor([0, 1])) == pytest.approx((0.14 + 0.88) / 2)
+    assert classification_metrics(probabilities, torch.tensor([0, 1]))["ece"] == pytest.approx((0.14 + 0.88) / 2)
 
 
 def test_a_probability_rounded_above_one_is_no_logit() -> None:
@@ -54,20 +54,61 @@ def test_a_probability_rounded_above_one_is_no_logit() -> None:
 
 def test_a_probability_of_zero_has_a_finite_likelihood() -> None:
     probabilities = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
-    nll = negative_log_likelihood(probabilities, torch.tensor([1, 0]))
+    nll = classification_metrics(probabilities, torch.tensor([1, 0]))["nll"]
     assert nll == pytest.approx((1022 * math.log(2) + math.log(2)) / 2)
 
 
 def test_the_brier_score_goes_from_0_to_2() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0]])
-    assert brier_score(certain, torch.tensor([0])) == 0
-    assert brier_score(certain, torch.tensor([2])) == 2
-    assert brier_score(torch.full((1, 4), 0.25), torch.tensor([3])) == pytest.approx(0.75)
+    assert classification_metrics(certain, torch.tensor([0]))["brier"] == 0
+    assert classification_metrics(certain, torch.tensor([2]))["brier"] == 2
+    assert classification_metrics(torch.full((1, 4), 0.25), torch.tensor([3]))["brier"] == pytest.approx(0.75)
 
 
 def test_accuracy_of_no_and_of_every_image() -> None:
-    assert accuracy(PROBABILITIES, PROBABILITIES.argmax(1)) == 1
-    assert accuracy(PROBABILITIES, PROBABILITIES.argmin(1)) == 0
+    assert classification_metrics(PROBABILITIES, PROBABILITIES.argmax(1))["accuracy"] == 1
+    assert classification_metrics(PROBABILITIES, PROBABILITIES.argmin(1))["accuracy"] == 0
+
+
+def random_scores(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, Scores]:
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.randn(count, 5, generator=generator, dtype=torch.float64).mul(2).softmax(1)
+    labels = torch.randint(5, (count,), generator=generator)
+    return probabilities, labels, score(probabilities, labels)
+
+
+def test_calibration_error_is_that_of_torchmetrics() -> None:
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    probabilities, labels, scores = random_scores(997, seed=0)
+    expected = multiclass_calibration_error(probabilities, labels, num_classes=5, n_bins=15, norm="l1").item()
+    assert scores.metrics()["ece"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_scores_in_parts_are_the_scores_of_the_whole() -> None:
+    _, _, scores = random_scores(20, seed=1)
+    joined = Scores.joined([scores.subset(slice(0, 7)), scores.subset(slice(7, None))])
+    assert joined.metrics() == scores.metrics()
+    assert len(joined) == 20
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_weight_of_two_counts_an_image_twice(metric: str) -> None:
+    _, _, scores = random_scores(30, seed=2)
+    weights = np.ones((1, 30))
+    weights[0, 3], weights[0, 4] = 2, 0
+    indices = np.array([index for index in range(30) if index != 4] + [3])
+    assert scores.weighted(metric, weights)[0] == pytest.approx(scores.subset(indices).metrics()[metric])
+
+
+def test_a_reliability_diagram_by_hand() -> None:
+    probabilities = torch.tensor([[0.89, 0.11], [0.91, 0.09], [0.52, 0.48]], dtype=torch.float64)
+    diagram = score(probabilities, torch.tensor([0, 1, 0])).reliability()
+    assert len(diagram) == 15
+    assert diagram[13] == {"confidence": pytest.approx(0.9), "accuracy": 0.5, "count": 2}
+    assert diagram[7] == {"confidence": pytest.approx(0.52), "accuracy": 1.0, "count": 1}
+    assert diagram[0] == {"confidence": pytest.approx(1 / 30), "accuracy": 0.0, "count": 0}
+    assert sum(entry["count"] for entry in diagram) == 3
 
 
 @pytest.mark.parametrize(

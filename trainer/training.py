@@ -19,8 +19,8 @@ from subspace_serve.checkpoint import save_subspace, versions
 from subspace_serve.data import DataSet, label_noise, load_data, preprocess
 from subspace_serve.devices import choose_device
 from subspace_serve.errors import TrainingError
-from subspace_serve.evaluate import predict_logits, recalibrated
 from subspace_serve.metrics import classification_metrics
+from subspace_serve.networks import predict_logits, recalibrated
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
