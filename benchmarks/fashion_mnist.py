@@ -22,9 +22,10 @@ import torch
 from subspace_serve.calibration_data import draw_calibration_data
 from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet, load_data
-from subspace_serve.evaluate import evaluate, predict_logits, recalibrated
+from subspace_serve.evaluate import evaluate
 from subspace_serve.files import write_text
 from subspace_serve.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.networks import predict_logits, recalibrated
 from subspace_serve.plot import plot_subspace
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
@@ -52,7 +53,7 @@ def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]
     document: dict[str, Any] = {"seed": seed}
     for subspace in ("standard", "line"):
         result = trained(subspace, seed, epochs, runs)
-        document[subspace] = evaluate(result, data.test, preprocessing=data.preprocessing, calibration=calibration)
+        document[subspace] = evaluate(result, data.test, calibration=calibration)
     return document
 
 

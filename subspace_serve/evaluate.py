@@ -1,24 +1,24 @@
-"""How good the networks of a subspace are, alone and in output-space ensembles."""
+"""How good the networks of a subspace are, alone and in ensembles, on clean and on corrupted images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from subspace_serve.calibrate import recalibrate_batchnorm
 from subspace_serve.calibration_data import CalibrationData
-from subspace_serve.data import Images, Preprocessing, preprocess
-from subspace_serve.errors import DataError
+from subspace_serve.data import Images
+from subspace_serve.domains import Domain
 from subspace_serve.geometry import Alpha, Geometry
-from subspace_serve.metrics import classification_metrics, ensemble_probabilities, total_variation
+from subspace_serve.metrics import Scores, score, total_variation
+from subspace_serve.networks import Candidate, Networks, check_labels, combined, place
 from subspace_serve.subspace import Subspace, endpoint_distances
 
 DEFAULT_POINTS = 11
-EVALUATION_BATCH_SIZE = 256
+
+Document = dict[str, Any]
 
 
 def default_alphas(geometry: Geometry, points: int = DEFAULT_POINTS) -> list[Alpha]:
@@ -28,126 +28,174 @@ def default_alphas(geometry: Geometry, points: int = DEFAULT_POINTS) -> list[Alp
     return [float(alpha) for alpha in np.linspace(0, 1, points).round(10)]
 
 
-def recalibrated(
-    subspace: Subspace, alpha: Alpha, calibration: CalibrationData, *, extrapolate: bool = False
-) -> nn.Module:
-    """Collapse to P(alpha) and recompute BatchNorm's statistics; the network is on the calibration data's device."""
-    model = subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    recalibrate_batchnorm(model, calibration)
-    return model
-
-
-@torch.inference_mode()
-def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> Tensor:
-    """Return a network's logits for every image, on the CPU. Shape (N, classes)."""
-    device = next(model.parameters()).device
-    return torch.cat(
-        [
-            model(preprocess(pixels, preprocessing, device)).float().cpu()
-            for pixels, _ in images.batches(EVALUATION_BATCH_SIZE)
-        ]
-    )
-
-
 def evaluate(
     subspace: Subspace,
     images: Images,
     *,
-    preprocessing: Preprocessing,
     calibration: CalibrationData,
     alphas: Sequence[Alpha] | None = None,
     ensembles: bool = True,
     aggregate: str = "probabilities",
     extrapolate: bool = False,
+    corrupted: Iterable[Domain] = (),
+    reliability: bool = False,
     progress: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Evaluate networks along a subspace and the ensembles that they form (sections 4.1 and 4.2).
+) -> Document:
+    """Evaluate networks along a subspace and the ensembles that they form (sections 4.1, 4.2 and 4.4).
 
     Args:
         subspace: what is evaluated.
         images: labelled images.
-        preprocessing: the networks' normalisation.
-        calibration: images from which each network's BatchNorm statistics are recomputed.
+        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
         alphas: the places; by default 11 along a line or curve, the vertices and the midpoint of a simplex.
         ensembles: measure ensembles too, which needs the opposite of each place and the ends.
         aggregate: ensembles average `probabilities` or `logits`.
         extrapolate: allow places a little outside a line.
-        progress: called with a line for each place.
+        corrupted: corruptions of the same images; the networks are those of the clean images.
+        reliability: add reliability diagrams to points and ensembles, 15 bins of `confidence`, `accuracy`, `count`.
+        progress: called with a line for each network and each corruption.
 
     Returns:
         A document of JSON values: `geometry`, `count`, `aggregate`, `calibration`, `endpoint_distances`; `points`,
         each with `alpha`, `metrics` (accuracy, nll, ece, brier) and, for lines and curves, `ensemble`, the metrics of
-        P(alpha) and P(1 - alpha) averaged in output space; and `endpoints_ensemble`, the metrics of the ends averaged
-        together and the mean total variation between them.
+        P(alpha) and P(1 - alpha) averaged in output space; `endpoints_ensemble`, the metrics of the ends averaged
+        together and the mean total variation between them; with corruptions `corruptions`, each with `corruption`,
+        `severity`, and points and ensemble as above, a point also with `relative_change` of its accuracy, (b - a)/a
+        from clean a to corrupted b (appendix G); and `mean_corruption_error`.
 
     Raises:
         GeometryError: a place lies outside the domain.
         DataError: there are no images, or a label is not one of the network's classes.
     """
     geometry = subspace.geometry
-    _check_labels(images, subspace.architecture.classes)
+    check_labels(images, subspace.architecture.classes)
     places = [
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
-    logits: dict[Alpha, Tensor] = {}
-
-    def logits_at(alpha: Alpha) -> Tensor:
-        key = alpha if geometry.barycentric else round(float(alpha), 9)  # type: ignore[arg-type]
-        if key not in logits:
-            model = recalibrated(subspace, alpha, calibration, extrapolate=extrapolate)
-            logits[key] = predict_logits(model, images, preprocessing)
-            progress(f"alpha {describe_alpha(alpha)}")
-        return logits[key]
-
-    points = []
-    for alpha in places:
-        point = {"alpha": alpha, "metrics": _metrics([logits_at(alpha)], images.labels, aggregate)}
-        opposite = geometry.opposite(alpha) if ensembles else None
-        if opposite is not None:
-            point["ensemble"] = _metrics([logits_at(alpha), logits_at(opposite)], images.labels, aggregate)
-        points.append(point)
-    document = {
+    networks = Networks(subspace, calibration, extrapolate=extrapolate, progress=progress)
+    plan = _Plan(geometry, places, aggregate, ensembles)
+    document: Document = {
         "geometry": geometry.name,
         "count": len(images),
         "aggregate": aggregate,
         "calibration": calibration.to_json(),
         "endpoint_distances": endpoint_distances(subspace.endpoints),
-        "points": points,
+        **plan.measure(networks, images, reliability),
     }
-    if ensembles and geometry.endpoints > 1:
-        ends = [logits_at(end) for end in geometry.ends]
-        document["endpoints_ensemble"] = {
-            "members": geometry.ends,
-            "metrics": _metrics(ends, images.labels, aggregate),
-            "total_variation": _mean_total_variation(ends),
-        }
+    corruptions = []
+    for domain in corrupted:
+        measured = plan.measure(networks, domain.images, reliability=False)
+        for point, clean in zip(measured["points"], document["points"], strict=True):
+            point["relative_change"] = relative_change(clean["metrics"]["accuracy"], point["metrics"]["accuracy"])
+        corruptions.append(
+            {"corruption": domain.record["corruption"], "severity": domain.record["severity"], **measured}
+        )
+        progress(domain.name)
+    if corruptions:
+        document["corruptions"] = corruptions
+        document["mean_corruption_error"] = _mean_corruption_error(document)
     return document
 
 
-def describe_alpha(alpha: Alpha) -> str:
-    """Return alpha as it is written on the command line."""
-    return f"{alpha:g}" if isinstance(alpha, float) else ",".join(f"{value:.4g}" for value in alpha)  # type: ignore[union-attr]
+def with_baseline(document: Document, baseline: Document) -> Document:
+    """Return an evaluation beside that of one standard network on the same images.
+
+    Adds `baseline`, its metrics, and `baseline_reliability`; to each corruption `baseline`, its metrics and relative
+    change; and to the mean corruption error that of the baseline and, for each point, `normalised`: errors summed over
+    severities in proportion to the baseline's, mean over types (Hendrycks & Dietterich 2019, section 3).
+    """
+    standard = baseline["points"][0]
+    compared = document | {"baseline": standard["metrics"]}
+    if "reliability" in standard:
+        compared["baseline_reliability"] = standard["reliability"]
+    if "corruptions" in document:
+        compared["corruptions"] = [
+            corruption | {"baseline": {key: other["points"][0][key] for key in ("metrics", "relative_change")}}
+            for corruption, other in zip(document["corruptions"], baseline["corruptions"], strict=True)
+        ]
+        compared["mean_corruption_error"] = _mean_corruption_error(compared)
+    return compared
 
 
-def _metrics(members: list[Tensor], labels: Tensor, aggregate: str) -> dict[str, float]:
-    return classification_metrics(ensemble_probabilities(members, aggregate=aggregate), labels)
+def relative_change(clean: float, corrupted: float) -> float:
+    """Return (b - a)/a from an accuracy a on clean to b on corrupted images (appendix G); 0 where a is 0."""
+    return (corrupted - clean) / clean if clean else 0.0
 
 
-def _mean_total_variation(members: list[Tensor]) -> float:
-    probabilities = [logits.softmax(1) for logits in members]
-    pairs = [
-        total_variation(first, second) for i, first in enumerate(probabilities) for second in probabilities[i + 1 :]
-    ]
-    return sum(pairs) / len(pairs)
+class _Plan:
+    """What is measured on every set of images: points, pairs with their opposites, and the ends together."""
+
+    def __init__(self, geometry: Geometry, places: Sequence[Alpha], aggregate: str, ensembles: bool) -> None:
+        self.places = places
+        self.points = [Candidate.point(alpha) for alpha in places]
+        opposites = [geometry.opposite(alpha) if ensembles else None for alpha in places]
+        self.pairs = [
+            None if opposite is None else Candidate((alpha, opposite), aggregate=aggregate)
+            for alpha, opposite in zip(places, opposites, strict=True)
+        ]
+        several = ensembles and geometry.endpoints > 1
+        self.ends = Candidate(tuple(geometry.ends), aggregate=aggregate) if several else None
+
+    def measure(self, networks: Networks, images: Images, reliability: bool) -> Document:
+        candidates = [candidate for candidate in (*self.points, *self.pairs, self.ends) if candidate is not None]
+        parts: dict[Candidate, list[Scores]] = {candidate: [] for candidate in candidates}
+        variation = 0.0
+        members = [alpha for candidate in candidates for alpha in candidate.members]
+        for logits, labels in networks.logits(members, images):
+            for candidate, scored in parts.items():
+                scored.append(score(combined(candidate, logits), labels))
+            if self.ends is not None:
+                probabilities = [logits[place(end)].double().softmax(1) for end in self.ends.members]
+                distances = [total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
+                variation += len(labels) * sum(distances) / len(distances)
+        scores = {candidate: Scores.joined(scored) for candidate, scored in parts.items()}
+
+        points = []
+        for alpha, point, pair in zip(self.places, self.points, self.pairs, strict=True):
+            entry: Document = {"alpha": alpha, "metrics": scores[point].metrics()}
+            if reliability:
+                entry["reliability"] = scores[point].reliability()
+            if pair is not None:
+                entry["ensemble"] = scores[pair].metrics()
+            points.append(entry)
+        document: Document = {"points": points}
+        if self.ends is not None:
+            document["endpoints_ensemble"] = {
+                "members": list(self.ends.members),
+                "metrics": scores[self.ends].metrics(),
+                "total_variation": variation / len(images),
+            }
+            if reliability:
+                document["endpoints_ensemble"]["reliability"] = scores[self.ends].reliability()
+        return document
 
 
-def _check_labels(images: Images, classes: int) -> None:
-    if len(images) == 0:
-        raise DataError("there are no images to evaluate on")
-    largest = int(images.labels.max())
-    if largest >= classes:
-        raise DataError(
-            f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
-        )
+def _mean_corruption_error(document: Document) -> Document:
+    """Return each point's error, mean over severities and then over types; in proportion to a baseline if there."""
+    corruptions = document["corruptions"]
+
+    def errors(pick: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, float]:
+        """The error summed over severities, by type."""
+        sums: dict[str, float] = {}
+        for corruption in corruptions:
+            name = corruption["corruption"]
+            sums[name] = sums.get(name, 0.0) + 1 - pick(corruption)["metrics"]["accuracy"]
+        return sums
+
+    severities: dict[str, int] = {}
+    for corruption in corruptions:
+        severities[corruption["corruption"]] = severities.get(corruption["corruption"], 0) + 1
+
+    def mean(sums: Mapping[str, float]) -> float:
+        return float(np.mean([total / severities[name] for name, total in sums.items()]))
+
+    baseline = errors(lambda corruption: corruption["baseline"]) if "baseline" in corruptions[0] else None
+    points = []
+    for index, point in enumerate(document["points"]):
+        sums = errors(lambda corruption, index=index: corruption["points"][index])  # type: ignore[misc]
+        entry = {"alpha": point["alpha"], "error": mean(sums)}
+        if baseline is not None and all(baseline.values()):
+            entry["normalised"] = float(np.mean([sums[name] / baseline[name] for name in sums]))
+        points.append(entry)
+    return {"points": points} | ({"baseline": {"error": mean(baseline)}} if baseline is not None else {})

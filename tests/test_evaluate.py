@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from subspace_serve.cli.run import OpenRun
+from subspace_serve.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.evaluate import default_alphas, evaluate, predict_logits, recalibrated
+from subspace_serve.evaluate import default_alphas, evaluate, relative_change, with_baseline
 from subspace_serve.geometry import Geometry, single_network
 from subspace_serve.metrics import classification_metrics
+from subspace_serve.networks import Candidate, Networks, predict_logits, recalibrated
 
 
 def test_default_places() -> None:
@@ -26,7 +28,6 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
     document = evaluate(
         run.subspace,
         images,
-        preprocessing=run.preprocessing,
         calibration=run.calibration,
         alphas=[0.0, 0.25],
         aggregate=aggregate,
@@ -58,15 +59,86 @@ def test_images_of_classes_that_the_network_does_not_have_are_refused(line_run: 
     run = OpenRun(line_run)
     images = run.data.test.with_labels(torch.full((len(run.data.test),), 10))
     with pytest.raises(DataError, match="a label is 10 and the network has classes 0 to 9"):
-        evaluate(run.subspace, images, preprocessing=run.preprocessing, calibration=run.calibration)
+        evaluate(run.subspace, images, calibration=run.calibration)
     with pytest.raises(DataError, match="no images"):
         empty = run.data.test.subset(torch.arange(0))
-        evaluate(run.subspace, empty, preprocessing=run.preprocessing, calibration=run.calibration)
+        evaluate(run.subspace, empty, calibration=run.calibration)
 
 
 def test_places_outside_are_refused_before_any_work(line_run: Path) -> None:
     run = OpenRun(line_run)
     with pytest.raises(GeometryError, match="outside"):
-        evaluate(
-            run.subspace, run.data.test, preprocessing=run.preprocessing, calibration=run.calibration, alphas=[2.0]
-        )
+        evaluate(run.subspace, run.data.test, calibration=run.calibration, alphas=[2.0])
+
+
+def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    images = run.data.test
+    domains = corrupted_domains(images, "test", ["gaussian_noise", "contrast"], [1, 5], seed=3)
+    document = evaluate(
+        run.subspace, images, calibration=run.calibration, alphas=[0.5], ensembles=False, corrupted=domains
+    )
+    assert [(c["corruption"], c["severity"]) for c in document["corruptions"]] == [
+        ("gaussian_noise", 1),
+        ("gaussian_noise", 5),
+        ("contrast", 1),
+        ("contrast", 5),
+    ]
+    clean = document["points"][0]["metrics"]["accuracy"]
+    logits = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), domains[3].images, run.preprocessing)
+    by_hand = classification_metrics(logits.softmax(1), images.labels)
+    worst = document["corruptions"][3]["points"][0]
+    assert worst["metrics"] == pytest.approx(by_hand, abs=1e-6)
+    assert worst["relative_change"] == pytest.approx((by_hand["accuracy"] - clean) / clean)
+    errors = [1 - c["points"][0]["metrics"]["accuracy"] for c in document["corruptions"]]
+    assert document["mean_corruption_error"]["points"] == [{"alpha": 0.5, "error": pytest.approx(sum(errors) / 4)}]
+
+
+def test_mean_corruption_error_is_normalised_by_type_as_published() -> None:
+    def measured(errors: dict[tuple[str, int], float]) -> dict:
+        return {
+            "points": [{"alpha": 0.5, "metrics": {"accuracy": 0.9}}],
+            "corruptions": [
+                {
+                    "corruption": name,
+                    "severity": severity,
+                    "points": [{"alpha": 0.5, "metrics": {"accuracy": 1 - error}, "relative_change": -error}],
+                }
+                for (name, severity), error in errors.items()
+            ],
+        }
+
+    document = measured({("fog", 1): 0.1, ("fog", 2): 0.3, ("snow", 1): 0.2})
+    baseline = measured({("fog", 1): 0.2, ("fog", 2): 0.6, ("snow", 1): 0.1})
+    error = with_baseline(document, baseline)["mean_corruption_error"]
+    (point,) = error["points"]
+    assert point["error"] == pytest.approx(((0.1 + 0.3) / 2 + 0.2) / 2)
+    assert point["normalised"] == pytest.approx((0.4 / 0.8 + 0.2 / 0.1) / 2)
+    assert error["baseline"]["error"] == pytest.approx((0.4 + 0.1) / 2)
+
+
+def test_relative_change_of_appendix_g() -> None:
+    assert relative_change(0.8, 0.6) == pytest.approx(-0.25)
+    assert relative_change(0.0, 0.5) == 0
+
+
+def test_corruptions_on_the_command_line() -> None:
+    known = ("fog", "frost", "snow")
+    assert parse_corruptions(["snow,fog", "fog"], known) == ["snow", "fog"]
+    assert parse_corruptions(["all"], known) == list(known)
+    with pytest.raises(DataError, match="no corruption 'fogg'; did you mean fog"):
+        parse_corruptions(["fogg"], known)
+
+
+def test_networks_are_made_once_and_threads_change_nothing(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    candidates = [Candidate.point(0.3), Candidate((0.3, 1 - 0.3)), Candidate.point(0.7)]
+    made: list[str] = []
+    alone = Networks(run.subspace, run.calibration, workers=1, progress=made.append)
+    together = Networks(run.subspace, run.calibration, workers=3)
+    for first, second in zip(
+        alone.score(candidates, run.data.test), together.score(candidates, run.data.test), strict=True
+    ):
+        assert first.nll.tolist() == second.nll.tolist()
+    alone.score(candidates, run.data.validation)
+    assert made == ["alpha 0.3", "alpha 0.7"]

@@ -3,76 +3,333 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from subspace_serve import evaluate
-from subspace_serve import select as module
 from subspace_serve.cli.run import OpenRun
-from subspace_serve.errors import CheckpointError, DataError
-from subspace_serve.evaluate import recalibrated
+from subspace_serve.domains import Domain, corrupted_domains
+from subspace_serve.errors import CheckpointError, DataError, GeometryError
 from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.select import candidate_alphas, read_selections, select, store_selection
+from subspace_serve.metrics import METRICS, Scores
+from subspace_serve.networks import Candidate, Networks
+from subspace_serve.select import candidates_of, check_selection_name, read_selections, select, split, store_selections
+from subspace_serve.select.candidates import distance_to_midpoint, neighbours
+from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
+from subspace_serve.select.race import Race
+
+LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 
 
-def test_candidates_cover_the_domain_and_hold_the_midpoint() -> None:
-    assert candidate_alphas(Geometry("line", 2), 4) == pytest.approx([0, 1 / 3, 2 / 3, 1, 0.5])
-    assert candidate_alphas(single_network(), 11) == [(1.0,)]
-    triangle = candidate_alphas(Geometry("simplex", 3), 16)
+def points_of(geometry: Geometry, points: int) -> list:
+    return [candidate.members[0] for candidate in candidates_of(geometry, "points", points)]
+
+
+def test_the_grid_covers_the_domain_and_begins_with_the_midpoint() -> None:
+    assert points_of(LINE, 4) == pytest.approx([0.5, 0, 1 / 3, 2 / 3, 1])
+    assert points_of(Geometry("curve", 3), 3) == [0.5, 0, 1]
+    assert points_of(single_network(), 11) == [(1.0,)]
+    triangle = points_of(TRIANGLE, 16)
     assert len(triangle) == 15 + 1
     assert (1.0, 0.0, 0.0) in triangle
-    assert (1 / 3, 1 / 3, 1 / 3) in triangle
+    assert triangle[0] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     assert all(sum(place) == pytest.approx(1) for place in triangle)
+
+
+def test_ensembles_of_a_line_are_pairs_and_sets_of_ends_and_midpoint() -> None:
+    members = {candidate.members for candidate in candidates_of(LINE, "ensembles", 5)}
+    assert members == {(0.5,), (0.0, 1.0), (0.25, 0.75), (0.0, 0.5), (1.0, 0.5), (0.0, 1.0, 0.5)}
+    both = {candidate.members for candidate in candidates_of(LINE, "all", 5)}
+    assert both == members | {(0.0,), (0.25,), (0.75,), (1.0,)}
+
+
+def test_ensembles_of_a_simplex_are_sets_of_vertices_and_midpoint() -> None:
+    candidates = candidates_of(TRIANGLE, "ensembles", 16, aggregate="logits")
+    assert len(candidates) == 1 + 6 + 4 + 1
+    assert {candidate.aggregate for candidate in candidates[1:]} == {"logits"}
+    with pytest.raises(GeometryError, match="one network makes no ensemble"):
+        candidates_of(single_network(), "ensembles")
+
+
+def test_neighbours_halve_the_step() -> None:
+    def beside(candidate: Candidate, halvings: int) -> list:
+        return [neighbour.members for neighbour in neighbours(LINE, candidate, 11, halvings)]
+
+    assert beside(Candidate.point(0.3), 1) == [(0.25,), (0.35,)]
+    assert beside(Candidate.point(0.3), 2) == [(0.275,), (0.325,)]
+    assert beside(Candidate.point(0.0), 1) == [(0.05,)]
+    assert beside(Candidate((0.3, 0.7)), 1) == [(0.25, 0.75), (0.35, 0.65)]
+    assert beside(Candidate((0.0, 1.0, 0.5)), 1) == []
+    corner = list(neighbours(TRIANGLE, Candidate.point((1.0, 0.0, 0.0)), 16, 1))
+    assert {candidate.members[0] for candidate in corner} == {(0.875, 0.125, 0.0), (0.875, 0.0, 0.125)}
+
+
+def test_points_are_nearer_to_the_midpoint_than_ensembles() -> None:
+    distances = [
+        distance_to_midpoint(LINE, candidate)
+        for candidate in (Candidate.point(0.5), Candidate.point(0.0), Candidate((0.4, 0.6)), Candidate((0.0, 1.0)))
+    ]
+    assert distances == sorted(distances)
+    assert distances[1] == (1, 0.5)
+
+
+def scores_with(accuracy: np.ndarray) -> Scores:
+    count = len(accuracy)
+    return Scores(accuracy.astype(float), 1 - accuracy, 1 - accuracy, np.full(count, 0.5))
+
+
+def answers(rates: list[float], count: int, seed: int = 0) -> list[Scores]:
+    """Candidates that are right at these rates, on common difficulties of the images."""
+    random = np.random.default_rng(seed)
+    difficulty = random.random(count)
+    noise = random.normal(0, 0.02, (len(rates), count))
+    return [scores_with((difficulty + wobble < rate).astype(float)) for rate, wobble in zip(rates, noise, strict=True)]
+
+
+NEAR = [(1, 0.0), (1, 0.1), (1, 0.2), (1, 0.3)]
+
+
+def test_a_clear_gain_is_taken_at_the_place_nearest_to_the_midpoint() -> None:
+    scores = answers([0.7, 0.75, 0.8, 0.8], 4000)
+    decision = decide(scores, "accuracy", NEAR, seed=0)
+    assert decision.chosen == 2
+    assert decision.p_value < 0.01
+    assert "beats the midpoint" in decision.reason
+
+
+def test_without_a_gain_beyond_chance_the_midpoint_is_kept_unless_greedy() -> None:
+    scores = answers([0.800, 0.801, 0.8, 0.799], 500, seed=3)
+    best = max(range(4), key=lambda index: scores[index].accuracy.mean())
+    assert best != 0
+    kept = decide(scores, "accuracy", NEAR, seed=0)
+    assert (kept.chosen, kept.best) == (0, best)
+    assert kept.p_value > 0.05
+    assert "beyond chance" in kept.reason
+    assert decide(scores, "accuracy", NEAR, seed=0, greedy=True).chosen == best
+
+
+def test_trying_many_equal_candidates_finds_a_gain_no_more_often_than_the_test_allows() -> None:
+    found = 0
+    for seed in range(60):
+        scores = answers([0.8] * 12, 300, seed=seed)
+        found += decide(scores, "accuracy", [(1, 0.0)] * 12, seed=seed).chosen != 0
+    assert found <= 8  # 5 % of 60 is 3; 9 or more has a chance under 0.4 %
+
+
+def test_the_midpoint_is_kept_when_it_is_the_best_and_among_equals() -> None:
+    scores = answers([0.9, 0.8, 0.7], 400)
+    decision = decide(scores, "accuracy", NEAR[:3], seed=0)
+    assert (decision.chosen, decision.p_value, decision.reason) == (0, 1.0, "the midpoint is the best")
+    assert decide([scores[0], scores[0]], "accuracy", NEAR[:2], seed=0, greedy=True).chosen == 0
+
+
+def test_less_is_better_for_likelihood() -> None:
+    scores = answers([0.7, 0.8], 3000)
+    gains = paired_gains(scores[1:], scores[0], "nll", seed=0)
+    assert gains.observed[0] == pytest.approx(scores[0].nll.mean() - scores[1].nll.mean())
+    assert gains.observed[0] > 0.05
+
+
+def test_the_interval_of_a_gain_is_that_of_the_paired_differences() -> None:
+    first, second = answers([0.8, 0.75], 2000)
+    gain = gain_with_interval(first, second, "accuracy", seed=0)
+    differences = first.accuracy - second.accuracy
+    half_width = 1.96 * differences.std() / np.sqrt(2000)
+    assert gain["value"] == pytest.approx(differences.mean())
+    assert gain["interval"] == pytest.approx(
+        [differences.mean() - half_width, differences.mean() + half_width], abs=0.15 * half_width
+    )
+    assert gain["p_value"] < 0.01
+    assert gain_with_interval(second, second, "accuracy", seed=0) == {
+        "value": 0.0,
+        "interval": [0.0, 0.0],
+        "p_value": 1.0,
+    }
+
+
+def test_dropped_candidates_count_as_what_they_would_vary_on_all_images() -> None:
+    first, second = answers([0.8, 0.7], 4000)
+    part = paired_gains([second.subset(slice(0, 1000))], first, "accuracy", seed=0)
+    full = paired_gains([second], first, "accuracy", seed=0)
+    assert part.standard_errors[0] == pytest.approx(full.standard_errors[0], rel=0.2)
+
+
+class FixedAnswers:
+    """Networks whose answers are given: image i of the set has its index as the only pixel."""
+
+    def __init__(self, scores: dict[Candidate, Scores]) -> None:
+        self.scores = scores
+        self.measured = 0
+
+    def score(self, candidates, images) -> list[Scores]:
+        indices = np.concatenate([pixels[:, 0, 0, :].numpy() @ [1, 256] for pixels, _ in images.batches(100)])
+        self.measured += len(candidates) * len(indices)
+        return [self.scores[candidate].subset(indices.astype(int)) for candidate in candidates]
+
+
+def numbered_images(count: int):
+    from subspace_serve.data import MemoryImages
+
+    numbers = torch.arange(count)
+    pixels = torch.stack([numbers % 256, numbers // 256], dim=1).to(torch.uint8)
+    return MemoryImages(pixels[:, None, None, :], torch.zeros(count, dtype=torch.long))
+
+
+def raced(metric: str = "accuracy") -> tuple[Race, FixedAnswers, list[Candidate]]:
+    alphas = [0.5, 0.6, 0.7, 0.1]
+    candidates = [Candidate.point(alpha) for alpha in alphas]
+    networks = FixedAnswers(dict(zip(candidates, answers([0.6, 0.805, 0.805, 0.3], 6000), strict=True)))
+    race = Race(networks, numbered_images(6000), metric, seed=1)  # type: ignore[arg-type]
+    race.run(candidates)
+    return race, networks, candidates
+
+
+def test_a_race_drops_the_clearly_worse_but_never_the_midpoint() -> None:
+    race, networks, candidates = raced()
+    assert [len(race.scores[candidate]) for candidate in candidates] == [6000, 6000, 6000, 512]
+    assert networks.measured == 3 * 6000 + 512
+    assert race.best() == max(candidates[1:3], key=lambda candidate: networks.scores[candidate].accuracy.mean())
+    assert race.value(candidates[1]) == pytest.approx(networks.scores[candidates[1]].accuracy.mean())
+
+
+def test_a_race_by_calibration_error_drops_nobody() -> None:
+    race, _, candidates = raced("ece")
+    assert race.complete == candidates
+
+
+def test_later_runners_are_measured_against_the_best_so_far() -> None:
+    race, networks, _ = raced()
+    late = Candidate.point(0.2)
+    networks.scores[late] = answers([0.3], 6000)[0]
+    race.run([late])
+    assert len(race.scores[late]) == 512
+    race.run([late])
+    assert networks.measured == 3 * 6000 + 2 * 512
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_race_ends_where_measuring_everything_does(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    candidates = [Candidate.point(float(alpha)) for alpha in np.linspace(0, 1, 9).round(9)]
+    rates = list(0.8 - 0.1 * (np.linspace(0, 1, 9) - random.random()) ** 2)
+    networks = FixedAnswers(dict(zip(candidates, answers(rates, 5000, seed), strict=True)))
+    race = Race(networks, numbered_images(5000), "accuracy", seed=seed)  # type: ignore[arg-type]
+    race.run(candidates)
+    best = max(scores.accuracy.mean() for scores in networks.scores.values())
+    assert networks.scores[race.best()].accuracy.mean() == best
 
 
 def run_select(line_run: Path, **settings) -> dict:
     run = OpenRun(line_run)
-    return select(
-        run.subspace,
-        run.data.validation,
-        preprocessing=run.preprocessing,
-        calibration=run.calibration,
-        points=3,
-        **settings,
-    )
+    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
+    settings = {"points": 3, "refine": 0} | settings
+    return select(run.subspace, domains, calibration=run.calibration, **settings)
 
 
-@pytest.mark.parametrize(("metric", "better"), [("accuracy", max), ("nll", min)])
-def test_the_best_place_of_the_grid_is_chosen_on_one_half_and_reported_on_the_other(
-    line_run: Path, metric: str, better
-) -> None:
-    selection = run_select(line_run, metric=metric)
-    values = {entry["alpha"]: entry[metric] for entry in selection["grid"]}
+@pytest.mark.parametrize("metric", METRICS)
+def test_greedy_takes_the_best_place_of_the_grid(line_run: Path, metric: str) -> None:
+    selection = run_select(line_run, metric=metric, greedy=True)["best"]
+    values = {entry["alpha"]: METRICS[metric] * entry[metric] for entry in selection["grid"]}
     assert set(values) == {0.0, 0.5, 1.0}
-    assert values[selection["alpha"]] == better(values.values())
+    assert values[selection["alpha"]] == max(values.values())
     count = len(OpenRun(line_run).data.validation)
     assert selection["chosen_on"] + selection["reported_on"] == count
-    assert selection["reported"].keys() == {"accuracy", "nll", "ece", "brier"}
+    gain = METRICS[metric] * (selection["reported"][metric] - selection["midpoint"][metric])
+    assert selection["gain"]["value"] == pytest.approx(gain)
+    low, high = selection["gain"]["interval"]
+    assert low <= selection["gain"]["value"] <= high
     assert json.loads(json.dumps(selection)) == selection
 
 
-def test_equal_places_are_decided_for_the_one_nearest_to_the_midpoint(
-    line_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flat(subspace, images, *, alphas, **rest):
-        value = {"accuracy": 0.5, "nll": 1.0, "ece": 0.1, "brier": 0.2}
-        return {"points": [{"alpha": alpha, "metrics": value} for alpha in alphas]}
-
-    monkeypatch.setattr(module, "evaluate", flat)
-    assert run_select(line_run)["alpha"] == 0.5
+def test_what_is_reported_is_measured_on_the_other_half(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    selection = run_select(line_run, seed=4)["best"]
+    _, reporting = split(run.data.validation, 10, seed=4)
+    (scores,) = Networks(run.subspace, run.calibration).score([Candidate.point(0.5)], reporting)
+    assert selection["midpoint"] == pytest.approx(scores.metrics())
 
 
-def test_only_the_candidates_and_what_is_reported_are_calibrated(
-    line_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places = []
+def test_domains_share_their_networks(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    made: list[str] = []
+    domains = corrupted_domains(run.data.validation, "validation", ["contrast", "brightness"], [3, 4])
+    selections = run_select(line_run, domains=domains, progress=made.append)
+    assert list(selections) == ["contrast:3", "contrast:4", "brightness:3", "brightness:4"]
+    assert sorted(line for line in made if line.startswith("alpha")) == ["alpha 0", "alpha 0.5", "alpha 1"]
+    assert selections["contrast:4"]["domain"] == {
+        "data": "validation",
+        "corruption": "contrast",
+        "severity": 4,
+        "preset": "cifar",
+        "seed": 0,
+    }
+    alone = run_select(line_run, domains=domains[1:2])["contrast:4"]
+    assert alone == selections["contrast:4"]
 
-    def counted(subspace, alpha, calibration, **rest):
-        places.append(alpha)
-        return recalibrated(subspace, alpha, calibration, **rest)
 
-    monkeypatch.setattr(evaluate, "recalibrated", counted)
-    chosen = run_select(line_run)["alpha"]
-    assert places == [0.0, 0.5, 1.0, *dict.fromkeys([chosen, 0.5])]
+def test_refinement_looks_beside_the_best(line_run: Path) -> None:
+    selection = run_select(line_run, metric="nll", refine=1, greedy=True)["best"]
+    places = [entry["alpha"] for entry in selection["grid"]]
+    assert places[:3] == [0.5, 0.0, 1.0]
+    best = max(selection["grid"][:3], key=lambda entry: -entry["nll"])["alpha"]
+    assert set(places[3:]) == {alpha for alpha in (best - 0.25, best + 0.25) if 0 <= alpha <= 1}
+
+
+def test_an_ensemble_can_be_chosen(line_run: Path) -> None:
+    selection = run_select(line_run, kind="ensembles", greedy=True, metric="nll")["best"]
+    if "members" in selection:
+        assert sum(selection["weights"]) == pytest.approx(1)
+        assert selection["aggregate"] == "probabilities"
+    members = [tuple(entry.get("members", [entry.get("alpha")])) for entry in selection["grid"]]
+    assert (0.0, 1.0) in members
+
+
+def test_recalibration_on_the_domain_is_reported_beside_the_usual_one(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    (domain,) = corrupted_domains(run.data.validation, "validation", ["brightness"], [5])
+    choosing, _ = split(domain.images, 10, seed=0)
+    selection = run_select(
+        line_run,
+        domains=[domain],
+        domain_calibration={domain.name: run.calibration_in(domain, 0)},
+        calibrated_on="domain",
+    )["brightness:5"]
+    assert selection["calibration"]["on"] == "domain"
+    assert selection["recalibration"]["domain"]["chosen"] == pytest.approx(selection["reported"])
+    assert selection["recalibration"]["default"]["midpoint"] != selection["recalibration"]["domain"]["midpoint"]
+    again = run.calibration_for(selection)
+    assert again.to_json() | {"on": "domain"} == selection["calibration"]
+    assert len(again) + len(again.held_out) <= len(choosing)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.arange(9), "9 validation images are fewer than the 10 classes"),
+        (torch.arange(10).repeat(2)[:19], "fewer than two of class 9"),
+        (torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 8] * 2), "fewer than two of class 9"),
+        (torch.arange(11).repeat(2), "a label is 10"),
+        (torch.arange(0), "no images"),
+    ],
+)
+def test_validation_images_must_hold_every_class_twice(labels: torch.Tensor, message: str) -> None:
+    from subspace_serve.data import MemoryImages
+
+    images = MemoryImages(torch.zeros(len(labels), 8, 8, 1, dtype=torch.uint8), labels)
+    with pytest.raises(DataError, match=message):
+        split(images, 10, seed=0)
+
+
+def test_the_halves_are_stratified_and_disjoint() -> None:
+    from subspace_serve.data import MemoryImages
+
+    count = 200
+    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)
+    images = MemoryImages(pixels, torch.arange(count) % 10)
+    choosing, reporting = split(images, 10, seed=0)
+    assert torch.bincount(choosing.labels).tolist() == torch.bincount(reporting.labels).tolist() == [10] * 10
+    seen = {int(p) for part in (choosing, reporting) for pixels, _ in part.batches(64) for p in pixels.flatten()}
+    assert len(seen) == count
 
 
 def test_an_unknown_metric_is_refused(line_run: Path) -> None:
@@ -82,13 +339,19 @@ def test_an_unknown_metric_is_refused(line_run: Path) -> None:
 
 def test_selections_are_kept_by_name_and_bound_to_their_checkpoint(tmp_path: Path) -> None:
     assert read_selections(tmp_path, "a" * 64) == {}
-    store_selection(tmp_path, "fog", {"alpha": 0.7}, "a" * 64)
-    store_selection(tmp_path, "best", {"alpha": 0.1}, "a" * 64)
-    store_selection(tmp_path, "fog", {"alpha": 0.6}, "a" * 64)
-    assert {name: s["alpha"] for name, s in read_selections(tmp_path, "a" * 64).items()} == {"fog": 0.6, "best": 0.1}
-    with pytest.raises(CheckpointError, match="'fog' .* was made for another checkpoint"):
+    store_selections(tmp_path, {"fog:3": {"alpha": 0.7}, "best": {"alpha": 0.1}}, "a" * 64)
+    store_selections(tmp_path, {"fog:3": {"alpha": 0.6}, "both": {"members": [0, 1]}}, "a" * 64)
+    stored = read_selections(tmp_path, "a" * 64)
+    assert {name: s.get("alpha") for name, s in stored.items()} == {"fog:3": 0.6, "best": 0.1, "both": None}
+    with pytest.raises(CheckpointError, match="'fog:3' .* was made for another checkpoint"):
         read_selections(tmp_path, "b" * 64)
     for damaged in ("{", "[]", '{"fog": {"checkpoint_sha256": "%s"}}' % ("a" * 64)):
         (tmp_path / "selections.json").write_text(damaged)
         with pytest.raises(CheckpointError, match="is damaged"):
             read_selections(tmp_path, "a" * 64)
+
+
+@pytest.mark.parametrize("name", ["fog:6", "fog:3:1", "a b", "", "../x", ":3"])
+def test_names_that_cannot_be_stored(name: str) -> None:
+    with pytest.raises(DataError, match="cannot name a selection"):
+        check_selection_name(name)

@@ -1,0 +1,154 @@
+"""Telling a gain from chance: paired bootstrap, a test over all candidates, and the one-standard-error rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subspace_serve.metrics import METRICS, Scores
+
+REPLICATES = 1000
+SIGNIFICANCE = 0.05
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Candidates' gains over a reference, positive for better, with their bootstrap distribution.
+
+    Attributes:
+        observed: shape (K,).
+        replicates: each gain under resampled images. Shape (R, K).
+    """
+
+    observed: np.ndarray
+    replicates: np.ndarray
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        return self.replicates.std(axis=0, ddof=1)
+
+    def p_value(self) -> float:
+        """Return the chance of a best gain this large if no candidate were better than the reference.
+
+        White's reality check (2000): the largest gain is compared with the largest of the replicates' deviations, so
+        that trying many candidates does not make one of them significant.
+        """
+        largest = self.observed.max()
+        by_chance = (self.replicates - self.observed).max(axis=1)
+        return float((1 + np.count_nonzero(by_chance >= largest)) / (1 + len(self.replicates)))
+
+
+def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *, seed: int) -> Gains:
+    """Bootstrap the gains of candidates over a reference, on the same resampled images for all.
+
+    Args:
+        candidates: scores on all N images of the reference, or (of those dropped in a race) on the first n of them,
+            whose deviations are then scaled by sqrt(n / N) to those of N images.
+        reference: scores of what they are compared with.
+        metric: of `subspace_serve.metrics.METRICS`.
+        seed: of the resampling.
+    """
+    sign, total = METRICS[metric], len(reference)
+
+    def gains(weights: np.ndarray) -> np.ndarray:
+        columns = []
+        for scores in candidates:
+            seen = weights[:, : len(scores)]
+            compared = reference.subset(slice(len(scores)))
+            columns.append(sign * (scores.weighted(metric, seen) - compared.weighted(metric, seen)))
+        return np.stack(columns, axis=1)
+
+    observed = gains(np.ones((1, total)))[0]
+    share = np.sqrt([len(scores) / total for scores in candidates])
+    return Gains(observed, observed + share * (_bootstrap(gains, total, seed) - observed))
+
+
+def standard_error(scores: Scores, metric: str, *, seed: int) -> float:
+    """Return the bootstrap standard error of one candidate's own metric."""
+    return float(_bootstrap(lambda weights: scores.weighted(metric, weights), len(scores), seed).std(ddof=1))
+
+
+def gain_with_interval(candidate: Scores, reference: Scores, metric: str, *, seed: int) -> dict[str, Any]:
+    """Return `value`, the 95 % percentile `interval`, and the two-sided `p_value` of one gain."""
+    gains = paired_gains([candidate], reference, metric, seed=seed)
+    value, replicates = float(gains.observed[0]), gains.replicates[:, 0]
+    low, high = np.percentile(replicates, [2.5, 97.5])
+    extreme = np.count_nonzero(np.abs(replicates - value) >= abs(value))
+    return {
+        "value": value,
+        "interval": [float(low), float(high)],
+        "p_value": float((1 + extreme) / (1 + len(replicates))),
+    }
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which candidate is taken, and why.
+
+    Attributes:
+        chosen: its index.
+        best: the index of the one with the best metric.
+        p_value: of the test over all candidates.
+        reason: in words.
+    """
+
+    chosen: int
+    best: int
+    p_value: float
+    reason: str
+
+
+def decide(
+    scores: Sequence[Scores],
+    metric: str,
+    distances: Sequence[tuple[int, float]],
+    *,
+    seed: int,
+    greedy: bool = False,
+) -> Decision:
+    """Choose among candidates, the first of which is the midpoint.
+
+    The midpoint is kept unless the best candidate beats it beyond chance (`Gains.p_value`). Then, of all that lie
+    within one standard error of the best, the one nearest to the midpoint is taken (the one-standard-error rule of
+    Breiman et al. 1984): a difference that the images cannot show is no reason to move.
+
+    Args:
+        scores: of each candidate; the midpoint's on all images.
+        metric: of `subspace_serve.metrics.METRICS`.
+        distances: of each candidate to the midpoint.
+        seed: of the bootstrap.
+        greedy: take the best, whatever chance says.
+    """
+    total = len(scores[0])
+    complete = [index for index, candidate in enumerate(scores) if len(candidate) == total]
+    values = {index: METRICS[metric] * scores[index].metrics()[metric] for index in complete}
+    top = max(values.values())
+    best = min((index for index in complete if values[index] == top), key=lambda index: distances[index])
+    if best == 0:
+        return Decision(0, 0, 1.0, "the midpoint is the best")
+    p_value = paired_gains(scores[1:], scores[0], metric, seed=seed).p_value()
+    if greedy:
+        return Decision(best, best, p_value, "the best, taken whatever chance says (greedy)")
+    if p_value > SIGNIFICANCE:
+        return Decision(0, best, p_value, f"nothing beats the midpoint beyond chance (p = {p_value:.2g})")
+    others = paired_gains([scores[index] for index in complete], scores[best], metric, seed=seed)
+    tied = [
+        index
+        for index, gain, error in zip(complete, others.observed, others.standard_errors, strict=True)
+        if gain >= -error
+    ]
+    chosen = min(tied, key=lambda index: distances[index])
+    nearest = "the best" if chosen == best else "nearest to the midpoint within one standard error of the best"
+    return Decision(chosen, best, p_value, f"{nearest}; the best beats the midpoint (p = {p_value:.2g})")
+
+
+def _bootstrap(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int) -> np.ndarray:
+    """Return a statistic under `REPLICATES` Poisson-weighted resamples of `count` images, along the first axis."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate(
+        [statistic(generator.poisson(1.0, (_AT_ONCE, count)).astype(np.float64)) for _ in range(REPLICATES // _AT_ONCE)]
+    )

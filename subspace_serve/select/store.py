@@ -1,0 +1,64 @@
+"""A run's selections, kept by name in `selections.json` and bound to its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from subspace_serve.errors import CheckpointError, DataError
+from subspace_serve.files import write_text
+
+FILE_NAME = "selections.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[1-5])?")
+
+
+def check_selection_name(name: str) -> str:
+    """Return a name that a selection can have: like a point's, with a severity behind a colon if need be.
+
+    Raises:
+        DataError: it is another.
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            f"{name!r} cannot name a selection; use letters, digits, '.', '_' and '-', and a severity as in fog:3"
+        )
+    return name
+
+
+def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, Any]]:
+    """Return a run's stored selections by name; empty when there are none.
+
+    Raises:
+        CheckpointError: the file is damaged, or a selection was made for another checkpoint.
+    """
+    file = run / FILE_NAME
+    if not file.exists():
+        return {}
+    try:
+        selections = json.loads(file.read_text(encoding="utf-8"))
+        made_for = {name: selection["checkpoint_sha256"] for name, selection in selections.items()}
+        damaged = [
+            name for name, selection in selections.items() if "alpha" not in selection and "members" not in selection
+        ]
+        if damaged:
+            raise ValueError(f"{damaged[0]} has no alpha")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); remove it and select again") from error
+    stale = [name for name, sha256 in made_for.items() if sha256 != checkpoint_sha256]
+    if stale:
+        raise CheckpointError(
+            f"the selection {stale[0]!r} in {file} was made for another checkpoint; remove the file and select again"
+        )
+    return selections
+
+
+def store_selections(run: Path, selections: Mapping[str, Mapping[str, Any]], checkpoint_sha256: str) -> Path:
+    """Add selections to a run's `selections.json`, in the place of older ones of their names."""
+    kept = read_selections(run, checkpoint_sha256)
+    for name, selection in selections.items():
+        kept[check_selection_name(name)] = {**selection, "checkpoint_sha256": checkpoint_sha256}
+    write_text(run / FILE_NAME, json.dumps(kept, indent=2) + "\n")
+    return run / FILE_NAME
