@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from subspace_serve.cli import cli, main
 from subspace_serve.cli.run import OpenRun
-from subspace_serve.evaluate import predict_logits
+from subspace_serve.networks import predict_logits
 from subspace_serve.subspace import Subspace
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
@@ -104,6 +104,45 @@ def test_select_uses_the_images_that_it_is_given_and_export_the_place(own_run: P
     assert manifest["points"]["camera"]["alpha"] == selection["alpha"]
 
 
+def test_several_domains_end_in_one_table_and_each_is_exported(own_run: Path, tmp_path: Path) -> None:
+    output = run(
+        f"select {own_run} --corruption contrast,brightness --severity 2 --points 3 --refine 0 --greedy --json {tmp_path}/s.json"
+    )
+    header, *rows = output.splitlines()
+    assert header.split()[:2] == ["domain", "alpha"]
+    assert [row.split()[0] for row in rows[:2]] == ["contrast:2", "brightness:2"]
+    stored = json.loads((own_run / "selections.json").read_text())
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert {name: stored[name]["alpha"] for name in written} == {n: entry["alpha"] for n, entry in written.items()}
+    run(f"export {own_run} --alpha best:contrast --alpha best:brightness:2 --no-evaluate")
+    points = json.loads((own_run / "bundle/manifest.json").read_text())["points"]
+    assert [point["alpha"] for point in points.values()] == [entry["alpha"] for entry in written.values()]
+
+
+def test_a_point_calibrated_on_its_domain_is_exported_so(own_run: Path) -> None:
+    run(f"select {own_run} --corruption brightness --points 2 --refine 0 --calibrate-on domain --name bright")
+    run(f"export {own_run} --alpha midpoint --alpha best:bright --no-evaluate")
+    points = json.loads((own_run / "bundle/manifest.json").read_text())["points"]
+    assert points["midpoint"]["calibration"]["data"] == "digits:train"
+    assert "choosing half" in points["bright"]["calibration"]["data"]
+
+
+def test_corruptions_are_evaluated_beside_a_baseline_and_drawn(line_run: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    output = run(
+        f"evaluate {line_run} --points 2 --corruption contrast --severity 1 --severity 5 --baseline {line_run} "
+        f"--plot {tmp_path}/line.png --json {report}"
+    )
+    document = json.loads(report.read_text())
+    assert [entry["severity"] for entry in document["corruptions"]] == [1, 5]
+    clean, worst = document["baseline"]["accuracy"], document["corruptions"][1]["baseline"]
+    assert worst["relative_change"] == pytest.approx((worst["metrics"]["accuracy"] - clean) / clean)
+    assert "Mean corruption error" in output
+    assert "contrast:5" in output
+    pictures = {"line.png", "line-corruptions.png", "line-relative-change.png", "report.json"}
+    assert {file.name for file in tmp_path.iterdir()} == pictures
+
+
 def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     run(f"{TRAIN} --out {tmp_path}/run")
     (tmp_path / "run/resume.pt").unlink()
@@ -139,6 +178,13 @@ def test_every_command_explains_itself(command: str) -> None:
         ("export RUN --ensemble midpoint=endpoint-0", "given to an ensemble and to something else"),
         ("export RUN --default absent", "'absent' is not in this bundle; choose one of midpoint"),
         ("select RUN --val-data test", "never chosen on test images"),
+        ("select RUN --val-data digits:test", "never chosen on test images"),
+        ("select RUN --corruption fogg", "no corruption 'fogg'; did you mean fog"),
+        ("select RUN --corruption fog,snow --name x", "names one choice and there are 2"),
+        ("select RUN --val-data a=validation --val-data a=train", "two domains have one name"),
+        ("select RUN --name a/b", "cannot name a selection"),
+        ("evaluate RUN --corruption fog --preset imagnet", "imagenet"),
+        ("evaluate RUN --plot x.jpeg", "must end in .png or .svg"),
         ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
         ("evaluate RUN --data EMPTY", "EMPTY"),
         ("evaluate RUN --device cuda:7", "finds no CUDA device"),

@@ -27,13 +27,18 @@ _COMMANDS = {
     "train": _Entry("training", "Train a subspace, or a standard network, in one run."),
     "inspect": _Entry("evaluation", "Show what a run's subspace is and where it came from."),
     "evaluate": _Entry("evaluation", "Measure networks and ensembles along a subspace."),
-    "select": _Entry("evaluation", "Choose the point that suits labelled images from a domain."),
+    "select": _Entry("selecting", "Choose the point that suits labelled images from a domain."),
+    "corrupt": _Entry("corrupting", "Write a corrupted copy of a data set in CIFAR-10-C's layout."),
+    "report": _Entry("reporting", "Write one HTML page about a run, for people."),
     "collapse": _Entry("exporting", "Write one point as an ordinary state dict."),
     "export": _Entry("exporting", "Write chosen points as a verified ONNX bundle."),
     "verify": _Entry("serving", "Check a bundle: hashes, graphs and answers."),
     "predict": _Entry("serving", "Classify image files with a bundle, without a server."),
     "serve": _Entry("serving", "Start the HTTP service on a bundle."),
 }
+
+
+_TRAINING_PACKAGES = ("torch", "torchvision", "safetensors", "sklearn", "matplotlib", "onnx", "scipy", "cv2", "jinja2")
 
 
 class _LazyGroup(click.Group):
@@ -83,7 +88,7 @@ def main() -> None:
         click.echo(f"Error: {_message(error)}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision", "safetensors", "sklearn", "matplotlib", "onnx", "torchmetrics"):
+        if error.name not in _TRAINING_PACKAGES:
             raise
         click.echo(
             f"Error: this command needs {error.name}, which serving alone does not install: "

@@ -1,4 +1,4 @@
-"""The commands that look at a run: `inspect`, `evaluate`, `select`."""
+"""The commands that look at a run: `inspect`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_json
-from subspace_serve.cli.run import LATEST_RUN, OpenRun, run_options
+from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
+from subspace_serve.cli.run import LATEST_RUN, OpenRun, corruption_options, is_corrupted_set, run_options
 
 
 @click.command()
@@ -28,7 +28,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         "architecture": subspace.architecture.to_json(),
         "parameters": sum(tensor.numel() for tensor in subspace.endpoints[0].values()),
         "endpoint_distances": endpoint_distances(subspace.endpoints),
-        "selections": {name: entry["alpha"] for name, entry in opened.selections().items()},
+        "selections": {name: entry.get("alpha", entry.get("members")) for name, entry in opened.selections().items()},
         "provenance": subspace.provenance,
     }
     if json_file:
@@ -80,8 +80,17 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     help="What ensembles average.",
 )
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@corruption_options
+@click.option(
+    "--calibrate-on", metavar="SPEC", help="Unlabelled images for BatchNorm's statistics, instead of training images."
+)
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw accuracy and ECE (.png or .svg).")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw accuracy and ECE (.png or .svg); with corruptions also FILE-corruptions and FILE-relative-change.",
+)
 @json_option
 def evaluate(
     run: Path,
@@ -90,19 +99,26 @@ def evaluate(
     points: int,
     aggregate: str,
     extrapolate: bool,
+    corruptions: tuple[str, ...],
+    severities: tuple[int, ...],
+    preset: str | None,
+    calibrate_on: str | None,
     baseline: Path | None,
     plot: Path | None,
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Measure accuracy, NLL, ECE and Brier score along a subspace.
+    """Measure accuracy, NLL, ECE and Brier score along a subspace, on clean and corrupted images.
 
     On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha).
     """
     from subspace_serve.alpha import parse_alphas
-    from subspace_serve.evaluate import default_alphas
+    from subspace_serve.evaluate import default_alphas, with_baseline
     from subspace_serve.evaluate import evaluate as measure
+    from subspace_serve.plot import check_picture
 
+    if plot is not None:
+        check_picture(plot)
     opened = OpenRun(run, **options)
     geometry = opened.subspace.geometry
     if alphas:
@@ -110,51 +126,67 @@ def evaluate(
         places = list(request.points.values())
     else:
         places = default_alphas(geometry, points)
+    domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
+    # A published set of corrupted images holds no clean ones: those are the run's own test images.
+    clean = "test" if corruptions and is_corrupted_set(spec) else spec
     document = measure(
         opened.subspace,
-        opened.images(spec),
-        preprocessing=opened.preprocessing,
-        calibration=opened.calibration,
+        opened.images(clean),
+        calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
         alphas=places,
         aggregate=aggregate,
         extrapolate=extrapolate,
+        corrupted=domains,
         progress=progress_line,
-    )
-    document["data"] = spec
+    ) | {"data": clean}
     if baseline is not None:
-        document["baseline"] = _baseline(opened, OpenRun(baseline, **options), spec)
+        other = _comparable(OpenRun(baseline, **options), opened)
+        document = with_baseline(
+            document,
+            measure(
+                other.subspace,
+                opened.images(clean),
+                calibration=other.calibration_on(calibrate_on) if calibrate_on else other.calibration,
+                alphas=[other.subspace.geometry.midpoint],
+                ensembles=False,
+                corrupted=domains,
+            ),
+        )
     if json_file:
         write_json(document, json_file)
     if json_file != "-":
         _print_evaluation(document)
+        if domains:
+            _print_corruptions(document)
     if plot is not None:
-        from subspace_serve.plot import plot_subspace
-
-        plot_subspace(document, plot, baseline=document.get("baseline"))
-        click.echo(f"plot: {plot}", err=json_file == "-")
+        for picture in _draw(document, plot):
+            click.echo(f"plot: {picture}", err=json_file == "-")
 
 
-def _baseline(run: OpenRun, baseline: OpenRun, spec: str) -> dict[str, float]:
-    """Return the metrics of a standard network on the same images."""
+def _comparable(baseline: OpenRun, run: OpenRun) -> OpenRun:
     from subspace_serve.errors import DataError
-    from subspace_serve.evaluate import evaluate as measure
 
     if baseline.labels != run.labels:
         raise DataError(
             f"the baseline {baseline.path} was trained for other classes than {run.path}; compare like with like"
         )
-    document = measure(
-        baseline.subspace,
-        run.images(spec),
-        preprocessing=baseline.preprocessing,
-        calibration=baseline.calibration,
-        alphas=[baseline.subspace.geometry.midpoint],
-    )
-    return document["points"][0]["metrics"]
+    return baseline
+
+
+def _draw(document: dict[str, Any], plot: Path) -> list[Path]:
+    from subspace_serve.plot import plot_corruptions, plot_relative_change, plot_subspace
+
+    plot_subspace(document, plot, baseline=document.get("baseline"))
+    pictures = [plot]
+    if "corruptions" in document:
+        pictures += [plot.with_stem(f"{plot.stem}-corruptions"), plot.with_stem(f"{plot.stem}-relative-change")]
+        plot_corruptions(document, pictures[1])
+        plot_relative_change(document, pictures[2])
+    return pictures
 
 
 def _print_evaluation(document: dict[str, Any]) -> None:
-    from subspace_serve.evaluate import describe_alpha
+    from subspace_serve.networks import describe_alpha
 
     has_pairs = any("ensemble" in point for point in document["points"])
     header = ["alpha", "accuracy %", "NLL", "ECE %", "Brier"]
@@ -162,15 +194,15 @@ def _print_evaluation(document: dict[str, Any]) -> None:
         header += ["with 1-alpha: accuracy %", "ECE %"]
     rows = []
     for point in document["points"]:
-        row = [describe_alpha(point["alpha"]), *_cells(point["metrics"])]
+        row = [describe_alpha(point["alpha"]), *metric_cells(point["metrics"])]
         if has_pairs:
             row += [percent(point["ensemble"]["accuracy"]), percent(point["ensemble"]["ece"])]
         rows.append(row)
     padding = [""] * (len(header) - 5)
     if "endpoints_ensemble" in document:
-        rows.append(["ensemble of the ends", *_cells(document["endpoints_ensemble"]["metrics"]), *padding])
+        rows.append(["ensemble of the ends", *metric_cells(document["endpoints_ensemble"]["metrics"]), *padding])
     if "baseline" in document:
-        rows.append(["baseline", *_cells(document["baseline"]), *padding])
+        rows.append(["baseline", *metric_cells(document["baseline"]), *padding])
     print_table(header, rows)
     click.echo(
         f"{document['count']} images of {document['data']}; ensembles average {document['aggregate']}; BatchNorm from "
@@ -178,67 +210,40 @@ def _print_evaluation(document: dict[str, Any]) -> None:
     )
 
 
-def _cells(metrics: dict[str, float]) -> list[str]:
-    return [percent(metrics["accuracy"]), f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]
+def _print_corruptions(document: dict[str, Any]) -> None:
+    """Print a row for each corruption: accuracy at each alpha, and relative changes."""
+    from subspace_serve.networks import describe_alpha
+
+    points = document["points"]
+    columns = [describe_alpha(point["alpha"]) for point in points]
+    has_baseline = "baseline" in document
+    extra = ["baseline"] if has_baseline else []
+    click.echo("\nAccuracy % on corrupted images, by alpha:")
+    rows = [
+        ["clean"]
+        + [percent(point["metrics"]["accuracy"]) for point in points]
+        + ([percent(document["baseline"]["accuracy"])] if has_baseline else [])
+    ]
+    changes = []
+    for corruption in document["corruptions"]:
+        severity = corruption["severity"]
+        name = corruption["corruption"] + (f":{severity}" if severity else "")
+        measured = [*corruption["points"], *([corruption["baseline"]] if has_baseline else [])]
+        rows.append([name, *(percent(entry["metrics"]["accuracy"]) for entry in measured)])
+        changes.append([name, *(percent(entry["relative_change"]) for entry in measured)])
+    print_table(["corruption", *columns, *extra], rows)
+    click.echo("\nRelative change of accuracy from clean to corrupted, (b - a)/a, in %:")
+    print_table(["corruption", *columns, *extra], changes)
+    errors = document["mean_corruption_error"]
+    click.echo("\nMean corruption error, in %:")
+    error_rows = [["error", *(percent(entry["error"]) for entry in errors["points"])]]
+    if has_baseline:
+        error_rows[0].append(percent(errors["baseline"]["error"]))
+        if all("normalised" in entry for entry in errors["points"]):
+            error_rows.append(
+                ["relative to the baseline", *(percent(entry["normalised"]) for entry in errors["points"]), percent(1)]
+            )
+    print_table(["", *columns, *extra], error_rows)
 
 
-@click.command()
-@run_options
-@click.option(
-    "--val-data",
-    "spec",
-    default="validation",
-    show_default=True,
-    metavar="SPEC",
-    help="Labelled images from where the model will run; never the test set.",
-)
-@click.option("--metric", type=click.Choice(["accuracy", "nll", "ece", "brier"]), default="accuracy", show_default=True)
-@click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="How fine the grid is.")
-@click.option("--name", default="best", show_default=True, help="Store the choice under this name.")
-@json_option
-def select(run: Path, spec: str, metric: str, points: int, name: str, json_file: str | None, **options: Any) -> None:
-    """Choose a place on one half of validation images, report it on the other half, and store it.
-
-    `export --alpha best:NAME` then exports it.
-    """
-    from subspace_serve.alpha import NAME
-    from subspace_serve.errors import DataError
-    from subspace_serve.evaluate import describe_alpha
-    from subspace_serve.select import select as choose
-    from subspace_serve.select import store_selection
-
-    if not NAME.fullmatch(name):
-        raise click.BadParameter(f"{name!r}: use letters, digits, '.', '_' and '-'", param_hint="--name")
-    opened = OpenRun(run, **options)
-    if spec == "test" or spec.endswith(":test"):
-        raise DataError("a place is never chosen on test images: what is chosen there cannot be reported there")
-    opened.selections()
-    selection = choose(
-        opened.subspace,
-        opened.images(spec),
-        preprocessing=opened.preprocessing,
-        calibration=opened.calibration,
-        metric=metric,
-        points=points,
-        seed=options["seed"],
-        progress=progress_line,
-    ) | {"data": spec}
-    file = store_selection(opened.folder, name, selection, opened.checkpoint_sha256)
-    if json_file:
-        write_json(selection, json_file)
-    if json_file == "-":
-        return
-    print_table(
-        ["on the reporting half", "alpha", "accuracy %", "NLL", "ECE %", "Brier"],
-        [
-            [name, describe_alpha(selection["alpha"]), *_cells(selection["reported"])],
-            ["midpoint", describe_alpha(opened.subspace.geometry.midpoint), *_cells(selection["midpoint"])],
-        ],
-    )
-    click.echo(
-        f"chosen by {metric} on {selection['chosen_on']} images of {spec}, reported on {selection['reported_on']} "
-        f"others; stored in {file}: export it with --alpha best{'' if name == 'best' else ':' + name}"
-    )
-
-
-COMMANDS = {"inspect": inspect, "evaluate": evaluate, "select": select}
+COMMANDS = {"inspect": inspect, "evaluate": evaluate}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ def write_json(document: Any, destination: Path | str) -> None:
 def percent(value: float) -> str:
     """Return a fraction as a percentage."""
     return f"{100 * value:.2f}"
+
+
+def metric_cells(metrics: Mapping[str, float]) -> list[str]:
+    """Return accuracy, NLL, ECE and Brier score as a table shows them."""
+    return [percent(metrics["accuracy"]), f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,19 @@ import click
 if TYPE_CHECKING:
     from subspace_serve.calibration_data import CalibrationData
     from subspace_serve.data import DataSet, Images, Preprocessing
+    from subspace_serve.domains import Domain
     from subspace_serve.subspace import Subspace
 
 LATEST_RUN = Path("runs/latest")
+OWN_PARTS = ("test", "validation", "train")
+"""Specifications that mean parts of the data set that a run was trained on."""
+
+
+def is_corrupted_set(spec: str) -> bool:
+    """Return whether a specification names a published set of corrupted images, such as `cifar10-c:PATH`."""
+    from subspace_serve.data.sources import CORRUPTED_READERS
+
+    return spec.partition(":")[0] in CORRUPTED_READERS
 
 
 def run_options(command: Callable) -> Callable:
@@ -29,7 +39,28 @@ def run_options(command: Callable) -> Callable:
             help="Training images, at most, that recompute BatchNorm's statistics.",
         ),
         click.option("--calibration-batch", type=click.IntRange(2), default=128, show_default=True),
-        click.option("--seed", default=0, show_default=True, help="Of what is drawn here (calibration images)."),
+        click.option("--resize", is_flag=True, help="Bring images of another size to the network's."),
+        click.option("--seed", default=0, show_default=True, help="Of what is drawn here."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def corruption_options(command: Callable) -> Callable:
+    """Add the options that say how images are corrupted; they arrive as `corruptions`, `severities`, `preset`."""
+    for decorate in (
+        click.option(
+            "--corruption", "corruptions", multiple=True, metavar="NAME",
+            help="fog, a list fog,snow, or all (repeatable): corrupt the images, or take them so from a set in "
+            "CIFAR-C's, ImageNet-C's or MedMNIST-C's layout.",
+        ),
+        click.option(
+            "--severity", "severities", type=click.IntRange(1, 5), multiple=True, default=(3,), show_default=True,
+            help="Of the corruption (repeatable).",
+        ),
+        click.option(
+            "--preset", metavar="TABLE", help="Severities as in cifar, tiny or imagenet.  [default: by image size]"
+        ),
     ):  # fmt: skip
         command = decorate(command)
     return command
@@ -45,6 +76,7 @@ class OpenRun:
     calibration_count: int = 10_000
     calibration_batch: int = 128
     seed: int = 0
+    resize: bool = False
 
     @cached_property
     def file(self) -> Path:
@@ -106,43 +138,133 @@ class OpenRun:
 
     @cached_property
     def calibration(self) -> CalibrationData:
-        from subspace_serve.calibration_data import draw_calibration_data
-        from subspace_serve.devices import choose_device
+        """Training images for BatchNorm's statistics."""
+        return self._calibration(self.data.train, f"{self._recorded('data', 'spec')}:train")
 
-        return draw_calibration_data(
-            self.data.train,
-            self.preprocessing,
-            name=f"{self._recorded('data', 'spec')}:train",
-            count=self.calibration_count,
-            batch_size=self.calibration_batch,
-            seed=self.seed,
-            device=choose_device(self.device),
-        )
+    def calibration_on(self, spec: str) -> CalibrationData:
+        """Return unlabelled images of a domain for BatchNorm's statistics instead of training images."""
+        from subspace_serve.data import load_unlabelled
+
+        own = spec in OWN_PARTS
+        return self._calibration(getattr(self.data, spec) if own else load_unlabelled(spec, **self._wanted()), spec)
+
+    def calibration_in(self, domain: Domain, seed: int) -> CalibrationData:
+        """Return the half of a domain's images on which a selection was made, without their labels."""
+        from subspace_serve.select import split
+
+        choosing, _ = split(domain.images, len(self.labels), seed=seed)
+        return self._calibration(choosing, f"{domain.name}:choosing half")
+
+    def calibration_for(self, selection: Mapping[str, Any]) -> CalibrationData:
+        """Return the images that calibrated a stored selection."""
+        from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN
+
+        on = selection.get("calibration", {}).get("on", DEFAULT_CALIBRATION)
+        if on == DEFAULT_CALIBRATION:
+            return self.calibration
+        if on != ON_DOMAIN:
+            return self.calibration_on(on)
+        record = selection["domain"]
+        domain = self.domain(record["data"])
+        if "preset" in record:
+            (domain,) = self.corrupted_domains(
+                record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
+            )
+        return self.calibration_in(domain, selection["seed"])
 
     def images(self, spec: str) -> Images:
         """Return the labelled images that a specification names; `test`, `validation` and `train` are the run's own."""
         from subspace_serve.data import load_images
 
-        own = {"test", "validation", "train"}
-        if spec in own:
+        if spec in OWN_PARTS:
             return getattr(self.data, spec)
-        architecture = self.subspace.architecture
         return load_images(
             spec,
-            height=architecture.height,
-            width=architecture.width,
-            channels=architecture.channels,
+            **self._wanted(),
             label_names=self.labels,
             validation=self._recorded("training", "validation"),
             seed=self._recorded("training", "data_seed"),
-            resize=self._recorded("training", "image_size") is not None,
         )
+
+    def domain(self, spec: str, name: str | None = None) -> Domain:
+        """Return labelled images as a domain."""
+        from subspace_serve.domains import Domain
+
+        return Domain(name or spec, self.images(spec), {"data": spec})
+
+    def corrupted_domains(
+        self,
+        spec: str,
+        corruptions: Sequence[str],
+        severities: Sequence[int] = (3,),
+        preset: str | None = None,
+        seed: int | None = None,
+    ) -> list[Domain]:
+        """Return corrupted images, a domain for each type and severity.
+
+        Args:
+            spec: clean images, which are corrupted here; or a set of corrupted images in a published layout
+                (`cifar10-c:PATH`), which holds them.
+            corruptions: names, lists with commas, or `all`.
+            severities: from 1 to 5.
+            preset: the severity table; by the images' size when None.
+            seed: of the noise; the run's option when None.
+        """
+        from subspace_serve.domains import corrupted_domains, parse_corruptions
+
+        if is_corrupted_set(spec):
+            return self._published_corruptions(spec, corruptions, severities)
+        from subspace_serve.corruptions import CORRUPTIONS, available
+
+        everything = [name for text in corruptions for name in text.split(",")]
+        known = available() if "all" in everything else CORRUPTIONS
+        names = parse_corruptions(corruptions, known)
+        noise = self.seed if seed is None else seed
+        return corrupted_domains(self.images(spec), spec, names, severities, preset=preset, seed=noise)
 
     def selections(self) -> dict[str, dict[str, Any]]:
         """Return what `select` stored for this run."""
         from subspace_serve.select import read_selections
 
         return read_selections(self.folder, self.checkpoint_sha256)
+
+    def _published_corruptions(self, spec: str, corruptions: Sequence[str], severities: Sequence[int]) -> list[Domain]:
+        from subspace_serve.data import corruptions_in
+        from subspace_serve.domains import Domain, parse_corruptions
+
+        found = corruptions_in(spec)
+        domains = []
+        for name in parse_corruptions(corruptions, tuple(found)):
+            # A set without severities (MNIST-C) has each type once.
+            for tail in [f"{name}:{severity}" for severity in severities] if found[name] else [name]:
+                severity = int(tail.rpartition(":")[2]) if found[name] else None
+                record = {"data": f"{spec}:{tail}", "corruption": name, "severity": severity}
+                domains.append(Domain(tail, self.images(record["data"]), record))
+        return domains
+
+    def _calibration(self, images: Images, name: str) -> CalibrationData:
+        from subspace_serve.calibration_data import draw_calibration_data
+        from subspace_serve.devices import choose_device
+
+        return draw_calibration_data(
+            images,
+            self.preprocessing,
+            name=name,
+            count=self.calibration_count,
+            batch_size=self.calibration_batch,
+            seed=self.seed,
+            device=choose_device(self.device),
+        )
+
+    def _wanted(self) -> dict[str, Any]:
+        """Return what images must be like for this network."""
+        architecture = self.subspace.architecture
+        return {
+            "height": architecture.height,
+            "width": architecture.width,
+            "channels": architecture.channels,
+            "resize": self.resize or self._recorded("training", "image_size") is not None,
+        }
 
     def _recorded(self, *keys: str) -> Any:
         from subspace_serve.checkpoint import provenance_value

@@ -1,0 +1,158 @@
+"""Points chosen for corruptions of Fashion-MNIST on trained lines: `python -m benchmarks.domains`.
+
+For each seed's line (trained by `python -m benchmarks.fashion_mnist`) chooses a place for every type of corruption on
+one half of the validation images and reports it on the other, writes docs/selection.json, and puts the tables into
+docs/selection.md. Finished seeds are kept in the JSON file and not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.measure import environment
+from subspace_serve.cli.run import OpenRun
+from subspace_serve.files import write_text
+from subspace_serve.networks import describe_alpha
+from subspace_serve.select import select
+
+RUNS = "runs/fashion-mnist-cresnet8-16-line-seed{seed}-8epochs"
+DOCUMENT, TABLES = Path("docs/selection.json"), Path("docs/selection.md")
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+Selections = Mapping[str, Mapping[str, Any]]
+
+
+def measure(seed: int, corruptions: Sequence[str], severity: int) -> dict[str, Any]:
+    """Choose for every corruption, among networks recalibrated as usual and on the domain."""
+    run = OpenRun(Path(RUNS.format(seed=seed)), device="cpu")
+    domains = [run.domain("validation", "clean"), *run.corrupted_domains("validation", corruptions, [severity])]
+
+    def progress(line: str) -> None:
+        click.echo(f"seed {seed}: {line}", err=True)
+
+    usual = select(run.subspace, domains, calibration=run.calibration, seed=seed, progress=progress)
+    on_domain = select(
+        run.subspace,
+        domains,
+        calibration=run.calibration,
+        domain_calibration={domain.name: run.calibration_in(domain, seed) for domain in domains},
+        calibrated_on="domain",
+        refine=0,
+        seed=seed,
+        progress=progress,
+    )
+    return {"seed": seed, "checkpoint_sha256": run.checkpoint_sha256, "default": usual, "domain": on_domain}
+
+
+def gains_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of choices: domain by seed."""
+    lines = [
+        "| domain | " + " | ".join(f"seed {run['seed']}" for run in runs) + " |",
+        "|---|" + "---|" * len(runs),
+    ]
+    for name in runs[0]["default"]:
+        cells = [choice(run["default"][name]) for run in runs]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def choice(selection: Mapping[str, Any]) -> str:
+    """Return what was chosen and its gain; where the midpoint was kept, what the best would have gained."""
+    if not selection["kept_midpoint"]:
+        return f"**{describe_alpha(selection['alpha'])}**: {gain(selection['gain'])}"
+    best = selection["best"]
+    if best["alpha"] == selection["alpha"]:
+        return "0.5 kept: the best"
+    return f"0.5 kept; {describe_alpha(best['alpha'])}: {gain(best['gain'])}"
+
+
+def gain(figures: Mapping[str, Any]) -> str:
+    low, high = figures["interval"]
+    return f"{100 * figures['value']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def recalibration_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the mean accuracy over seeds of midpoint and choice, recalibrated both ways."""
+    lines = [
+        "| domain | midpoint, training images | midpoint, domain | chosen, training images | chosen, domain |",
+        "|---|---|---|---|---|",
+    ]
+    for name in runs[0]["domain"]:
+        cells = []
+        for which in ("midpoint", "chosen"):
+            for on in ("default", "domain"):
+                values = [100 * run["domain"][name]["recalibration"][on][which]["accuracy"] for run in runs]
+                cells.append(f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def summary_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how often a place was taken, and what that came to."""
+    entries = [entry for run in runs for entry in run["default"].values()]
+    moved = [entry for entry in entries if not entry["kept_midpoint"]]
+    above = [entry for entry in moved if entry["gain"]["interval"][0] > 0]
+    below = [entry for entry in moved if entry["gain"]["interval"][1] < 0]
+    lines = [
+        f"Of {len(entries)} choices (domains × seeds) {len(entries) - len(moved)} keep the midpoint and {len(moved)} "
+        f"move. Of those that move, {len(above)} gain on the reporting half with an interval above zero, "
+        f"{len(below)} lose with one below, {len(moved) - len(above) - len(below)} are open."
+    ]
+    if moved:
+        values = [100 * entry["gain"]["value"] for entry in moved]
+        lines.append(
+            f"Their mean gain is {statistics.fmean(values):+.2f} points "
+            f"(from {min(values):+.2f} to {max(values):+.2f})."
+        )
+    return lines
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    runs = document["runs"]
+    one = next(iter(runs[0]["default"].values()))
+    return "\n".join(
+        [
+            BEGIN,
+            "",
+            f"Chosen on {one['chosen_on']} validation images, reported on {one['reported_on']} others; points of "
+            "accuracy gained over the midpoint, with the 95 % bootstrap interval.",
+            "",
+            *gains_table(runs),
+            "",
+            *summary_lines(runs),
+            "",
+            "Accuracy (%) on the reporting half, mean ± sample standard deviation over seeds, with BatchNorm "
+            "recomputed from training images and from the unlabelled half of the domain on which is chosen:",
+            "",
+            *recalibration_table(runs),
+            "",
+            END,
+        ]
+    )
+
+
+@click.command()
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--severity", type=click.IntRange(1, 5), default=3, show_default=True)
+def main(seeds: str, severity: int) -> None:
+    """Choose for every corruption with each seed's line; write docs/selection.json and the tables."""
+    from subspace_serve.corruptions import available
+
+    runs = json.loads(DOCUMENT.read_text(encoding="utf-8"))["runs"] if DOCUMENT.exists() else []
+    for seed in (int(seed) for seed in seeds.split(",")):
+        if all(run["seed"] != seed for run in runs):
+            runs.append(measure(seed, list(available()), severity))
+            write_text(DOCUMENT, json.dumps({"runs": runs, **environment()}, indent=1) + "\n")
+    text = TABLES.read_text(encoding="utf-8")
+    head, tail = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
+    write_text(TABLES, head + tables({"runs": runs}) + tail)
+
+
+if __name__ == "__main__":
+    main()

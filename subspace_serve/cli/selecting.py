@@ -1,0 +1,255 @@
+"""The command `select`: from labelled images of one or several domains to named points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
+from subspace_serve.cli.run import OWN_PARTS, OpenRun, corruption_options, is_corrupted_set, run_options
+
+if TYPE_CHECKING:
+    from subspace_serve.data import Images
+    from subspace_serve.domains import Domain
+
+_MOST_SHARED = 0.01
+
+
+@click.command()
+@run_options
+@click.option(
+    "--val-data",
+    "specs",
+    multiple=True,
+    default=("validation",),
+    show_default=True,
+    metavar="SPEC",
+    help="Labelled images from where the model will run, never the test set; several as NAME=SPEC (repeatable).",
+)
+@corruption_options
+@click.option("--metric", type=click.Choice(["accuracy", "nll", "ece", "brier"]), default="accuracy", show_default=True)
+@click.option(
+    "--among",
+    type=click.Choice(["points", "ensembles", "all"]),
+    default="points",
+    show_default=True,
+    help="Choose a point, an ensemble (P(alpha) with P(1 - alpha), or some of ends and midpoint), or the best of both.",
+)
+@click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="How fine the grid is.")
+@click.option("--refine", type=click.IntRange(0), default=2, show_default=True, help="Halvings around the best.")
+@click.option(
+    "--aggregate",
+    type=click.Choice(["probabilities", "logits"]),
+    default="probabilities",
+    show_default=True,
+    help="What ensembles average.",
+)
+@click.option("--greedy", is_flag=True, help="Take the best even where chance explains it.")
+@click.option(
+    "--calibrate-on",
+    metavar="SPEC|domain",
+    help="Recompute BatchNorm with these unlabelled images; `domain`: with the half that is chosen on.",
+)
+@click.option("--name", help="Store the choice under this name.  [default: best, or the corruption's name: fog:3]")
+@json_option
+def select(
+    run: Path,
+    specs: tuple[str, ...],
+    corruptions: tuple[str, ...],
+    severities: tuple[int, ...],
+    preset: str | None,
+    metric: str,
+    among: str,
+    points: int,
+    refine: int,
+    aggregate: str,
+    greedy: bool,
+    calibrate_on: str | None,
+    name: str | None,
+    json_file: str | None,
+    **options: Any,
+) -> None:
+    """Choose a place on one half of validation images, report it on the other half, and store it.
+
+    The midpoint is kept when nothing beats it beyond chance. Several domains, as several --val-data or --corruption,
+    share the work. `export --alpha best:NAME` then exports a choice.
+    """
+    from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN, store_selections
+    from subspace_serve.select import select as choose
+
+    opened = OpenRun(run, **options)
+    opened.selections()
+    domains = _domains(opened, specs, corruptions, severities, preset, name)
+    on_domain = {}
+    if calibrate_on == ON_DOMAIN:
+        on_domain = {domain.name: opened.calibration_in(domain, options["seed"]) for domain in domains}
+    elif calibrate_on:
+        on_domain = dict.fromkeys([domain.name for domain in domains], opened.calibration_on(calibrate_on))
+    selections = choose(
+        opened.subspace,
+        domains,
+        calibration=opened.calibration,
+        domain_calibration=on_domain,
+        calibrated_on=calibrate_on or DEFAULT_CALIBRATION,
+        metric=metric,
+        kind=among,
+        points=points,
+        refine=refine,
+        aggregate=aggregate,
+        greedy=greedy,
+        seed=options["seed"],
+        progress=progress_line,
+    )
+    file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
+    if json_file:
+        write_json(selections, json_file)
+    if json_file != "-":
+        _print_selections(selections, metric, file)
+
+
+def _domains(
+    run: OpenRun,
+    specs: tuple[str, ...],
+    corruptions: tuple[str, ...],
+    severities: tuple[int, ...],
+    preset: str | None,
+    name: str | None,
+) -> list[Domain]:
+    """Return what is chosen for, checked to be no test images, under names that can be stored.
+
+    Raises:
+        DataError: test images, or two domains of one name.
+    """
+    from dataclasses import replace
+
+    from subspace_serve.errors import DataError
+    from subspace_serve.select import check_selection_name
+
+    domains: list[Domain] = []
+    for text in specs:
+        given, equals, spec = text.partition("=")
+        if not equals or "/" in given:
+            given, spec = "", text
+        if spec == "test" or spec.endswith(":test"):
+            raise DataError("a place is never chosen on test images: what is chosen there cannot be reported there")
+        if is_corrupted_set(spec):
+            _refuse_copy_of_test_images(spec)
+            click.echo(
+                f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
+                "that was not chosen on, and no other figure on those test images",
+                err=True,
+            )
+        if corruptions:
+            prefix = f"{given}-" if given else ""
+            corrupted = run.corrupted_domains(spec, corruptions, severities, preset)
+            domains += [replace(domain, name=prefix + domain.name) for domain in corrupted]
+        else:
+            domains.append(run.domain(spec, given or "best"))
+    if name is not None:
+        if len(domains) > 1:
+            raise DataError(f"--name {name} names one choice and there are {len(domains)}; name them as NAME=SPEC")
+        domains = [replace(domains[0], name=name)]
+    names = [domain.name for domain in domains]
+    if len(set(names)) < len(names):
+        raise DataError("two domains have one name; tell them apart as --val-data NAME=SPEC")
+    for domain in domains:
+        check_selection_name(domain.name)
+        if domain.record["data"] not in OWN_PARTS and "preset" not in domain.record:
+            _refuse_test_images(domain.images, run.data.test)
+    return domains
+
+
+def _refuse_copy_of_test_images(spec: str) -> None:
+    """Refuse a corrupted copy that was made of test images: one of validation images is as easily made.
+
+    Raises:
+        DataError: it was.
+    """
+    from subspace_serve.data.sources.copy_record import FILE_NAME, read_record
+    from subspace_serve.errors import DataError
+
+    name, _, rest = spec.partition(":")
+    parts = rest.split(":")
+    folders = [Path(":".join(parts[:taken])) for taken in range(len(parts), 0, -1)]
+    folder = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
+    if name == "corrupted" and folder is not None and read_record(folder).split == "test":
+        raise DataError(
+            f"{folder} holds corrupted test images, and a place is never chosen on test images; make a copy of "
+            "validation images: subspace-serve corrupt --split validation"
+        )
+
+
+def _refuse_test_images(images: Images, test: Images) -> None:
+    """Refuse images of which more than a hundredth are, byte for byte, the run's test images.
+
+    Only sets in memory are compared: files would have to be decoded all.
+
+    Raises:
+        DataError: they are.
+    """
+    from subspace_serve.data import MemoryImages
+    from subspace_serve.errors import DataError
+
+    if not isinstance(test, MemoryImages) or images.shape != test.shape:
+        return
+    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels.numpy()}
+    shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels.numpy())
+    if shared > _MOST_SHARED * len(images):
+        raise DataError(
+            f"{shared} of the {len(images)} validation images are test images of this run; a place is never chosen on "
+            "test images: give others"
+        )
+
+
+def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> None:
+    rows = []
+    for name, selection in selections.items():
+        low, high = (_figure(metric, value) for value in selection["gain"]["interval"])
+        interval = "-" if selection["kept_midpoint"] else f"{low} to {high}"
+        gain = "-" if selection["kept_midpoint"] else _figure(metric, selection["gain"]["value"])
+        taken = _place(selection) + (" (midpoint kept)" if selection["kept_midpoint"] else "")
+        rows.append([name, taken, *metric_cells(selection["reported"]), gain, interval])
+    print_table(["domain", "alpha", "accuracy %", "NLL", "ECE %", "Brier", f"{metric} gain", "95 % interval"], rows)
+    for name, selection in selections.items():
+        click.echo(f"{name}: {selection['reason']}")
+        if selection["kept_midpoint"] and selection["p_value"] < 1:
+            best = selection["best"]
+            low, high = (_figure(metric, value) for value in best["gain"]["interval"])
+            click.echo(
+                f"  the best was {_place(best)}, on the reporting half {_figure(metric, best['gain']['value'])} "
+                f"({low} to {high}); --greedy takes it"
+            )
+    recalibrated = {name: entry["recalibration"] for name, entry in selections.items() if "recalibration" in entry}
+    if recalibrated:
+        click.echo("\nBatchNorm recomputed from the usual images and from the domain's, accuracy %:")
+        print_table(
+            ["domain", "midpoint, usual", "midpoint, domain", "chosen, usual", "chosen, domain"],
+            [
+                [name, *(percent(table[on][which]["accuracy"]) for which in _WHICH for on in ("default", "domain"))]
+                for name, table in recalibrated.items()
+            ],
+        )
+    first = next(iter(selections))
+    selection = selections[first]
+    click.echo(
+        f"chosen by {metric} on {selection['chosen_on']} images, reported on {selection['reported_on']} others; stored "
+        f"in {file}: export it with --alpha best{'' if first == 'best' else ':' + first}"
+    )
+
+
+_WHICH = ("midpoint", "chosen")
+
+
+def _place(entry: dict[str, Any]) -> str:
+    from subspace_serve.networks import describe_alpha
+
+    return " + ".join(describe_alpha(alpha) for alpha in entry.get("members", [entry.get("alpha")]))
+
+
+def _figure(metric: str, value: float) -> str:
+    return f"{100 * value:+.2f}" if metric in ("accuracy", "ece") else f"{value:+.4f}"
+
+
+COMMANDS = {"select": select}
