@@ -15,6 +15,7 @@ from subspace_serve.errors import CalibrationError
 DEFAULT_COUNT = 10_000
 DEFAULT_BATCH_SIZE = 128
 HELD_OUT = 512
+SMALLEST_CHECK = 16
 _MEMORY_LIMIT = 1 << 30
 
 
@@ -28,7 +29,7 @@ class CalibrationData:
     Attributes:
         name: what the images are, for the record.
         images: the images that calibrate.
-        held_out: images that check, disjoint from `images`; up to 512, and at most a fifth of what there was.
+        held_out: images that check, disjoint from `images`; up to 512: a fifth of what there was, or 16 of a small set.
         preprocessing: the network's normalisation.
         batch_size: images a batch.
         seed: with which the images were drawn.
@@ -92,7 +93,8 @@ def draw_calibration_data(
     if len(images) < 4:
         raise CalibrationError(f"calibration takes at least 4 images; {name} has {len(images)}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    held_out = min(HELD_OUT, len(images) // 5)
+    # A check takes sixteen images at least, so a small set gives more than a fifth of itself.
+    held_out = min(HELD_OUT, max(len(images) // 5, min(SMALLEST_CHECK, len(images) // 2)))
     usable = min(count, len(images) - held_out)
     batch_size = min(batch_size, usable)
     usable -= usable % batch_size

@@ -13,7 +13,7 @@ from subspace_serve.calibration_data import draw_calibration_data
 from subspace_serve.cli.run import OpenRun
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.errors import CalibrationError
-from subspace_serve.evaluate import recalibrated
+from subspace_serve.networks import recalibrated
 
 
 def network() -> nn.Module:

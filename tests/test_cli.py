@@ -106,7 +106,8 @@ def test_select_uses_the_images_that_it_is_given_and_export_the_place(own_run: P
 
 def test_several_domains_end_in_one_table_and_each_is_exported(own_run: Path, tmp_path: Path) -> None:
     output = run(
-        f"select {own_run} --corruption contrast,brightness --severity 2 --points 3 --refine 0 --greedy --json {tmp_path}/s.json"
+        f"select {own_run} --corruption contrast,brightness --severity 2 --points 3 --refine 0 --greedy "
+        f"--json {tmp_path}/s.json"
     )
     header, *rows = output.splitlines()
     assert header.split()[:2] == ["domain", "alpha"]
@@ -160,7 +161,21 @@ def test_help_is_instant_since_nothing_heavy_is_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "inspect", "evaluate", "select", "collapse", "export", "verify", "predict", "serve"]
+    "command",
+    [
+        "demo",
+        "train",
+        "inspect",
+        "evaluate",
+        "select",
+        "corrupt",
+        "report",
+        "collapse",
+        "export",
+        "verify",
+        "predict",
+        "serve",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert len(run(f"{command} --help").splitlines()) > 5
@@ -184,6 +199,7 @@ def test_every_command_explains_itself(command: str) -> None:
         ("select RUN --val-data a=validation --val-data a=train", "two domains have one name"),
         ("select RUN --name a/b", "cannot name a selection"),
         ("evaluate RUN --corruption fog --preset imagnet", "imagenet"),
+        ("evaluate RUN --corruption fog --severity 6", "severity 6"),
         ("evaluate RUN --plot x.jpeg", "must end in .png or .svg"),
         ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
         ("evaluate RUN --data EMPTY", "EMPTY"),

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
-from subspace_serve.cli.run import LATEST_RUN, OpenRun, corruption_options, is_corrupted_set, run_options
+from subspace_serve.cli.run import OpenRun, is_corrupted_set
 
 
 @click.command()

@@ -1,14 +1,12 @@
-"""What the commands that read a run share: its options, its subspace and its data."""
+"""A trained run as the commands see it: its subspace, its data, its selections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 if TYPE_CHECKING:
     from subspace_serve.calibration_data import CalibrationData
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from subspace_serve.domains import Domain
     from subspace_serve.subspace import Subspace
 
-LATEST_RUN = Path("runs/latest")
 OWN_PARTS = ("test", "validation", "train")
 """Specifications that mean parts of the data set that a run was trained on."""
 
@@ -26,44 +23,6 @@ def is_corrupted_set(spec: str) -> bool:
     from subspace_serve.data.sources import CORRUPTED_READERS
 
     return spec.partition(":")[0] in CORRUPTED_READERS
-
-
-def run_options(command: Callable) -> Callable:
-    """Add the argument RUN and the options that say how its networks are built and recalibrated."""
-    for decorate in (
-        click.argument("run", type=click.Path(path_type=Path), default=LATEST_RUN),
-        click.option("--arch", metavar="MODULE:FUNCTION", help="The run's own architecture, when it has one."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-        click.option(
-            "--calibration-count", type=click.IntRange(2), default=10_000, show_default=True,
-            help="Training images, at most, that recompute BatchNorm's statistics.",
-        ),
-        click.option("--calibration-batch", type=click.IntRange(2), default=128, show_default=True),
-        click.option("--resize", is_flag=True, help="Bring images of another size to the network's."),
-        click.option("--seed", default=0, show_default=True, help="Of what is drawn here."),
-    ):  # fmt: skip
-        command = decorate(command)
-    return command
-
-
-def corruption_options(command: Callable) -> Callable:
-    """Add the options that say how images are corrupted; they arrive as `corruptions`, `severities`, `preset`."""
-    for decorate in (
-        click.option(
-            "--corruption", "corruptions", multiple=True, metavar="NAME",
-            help="fog, a list fog,snow, or all (repeatable): corrupt the images, or take them so from a set in "
-            "CIFAR-C's, ImageNet-C's or MedMNIST-C's layout.",
-        ),
-        click.option(
-            "--severity", "severities", type=click.IntRange(1, 5), multiple=True, default=(3,), show_default=True,
-            help="Of the corruption (repeatable).",
-        ),
-        click.option(
-            "--preset", metavar="TABLE", help="Severities as in cifar, tiny or imagenet.  [default: by image size]"
-        ),
-    ):  # fmt: skip
-        command = decorate(command)
-    return command
 
 
 @dataclass(frozen=True)
@@ -238,8 +197,9 @@ class OpenRun:
             # A set without severities (MNIST-C) has each type once.
             for tail in [f"{name}:{severity}" for severity in severities] if found[name] else [name]:
                 severity = int(tail.rpartition(":")[2]) if found[name] else None
-                record = {"data": f"{spec}:{tail}", "corruption": name, "severity": severity}
-                domains.append(Domain(tail, self.images(record["data"]), record))
+                data = f"{spec}:{tail}"
+                record = {"data": data, "corruption": name, "severity": severity}
+                domains.append(Domain(tail, self.images(data), record))
         return domains
 
     def _calibration(self, images: Images, name: str) -> CalibrationData:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
-from subspace_serve.cli.run import OWN_PARTS, OpenRun, corruption_options, is_corrupted_set, run_options
+from subspace_serve.cli.run import OWN_PARTS, OpenRun, is_corrupted_set
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images

@@ -62,25 +62,30 @@ def neighbours(geometry: Geometry, candidate: Candidate, points: int, halvings: 
     Along a line or curve on both sides; in a simplex with that much weight moved from one endpoint to another. A pair
     P(alpha), P(1 - alpha) moves as its alpha does; other ensembles have no neighbours.
     """
-    if geometry.barycentric:
-        if not candidate.is_point:
-            return
-        step = 0.5**halvings / _parts(geometry, points)
-        here = np.array(candidate.members[0])
-        for giver, taker in itertools.permutations(range(geometry.endpoints), 2):
-            moved = here.copy()
-            amount = min(step, moved[giver])
-            if amount > 1e-9:
-                moved[giver] -= amount
-                moved[taker] += amount
-                yield Candidate.point(place(tuple(moved.tolist())))
-        return
-    step = 0.5**halvings / (points - 1)
-    here = float(candidate.members[0])  # type: ignore[arg-type]
+    step = 0.5**halvings
+    if not geometry.barycentric:
+        yield from _beside(candidate, step / (points - 1))
+    elif candidate.is_point:
+        yield from _moved(candidate, step / _parts(geometry, points))
+
+
+def _beside(candidate: Candidate, step: float) -> Iterator[Candidate]:
+    alpha = float(candidate.members[0])  # type: ignore[arg-type]
     if candidate.is_point:
-        yield from (Candidate.point(place(alpha)) for alpha in (here - step, here + step) if 0 <= alpha <= 1)
-    elif candidate == _pair(here, candidate.aggregate):
-        yield from (_pair(alpha, candidate.aggregate) for alpha in (here - step, here + step) if 0 <= alpha < 0.5)
+        yield from (Candidate.point(place(value)) for value in (alpha - step, alpha + step) if 0 <= value <= 1)
+    elif candidate == _pair(alpha, candidate.aggregate):
+        yield from (_pair(value, candidate.aggregate) for value in (alpha - step, alpha + step) if 0 <= value < 0.5)
+
+
+def _moved(candidate: Candidate, step: float) -> Iterator[Candidate]:
+    here = np.array(candidate.members[0])
+    for giver, taker in itertools.permutations(range(len(here)), 2):
+        amount = min(step, here[giver])
+        if amount > 1e-9:
+            moved = here.copy()
+            moved[giver] -= amount
+            moved[taker] += amount
+            yield Candidate.point(place(tuple(moved.tolist())))
 
 
 def distance_to_midpoint(geometry: Geometry, candidate: Candidate) -> tuple[int, float]:

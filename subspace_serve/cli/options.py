@@ -1,0 +1,48 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+LATEST_RUN = Path("runs/latest")
+
+
+def run_options(command: Callable) -> Callable:
+    """Add the argument RUN and the options that say how its networks are built and recalibrated."""
+    for decorate in (
+        click.argument("run", type=click.Path(path_type=Path), default=LATEST_RUN),
+        click.option("--arch", metavar="MODULE:FUNCTION", help="The run's own architecture, when it has one."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--calibration-count", type=click.IntRange(2), default=10_000, show_default=True,
+            help="Training images, at most, that recompute BatchNorm's statistics.",
+        ),
+        click.option("--calibration-batch", type=click.IntRange(2), default=128, show_default=True),
+        click.option("--resize", is_flag=True, help="Bring images of another size to the network's."),
+        click.option("--seed", default=0, show_default=True, help="Of what is drawn here."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def corruption_options(command: Callable) -> Callable:
+    """Add the options that say how images are corrupted; they arrive as `corruptions`, `severities`, `preset`."""
+    for decorate in (
+        click.option(
+            "--corruption", "corruptions", multiple=True, metavar="NAME",
+            help="fog, a list fog,snow, or all (repeatable): corrupt the images, or take them so from a set in "
+            "CIFAR-C's, ImageNet-C's or MedMNIST-C's layout.",
+        ),
+        click.option(
+            "--severity", "severities", type=int, multiple=True, default=(3,), show_default=True, metavar="1-5",
+            help="Of the corruption (repeatable).",
+        ),
+        click.option(
+            "--preset", metavar="TABLE", help="Severities as in cifar, tiny or imagenet.  [default: by image size]"
+        ),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
