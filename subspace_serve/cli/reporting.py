@@ -1,0 +1,227 @@
+"""The command `report`: gathers what a run has to show, and writes it as one page for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subspace_serve.cli.options import corruption_options, run_options
+from subspace_serve.cli.output import json_option, progress_line, write_json
+from subspace_serve.cli.run import OpenRun, is_corrupted_set
+
+if TYPE_CHECKING:
+    from subspace_serve.calibration_data import CalibrationData
+    from subspace_serve.data import Images
+
+_METRICS = {"accuracy", "nll", "ece", "brier"}
+
+
+@click.command()
+@run_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The report's folder.  [default: RUN/report]"
+)
+@click.option(
+    "--data", "spec", default="test", show_default=True, metavar="SPEC", help="Labelled images to measure on."
+)
+@click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of a line or curve.")
+@corruption_options
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
+@click.option(
+    "--plane/--no-plane",
+    default=None,
+    help="Draw the error on the plane through three networks; for a line it takes --baseline.  [default: where it can]",
+)
+@click.option("--plane-resolution", type=click.IntRange(2, 101), default=9, show_default=True, help="Networks a side.")
+@click.option(
+    "--plane-images",
+    type=click.IntRange(2),
+    default=2000,
+    show_default=True,
+    help="Images, at most, that measure each network of the plane, and as many that recalibrate it.",
+)
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Show this evaluation (evaluate --json FILE) instead of measuring.",
+)
+@json_option
+def report(
+    run: Path,
+    out: Path | None,
+    spec: str,
+    points: int,
+    corruptions: tuple[str, ...],
+    severities: tuple[int, ...],
+    preset: str | None,
+    baseline: Path | None,
+    plane: bool | None,
+    plane_resolution: int,
+    plane_images: int,
+    evaluation: Path | None,
+    json_file: str | None,
+    **options: Any,
+) -> None:
+    """Write one HTML page about a run, with its pictures beside it, for readers who do not know the method.
+
+    Measures the run along its subspace (on corrupted images too, with --corruption), and shows that with its stored
+    selections, its training and the landscape around it. The page needs no network and no other file.
+    """
+    from subspace_serve.report import Documents, check_target, write_report
+
+    if evaluation is not None and corruptions:
+        raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
+    opened = OpenRun(run, **options)
+    target = check_target(out or opened.folder / "report")
+    # A published set of corrupted images holds no clean ones: those are the run's own test images.
+    clean = "test" if corruptions and is_corrupted_set(spec) else spec
+    other = opened.comparable(baseline) if baseline is not None else None
+    if evaluation is not None:
+        document = _read_evaluation(evaluation, opened)
+    else:
+        domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
+        document = _measure(opened, other, clean, points, domains)
+    landscape = None
+    if plane is not False:
+        landscape = _plane(opened, other, clean, plane_resolution, plane_images, wanted=bool(plane))
+    documents = Documents(
+        run=_describe(opened),
+        evaluation=document,
+        selections=opened.selections(),
+        training=_training_records(opened),
+        plane=landscape,
+    )
+    page = write_report(target, documents)
+    if json_file:
+        write_json(vars(documents), json_file)
+    click.echo(f"report: {page}", err=json_file == "-")
+
+
+def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> dict[str, Any]:
+    """Return the evaluation that `evaluate` gives, with reliability diagrams."""
+    from subspace_serve.evaluate import default_alphas, evaluate, with_baseline
+
+    document = evaluate(
+        run.subspace,
+        run.images(spec),
+        calibration=run.calibration,
+        alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
+        corrupted=domains,
+        reliability=True,
+        progress=progress_line,
+    ) | {"data": spec}
+    if baseline is None:
+        return document
+    standard = evaluate(
+        baseline.subspace,
+        run.images(spec),
+        calibration=baseline.calibration,
+        alphas=[baseline.subspace.geometry.midpoint],
+        ensembles=False,
+        corrupted=domains,
+        reliability=True,
+    )
+    return with_baseline(document, standard)
+
+
+def _read_evaluation(file: Path, run: OpenRun) -> dict[str, Any]:
+    """Read what `evaluate --json` wrote.
+
+    Raises:
+        DataError: it is no evaluation, or one of another run.
+    """
+    from subspace_serve.errors import DataError
+
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        places = [point["alpha"] for point in document["points"] if point["metrics"].keys() >= _METRICS]
+        if not places or len(places) < len(document["points"]) or document["count"] < 1:
+            raise ValueError("no points, or points without metrics")
+        geometry = document["geometry"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{file} is no evaluation ({error}); write one with `subspace-serve evaluate --json {file}`"
+        ) from error
+    if geometry != run.subspace.geometry.name:
+        raise DataError(f"{file} evaluates a {geometry} and {run.path} is a {run.subspace.geometry.name}; measure anew")
+    if document.get("checkpoint_sha256") not in (None, run.checkpoint_sha256):
+        raise DataError(f"{file} evaluates another checkpoint than {run.file} (its SHA-256 differs); measure anew")
+    return document
+
+
+def _plane(
+    run: OpenRun, baseline: OpenRun | None, spec: str, resolution: int, count: int, *, wanted: bool
+) -> dict[str, Any] | None:
+    """Return errors on the plane through three networks; None where there is no such plane and none was asked for."""
+    from subspace_serve.errors import GeometryError
+    from subspace_serve.plane import plane_errors, subspace_path, subspace_plane
+
+    standard = None if baseline is None else baseline.subspace.weights(baseline.subspace.geometry.midpoint)
+    try:
+        plane = subspace_plane(run.subspace, standard)
+    except GeometryError as error:
+        if wanted:
+            raise
+        progress_line(f"no picture of the plane: {error}")
+        return None
+    measured = plane_errors(
+        plane,
+        run.subspace.architecture,
+        _some(run.images(spec), count, run.seed),
+        calibration=_fewer(run.calibration, count),
+        resolution=resolution,
+        progress=progress_line,
+    )
+    return measured | {"path": subspace_path(run.subspace, plane)}
+
+
+def _some(images: Images, count: int, seed: int) -> Images:
+    """Return at most `count` images, drawn at random."""
+    import torch
+
+    if len(images) <= count:
+        return images
+    return images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count])
+
+
+def _fewer(calibration: CalibrationData, count: int) -> CalibrationData:
+    """Return the first `count` calibration images, in whole batches (they were drawn at random)."""
+    import torch
+
+    if len(calibration) <= count:
+        return calibration
+    batch_size = min(calibration.batch_size, count)
+    images = calibration.images.subset(torch.arange(count - count % batch_size))
+    return replace(calibration, images=images, batch_size=batch_size)
+
+
+def _training_records(run: OpenRun) -> list[dict[str, Any]]:
+    """Return the lines of the run's metrics.jsonl; none for a checkpoint that the trainer did not write."""
+    from trainer.run_folder import RunFolder
+
+    epochs = run.subspace.provenance.get("training", {}).get("finished_epochs", 0)
+    return RunFolder(run.folder).read_metrics(epochs)
+
+
+def _describe(run: OpenRun) -> dict[str, Any]:
+    from subspace_serve.checkpoint import versions
+
+    geometry = run.subspace.geometry
+    return {
+        "name": run.folder.resolve().name,
+        "checkpoint": str(run.file),
+        "sha256": run.checkpoint_sha256,
+        "geometry": {"name": geometry.name, "endpoints": geometry.endpoints},
+        "architecture": run.subspace.architecture.to_json(),
+        "parameters": sum(tensor.numel() for tensor in run.subspace.endpoints[0].values()),
+        "provenance": run.subspace.provenance,
+        "versions": versions(),
+    }
+
+
+COMMANDS = {"report": report}
