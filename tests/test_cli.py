@@ -199,7 +199,7 @@ def test_every_command_explains_itself(command: str) -> None:
         ("select RUN --val-data a=validation --val-data a=train", "two domains have one name"),
         ("select RUN --name a/b", "cannot name a selection"),
         ("evaluate RUN --corruption fog --preset imagnet", "imagenet"),
-        ("evaluate RUN --corruption fog --severity 6", "severity 6"),
+        ("evaluate RUN --corruption fog --severity 6", "integer from 1 to 5; found 6"),
         ("evaluate RUN --plot x.jpeg", "must end in .png or .svg"),
         ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
         ("evaluate RUN --data EMPTY", "EMPTY"),

@@ -90,7 +90,8 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw accuracy and ECE (.png or .svg); with corruptions also FILE-corruptions and FILE-relative-change.",
+    help="Draw accuracy and ECE (.png or .svg); with corruptions also FILE-corruptions, with a baseline "
+    "FILE-relative-change.",
 )
 @json_option
 def evaluate(
@@ -139,9 +140,9 @@ def evaluate(
         extrapolate=extrapolate,
         corrupted=domains,
         progress=progress_line,
-    ) | {"data": clean}
+    ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
     if baseline is not None:
-        other = _comparable(OpenRun(baseline, **options), opened)
+        other = opened.comparable(baseline)
         document = with_baseline(
             document,
             measure(
@@ -164,25 +165,17 @@ def evaluate(
             click.echo(f"plot: {picture}", err=json_file == "-")
 
 
-def _comparable(baseline: OpenRun, run: OpenRun) -> OpenRun:
-    from subspace_serve.errors import DataError
-
-    if baseline.labels != run.labels:
-        raise DataError(
-            f"the baseline {baseline.path} was trained for other classes than {run.path}; compare like with like"
-        )
-    return baseline
-
-
 def _draw(document: dict[str, Any], plot: Path) -> list[Path]:
     from subspace_serve.plot import plot_corruptions, plot_relative_change, plot_subspace
 
     plot_subspace(document, plot, baseline=document.get("baseline"))
     pictures = [plot]
     if "corruptions" in document:
-        pictures += [plot.with_stem(f"{plot.stem}-corruptions"), plot.with_stem(f"{plot.stem}-relative-change")]
-        plot_corruptions(document, pictures[1])
-        plot_relative_change(document, pictures[2])
+        pictures.append(plot.with_stem(f"{plot.stem}-corruptions"))
+        plot_corruptions(document, pictures[-1])
+    if "corruptions" in document and "baseline" in document:
+        pictures.append(plot.with_stem(f"{plot.stem}-relative-change"))
+        plot_relative_change(document, pictures[-1])
     return pictures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,21 @@ class OpenRun:
                 record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
             )
         return self.calibration_in(domain, selection["seed"])
+
+    def comparable(self, path: Path) -> OpenRun:
+        """Open another run with the same options.
+
+        Raises:
+            DataError: it was trained for other classes.
+        """
+        from subspace_serve.errors import DataError
+
+        other = replace(self, path=path)
+        if other.labels != self.labels:
+            raise DataError(
+                f"the baseline {path} was trained for other classes than {self.path}; compare like with like"
+            )
+        return other
 
     def images(self, spec: str) -> Images:
         """Return the labelled images that a specification names; `test`, `validation` and `train` are the run's own."""
