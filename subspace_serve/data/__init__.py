@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from subspace_serve.data.array import ArrayImages
+from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.corrupted import CorruptedImages
+from subspace_serve.data.corrupted_copy import write_corrupted_copy
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.folder import FolderImages
-from subspace_serve.data.images import Augmentation, Images, MemoryImages
-from subspace_serve.data.load import load_data, load_images
+from subspace_serve.data.images import Images, MemoryImages
+from subspace_serve.data.load import load_data, load_images, load_part, load_unlabelled
 from subspace_serve.data.noise import label_noise
 from subspace_serve.data.preprocessing import Preprocessing, preprocess
+from subspace_serve.data.specification import corruptions_in
 
 __all__ = [
+    "ArrayImages",
     "Augmentation",
+    "CorruptedImages",
     "DataSet",
     "FolderImages",
     "Images",
     "MemoryImages",
     "Preprocessing",
+    "corruptions_in",
     "label_noise",
     "load_data",
     "load_images",
+    "load_part",
+    "load_unlabelled",
     "preprocess",
+    "write_corrupted_copy",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from subspace_serve.data.images import Augmentation, Images
+from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.images import Images
 from subspace_serve.data.preprocessing import Preprocessing
 
 

@@ -28,10 +28,17 @@ _CROP_RATIO = [3 / 4, 4 / 3]
 
 @dataclass(frozen=True)
 class Decoder:
-    """How a picture becomes pixels: uint8 of shape (size, size, channels)."""
+    """How a picture becomes pixels: uint8 of shape (size, size, channels).
+
+    Attributes:
+        size: height and width wanted.
+        channels: 3 (RGB) or 1 (grey).
+        cropped: the files are the middles of pictures already, as ImageNet-C's are, so that nothing is cut off.
+    """
 
     size: int
     channels: int
+    cropped: bool = False
 
     def decode(self, path: Path, seed: int | None = None) -> Tensor:
         """Return the middle of a picture, or with a seed a random area of it (`RandomResizedCrop`'s).
@@ -50,7 +57,8 @@ class Decoder:
         return torch.from_numpy(np.array(cut)).view(self.size, self.size, self.channels)
 
     def _middle(self, image: Image.Image) -> Image.Image:
-        shorter_side = round(self.size * 256 / 224) if self.size >= _LARGE else self.size
+        with_margin = self.size >= _LARGE and not self.cropped
+        shorter_side = round(self.size * 256 / 224) if with_margin else self.size
         return transforms.center_crop(transforms.resize(image, [shorter_side]), [self.size, self.size])
 
     def _random_area(self, image: Image.Image, seed: int) -> Image.Image:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subspace_serve.data.augmentation import Augmentation, augment
 from subspace_serve.data.decoding import MODES, Decoder, decode_batches
-from subspace_serve.data.images import Augmentation, augment, batch_indices, checked_labels, evenly_spaced
+from subspace_serve.data.images import batch_indices, checked_labels, evenly_spaced
 from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
@@ -34,6 +35,7 @@ class FolderImages:
         size: int,
         channels: int = 3,
         workers: int | None = None,
+        cropped: bool = False,
     ) -> None:
         """Name the files; none is opened yet.
 
@@ -44,6 +46,7 @@ class FolderImages:
             size: height and width of every decoded image.
             channels: 3 (RGB) or 1 (grey).
             workers: processes that decode; 0 decodes in this one, None chooses by files and processors.
+            cropped: the files are the middles of pictures already, so that nothing is cut off.
 
         Raises:
             DataError: the labels do not fit, or the number of channels is neither 1 nor 3.
@@ -57,6 +60,7 @@ class FolderImages:
         self.size = size
         self.channels = channels
         self.workers = workers
+        self.cropped = cropped
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -118,7 +122,7 @@ class FolderImages:
         batches = [everything[indices].numpy() for indices in chosen]
         if not batches:
             return iter(())
-        decoder = Decoder(self.size, self.channels)
+        decoder = Decoder(self.size, self.channels, self.cropped)
         return decode_batches(decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count())
 
     def _worker_count(self) -> int:
@@ -127,4 +131,12 @@ class FolderImages:
         return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
 
     def _like(self, files: np.ndarray, labels: Tensor) -> FolderImages:
-        return FolderImages(self.root, files, labels, size=self.size, channels=self.channels, workers=self.workers)
+        return FolderImages(
+            self.root,
+            files,
+            labels,
+            size=self.size,
+            channels=self.channels,
+            workers=self.workers,
+            cropped=self.cropped,
+        )

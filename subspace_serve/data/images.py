@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from subspace_serve.data.augmentation import Augmentation, augment
 from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
 _CHUNK = 1024
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How training images vary, each image on its own.
-
-    Attributes:
-        padding: zero pixels added on every side before a crop of the original size is cut out.
-        flip: mirror an image left to right with probability 1/2.
-        resized_crop: cut out a random area of random aspect ratio and resize it (`RandomResizedCrop`). Only
-            for folders of files, whose pictures are larger than what the network takes.
-    """
-
-    padding: int = 0
-    flip: bool = False
-    resized_crop: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Images(Protocol):
@@ -136,43 +117,29 @@ class MemoryImages:
             return self
         pixels = torch.empty(len(self), height, width, self.shape[2], dtype=torch.uint8)
         for target, chunk in zip(pixels.split(_CHUNK), self.pixels.split(_CHUNK), strict=True):
-            planes = chunk.permute(0, 3, 1, 2)
-            smooth = functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
-            target.copy_(smooth.permute(0, 2, 3, 1))
+            target.copy_(resize(chunk, height, width))
         return MemoryImages(pixels, self.labels)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shape, labels and the pixels of up to 4096 evenly spaced images."""
-        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
-        digest.update(self.labels.numpy().astype("<i8").tobytes())
-        digest.update(self.pixels[evenly_spaced(len(self), _SAMPLED)].numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self)
 
 
-def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator | None) -> Tensor:
-    """Return a batch, uint8 (N, height, width, channels), with each image cropped and flipped on its own.
+def fingerprint(images: Images) -> str:
+    """Return the SHA-256 of shape, labels and the pixels of up to 4096 evenly spaced images, wherever they lie."""
+    digest = hashlib.sha256(repr((len(images), *images.shape)).encode())
+    digest.update(images.labels.numpy().astype("<i8").tobytes())
+    # In chunks, which change no byte of the digest: 4096 images need not fit in memory.
+    for chunk in evenly_spaced(len(images), _SAMPLED).split(_CHUNK):
+        digest.update(images.take(chunk)[0].numpy().tobytes())
+    return digest.hexdigest()
 
-    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off.
 
-    Raises:
-        DataError: `resized_crop` is asked for, which needs the files.
-    """
-    if augmentation.resized_crop:
-        raise DataError(
-            "random resized crops are for folders of image files; "
-            "found images in memory; use Augmentation(padding=..., flip=...)"
-        )
-    count, height, width, _ = pixels.shape
-    if augmentation.padding:
-        margin = augmentation.padding
-        padded = functional.pad(pixels, (0, 0, margin, margin, margin, margin))
-        crops = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-        top, left = torch.randint(2 * margin + 1, (2, count), generator=generator)
-        pixels = crops[torch.arange(count), top, left]
-    if augmentation.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-    return pixels
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Return a batch, uint8 (N, height, width, channels), at another size (bilinear, antialiased)."""
+    planes = pixels.permute(0, 3, 1, 2)
+    smooth = functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return smooth.permute(0, 2, 3, 1)
 
 
 def batch_indices(

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from subspace_serve.data.dataset import DataSet
-from subspace_serve.data.images import Images, MemoryImages
+from subspace_serve.data.images import Images
+from subspace_serve.data.parts import check, divided, listed, one_part
 from subspace_serve.data.preprocessing import measure_preprocessing
 from subspace_serve.data.sources import Options, Source
-from subspace_serve.data.specification import read_source, split_of
-from subspace_serve.data.splits import carve
+from subspace_serve.data.specification import read_source, split_of, trains_nothing
+from subspace_serve.data.views import resized
 from subspace_serve.errors import DataError
-
-TEST_FRACTION = 0.2
-# The test images stay the same whatever seed carves the validation images: no run may have trained on them.
-TEST_SEED = 0
 
 
 def load_data(
@@ -37,7 +34,7 @@ def load_data(
 
     Args:
         spec: `digits`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `tiny-imagenet:PATH`,
-            `imagenet:PATH`, `FILE.npz`, `folder:PATH` or the path of a folder.
+            `imagenet:PATH`, `mnist-c:PATH:TYPE`, `FILE.npz`, `folder:PATH` or the path of a folder.
         validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
         seed: decides which images validate.
         image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
@@ -48,11 +45,13 @@ def load_data(
         DataError: the set is unknown, missing, damaged or empty, a class has no training image, or an
             argument is out of range.
     """
-    if image_size is not None and image_size < 1:
-        raise DataError(f"the image size must be at least 1 pixel; found {image_size}; give a larger one")
-    source = read_source(spec, Options(image_size=image_size, download=download, workers=workers))
-    _check(source)
-    parts = {split: _resized(images, image_size) for split, images in _divided(source, validation, seed).items()}
+    if trains_nothing(spec):
+        raise DataError(
+            f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
+            "evaluate on these"
+        )
+    source = _source(spec, Options(image_size=image_size, download=download, workers=workers))
+    parts = {split: _of_size(images, image_size) for split, images in divided(source, validation, seed).items()}
     _check_every_class(parts["train"], source)
     return DataSet(
         name=source.name,
@@ -66,6 +65,29 @@ def load_data(
         validation_count=len(parts["validation"]),
         test_carved=source.test is None,
     )
+
+
+def load_part(
+    spec: str,
+    split: str,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    download: bool = False,
+    workers: int | None = None,
+) -> tuple[Images, tuple[str, ...]]:
+    """Load one part of a data set as `load_data` divides it, and its classes; the others may be missing.
+
+    Args:
+        split: `train`, `validation` or `test`.
+
+    Raises:
+        DataError: as `load_data`, or the set has no such part.
+    """
+    source = _source(spec, Options(image_size=image_size, download=download, workers=workers))
+    images = _of_size(one_part(source, spec, split, validation, seed), image_size)
+    return _not_empty(images, spec), source.label_names
 
 
 def load_images(
@@ -84,7 +106,9 @@ def load_images(
 
     Args:
         spec: a `.npz` file, a folder with one folder per class, or any data set with `:train`, `:validation`
-            or `:test` behind it.
+            or `:test` behind it; or a set of corrupted images with type and severity, as in
+            `cifar10-c:PATH:fog:3` (`cifar100-c`, `tiny-imagenet-c`, `imagenet-c`, `medmnist-c`, `corrupted` for
+            what `subspace-serve corrupt` wrote, and `mnist-c:PATH:fog`, which has no severities).
         height, width, channels: what the network takes. Image files are always brought to that size.
         label_names: the network's classes, in its order. Folders are matched to them by name.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
@@ -97,77 +121,76 @@ def load_images(
     """
     names = tuple(label_names)
     data_set, split = split_of(spec)
-    source = read_source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
-    _check(source)
+    source = _source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
     if source.label_names != names:
         raise DataError(
-            f"{spec} has other classes than the network: {_listed(source.label_names)} instead of {_listed(names)}; "
+            f"{spec} has other classes than the network: {listed(source.label_names)} instead of {listed(names)}; "
             "give data with the network's classes"
         )
-    images = _split(source, spec, split, validation, seed)
-    if resize and isinstance(images, MemoryImages):
-        images = images.resized(height, width)
-    if images.shape != (height, width, channels):
+    images = one_part(source, spec, split, validation, seed)
+    return _fitted(images, spec, (height, width, channels), resize)
+
+
+def load_unlabelled(
+    spec: str,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    validation: float = 0.1,
+    seed: int = 0,
+    resize: bool = False,
+    workers: int | None = None,
+) -> Images:
+    """Load images whose labels nobody will look at, such as those that recalibrate a network.
+
+    Args:
+        spec: what `load_images` takes, whatever its classes; or images without labels (which are then 0): a folder
+            of image files, or a `.npz` file with `images` alone.
+        height, width, channels, validation, seed, resize, workers: as for `load_images`.
+
+    Raises:
+        DataError: the set is missing or damaged, its images are of another size, or it has several splits and none
+            is named.
+    """
+    data_set, split = split_of(spec)
+    source = _source(data_set, Options(image_size=height, channels=channels, labelled=False, workers=workers))
+    images = one_part(source, spec, split, validation, seed)
+    return _fitted(images, spec, (height, width, channels), resize)
+
+
+def _source(spec: str, options: Options) -> Source:
+    """Read a data set and check it."""
+    if options.image_size is not None and options.image_size < 1:
+        raise DataError(f"the image size must be at least 1 pixel; found {options.image_size}; give a larger one")
+    source = read_source(spec, options)
+    check(source, labelled=options.labelled)
+    return source
+
+
+def _fitted(images: Images, spec: str, shape: tuple[int, int, int], resize: bool) -> Images:
+    """Return images of the shape that the network takes, resized only where that is asked for."""
+    if resize:
+        images = resized(images, *shape[:2])
+    if images.shape != shape:
+        remedy = "convert the images" if images.shape[2] != shape[2] else "--resize brings them to that size"
         raise DataError(
-            f"{spec} has images of height, width, channels {images.shape}; the network takes "
-            f"{(height, width, channels)}; convert the images"
+            f"{spec} has images of height, width, channels {images.shape}; the network takes {shape}; {remedy}"
         )
+    return _not_empty(images, spec)
+
+
+def _not_empty(images: Images, spec: str) -> Images:
     if len(images) == 0:
         raise DataError(f"{spec} is empty; found no images; give a set that has some")
     return images
-
-
-def _split(source: Source, spec: str, split: str | None, validation: float, seed: int) -> Images:
-    """Return the split asked for, or the only one that there is."""
-    if split is not None and split != "train" and split in source.splits:
-        return source.splits[split]
-    if split is not None:
-        return _divided(source, validation, seed)[split]
-    if len(source.splits) > 1:
-        raise DataError(f"{spec} has the splits {', '.join(source.splits)}; say which one, as in {spec}:test")
-    return next(iter(source.splits.values()))
-
-
-def _divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
-    """Return the three parts: those published, and what is carved where there are none."""
-    if not 0 <= validation < 1:
-        raise DataError(f"validation is a fraction of the training images; found {validation}; give one in [0, 1)")
-    train, held_out, test = source.train, source.validation, source.test
-    if train is None:
-        raise DataError(f"{source.name} has no training images; found only {', '.join(source.splits)}; add some")
-    if test is None:
-        train, test = _carved(train, TEST_FRACTION, TEST_SEED)
-    if held_out is None:
-        train, held_out = _carved(train, validation, seed)
-    return {"train": train, "validation": held_out, "test": test}
-
-
-def _carved(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    rest, part = carve(images.labels, round(fraction * len(images)), seed)
-    return images.subset(rest), images.subset(part)
-
-
-def _check(source: Source) -> None:
-    """Refuse splits that are empty, of several sizes, or labelled outside the classes."""
-    for split, images in source.splits.items():
-        if len(images) == 0:
-            raise DataError(f"{source.name} is empty; found no {split} images; give a set that has some")
-        largest = int(images.labels.max())
-        if largest >= len(source.label_names):
-            raise DataError(
-                f"{source.name} has {len(source.label_names)} classes, numbered from 0; found the {split} label "
-                f"{largest}; correct the labels"
-            )
-    shapes = {images.shape for images in source.splits.values()}
-    if len(shapes) > 1:
-        raise DataError(f"{source.name} has splits of different image sizes; found {sorted(shapes)}; make them equal")
 
 
 def _check_every_class(train: Images, source: Source) -> None:
     counts = torch.bincount(train.labels, minlength=len(source.label_names)).tolist()
     absent = [name for name, count in zip(source.label_names, counts, strict=True) if count == 0]
     if absent:
-        raise DataError(f"{source.name} has classes without a training image: {_listed(absent)}; add images of them")
+        raise DataError(f"{source.name} has classes without a training image: {listed(absent)}; add images of them")
 
 
 def _fingerprint(source: Source) -> str:
@@ -177,14 +200,9 @@ def _fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _resized(images: Images, size: int | None) -> Images:
-    return images.resized(size, size) if size is not None and isinstance(images, MemoryImages) else images
+def _of_size(images: Images, size: int | None) -> Images:
+    return images if size is None else resized(images, size, size)
 
 
 def _all_pixels(images: Images) -> torch.Tensor:
     return images.take(torch.arange(len(images)))[0]
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

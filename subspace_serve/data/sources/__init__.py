@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from subspace_serve.data.sources.cifar import read_cifar10, read_cifar100
+from subspace_serve.data.sources.cifar_c import CIFAR10_C, CIFAR100_C, CORRUPTED_COPY
+from subspace_serve.data.sources.corrupted_sets import CorruptedReader
 from subspace_serve.data.sources.digits import read_digits
 from subspace_serve.data.sources.fashion_mnist import read_fashion_mnist
 from subspace_serve.data.sources.image_folder import read_folder, read_imagenet, read_tiny_imagenet
+from subspace_serve.data.sources.imagenet_c import IMAGENET_C, TINY_IMAGENET_C
+from subspace_serve.data.sources.medmnist_c import MEDMNIST_C
+from subspace_serve.data.sources.mnist_c import MNIST_C
 from subspace_serve.data.sources.npz import read_npz
 from subspace_serve.data.sources.source import Options, Reader, Source
 
@@ -20,4 +25,15 @@ READERS: dict[str, Reader] = {
     "npz": read_npz,
 }
 
-__all__ = ["READERS", "Options", "Reader", "Source"]
+# Named with a type of corruption and a severity, as in cifar10-c:PATH:fog:3.
+CORRUPTED_READERS: dict[str, CorruptedReader] = {
+    "cifar10-c": CIFAR10_C,
+    "cifar100-c": CIFAR100_C,
+    "tiny-imagenet-c": TINY_IMAGENET_C,
+    "imagenet-c": IMAGENET_C,
+    "medmnist-c": MEDMNIST_C,
+    "mnist-c": MNIST_C,
+    "corrupted": CORRUPTED_COPY,
+}
+
+__all__ = ["CORRUPTED_READERS", "READERS", "CorruptedReader", "Options", "Reader", "Source"]

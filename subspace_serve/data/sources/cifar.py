@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from subspace_serve.data.images import Augmentation, MemoryImages
+from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.sources.source import Options, Source, data_root, first_with, missing
 from subspace_serve.errors import DataError

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from subspace_serve.data.images import Augmentation, MemoryImages
+from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.source import Options, Source
 from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError

@@ -10,45 +10,55 @@ from pathlib import Path
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
+from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.folder import FolderImages
-from subspace_serve.data.images import Augmentation
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.sources.source import Options, Source, need_path
 from subspace_serve.errors import DataError
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 TINY_IMAGENET = Preprocessing(mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821))
-_IMAGENET_SIZE = 224
-_TINY_IMAGENET_SIZE = 64
+IMAGENET_SIZE = 224
+TINY_IMAGENET_SIZE = 64
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _ANNOTATION_FIELDS = 2
 
 
 def read_folder(path: Path | None, options: Options) -> Source:
-    """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind."""
+    """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind.
+
+    Where labels are not needed, the images may lie in any of these folders without one per class.
+    """
     root = need_path("folder", path)
     folders = _split_folders(root)
-    label_names = options.label_names or _classes(folders["train"])
-    size = options.image_size or _IMAGENET_SIZE
-    splits = {
-        split: _labelled_files(folder, label_names, size, options, need_every=options.label_names is None)
-        for split, folder in folders.items()
-    }
+    size = options.image_size or IMAGENET_SIZE
+    if not options.labelled and any(_images_in(folder) for folder in folders.values()):
+        label_names: tuple[str, ...] = ("unlabelled",)
+        splits = {split: _unlabelled_files(folder, size, options) for split, folder in folders.items()}
+    else:
+        label_names = options.label_names or class_folders(folders["train"])
+        need_every = options.labelled and options.label_names is None
+        splits = {
+            split: labelled_files(folder, label_names, size, options, need_every=need_every)
+            for split, folder in folders.items()
+        }
     return Source(
         name=root.resolve().name,
-        label_names=tuple(label_names),
+        label_names=label_names,
         augmentation=Augmentation(flip=True, resized_crop=True),
         preprocessing=IMAGENET,
-        **splits,
+        train=splits["train"],
+        validation=splits.get("validation"),
+        test=splits.get("test"),
     )
 
 
 def read_imagenet(path: Path | None, options: Options) -> Source:
     """Read ImageNet: `train/<wnid>` and `val/<wnid>`. Its published validation images are the test set."""
     root = need_path("imagenet", path)
-    label_names = _classes(_folder(root, "train"))
-    size = options.image_size or _IMAGENET_SIZE
-    train, test = (_labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val"))
+    label_names = class_folders(_folder(root, "train"))
+    size = options.image_size or IMAGENET_SIZE
+    train, test = (labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val"))
     return Source(
         name="imagenet",
         label_names=label_names,
@@ -62,14 +72,14 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
 def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
     """Read Tiny-ImageNet: `train/<wnid>/images` and `val`, the test set, since the real one has no labels."""
     root = need_path("tiny-imagenet", path)
-    label_names = _classes(_folder(root, "train"))
-    size = options.image_size or _TINY_IMAGENET_SIZE
+    label_names = class_folders(_folder(root, "train"))
+    size = options.image_size or TINY_IMAGENET_SIZE
     return Source(
         name="tiny-imagenet",
         label_names=label_names,
         augmentation=Augmentation(padding=size // 16, flip=True),
         preprocessing=TINY_IMAGENET,
-        train=_labelled_files(_folder(root, "train"), label_names, size, options),
+        train=labelled_files(_folder(root, "train"), label_names, size, options),
         test=_annotated_files(_folder(root, "val"), label_names, size, options),
     )
 
@@ -93,18 +103,45 @@ def _folder(root: Path, name: str) -> Path:
     return root / name
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of a folder's folders, sorted.
+
+    Raises:
+        DataError: there are none.
+    """
     try:
         return tuple(find_classes(folder)[0])
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in") from error
 
 
-def _labelled_files(
-    folder: Path, label_names: Sequence[str], size: int, options: Options, *, need_every: bool = True
+def _images_in(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMG_EXTENSIONS for entry in folder.iterdir() if entry.is_file())
+
+
+def _unlabelled_files(folder: Path, size: int, options: Options) -> FolderImages:
+    """List all images below a folder in the order of their names, labelled 0."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    files = sorted(os.path.relpath(path, folder) for path in found)
+    labels = torch.zeros(len(files), dtype=torch.int64)
+    return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
+
+
+def labelled_files(
+    folder: Path,
+    label_names: Sequence[str],
+    size: int,
+    options: Options,
+    *,
+    need_every: bool = True,
+    cropped: bool = False,
 ) -> FolderImages:
-    """List the images of each class's folder, in the order of classes and names."""
-    for found in _classes(folder):
+    """List the images of each class's folder, in the order of classes and names.
+
+    Raises:
+        DataError: a folder is none of the classes, a class has no images (where every one is needed), or all have.
+    """
+    for found in class_folders(folder):
         if found not in label_names:
             near = difflib.get_close_matches(found, label_names, n=1)
             hint = f"did you mean {near[0]}?" if near else "take it away or train with it"
@@ -118,14 +155,16 @@ def _labelled_files(
         raise DataError(f"{folder} holds no images; known file types are {', '.join(IMG_EXTENSIONS)}")
     files = [os.path.relpath(file, folder) for file, _ in samples]
     labels = torch.tensor([label for _, label in samples])
-    return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
+    return FolderImages(
+        folder, files, labels, size=size, channels=options.channels, workers=options.workers, cropped=cropped
+    )
 
 
 def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:
     """List the images of `val_annotations.txt`: a line each with file, class and a box, divided by tabs."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():
-        return _labelled_files(folder, label_names, size, options)
+        return labelled_files(folder, label_names, size, options)
     indices = {name: index for index, name in enumerate(label_names)}
     files, labels = [], []
     for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):

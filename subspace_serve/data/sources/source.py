@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subspace_serve.data.images import Augmentation, Images
+from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.images import Images
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.errors import DataError
 
@@ -22,6 +23,7 @@ class Options:
         image_size: pixels on a side; None for the set's own.
         channels: of images decoded from files.
         label_names: the classes in the order wanted; None for the set's own.
+        labelled: refuse images without labels; otherwise they are all labelled 0.
         download: fetch what is missing, where the set can be fetched.
         workers: processes that decode files; None chooses.
     """
@@ -29,6 +31,7 @@ class Options:
     image_size: int | None = None
     channels: int = 3
     label_names: tuple[str, ...] | None = None
+    labelled: bool = True
     download: bool = False
     workers: int | None = None
 
@@ -39,6 +42,7 @@ class Source:
 
     Attributes:
         preprocessing: the published constants; None to compute them from the training images.
+        default: the split that is meant when none is named; None where there is only one, or one must be named.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Source:
     train: Images | None = None
     validation: Images | None = None
     test: Images | None = None
+    default: str | None = None
 
     @property
     def splits(self) -> dict[str, Images]:
@@ -73,6 +78,12 @@ def missing(name: str, looked: Iterable[Path], remedy: str) -> DataError:
     """Return the error for a data set that is not there."""
     places = ", ".join(str(place) for place in looked)
     return DataError(f"the data set {name} is not there; looked in {places}; {remedy}")
+
+
+def numbered(splits: Iterable[Images]) -> tuple[str, ...]:
+    """Return the numbers of the classes as their names."""
+    largest = max(int(images.labels.max()) if len(images) else -1 for images in splits)
+    return tuple(str(label) for label in range(largest + 1))
 
 
 def need_path(name: str, path: Path | None) -> Path:

@@ -1,0 +1,83 @@
+"""Images in an array that stays on disk: for sets larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subspace_serve.data.augmentation import Augmentation, augment
+from subspace_serve.data.images import batch_indices, checked_labels, fingerprint
+from subspace_serve.errors import DataError
+
+_RANK = 4
+
+
+class ArrayImages:
+    """Images in a NumPy array, usually a memory-mapped one; only those that are asked for are read.
+
+    A subset is a list of rows. Nothing is copied before a batch is read, and then no more than the batch.
+    """
+
+    def __init__(self, pixels: np.ndarray, labels: Tensor, rows: np.ndarray | None = None) -> None:
+        """Hold the images at `rows` of an array.
+
+        Args:
+            pixels: uint8 (rows, height, width, channels).
+            labels: integers (N,).
+            rows: int64 (N,), where each image lies in `pixels`; None for all of them, in order.
+
+        Raises:
+            DataError: pixels or labels of another type or rank, or not as many of one as of the other.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != _RANK:
+            raise DataError(
+                f"images must be uint8 of shape (N, height, width, channels); "
+                f"found {pixels.dtype} of shape {pixels.shape}; convert them"
+            )
+        self.pixels = pixels
+        self.rows = rows
+        self.labels = checked_labels(labels, len(pixels) if rows is None else len(rows))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, height, width, channels = self.pixels.shape
+        return height, width, channels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augmentation: Augmentation | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in batch_indices(len(self), batch_size, generator, drop_last):
+            pixels = self._read(indices)
+            if augmentation is not None:
+                pixels = augment(pixels, augmentation, generator)
+            yield pixels, self.labels[indices]
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self._read(indices), self.labels[indices]
+
+    def subset(self, indices: Tensor) -> ArrayImages:
+        rows = indices.numpy() if self.rows is None else self.rows[indices.numpy()]
+        return ArrayImages(self.pixels, self.labels[indices], rows)
+
+    def with_labels(self, labels: Tensor) -> ArrayImages:
+        return ArrayImages(self.pixels, labels, self.rows)
+
+    def fingerprint(self) -> str:
+        """Return the same SHA-256 as for these images in memory."""
+        return fingerprint(self)
+
+    def _read(self, indices: Tensor | slice) -> Tensor:
+        wanted = indices if isinstance(indices, slice) else indices.numpy()
+        # Copied, since torch takes no array that cannot be written to; C order, whatever the file's is.
+        return torch.from_numpy(np.array(self.pixels[wanted if self.rows is None else self.rows[wanted]], order="C"))

@@ -1,0 +1,82 @@
+"""Dividing a data set into training, validation and test images, and checking it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from subspace_serve.data.images import Images
+from subspace_serve.data.sources import Source
+from subspace_serve.data.splits import carve
+from subspace_serve.errors import DataError
+
+TEST_FRACTION = 0.2
+# The test images stay the same whatever seed carves the validation images: no run may have trained on them.
+TEST_SEED = 0
+
+
+def one_part(source: Source, spec: str, split: str | None, validation: float, seed: int) -> Images:
+    """Return the split asked for, or the only one that there is.
+
+    Raises:
+        DataError: there are several and none is asked for, or the one asked for is not there.
+    """
+    split = split or source.default
+    if split is not None and split != "train" and split in source.splits:
+        return source.splits[split]
+    if split is not None:
+        return divided(source, validation, seed)[split]
+    if len(source.splits) > 1:
+        raise DataError(f"{spec} has the splits {', '.join(source.splits)}; say which one, as in {spec}:test")
+    return next(iter(source.splits.values()))
+
+
+def divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
+    """Return the three parts: those published, and what is carved where there are none.
+
+    Raises:
+        DataError: there are no training images, or `validation` is no fraction of them.
+    """
+    if not 0 <= validation < 1:
+        raise DataError(f"validation is a fraction of the training images; found {validation}; give one in [0, 1)")
+    train, held_out, test = source.train, source.validation, source.test
+    if train is None:
+        raise DataError(
+            f"{source.name} has no training images; found only {', '.join(source.splits)}; "
+            "use that part, or a set with training images"
+        )
+    if test is None:
+        train, test = _carved(train, TEST_FRACTION, TEST_SEED)
+    if held_out is None:
+        train, held_out = _carved(train, validation, seed)
+    return {"train": train, "validation": held_out, "test": test}
+
+
+def check(source: Source, *, labelled: bool = True) -> None:
+    """Refuse splits that are empty, of several sizes, or labelled outside the classes.
+
+    Raises:
+        DataError: what is wrong with which split.
+    """
+    for split, images in source.splits.items():
+        if len(images) == 0:
+            raise DataError(f"{source.name} is empty; found no {split} images; give a set that has some")
+        largest = int(images.labels.max())
+        if labelled and largest >= len(source.label_names):
+            raise DataError(
+                f"{source.name} has {len(source.label_names)} classes, numbered from 0; found the {split} label "
+                f"{largest}; correct the labels"
+            )
+    shapes = {images.shape for images in source.splits.values()}
+    if len(shapes) > 1:
+        raise DataError(f"{source.name} has splits of different image sizes; found {sorted(shapes)}; make them equal")
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _carved(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    rest, part = carve(images.labels, round(fraction * len(images)), seed)
+    return images.subset(rest), images.subset(part)

@@ -1,0 +1,99 @@
+"""Arrays of images and labels in files: what they must be, and .npy files that stay on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subspace_serve.errors import DataError
+
+_GREY = 3
+_WITH_CHANNELS = 4
+_MOST_CHANNELS = 4
+_SEVERAL_EACH = 2
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """Return the array in a .npy file, memory-mapped: only what is used of it is read. Nothing is unpickled.
+
+    Raises:
+        DataError: the file is missing, no .npy file, truncated, or holds Python objects.
+    """
+    try:
+        with open(path, "rb") as file:
+            shape, _, dtype = read_npy_header(file)
+            start = file.tell()
+        if dtype.hasobject:
+            raise DataError(
+                f"{path} holds Python objects, which stay unread (they would have to be unpickled); "
+                "save a plain array again with numpy.save"
+            )
+        expected, found = start + math.prod(shape) * dtype.itemsize, path.stat().st_size
+        if found != expected:
+            raise DataError(
+                f"{path} should be {expected} bytes long, with an array {dtype} of {shape}; found {found} bytes: "
+                "it is truncated or damaged; get it again"
+            )
+        # An empty array cannot be mapped.
+        return np.lib.format.open_memmap(path, mode="r") if math.prod(shape) else np.empty(shape, dtype)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; put it there or correct the path") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as .npy ({error}); it is damaged or no .npy; get it again") from error
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read an open .npy file up to where the numbers begin; return shape, whether in Fortran order, and type."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+def checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Return images as uint8 (N, height, width, channels); a grey image may lack the last axis.
+
+    Args:
+        name: what the array is and where it lies, for the message.
+
+    Raises:
+        DataError: the array is of another type or shape.
+    """
+    if pixels.ndim == _GREY:
+        pixels = pixels[..., np.newaxis]
+    if pixels.dtype != np.uint8 or pixels.ndim != _WITH_CHANNELS or not 1 <= pixels.shape[3] <= _MOST_CHANNELS:
+        raise DataError(
+            f"{name} must be uint8 of shape (N, height, width) or (N, height, width, channels) with "
+            f"up to {_MOST_CHANNELS} channels; found {pixels.dtype} of shape {pixels.shape}; convert them"
+        )
+    return pixels
+
+
+def integer_labels(labels: np.ndarray, count: int, name: str) -> Tensor:
+    """Return the labels of `count` images as int64 (count,); (count, 1) is the same.
+
+    Args:
+        name: what the array is and where it lies, for the message.
+
+    Raises:
+        DataError: labels that are not integers, not one per image, or several per image.
+    """
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{name} must be integers; found {labels.dtype}; number the classes from 0")
+    if labels.ndim == _SEVERAL_EACH:
+        raise DataError(
+            f"{name} give several labels per image; found shape {labels.shape}; networks here choose one class of "
+            "several: take a data set with one label per image"
+        )
+    if labels.shape != (count,):
+        raise DataError(
+            f"{name} must be one integer per image, shape ({count},); found shape {labels.shape}; "
+            "give the index of each image's class"
+        )
+    return torch.from_numpy(labels.astype(np.int64))
