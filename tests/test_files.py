@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,7 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 REPLACE_FOREVER = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from subspace_serve.files import atomic_folder
 for version in range(100_000):
@@ -115,3 +118,136 @@ def test_a_killed_writer_leaves_a_whole_folder(tmp_path: Path) -> None:
         process.wait()
         assert sorted(os.listdir(target)) == ["a", "b", "c"]
         assert len({(target / name).read_text() for name in "abc"}) == 1
+
+
+WRITE_AND_WAIT = """
+import sys, time
+from collections.abc import Iterator
+from pathlib import Path
+from subspace_serve import files
+with getattr(files, sys.argv[1])(Path(sys.argv[2])) as temporary:
+    (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def writer(function: str, target: Path) -> Iterator[subprocess.Popen]:
+    """Yield another process that is in the middle of writing `target`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE_AND_WAIT, function, str(target)],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_library_that_puts_another_file_there_is_safe_from_other_writers(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with atomic_file(target) as temporary:
+        (temporary.parent / "another").write_text("first")
+        os.replace(temporary.parent / "another", temporary)
+        write_text(target, "second")
+        assert temporary.read_text() == "first"
+    assert target.read_text() == "first"
+    assert os.listdir(tmp_path) == ["target"]
+
+
+def write(function: str, target: Path) -> None:
+    with getattr(files, function)(target) as temporary:
+        (temporary / "whole" if temporary.is_dir() else temporary).write_text("whole")
+
+
+@pytest.mark.parametrize("function", ["atomic_file", "atomic_folder"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_write(function: str, tmp_path: Path) -> None:
+    with writer(function, tmp_path / "target"):
+        pass
+    (leftover,) = os.listdir(tmp_path)
+    assert leftover.startswith(".target.")
+    write(function, tmp_path / "other")
+    assert sorted(os.listdir(tmp_path)) == [leftover, "other"]
+    write(function, tmp_path / "target")
+    assert sorted(os.listdir(tmp_path)) == ["other", "target"]
+
+
+@pytest.mark.parametrize("function", ["atomic_file", "atomic_folder"])
+def test_what_a_living_writer_works_on_is_left_alone(function: str, tmp_path: Path) -> None:
+    with writer(function, tmp_path / "target"):
+        (temporary,) = os.listdir(tmp_path)
+        write(function, tmp_path / "target")
+        assert sorted(os.listdir(tmp_path)) == [temporary, "target"]
+
+
+def test_only_what_has_the_name_of_a_leftover_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / ".target.aaaaaaaa.tmp").symlink_to("elsewhere")
+    kept = [".target.notes.tmp", ".target.x.abcd1234.tmp", "target.abcd1234.tmp", ".target.abcd1234.tmp.old"]
+    for name in [*kept, ".target.abcd1234.tmp"]:
+        (tmp_path / name).mkdir()
+    write_text(tmp_path / "target", "new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, ".target.aaaaaaaa.tmp", "elsewhere", "target"])
+
+
+@pytest.mark.parametrize("function", ["atomic_file", "atomic_folder"])
+def test_without_locks_writes_work_and_nothing_is_removed(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    (tmp_path / ".target.abcd1234.tmp").mkdir()
+    write(function, tmp_path / "target")
+    assert sorted(os.listdir(tmp_path)) == [".target.abcd1234.tmp", "target"]
+
+
+def test_a_new_temporary_that_another_took_for_a_leftover_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = files.tempfile.mkdtemp
+
+    def robbed(**place: str) -> str:
+        made.append(real(**place))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", robbed)
+    write("atomic_folder", tmp_path / "target")
+    assert len(made) == 2
+    assert os.listdir(tmp_path) == ["target"]
+    assert (tmp_path / "target" / "whole").read_text() == "whole"
+
+
+STORM = """
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subspace_serve.files import atomic_folder
+for version in range(60):
+    with atomic_folder(Path(sys.argv[1])) as folder:
+        for name in "abc":
+            (folder / name).write_text(f"{sys.argv[2]} {version}")
+"""
+
+
+def test_writers_at_the_same_time_do_not_harm_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", STORM, str(target), str(index)], cwd=Path(__file__).parent.parent)
+        for index in range(3)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert os.listdir(tmp_path) == ["target"]
+    assert sorted(os.listdir(target)) == ["a", "b", "c"]
+    assert len({(target / name).read_text() for name in "abc"}) == 1
