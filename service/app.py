@@ -26,6 +26,8 @@ from subspace_serve.errors import DataError
 
 RETRY_AFTER = {"Retry-After": "1"}
 
+_POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
+
 _MAX_FIELDS = 100
 _MAX_FIELD_BYTES = 64 * 1024
 
@@ -102,11 +104,11 @@ class _Endpoints:
         predictor = self._engine.predictor
         manifest = predictor.bundle.manifest
         points = [
-            {"name": name, "type": "point"} | point.model_dump(include={"alpha", "coefficients", "metrics"})
+            {"name": name, "type": "point"} | point.model_dump(include=_POINT_FIELDS)
             for name, point in manifest.points.items()
         ]
         ensembles = [
-            {"name": name, "type": "ensemble"} | ensemble.model_dump(exclude={"temperature"})
+            {"name": name, "type": "ensemble"} | ensemble.model_dump(exclude={"temperature_fit"})
             for name, ensemble in predictor.ensembles.items()
         ]
         return JSONResponse(

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from subspace_serve.errors import GeometryError
-from subspace_serve.geometry import Alpha, Geometry
+
+if TYPE_CHECKING:  # numpy would make every --help wait
+    from subspace_serve.geometry import Alpha, Geometry
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IN_NAMES = str.maketrans({",": "_", " ": None, "+": None})
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 SYNTAX = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
+
+
+@dataclass(frozen=True)
+class EnsembleRequest:
+    """An ensemble that is asked for.
+
+    Attributes:
+        members: names of points.
+        weights: one a member, not negative, any positive sum; None weighs them equally.
+        aggregate: `probabilities` or `logits`; None leaves it to the caller.
+    """
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+    aggregate: Literal["probabilities", "logits"] | None = None
 
 
 @dataclass
@@ -21,29 +40,44 @@ class Request:
 
     Attributes:
         points: places by name.
-        ensembles: members by name.
+        ensembles: members, weights and aggregate by name.
+        selected: for points and ensembles that were selected, the selection's name: it has the images that calibrated
+            them and those that they were selected for.
     """
 
     points: dict[str, Alpha] = field(default_factory=dict)
-    ensembles: dict[str, list[str]] = field(default_factory=dict)
+    ensembles: dict[str, EnsembleRequest] = field(default_factory=dict)
+    selected: dict[str, str] = field(default_factory=dict)
 
-    def add_point(self, name: str, alpha: Alpha) -> None:
-        """Add a point.
+    def add_point(self, name: str, alpha: Alpha, *, selected: str | None = None) -> None:
+        """Add a point; `selected` names the selection that it comes from.
 
         Raises:
             GeometryError: the name is malformed, or another place or an ensemble has it already.
         """
         check_name(name)
-        if self.points.get(name, alpha) != alpha or name in self.ensembles:
+        new = name not in self.points
+        same = new or (self.points[name] == alpha and self.selected.get(name) == selected)
+        if not same or name in self.ensembles:
             raise GeometryError(f"the name {name} is given to two different places; name one of them (NAME=SPEC)")
         self.points[name] = alpha
+        if selected is not None:
+            self.selected[name] = selected
 
-    def add_ensemble(self, name: str, members: list[str]) -> None:
-        """Add an ensemble.
+    def add_ensemble(
+        self,
+        name: str,
+        members: Sequence[str],
+        weights: Sequence[float] | None = None,
+        aggregate: Literal["probabilities", "logits"] | None = None,
+        *,
+        selected: str | None = None,
+    ) -> None:
+        """Add an ensemble; `selected` names the selection that it comes from.
 
         Raises:
-            GeometryError: the name is malformed, a point or another ensemble has it already, or the members are not
-                different points.
+            GeometryError: the name is malformed, a point or another ensemble has it already, the members are not
+                different points, or the weights do not fit them.
         """
         check_name(name)
         if not members or len(set(members)) < len(members) or not self.points.keys() >= set(members):
@@ -51,9 +85,21 @@ class Request:
                 f"the ensemble {name} has the members {', '.join(members) or '(none)'}; they must be different ones "
                 f"of the points: {', '.join(self.points)}"
             )
-        if self.ensembles.get(name, members) != members or name in self.points:
+        if weights is not None and (
+            len(weights) != len(members) or not min(weights) >= 0 or not 0 < sum(weights) < math.inf
+        ):
+            raise GeometryError(
+                f"the ensemble {name} has the weights {', '.join(f'{weight:g}' for weight in weights) or '(none)'}; "
+                f"its {len(members)} members need one each, none negative and not all 0"
+            )
+        if aggregate not in (None, "probabilities", "logits"):
+            raise GeometryError(f"the ensemble {name} averages {aggregate!r}; choose probabilities or logits")
+        ensemble = EnsembleRequest(tuple(members), None if weights is None else tuple(map(float, weights)), aggregate)
+        if self.ensembles.get(name, ensemble) != ensemble or name in self.points:
             raise GeometryError(f"the name {name} is given to an ensemble and to something else; choose another")
-        self.ensembles[name] = members
+        self.ensembles[name] = ensemble
+        if selected is not None:
+            self.selected[name] = selected
 
 
 def check_name(name: str) -> None:
@@ -74,8 +120,13 @@ def parse_alphas(
     Args:
         specifications: one or more.
         geometry: of the subspace that they are places in.
-        selections: what `select` stored, by name; each has an `alpha`.
+        selections: what `select` stored, by name; each has an `alpha`, or is an ensemble and has `members` (a list of
+            alphas), `weights` and `aggregate`.
         extrapolate: allow places a little outside a line.
+
+    A selected ensemble NAME is the points NAME-0, NAME-1, … and an ensemble of them. A selection is found by its exact
+    name (`best:fog:3`; ':' and '-' count as the same), else by its name without the severity where it has only one
+    (`best:fog`).
 
     Raises:
         GeometryError: one is malformed, lies outside the domain, or names an endpoint or a selection that does not
@@ -114,19 +165,46 @@ def _add(
             raise GeometryError(f"{text!r}: this {geometry.name} has the ends 0 to {len(geometry.ends) - 1}{bend}")
         request.add_point(name or f"endpoint-{argument}", geometry.ends[int(argument)])
     elif kind == "best":
-        key = argument or "best"
-        if key not in selections:
-            known = ", ".join(sorted(selections)) or "none yet"
-            raise GeometryError(
-                f"no selection named {key!r} for this run (stored: {known}); "
-                f"make it with `subspace-serve select --name {key}`"
-            )
-        alpha = selections[key]["alpha"]
-        alpha = tuple(alpha) if isinstance(alpha, list) else alpha
-        request.add_point(name or key.replace(":", "-"), geometry.check(alpha, extrapolate=True))
+        key = _stored_name(argument or "best", selections)
+        _add_selection(request, name or _NOT_IN_NAMES.sub("-", key), key, geometry, selections[key])
     else:
         alpha = geometry.check(_numbers(text), extrapolate=extrapolate)
         request.add_point(name or f"alpha-{text.translate(_IN_NAMES)}", alpha)
+
+
+def _stored_name(wanted: str, selections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the name of the selection that is meant."""
+    if wanted in selections:
+        return wanted
+    plain = re.escape(wanted.replace(":", "-"))
+    for pattern in (plain, plain + "-[0-9]+"):
+        found = [name for name in selections if re.fullmatch(pattern, name.replace(":", "-"))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise GeometryError(
+                f"{wanted!r} may be one of several selections: {', '.join(sorted(found))}; give one, as in "
+                f"best:{sorted(found)[0]}"
+            )
+    known = ", ".join(sorted(selections)) or "none yet"
+    raise GeometryError(
+        f"no selection named {wanted!r} for this run (stored: {known}); "
+        f"make it with `subspace-serve select --name {wanted}`"
+    )
+
+
+def _add_selection(request: Request, name: str, key: str, geometry: Geometry, selection: Mapping[str, Any]) -> None:
+    if "members" not in selection:
+        request.add_point(name, _stored_alpha(selection["alpha"], geometry), selected=key)
+        return
+    members = [f"{name}-{index}" for index in range(len(selection["members"]))]
+    for member, alpha in zip(members, selection["members"], strict=True):
+        request.add_point(member, _stored_alpha(alpha, geometry), selected=key)
+    request.add_ensemble(name, members, selection.get("weights"), selection.get("aggregate"), selected=key)
+
+
+def _stored_alpha(alpha: Any, geometry: Geometry) -> Alpha:
+    return geometry.check(tuple(alpha) if isinstance(alpha, list) else alpha, extrapolate=True)
 
 
 def _numbers(text: str) -> Alpha:

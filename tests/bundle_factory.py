@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,14 @@ def linear_graph(weights: np.ndarray, dtype: str = "uint8") -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def make_bundle(target: Path, *, dtype: str = "uint8", golden_error: float = 0.0) -> Path:
-    """Write a bundle of a midpoint, two endpoints and the ensemble of both; return its folder."""
+def make_bundle(
+    target: Path, *, dtype: str = "uint8", golden_error: float = 0.0, temperatures: Mapping[str, float] | None = None
+) -> Path:
+    """Write a bundle of a midpoint, two endpoints and two ensembles of both; return its folder.
+
+    `temperatures` are those of points and ensembles by name; 1 for the others.
+    """
+    temperatures = temperatures or {}
     input = Input(
         dtype=dtype,
         layout="NHWC" if dtype == "uint8" else "NCHW",
@@ -89,8 +96,16 @@ def make_bundle(target: Path, *, dtype: str = "uint8", golden_error: float = 0.0
                 calibration=None,
                 parity=Parity(provider="CPUExecutionProvider", max_abs_diff=0.0, top1_flips=0, tolerance=1e-4),
                 metrics={"accuracy": 0.5},
+                temperature=temperatures.get(name, 1.0),
             )
-        bundle.add_ensemble("endpoints", members=["endpoint-0", "endpoint-1"])
-        bundle.add_ensemble("leaning", members=["endpoint-0", "endpoint-1"], weights=[3, 1], aggregate="logits")
+        pair = ["endpoint-0", "endpoint-1"]
+        bundle.add_ensemble("endpoints", members=pair, temperature=temperatures.get("endpoints", 1.0))
+        bundle.add_ensemble(
+            "leaning",
+            members=pair,
+            weights=[3, 1],
+            aggregate="logits",
+            temperature=temperatures.get("leaning", 1.0),
+        )
         bundle.set_golden(images, {name: expected_logits(name, images) + golden_error for name in POINTS})
     return target

@@ -2,12 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from subspace_serve.alpha import Request, parse_alphas
+from subspace_serve.alpha import EnsembleRequest, Request, parse_alphas
 from subspace_serve.errors import GeometryError
 from subspace_serve.geometry import Geometry
 
 LINE, CURVE, TRIANGLE = Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)
-SELECTIONS = {"best": {"alpha": 0.4}, "fog": {"alpha": 0.7}, "fog:3": {"alpha": 0.8}}
+PAIR = ("endpoint-0", "endpoint-1")
+ENDS = {"endpoint-0": 0.0, "endpoint-1": 1.0}
+SELECTIONS = {
+    "best": {"alpha": 0.4},
+    "fog": {"alpha": 0.7},
+    "fog:3": {"alpha": 0.8},
+    "snow:5": {"alpha": 0.5, "calibration": {"data": "digits:train", "on": "default"}},
+    "frost:1": {"alpha": 0.1},
+    "frost:4": {"alpha": 0.2},
+    "night": {"alpha": 0.6, "calibration": {"data": "night.npz", "on": "domain"}},
+    "both": {"members": [0.2, 0.8], "weights": [0.25, 0.75], "aggregate": "logits"},
+    "blur:2": {"members": [0.0, 1.0], "weights": [0.5, 0.5], "calibration": {"on": "blur.npz"}},
+    "corner": {"alpha": [0.2, 0.3, 0.5]},
+    "corners": {"members": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], "weights": [1, 1], "aggregate": "probabilities"},
+}
 
 
 @pytest.mark.parametrize(
@@ -18,18 +32,54 @@ SELECTIONS = {"best": {"alpha": 0.4}, "fog": {"alpha": 0.7}, "fog:3": {"alpha": 
         ("midpoint", TRIANGLE, {"midpoint": (1 / 3, 1 / 3, 1 / 3)}, {}),
         ("0.2,0.3,0.5", TRIANGLE, {"alpha-0.2_0.3_0.5": (0.2, 0.3, 0.5)}, {}),
         ("endpoint:1", CURVE, {"endpoint-1": 1.0}, {}),
-        ("endpoints", LINE, {"endpoint-0": 0.0, "endpoint-1": 1.0}, {"endpoints": ["endpoint-0", "endpoint-1"]}),
-        ("pair=endpoints", LINE, {"endpoint-0": 0.0, "endpoint-1": 1.0}, {"pair": ["endpoint-0", "endpoint-1"]}),
+        ("endpoints", LINE, ENDS, {"endpoints": EnsembleRequest(PAIR)}),
+        ("pair=endpoints", LINE, ENDS, {"pair": EnsembleRequest(PAIR)}),
         ("best", LINE, {"best": 0.4}, {}),
         ("best:fog", LINE, {"fog": 0.7}, {}),
         ("best:fog:3", LINE, {"fog-3": 0.8}, {}),
+        ("best:fog-3", LINE, {"fog-3": 0.8}, {}),
+        ("best:snow", LINE, {"snow-5": 0.5}, {}),
+        ("best:corner", TRIANGLE, {"corner": (0.2, 0.3, 0.5)}, {}),
+        (
+            "best:both",
+            LINE,
+            {"both-0": 0.2, "both-1": 0.8},
+            {"both": EnsembleRequest(("both-0", "both-1"), (0.25, 0.75), "logits")},
+        ),
+        (
+            "pair=best:corners",
+            TRIANGLE,
+            {"pair-0": (1.0, 0.0, 0.0), "pair-1": (0.0, 0.0, 1.0)},
+            {"pair": EnsembleRequest(("pair-0", "pair-1"), (1.0, 1.0), "probabilities")},
+        ),
         ("night=best:fog", LINE, {"night": 0.7}, {}),
         ("near=0.1", LINE, {"near": 0.1}, {}),
         ("+1e-1", LINE, {"alpha-1e-1": 0.1}, {}),
     ],
 )
 def test_specifications(text: str, geometry: Geometry, points: dict, ensembles: dict) -> None:
-    assert parse_alphas([text], geometry, SELECTIONS) == Request(points, ensembles)
+    request = parse_alphas([text], geometry, SELECTIONS)
+    assert (request.points, request.ensembles) == (points, ensembles)
+
+
+def test_several_selections_are_one_request_and_the_same_one_twice_is_one() -> None:
+    request = parse_alphas(["best:both", "best:fog:3", "best:both", "best", "best"], LINE, SELECTIONS)
+    assert request.points == {"both-0": 0.2, "both-1": 0.8, "fog-3": 0.8, "best": 0.4}
+    assert list(request.ensembles) == ["both"]
+
+
+def test_what_was_selected_says_by_which_selection() -> None:
+    specifications = ["best:night", "dark=best:night", "best:snow", "best:blur", "0.6", "endpoints"]
+    request = parse_alphas(specifications, LINE, SELECTIONS)
+    assert request.selected == {
+        "night": "night",
+        "dark": "night",
+        "snow-5": "snow:5",
+        "blur-2-0": "blur:2",
+        "blur-2-1": "blur:2",
+        "blur-2": "blur:2",
+    }
+    assert request.ensembles["blur-2"] == EnsembleRequest(("blur-2-0", "blur-2-1"), (0.5, 0.5), None)
 
 
 def test_several_specifications_are_one_request() -> None:
@@ -52,6 +102,17 @@ def test_an_ensemble_does_not_take_anothers_name() -> None:
             request.add_ensemble(name, ["b"])
 
 
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], []])
+def test_an_ensemble_has_a_weight_for_each_member(weights: list[float]) -> None:
+    with pytest.raises(GeometryError, match="its 2 members need one each"):
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], weights)
+
+
+def test_an_ensemble_averages_what_there_is() -> None:
+    with pytest.raises(GeometryError, match="'medians'; choose probabilities or logits"):
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], None, "medians")  # type: ignore[arg-type]
+
+
 def test_extrapolation_is_asked_for() -> None:
     assert parse_alphas(["-0.05"], LINE, {}, extrapolate=True).points == {"alpha--0.05": -0.05}
     with pytest.raises(GeometryError, match="--extrapolate"):
@@ -66,7 +127,14 @@ def test_extrapolation_is_asked_for() -> None:
         (["0.5"], TRIANGLE, "3 numbers"),
         (["endpoint:2"], CURVE, "bend lies off the curve"),
         (["endpoint:x"], LINE, "ends 0 to 1"),
-        (["best:snow"], LINE, "no selection named 'snow'.*best, fog, fog:3.*--name snow"),
+        (["best:rain"], LINE, "no selection named 'rain'.*best, blur:2, both, .*--name rain"),
+        (["best:frost"], LINE, "'frost' may be one of several selections: frost:1, frost:4; give one.*best:frost:1"),
+        (["best:fo"], LINE, "no selection named 'fo'"),
+        (["best:corner"], LINE, "one number"),
+        (["both=best:both", "both=0.5"], LINE, "two different places"),
+        (["both-1=0.5", "best:both"], LINE, "two different places"),
+        (["dark=0.6", "dark=best:night"], LINE, "two different places"),
+        (["dark=best:both", "dark=best:blur"], LINE, "two different places"),
         (["a/b=0.5"], LINE, "cannot name a point"),
         (["a=0.5", "a=0.6"], LINE, "two different places"),
         (["nan"], LINE, "outside"),

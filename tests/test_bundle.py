@@ -15,7 +15,7 @@ import onnx
 import pytest
 from bundle_factory import LABELS, POINTS, expected_logits, linear_graph, make_bundle, point_weights, random_images
 
-from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, write_bundle
+from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, Reliability, TemperatureFit, write_bundle
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.errors import BundleError
 
@@ -50,6 +50,14 @@ def start_writing(target: Path):
 
 
 PARITY = Parity(provider="CPUExecutionProvider", max_abs_diff=0, top1_flips=0, tolerance=1e-4)
+FIT = TemperatureFit(
+    data="digits:validation",
+    count=60,
+    seed=3,
+    reported_on=61,
+    before=Reliability(nll=0.8, ece=0.11),
+    after=Reliability(nll=0.6, ece=0.02),
+)
 
 
 def test_what_is_written_is_read(folder):
@@ -120,6 +128,11 @@ def update_ensemble(**fields):
         (update_point(sha256="00"), "points.midpoint.sha256"),
         (update_point(temperature=0), "points.midpoint.temperature"),
         (update_point(temperature="1"), "points.midpoint.temperature"),
+        (update_point(temperature_fit={"data": "x"}), "points.midpoint.temperature_fit.count"),
+        (
+            update_point(temperature_fit=FIT.model_dump() | {"after": {"nll": -1, "ece": 0}}),
+            "points.midpoint.temperature_fit.after.nll",
+        ),
         (update_point(metrics={"accuracy": float("nan")}), "points.midpoint.metrics.accuracy"),
         (lambda document: document["points"].update({"../x": document["points"]["midpoint"]}), "points"),
         (lambda document: document["ensembles"].update(midpoint=document["ensembles"]["endpoints"]), "both a point"),
@@ -241,6 +254,37 @@ def test_alpha_of_a_simplex(tmp_path):
     assert opened.default == "mean"
     assert opened.points["mean"].alpha == (0.2, 0.3, 0.5)
     assert opened.points["midpoint"].alpha == 0.5
+
+
+def test_temperatures_and_how_they_were_fitted_are_read_as_written(tmp_path):
+    with start_writing(tmp_path / "bundle") as bundle:
+        fill(bundle)
+        onnx.save(linear_graph(point_weights("midpoint")), bundle.file("fitted"))
+        bundle.add_point(
+            "fitted", alpha=0.3, coefficients=[0.7, 0.3], calibration=None, parity=PARITY, temperature=1.5,
+            temperature_fit=FIT,
+        )  # fmt: skip
+        bundle.add_ensemble("pair", members=["midpoint", "fitted"], temperature=0.7, temperature_fit=FIT)
+        images = random_images(2)
+        logits = expected_logits("midpoint", images)
+        bundle.set_golden(images, {"midpoint": logits, "fitted": logits})
+    opened = Bundle.open(tmp_path / "bundle")
+    assert (opened.points["fitted"].temperature, opened.points["fitted"].temperature_fit) == (1.5, FIT)
+    assert (opened.ensembles["pair"].temperature, opened.ensembles["pair"].temperature_fit) == (0.7, FIT)
+    assert opened.points["midpoint"].temperature_fit is None
+    document = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert document["points"]["fitted"]["temperature_fit"]["after"] == {"nll": 0.6, "ece": 0.02}
+
+
+def test_a_manifest_without_fitted_temperatures_is_the_one_that_was_always_written(folder):
+    document = json.loads((folder / "manifest.json").read_text())
+    assert document["points"]["midpoint"].keys() == {
+        "alpha", "coefficients", "file", "sha256", "calibration", "parity", "metrics", "temperature",
+    }  # fmt: skip
+    assert document["ensembles"]["endpoints"].keys() == {"members", "weights", "aggregate", "temperature", "metrics"}
+    assert document["points"]["midpoint"]["calibration"] is None
+    edit_manifest(folder, lambda document: document["points"]["midpoint"].pop("temperature"))
+    assert Bundle.open(folder).points["midpoint"].temperature == 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

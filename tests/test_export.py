@@ -15,22 +15,31 @@ import torch
 from torch import nn
 
 from subspace_serve import export as module
+from subspace_serve.alpha import EnsembleRequest, parse_alphas
 from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle, Input
+from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.calibration_data import draw_calibration_data
 from subspace_serve.cli.run import OpenRun
-from subspace_serve.data import Preprocessing
-from subspace_serve.errors import CalibrationError, ExportError, GeometryError
-from subspace_serve.evaluate import predict_logits, recalibrated
+from subspace_serve.data import Images, MemoryImages, Preprocessing
+from subspace_serve.errors import CalibrationError, DataError, ExportError, GeometryError
 from subspace_serve.export import export_bundle
 from subspace_serve.geometry import Geometry
+from subspace_serve.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.networks import predict_logits, recalibrated
 from subspace_serve.onnx_graph import ServedNetwork, check_parity, export_onnx
 from subspace_serve.subspace import Subspace, weights_of
+from subspace_serve.temperature import TemperatureData, apply_temperature, fit_and_report
 
 
 def layernorm_network(*, classes: int, channels: int, height: int, width: int) -> nn.Module:
     size = channels * height * width
     return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, classes))
+
+
+def labelled(labels: list[int]) -> Images:
+    return MemoryImages(torch.zeros(len(labels), 8, 8, 1, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64))
 
 
 def export(line_run: Path, target: Path, **changes) -> Path:
@@ -158,15 +167,165 @@ def test_answers_that_are_not_finite_are_refused(both: bool, tmp_path: Path) -> 
         ({"ensembles": {"pair": ["midpoint", "absent"]}}, "the points: midpoint"),
         ({"default": "absent"}, "choose one of midpoint"),
         ({"labels": ["zero", "one"]}, "has 10 classes; got 2 labels"),
+        ({"ensembles": {"pair": EnsembleRequest(("midpoint",), (0.0,))}}, "its 1 members need one each"),
+        ({"calibrations": {"absent": None}}, "given for absent, which is no point; choose of midpoint"),
+        ({"temperatures": {"absent": None}}, "for absent, which is not in this bundle; choose of midpoint"),
+        ({"temperature": TemperatureData(labelled([]), "nothing")}, "found 0 images"),
+        ({"temperature": TemperatureData(labelled([3, 3, 12]), "other")}, "a label is 12 and the network has classes"),
     ],
 )
 def test_contradictory_arguments_are_refused_before_any_work(
     line_run: Path, tmp_path: Path, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(module, "recalibrated")
-    with pytest.raises((ExportError, GeometryError), match=message):
+    with pytest.raises((DataError, ExportError, GeometryError), match=message):
         export(line_run, tmp_path / "bundle", **changes)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def tempered_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle with fitted temperatures of a point and of two ensembles."""
+    run = OpenRun(line_run)
+    ends = ("endpoint-0", "endpoint-1")
+    return export(
+        line_run,
+        tmp_path_factory.mktemp("tempered") / "bundle",
+        points={"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0},
+        ensembles={"endpoints": ends, "leaning": EnsembleRequest(ends, (3.0, 1.0), "logits")},
+        evaluation=run.data.test,
+        temperature=TemperatureData(run.data.train, "digits:train", seed=5),
+    )
+
+
+MODELS = {
+    "midpoint": ((0.5,), None, "probabilities"),
+    "endpoint-1": ((1.0,), None, "probabilities"),
+    "endpoints": ((0.0, 1.0), None, "probabilities"),
+    "leaning": ((0.0, 1.0), (3.0, 1.0), "logits"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_served_answers_at_a_temperature_are_torchs(line_run: Path, tempered_bundle: Path, name: str) -> None:
+    run = OpenRun(line_run)
+    places, weights, aggregate = MODELS[name]
+    networks = [recalibrated(run.subspace, place, run.calibration) for place in places]
+
+    def answers(images: Images) -> torch.Tensor:
+        logits = [predict_logits(network, images, run.preprocessing) for network in networks]
+        return ensemble_probabilities(logits, weights, aggregate)
+
+    train, test = run.data.train, run.data.test
+    fitted = fit_and_report(answers(train), train.labels, seed=5)
+    bundle = Bundle.open(tempered_bundle)
+    entry = (bundle.points | bundle.ensembles)[name]
+    assert entry.temperature == pytest.approx(fitted.temperature, rel=1e-5)
+    assert abs(entry.temperature - 1) > 0.01  # else nothing below would show
+    fit = entry.temperature_fit
+    assert (fit.data, fit.seed, fit.at_bound) == ("digits:train", 5, False)
+    assert (fit.count, fit.reported_on) == (fitted.count, fitted.reported_on)
+    assert fit.before.nll == pytest.approx(fitted.before["nll"], rel=1e-5)
+    assert fit.after.ece == pytest.approx(fitted.after["ece"], abs=1e-4)
+    expected = apply_temperature(answers(test), entry.temperature)
+    assert entry.metrics == pytest.approx(classification_metrics(expected, test.labels), abs=1e-5)
+    predictor = Predictor(bundle, device="cpu", threads=1)
+    pixels = test.take(torch.arange(20))[0].numpy()
+    prediction = predictor.predict(pixels, predictor.select(name))
+    np.testing.assert_allclose(prediction.probabilities, expected[:20], atol=1e-5)
+
+
+def test_models_can_have_temperatures_of_other_images_than_the_rest(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run)
+    dark = MemoryImages(run.data.train.pixels // 4, run.data.train.labels)
+    target = export(
+        line_run,
+        tmp_path / "bundle",
+        points={"start": 0.0, "end": 1.0},
+        ensembles={"both": ["start", "end"]},
+        temperature=TemperatureData(run.data.train, "usual"),
+        temperatures={"both": TemperatureData(dark, "dark")},
+    )
+    bundle = Bundle.open(target)
+    assert {name: point.temperature_fit.data for name, point in bundle.points.items()} == {
+        "start": "usual",
+        "end": "usual",
+    }
+    logits = [
+        predict_logits(recalibrated(run.subspace, end, run.calibration), dark, run.preprocessing) for end in (0.0, 1.0)
+    ]
+    fitted = fit_and_report(ensemble_probabilities(logits), dark.labels)
+    both = bundle.ensembles["both"]
+    assert both.temperature == pytest.approx(fitted.temperature, rel=1e-5)
+    assert both.temperature_fit.data == "dark"
+
+
+def test_a_subset_of_an_ensemble_answers_without_its_temperature(line_run: Path, tempered_bundle: Path) -> None:
+    run = OpenRun(line_run)
+    predictor = Predictor(Bundle.open(tempered_bundle), device="cpu", threads=1)
+    pixels = run.data.test.take(torch.arange(20))[0].numpy()
+    network = recalibrated(run.subspace, 0.0, run.calibration)
+    expected = predict_logits(network, run.data.test.subset(torch.arange(20)), run.preprocessing).softmax(1)
+    prediction = predictor.predict(pixels, predictor.select("endpoints", members=["endpoint-0"]))
+    np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
+
+
+def test_each_point_is_recalibrated_on_its_own_images(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run)
+    pixels, labels = run.data.train.take(torch.arange(len(run.data.train)))
+    dark = draw_calibration_data(
+        MemoryImages(pixels // 4, labels), run.preprocessing, name="dark.npz", count=512, batch_size=64, seed=9
+    )
+    target = export(line_run, tmp_path / "bundle", points={"usual": 0.5, "night": 0.5}, calibrations={"night": dark})
+    bundle = Bundle.open(target)
+    assert bundle.points["usual"].calibration.data == "digits:train"
+    assert bundle.points["night"].calibration.model_dump() == {
+        "data": "dark.npz",
+        "count": 512,
+        "batch_size": 64,
+        "seed": 9,
+    }
+    predictor = Predictor(bundle, device="cpu", threads=1)
+    images = run.data.test.subset(torch.arange(20))
+    answers = {}
+    for name, calibration in (("usual", run.calibration), ("night", dark)):
+        expected = predict_logits(recalibrated(run.subspace, 0.5, calibration), images, run.preprocessing).softmax(1)
+        prediction = predictor.predict(images.take(torch.arange(20))[0].numpy(), predictor.select(name))
+        answers[name] = prediction.probabilities
+        np.testing.assert_allclose(answers[name], expected, atol=1e-5)
+    assert np.abs(answers["usual"] - answers["night"]).max() > 0.1
+
+
+def test_calibration_images_normalised_in_another_way_are_refused(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run)
+    other = draw_calibration_data(run.data.train, Preprocessing((0.0,), (1.0,)), name="other")
+    with pytest.raises(ExportError, match="the calibration images of midpoint are normalised with"):
+        export(line_run, tmp_path / "bundle", calibrations={"midpoint": other})
+
+
+def test_a_selected_ensemble_is_exported_with_its_weights(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run)
+    selections = {"fog:3": {"members": [0.2, 0.8], "weights": [0.25, 0.75], "aggregate": "logits"}}
+    request = parse_alphas(["midpoint", "best:fog"], run.subspace.geometry, selections)
+    target = export(line_run, tmp_path / "bundle", points=request.points, ensembles=request.ensembles, default="fog-3")
+    bundle = Bundle.open(target)
+    assert {name: point.alpha for name, point in bundle.points.items()} == {
+        "midpoint": 0.5,
+        "fog-3-0": 0.2,
+        "fog-3-1": 0.8,
+    }
+    ensemble = bundle.ensembles["fog-3"]
+    assert (ensemble.members, ensemble.weights, ensemble.aggregate) == (
+        ("fog-3-0", "fog-3-1"), (0.25, 0.75), "logits",
+    )  # fmt: skip
+    images = run.data.test.subset(torch.arange(10))
+    logits = [
+        predict_logits(recalibrated(run.subspace, alpha, run.calibration), images, run.preprocessing)
+        for alpha in (0.2, 0.8)
+    ]
+    predictor = Predictor(bundle, device="cpu", threads=1)
+    prediction = predictor.predict(images.take(torch.arange(10))[0].numpy())
+    np.testing.assert_allclose(prediction.probabilities, (0.25 * logits[0] + 0.75 * logits[1]).softmax(1), atol=1e-5)
 
 
 def test_a_network_that_was_not_recalibrated_is_refused(
@@ -203,3 +362,5 @@ def test_an_export_killed_at_work_leaves_the_old_bundle(line_run: Path, line_bun
     process.wait()
     assert len(os.listdir(tmp_path)) == 2  # the temporary folder shows that it was killed at work
     assert set(verify_bundle(target, device="cpu").points) == {"midpoint", "endpoint-0", "endpoint-1"}
+    export(line_run, target)
+    assert os.listdir(tmp_path) == ["bundle"]

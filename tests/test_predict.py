@@ -97,25 +97,67 @@ def test_averaged_logits_keep_the_mixtures_measures_and_are_never_negative():
     assert averaged.disagreement[0] == mixed.disagreement[0]
 
 
-def test_temperatures_of_points_and_ensembles(tmp_path):
-    import json
+TEMPERATURES = {"midpoint": 3.0, "endpoint-0": 2.0, "endpoints": 0.5, "leaning": 4.0}
 
-    folder = make_bundle(tmp_path / "bundle")
-    document = json.loads((folder / "manifest.json").read_text())
-    document["points"]["endpoint-0"]["temperature"] = 2.0
-    document["ensembles"]["endpoints"]["temperature"] = 0.5
-    (folder / "manifest.json").write_text(json.dumps(document))
-    predictor = Predictor(Bundle.open(folder), device="cpu", threads=1)
+
+@pytest.fixture(scope="module")
+def tempered(tmp_path_factory) -> Predictor:
+    folder = make_bundle(tmp_path_factory.mktemp("tempered") / "bundle", temperatures=TEMPERATURES)
+    return Predictor(Bundle.open(folder), device="cpu", threads=1)
+
+
+def test_a_points_temperature_divides_its_logits(tempered):
     images = random_images(3)
-    cooled = softmax(expected_logits("endpoint-0", images) / 2)
+    prediction = tempered.predict(images, tempered.select("endpoint-0"))
+    np.testing.assert_allclose(prediction.probabilities, softmax(expected_logits("endpoint-0", images) / 2), atol=1e-6)
     np.testing.assert_allclose(
-        predictor.predict(images, predictor.select("endpoint-0")).probabilities, cooled, atol=1e-6
+        prediction.member_probabilities, softmax(expected_logits("endpoint-0", images))[None], atol=1e-6
     )
-    mixture = (cooled + softmax(expected_logits("endpoint-1", images))) / 2
+    entropy = -(prediction.probabilities * np.log(prediction.probabilities)).sum(axis=1)
+    np.testing.assert_allclose(prediction.entropy, entropy)
+
+
+def test_an_ensembles_temperature_acts_on_the_average_of_its_members_as_they_are(tempered):
+    images = random_images(3)
+    first, second = (expected_logits(name, images) for name in PAIR)
+    mixture = (softmax(first) + softmax(second)) / 2
+    prediction = tempered.predict(images, tempered.select("endpoints"))
     sharpened = mixture**2 / (mixture**2).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        predictor.predict(images, predictor.select("endpoints")).probabilities, sharpened, atol=1e-6
-    )
+    np.testing.assert_allclose(prediction.probabilities, sharpened, atol=1e-6)
+    np.testing.assert_allclose(prediction.member_probabilities, [softmax(first), softmax(second)], atol=1e-6)
+    information = -(mixture * np.log(mixture)).sum(axis=1)
+    for member in prediction.member_probabilities:
+        information += (member * np.log(member)).sum(axis=1) / 2
+    np.testing.assert_allclose(prediction.mutual_information, information, atol=1e-6)
+    leaning = tempered.predict(images, tempered.select("leaning")).probabilities
+    np.testing.assert_allclose(leaning, softmax((0.75 * first + 0.25 * second) / 4), atol=1e-6)
+
+
+def test_averaged_probabilities_of_0_stay_numbers_at_a_temperature():
+    logits = np.array([[[5000.0, 0.0]], [[5000.0, 0.0]]])
+    cooled = combine(logits, Selection("pair", ("a", "b"), (0.5, 0.5), "probabilities", temperature=2.0))
+    np.testing.assert_allclose(cooled.probabilities, [[1.0, 0.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("choice", "temperature"),
+    [
+        ({}, 3.0),
+        ({"model": "endpoint-1"}, 1.0),
+        ({"model": "endpoints"}, 0.5),
+        ({"model": "endpoints", "members": ["endpoint-1", "endpoint-0"]}, 0.5),
+        ({"model": "endpoints", "weights": [2, 2], "aggregate": "probabilities"}, 0.5),
+        ({"model": "leaning", "members": ["endpoint-1", "endpoint-0"], "weights": [0.1, 0.3]}, 4.0),
+        ({"model": "leaning", "members": ["endpoint-1", "endpoint-0"], "weights": [3, 1]}, 1.0),
+        ({"model": "endpoints", "members": ["endpoint-0"]}, 1.0),
+        ({"model": "endpoints", "weights": [1, 2]}, 1.0),
+        ({"model": "endpoints", "aggregate": "logits"}, 1.0),
+        ({"members": ["endpoint-0", "endpoint-1"]}, 1.0),
+        ({"members": ["midpoint"]}, 1.0),
+    ],
+)
+def test_a_temperature_is_that_of_exactly_these_members(tempered, choice, temperature):
+    assert tempered.select(**choice).temperature == temperature
 
 
 PAIR = ["endpoint-0", "endpoint-1"]
@@ -200,7 +242,13 @@ def test_document(predictor):
     images = random_images(1)
     document = predictor.predict(images, predictor.select("endpoints")).to_json(LABELS, top_k=2, return_members=True)
     (entry,) = document.pop("predictions")
-    assert document == {"model": "endpoints", "members": PAIR, "weights": [0.5, 0.5], "aggregate": "probabilities"}
+    assert document == {
+        "model": "endpoints",
+        "members": PAIR,
+        "weights": [0.5, 0.5],
+        "aggregate": "probabilities",
+        "temperature": 1.0,
+    }
     expected = np.mean([softmax(expected_logits(name, images))[0] for name in PAIR], axis=0)
     best = np.argsort(-expected)[:2]
     assert [label["index"] for label in entry["labels"]] == best.tolist()

@@ -109,6 +109,27 @@ def test_ensemble_of_a_request(client):
     assert first["disagreement"] == pytest.approx(0.75 * distances[0] + 0.25 * distances[1], abs=1e-6)
 
 
+def test_temperatures_act_on_the_answers_that_they_were_fitted_for(tmp_path):
+    folder = make_bundle(tmp_path / "bundle", temperatures={"midpoint": 2.0, "endpoints": 0.5})
+    mixture = (expected("endpoint-0") + expected("endpoint-1")) / 2
+    answers = [
+        ({}, 2.0, softmax(expected_logits("midpoint", IMAGES) / 2)),
+        ({"model": "endpoints"}, 0.5, mixture**2 / (mixture**2).sum(axis=1, keepdims=True)),
+        ({"members": ["endpoint-0", "endpoint-1"]}, 1.0, mixture),
+        ({"model": "endpoints", "members": ["endpoint-1"]}, 1.0, expected("endpoint-1")),
+    ]
+    with served(folder) as client:
+        for options, temperature, answer in answers:
+            response = client.post("/predict", json={"images": IMAGES.tolist()} | options)
+            np.testing.assert_allclose(probabilities(response), answer, atol=1e-6)
+            assert response.json()["temperature"] == temperature
+        request = {"images": IMAGES.tolist(), "model": "endpoints", "return_members": True}
+        first = client.post("/predict", json=request).json()["predictions"][0]["members"][0]
+        assert first["labels"][0]["probability"] == pytest.approx(expected("endpoint-0")[0].max(), abs=1e-6)
+        models = {model["name"]: model["temperature"] for model in client.get("/models").json()["models"]}
+    assert models == {"midpoint": 2.0, "endpoint-0": 1.0, "endpoint-1": 1.0, "endpoints": 0.5, "leaning": 1.0}
+
+
 def test_image_files_in_json_and_in_a_form_answer_alike(client):
     files = [png(image) for image in IMAGES]
     in_json = client.post("/predict", json={"images": [text(file) for file in files], "model": "endpoints"})

@@ -12,7 +12,9 @@ from subspace_serve.bundle.manifest import (
     Parity,
     Point,
     Preprocessing,
+    Reliability,
     Source,
+    TemperatureFit,
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.writer import BundleWriter, write_bundle
@@ -29,6 +31,8 @@ __all__ = [
     "Parity",
     "Point",
     "Preprocessing",
+    "Reliability",
     "Source",
+    "TemperatureFit",
     "write_bundle",
 ]

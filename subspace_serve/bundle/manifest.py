@@ -1,13 +1,22 @@
 """The manifest of a bundle: what lies in the folder, where it came from and how well it was checked.
 
-Every model refuses unknown fields: a later addition is a new version, and an older reader says so by name.
+Every model refuses unknown fields: a later addition is a new version, or is optional and written only where it is
+used, and an older reader says so by name.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from subspace_serve.errors import BundleError
@@ -89,7 +98,46 @@ class Parity(_Record):
     tolerance: Annotated[float, Field(gt=0)]
 
 
-class Point(_Record):
+class Reliability(_Record):
+    """Negative log-likelihood in nats and expected calibration error in [0, 1]."""
+
+    nll: Annotated[float, Field(ge=0)]
+    ece: Annotated[float, Field(ge=0, le=1)]
+
+
+class TemperatureFit(_Record):
+    """How a temperature was fitted, and what it did to images that it was not fitted on.
+
+    `count` images of `data` fitted it, `reported_on` others were measured at temperature 1 (`before`) and at the
+    temperature (`after`); `seed` divided them. `at_bound` says that the images left the temperature open: it is 1 when
+    they asked for ever surer answers, the greatest allowed when they asked for ever less sure ones.
+    """
+
+    data: str
+    count: Count
+    seed: int
+    reported_on: Count
+    before: Reliability
+    after: Reliability
+    at_bound: bool = False
+
+
+class _Model(_Record):
+    """What points and ensembles have in common.
+
+    The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are those of that answer.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_absent_fit(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Readers that do not know the field yet can so read every bundle that does not need it.
+        document = serialize(self)
+        if document.get("temperature_fit", ...) is None:
+            del document["temperature_fit"]
+        return document
+
+
+class Point(_Model):
     """One collapsed network. `calibration` is None for a network without BatchNorm."""
 
     alpha: float | tuple[float, ...] | None
@@ -100,15 +148,17 @@ class Point(_Record):
     parity: Parity
     metrics: dict[str, float] = {}
     temperature: Temperature = 1.0
+    temperature_fit: TemperatureFit | None = None
 
 
-class Ensemble(_Record):
-    """Points whose outputs are averaged; the weights need not sum to 1."""
+class Ensemble(_Model):
+    """Points whose outputs are averaged; the weights need not sum to 1. The temperature is the average's own."""
 
     members: Annotated[tuple[Name, ...], Field(min_length=1)]
     weights: tuple[Annotated[float, Field(ge=0)], ...]
     aggregate: Aggregate = "probabilities"
     temperature: Temperature = 1.0
+    temperature_fit: TemperatureFit | None = None
     metrics: dict[str, float] = {}
 
     @model_validator(mode="after")

@@ -23,6 +23,9 @@ class Prediction:
     of the members' probabilities: `mutual_information` (N,) is its entropy less the members' mean entropy, and
     `disagreement` (N,) the members' mean total-variation distance to it. When probabilities are averaged, the answer
     is that mixture; when logits are, the two measures stay those of the mixture, so that they are never negative.
+
+    The selection's temperature T acts on the answer alone: its probabilities p become p^(1/T), normalised. What the
+    members answered, and the two measures of how far they differ, are as the networks gave them.
     """
 
     selection: Selection
@@ -58,6 +61,7 @@ class Prediction:
             "members": list(self.selection.members),
             "weights": list(self.selection.weights),
             "aggregate": self.selection.aggregate,
+            "temperature": self.selection.temperature,
             "predictions": predictions,
         }
 
@@ -128,7 +132,7 @@ class Predictor:
         return combine(logits, selection)
 
     def _logits(self, name: str, images: np.ndarray) -> np.ndarray:
-        """Return a point's logits divided by its temperature, as float64."""
+        """Return a point's logits, as float64."""
         if name not in self._sessions:
             self._sessions[name] = open_session(
                 self.bundle.path(name),
@@ -140,7 +144,7 @@ class Predictor:
         logits = self._sessions[name].logits(images)
         if not np.isfinite(logits).all():
             raise BundleError(f"point {name} answers with numbers that are not finite; export the bundle again")
-        return logits.astype(np.float64) / self.bundle.points[name].temperature
+        return logits.astype(np.float64)
 
     def _check_names(self) -> None:
         for name, ensemble in self.ensembles.items():
@@ -158,13 +162,11 @@ class Predictor:
 
 
 def combine(logits: np.ndarray, selection: Selection) -> Prediction:
-    """Average members' logits (members, N, classes), each already divided by its own temperature.
-
-    The ensemble's temperature divides the averaged logits, or the logarithm of the averaged probabilities.
-    """
+    """Average members' logits (members, N, classes), or their probabilities; the temperature acts on the result."""
     members = softmax(logits)
     if selection.aggregate is None:
-        return Prediction(selection, members[0], entropy_of(members[0]), None, None, members)
+        answer = softmax(logits[0] / selection.temperature)
+        return Prediction(selection, answer, entropy_of(answer), None, None, members)
     weights = np.asarray(selection.weights)
     mixture = np.tensordot(weights, members, axes=1)
     if selection.aggregate == "logits":

@@ -23,6 +23,7 @@ class Selection:
     """The points that answer, and how their outputs are averaged.
 
     `model` is None when the members were chosen freely; `aggregate` is None for a single point. Weights sum to 1.
+    `temperature` is that of the answer, 1 where none was fitted for exactly these members, weights and aggregate.
     """
 
     model: str | None
@@ -49,6 +50,9 @@ def select(
     - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
     - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble.
 
+    A model's temperature was fitted for its own answer. A choice that changes the members, their weights or the
+    aggregate has the temperature 1; one that repeats them, in whatever order, keeps it.
+
     Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit.
     """
     if members is not None:
@@ -60,7 +64,7 @@ def select(
         if name in points:
             if not (members is None and weights is None and aggregate is None):
                 raise SelectionError(f"{name} is a single point; members, weights and aggregate belong to ensembles")
-            return Selection(name, (name,))
+            return Selection(name, (name,), temperature=points[name].temperature)
         if name not in ensembles:
             raise UnknownModelError(f"there is no model {name!r:.120}; this bundle has {_listed(points, ensembles)}")
         base, model = ensembles[name], name
@@ -68,12 +72,21 @@ def select(
     own_weights = dict(zip(base.members, base.weights, strict=True))
     if absent := [member for member in chosen if member not in own_weights]:
         raise UnknownModelError(f"{model} has no member {absent[0]}; its members are {', '.join(base.members)}")
-    return Selection(
-        model,
-        chosen,
-        _normalised(weights if weights is not None else [own_weights[member] for member in chosen], len(chosen)),
-        aggregate or base.aggregate,
-        base.temperature,
+    if weights is None:
+        weights = [own_weights[member] for member in chosen]
+    shares = _normalised(weights, len(chosen))
+    aggregate = aggregate or base.aggregate
+    temperature = base.temperature if _is_own_answer(base, chosen, shares, aggregate) else 1.0
+    return Selection(model, chosen, shares, aggregate, temperature)
+
+
+def _is_own_answer(base: Ensemble, members: Sequence[str], shares: Sequence[float], aggregate: Aggregate) -> bool:
+    """Whether a choice is what the ensemble itself answers with."""
+    own = dict(zip(base.members, _normalised(base.weights, len(base.members)), strict=True))
+    return (
+        aggregate == base.aggregate
+        and own.keys() == set(members)
+        and all(math.isclose(share, own[member], abs_tol=1e-9) for member, share in zip(members, shares, strict=True))
     )
 
 

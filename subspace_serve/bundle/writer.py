@@ -24,6 +24,7 @@ from subspace_serve.bundle.manifest import (
     Parity,
     Point,
     Source,
+    TemperatureFit,
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
@@ -86,6 +87,7 @@ class BundleWriter:
         parity: Parity,
         metrics: Mapping[str, float] | None = None,
         temperature: float = 1.0,
+        temperature_fit: TemperatureFit | None = None,
     ) -> None:
         """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None."""
         file = self.file(name)
@@ -104,6 +106,7 @@ class BundleWriter:
                     parity=parity,
                     metrics=dict(metrics or {}),
                     temperature=temperature,
+                    temperature_fit=temperature_fit,
                 ),
             )
 
@@ -116,6 +119,7 @@ class BundleWriter:
         aggregate: Aggregate = "probabilities",
         metrics: Mapping[str, float] | None = None,
         temperature: float = 1.0,
+        temperature_fit: TemperatureFit | None = None,
     ) -> None:
         """Enter an ensemble of points of this bundle; equal weights unless given."""
         with _named(f"ensemble {name}"):
@@ -127,6 +131,7 @@ class BundleWriter:
                     weights=tuple(weights) if weights is not None else (1.0 / len(members),) * len(members),
                     aggregate=aggregate,
                     temperature=temperature,
+                    temperature_fit=temperature_fit,
                     metrics=dict(metrics or {}),
                 ),
             )

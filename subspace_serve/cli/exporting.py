@@ -7,38 +7,54 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import json_option, print_table, progress_line, write_json
-from subspace_serve.cli.run import OpenRun, run_options
+from subspace_serve.alpha import SYNTAX
+from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
+from subspace_serve.cli.options import run_options
+from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_json
+from subspace_serve.cli.run import OpenRun
 
-ALPHA_HELP = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
+_calibrate_on_option = click.option(
+    "--calibrate-on",
+    metavar="SPEC",
+    help="Recompute BatchNorm's statistics with these images, labelled or not, from where the model will run.  "
+    "[default: as the point was selected, else the run's training images]",
+)
 
 
 @click.command()
 @run_options
-@click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=ALPHA_HELP + ".")
+@click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=SYNTAX + ".")
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@_calibrate_on_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors]")
-def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **options: Any) -> None:
+def collapse(
+    run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
+) -> None:
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
     from subspace_serve.alpha import parse_alphas
     from subspace_serve.checkpoint import FILE_NAME, save_weights
-    from subspace_serve.evaluate import describe_alpha, recalibrated
+    from subspace_serve.networks import describe_alpha, recalibrated
 
     opened = OpenRun(run, **options)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
-        raise click.UsageError(f"collapse writes one point; {alpha} names {len(request.points)}: collapse each")
+        places = ", ".join(describe_alpha(place) for place in request.points.values())
+        raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
     target = out or opened.folder / f"{name}.safetensors"
     if target.name == FILE_NAME:
         raise click.UsageError(f"{FILE_NAME} is the checkpoint's own name; choose another with --out")
-    model = recalibrated(opened.subspace, place, opened.calibration, extrapolate=extrapolate)
+    default, calibrations = calibrations_of(opened, request, calibrate_on)
+    calibration = calibrations.get(name, default)
+    # A selected place may lie outside; it was allowed to when it was selected.
+    model = recalibrated(opened.subspace, place, calibration, extrapolate=True)
     save_weights(
         model.state_dict(),
         target,
         {
             "architecture": opened.subspace.architecture.name,
             "alpha": describe_alpha(place),
+            "calibration": calibration.name,
             "checkpoint_sha256": opened.checkpoint_sha256,
         },
     )
@@ -52,9 +68,10 @@ def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **optio
     "alphas",
     multiple=True,
     metavar="SPEC",
-    help=ALPHA_HELP + " (repeatable).  [default: midpoint and endpoints]",
+    help=SYNTAX + " (repeatable).  [default: midpoint and endpoints]",
 )
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@_calibrate_on_option
 @click.option(
     "--ensemble",
     "ensembles",
@@ -67,7 +84,7 @@ def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **optio
     type=click.Choice(["probabilities", "logits"]),
     default="probabilities",
     show_default=True,
-    help="What ensembles average.",
+    help="What ensembles average; a selected one keeps its own.",
 )
 @click.option(
     "--default",
@@ -91,18 +108,33 @@ def collapse(run: Path, alpha: str, extrapolate: bool, out: Path | None, **optio
     show_default=True,
     help="Record test metrics in the manifest.",
 )
+@click.option(
+    "--temperature",
+    "fit_temperatures",
+    is_flag=True,
+    help="Fit a temperature for each point and each ensemble, so that they are as sure as they are right.",
+)
+@click.option(
+    "--temperature-data",
+    metavar="SPEC",
+    help="Labelled images for --temperature, one half to fit on and one to report on; never the test set.  "
+    "[default: what a model was selected on, else validation]",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="BUNDLE", help="[default: RUN/bundle]")
 @json_option
 def export(
     run: Path,
     alphas: tuple[str, ...],
     extrapolate: bool,
+    calibrate_on: str | None,
     ensembles: tuple[str, ...],
     aggregate: Any,
     default: str | None,
     input_dtype: str,
     opset: int,
     evaluated: bool,
+    fit_temperatures: bool,
+    temperature_data: str | None,
     out: Path | None,
     json_file: str | None,
     **options: Any,
@@ -115,23 +147,31 @@ def export(
     import json
 
     from subspace_serve.alpha import parse_alphas
-    from subspace_serve.evaluate import describe_alpha
     from subspace_serve.export import export_bundle
+    from subspace_serve.networks import describe_alpha
 
+    if temperature_data is not None and not fit_temperatures:
+        raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
     opened = OpenRun(run, **options)
-    request = parse_alphas(
-        alphas or ("midpoint", "endpoints"), opened.subspace.geometry, opened.selections(), extrapolate=extrapolate
-    )
+    geometry = opened.subspace.geometry
+    # The only end of a standard network is its midpoint too.
+    usual = ("midpoint", "endpoints") if geometry.endpoints > 1 else ("midpoint",)
+    request = parse_alphas(alphas or usual, geometry, opened.selections(), extrapolate=extrapolate)
     for text in ensembles:
         name, equals, members = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r} is not NAME=POINT,POINT…", param_hint="--ensemble")
         request.add_ensemble(name, members.split(","))
+    temperature, temperatures = (
+        temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
+    )
+    calibration, calibrations = calibrations_of(opened, request, calibrate_on)
     bundle = export_bundle(
         opened.subspace,
         out or opened.folder / "bundle",
         request.points,
-        calibration=opened.calibration,
+        calibration=calibration,
+        calibrations=calibrations,
         examples=opened.data.test,
         labels=opened.labels,
         checkpoint_sha256=opened.checkpoint_sha256,
@@ -139,6 +179,8 @@ def export(
         aggregate=aggregate,
         default=default,
         evaluation=opened.data.test if evaluated else None,
+        temperature=temperature,
+        temperatures=temperatures,
         input_dtype=input_dtype,
         opset=opset,
         progress=progress_line,
@@ -148,13 +190,37 @@ def export(
         write_json(manifest, json_file)
     if json_file == "-":
         return
+    models = manifest["points"] | manifest["ensembles"]
     rows = []
-    for name, entry in (manifest["points"] | manifest["ensembles"]).items():
+    for name, entry in models.items():
         place = "+".join(entry["members"]) if "members" in entry else describe_alpha(request.points[name])
-        accuracy = f"{100 * entry['metrics']['accuracy']:.2f}" if entry["metrics"] else "-"
+        accuracy = percent(entry["metrics"]["accuracy"]) if entry["metrics"] else "-"
         rows.append([name, place, accuracy])
     print_table(["model", "alpha or members", "test accuracy %"], rows)
+    if fit_temperatures:
+        _print_temperatures(models)
     click.echo(f"bundle: {bundle} (default {manifest['default']})")
+
+
+def _print_temperatures(models: dict[str, Any]) -> None:
+    rows = []
+    for name, entry in models.items():
+        fit = entry["temperature_fit"]
+        before, after = fit["before"], fit["after"]
+        rows.append(
+            [
+                name,
+                f"{entry['temperature']:.3f}" + (" (open)" if fit["at_bound"] else ""),
+                *(f"{part['nll']:.4f}" for part in (before, after)),
+                *(percent(part["ece"]) for part in (before, after)),
+                f"{fit['count']} of {fit['data']}",
+                str(fit["reported_on"]),
+            ]
+        )
+    header = ["model", "temperature", "NLL before", "after", "ECE % before", "after", "fitted on", "reported on others"]
+    print_table(header, rows)
+    if any("(open)" in row[1] for row in rows):
+        click.echo("(open): its images leave the temperature open, and it is chosen on the side of doubt; give more")
 
 
 COMMANDS = {"collapse": collapse, "export": export}

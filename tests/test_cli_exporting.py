@@ -1,0 +1,152 @@
+"""`collapse` and `export` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from subspace_serve.alpha import SYNTAX
+from subspace_serve.bundle import Bundle
+from subspace_serve.cli import cli
+from subspace_serve.cli.run import OpenRun
+
+
+@pytest.fixture
+def own_run(line_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the trained line that a test may change."""
+    return Path(shutil.copytree(line_run, tmp_path / "copy"))
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def run(*words: object) -> str:
+    result = invoke(*words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def store(run_folder: Path, **selections: dict) -> None:
+    """Store selections as `select` does."""
+    sha256 = OpenRun(run_folder).checkpoint_sha256
+    document = {name: entry | {"checkpoint_sha256": sha256} for name, entry in selections.items()}
+    (run_folder / "selections.json").write_text(json.dumps(document))
+
+
+def test_temperatures_are_fitted_recorded_and_shown(own_run: Path) -> None:
+    output = run("export", own_run, "--temperature")
+    bundle = Bundle.open(own_run / "bundle")
+    opened = OpenRun(own_run)
+    for entry in (bundle.points | bundle.ensembles).values():
+        fit = entry.temperature_fit
+        assert fit is not None
+        assert fit.data == "digits:validation"
+        assert fit.count + fit.reported_on == len(opened.data.validation)
+    entry = bundle.ensembles["endpoints"]
+    (row,) = (
+        line.replace(" (open)", "").split()
+        for line in output.splitlines()
+        if line.startswith("endpoints") and "+" not in line
+    )
+    assert row[1] == f"{entry.temperature:.3f}"
+    assert row[2:6] == [
+        f"{entry.temperature_fit.before.nll:.4f}",
+        f"{entry.temperature_fit.after.nll:.4f}",
+        f"{100 * entry.temperature_fit.before.ece:.2f}",
+        f"{100 * entry.temperature_fit.after.ece:.2f}",
+    ]
+
+
+def test_what_was_selected_for_a_domain_has_the_temperature_of_the_domain(own_run: Path) -> None:
+    domain = {"data": "validation", "corruption": "contrast", "severity": 5, "preset": "cifar", "seed": 0}
+    pair = {"members": [0.0, 0.6], "weights": [0.5, 0.5], "aggregate": "probabilities", "domain": domain}
+    store(own_run, dim=pair)
+    run("export", own_run, "--alpha", "best:dim", "--alpha", "midpoint", "--temperature", "--no-evaluate")
+    bundle = Bundle.open(own_run / "bundle")
+    fits = {name: entry.temperature_fit for name, entry in (bundle.points | bundle.ensembles).items()}
+    assert {name: fit.data for name, fit in fits.items()} == {
+        "dim-0": "digits:validation, contrast:5",
+        "dim-1": "digits:validation, contrast:5",
+        "midpoint": "digits:validation",
+        "dim": "digits:validation, contrast:5",
+    }
+    assert fits["dim"].before.nll > fits["midpoint"].before.nll
+    run("export", own_run, "--alpha", "best:dim", "--temperature", "--temperature-data", "validation", "--no-evaluate")
+    assert Bundle.open(own_run / "bundle").ensembles["dim"].temperature_fit.data == "digits:validation"
+
+
+def test_without_being_asked_for_no_temperature_is_fitted(line_bundle: Path) -> None:
+    bundle = Bundle.open(line_bundle)
+    assert all(entry.temperature == 1 for entry in (bundle.points | bundle.ensembles).values())
+    assert "temperature_fit" not in (line_bundle / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("spec", ["test", "digits:test"])
+def test_no_temperature_is_fitted_on_test_images(own_run: Path, spec: str) -> None:
+    result = invoke("export", own_run, "--temperature", "--temperature-data", spec)
+    assert result.exit_code == 1
+    assert "never fitted on test images" in str(result.exception)
+    assert not (own_run / "bundle").exists()
+
+
+def test_images_for_a_temperature_that_is_not_asked_for_are_wrong_usage(own_run: Path) -> None:
+    assert invoke("export", own_run, "--temperature-data", "validation").exit_code == 2
+
+
+def test_batchnorm_is_recomputed_on_the_images_given(own_run: Path) -> None:
+    run("export", own_run, "--calibrate-on", "validation", "--no-evaluate")
+    bundle = Bundle.open(own_run / "bundle")
+    assert all("validation" in point.calibration.data for point in bundle.points.values())
+    states, recorded = [], []
+    for options in ([], ["--calibrate-on", "validation"]):
+        run("collapse", own_run, *options, "--out", own_run / "point.safetensors")
+        states.append(load_file(own_run / "point.safetensors"))
+        with safe_open(own_run / "point.safetensors", "pt") as file:
+            recorded.append(file.metadata()["calibration"])
+    assert recorded[0] == "digits:train"
+    assert "validation" in recorded[1]
+    usual, other = states
+    differing = {name.rpartition(".")[2] for name in usual if not torch.equal(usual[name], other[name])}
+    assert differing - {"num_batches_tracked"} == {"running_mean", "running_var"}
+
+
+def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> None:
+    store(
+        own_run,
+        night={"alpha": 0.6, "calibration": {"on": "validation"}},
+        both={"members": [0.0, 0.6], "weights": [1, 3], "aggregate": "logits", "calibration": {"on": "default"}},
+    )
+    run("export", own_run, "--alpha", "best:night", "--alpha", "best:both", "--alpha", "best:both", "--no-evaluate")
+    bundle = Bundle.open(own_run / "bundle")
+    calibrations = {name: point.calibration.data for name, point in bundle.points.items()}
+    assert "validation" in calibrations.pop("night")
+    assert calibrations == {"both-0": "digits:train", "both-1": "digits:train"}
+    ensemble = bundle.ensembles["both"]
+    assert (ensemble.members, ensemble.weights, ensemble.aggregate) == (("both-0", "both-1"), (1.0, 3.0), "logits")
+    result = invoke("collapse", own_run, "--alpha", "best:both")
+    assert result.exit_code == 2
+    assert "is the places 0, 0.6: collapse each" in result.output
+
+
+def test_a_standard_network_is_exported_once(own_run: Path, tmp_path: Path) -> None:
+    run(
+        "train", "--data", "digits", "--arch", "cresnet8-4", "--epochs", 1, "--batch-size", 256,
+        "--subspace", "standard", "--out", tmp_path / "standard",
+    )  # fmt: skip
+    run("export", tmp_path / "standard", "--no-evaluate")
+    bundle = Bundle.open(tmp_path / "standard" / "bundle")
+    assert list(bundle.points) == ["midpoint"]
+    assert bundle.ensembles == {}
+
+
+@pytest.mark.parametrize("command", ["collapse", "export"])
+def test_help_says_what_alpha_takes(command: str) -> None:
+    assert SYNTAX.split("(")[0] in " ".join(run(command, "--help").split())

@@ -1,0 +1,130 @@
+"""Temperatures against known ones, on synthetic answers whose labels are drawn from the answers themselves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from subspace_serve.errors import DataError
+from subspace_serve.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.temperature import HIGHEST, LOWEST, apply_temperature, fit_and_report, fit_temperature
+
+
+def calibrated(count: int, classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return logits, and labels drawn with the probabilities that these give: the temperature 1 is right."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(count, classes, generator=generator)
+    return logits, torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+
+def likelihood(logits: Tensor, labels: Tensor, temperature: float) -> float:
+    return torch.nn.functional.cross_entropy(logits.double() / temperature, labels).item()
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 3.0, 10.0])
+def test_logits_that_were_scaled_have_that_temperature(factor: float) -> None:
+    logits, labels = calibrated(20_000)
+    right = fit_temperature(logits, labels)
+    assert right == pytest.approx(1, abs=0.03)
+    assert fit_temperature(logits * factor, labels) == pytest.approx(right * factor, rel=1e-4)
+
+
+def test_one_temperature_worked_out_by_hand() -> None:
+    # Of four images with the same answer three have the first label: p = 3/4, so the log-odds 6 / T are log 3.
+    logits = torch.tensor([[6.0, 0.0]] * 4)
+    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(6 / math.log(3), rel=1e-5)
+
+
+def test_the_likelihood_of_what_was_fitted_is_the_greatest() -> None:
+    logits, labels = calibrated(300, seed=1)
+    logits = logits * 2.5
+    found = fit_temperature(logits, labels)
+    assert likelihood(logits, labels, found) < likelihood(logits, labels, 1)
+    for other in torch.logspace(math.log10(LOWEST), math.log10(HIGHEST), 50).tolist():
+        assert likelihood(logits, labels, found) <= likelihood(logits, labels, other) + 1e-12
+
+
+def test_rows_may_be_shifted_and_probabilities_be_given_as_logarithms() -> None:
+    logits, labels = calibrated(500)
+    found = fit_temperature(logits, labels)
+    assert fit_temperature(logits + 1000 * torch.rand(500, 1), labels) == pytest.approx(found, rel=1e-4)
+    assert fit_temperature(logits.double().softmax(1).log(), labels) == pytest.approx(found, rel=1e-6)
+
+
+def test_a_temperature_acts_on_probabilities_as_on_logits() -> None:
+    logits, _ = calibrated(50)
+    torch.testing.assert_close(
+        apply_temperature(logits.double().softmax(1), 2.5), (logits.double() / 2.5).softmax(1), rtol=1e-12, atol=1e-14
+    )
+    averaged = ensemble_probabilities([logits, logits.flip(1)], [3, 1], "logits")
+    torch.testing.assert_close(
+        apply_temperature(averaged, 0.5), (2 * (0.75 * logits + 0.25 * logits.flip(1)).double()).softmax(1)
+    )
+    assert apply_temperature(averaged, 1.0) is averaged
+    certain = torch.tensor([[1.0, 0.0]])
+    assert apply_temperature(certain, 2.0).isfinite().all()
+
+
+@pytest.mark.parametrize(("sign", "bound"), [(1, LOWEST), (-1, HIGHEST)])
+def test_answers_all_right_or_all_wrong_end_at_a_bound(sign: int, bound: float) -> None:
+    labels = torch.arange(20) % 4
+    logits = sign * 3.0 * torch.nn.functional.one_hot(labels, 4)
+    assert fit_temperature(logits, labels) == bound
+
+
+def test_a_bound_is_recorded_and_chosen_on_the_side_of_doubt() -> None:
+    labels = torch.arange(40) % 4
+    right = (3.0 * torch.nn.functional.one_hot(labels, 4)).softmax(1)
+    separated = fit_and_report(right, labels)
+    assert (separated.temperature, separated.at_bound) == (1.0, True)
+    assert separated.before == separated.after
+    wrong = fit_and_report(right.roll(1, dims=1), labels)
+    assert (wrong.temperature, wrong.at_bound) == (HIGHEST, True)
+    assert wrong.after["nll"] < wrong.before["nll"]
+
+
+def test_what_is_reported_was_not_fitted_on() -> None:
+    logits, labels = calibrated(1001, seed=2)
+    probabilities = (4 * logits).softmax(1)
+    fitted = fit_and_report(probabilities, labels, seed=7)
+    assert fitted.count + fitted.reported_on == 1001
+    assert abs(fitted.count - fitted.reported_on) <= 1
+    assert not fitted.at_bound
+    assert fitted.temperature == pytest.approx(4, rel=0.2)
+    # Labels of the fitting half decide the temperature, those of the other half what is reported.
+    from subspace_serve.data.splits import carve
+
+    fitting, reporting = carve(labels, 500, 7)
+    assert fitted.temperature == fit_temperature(probabilities[fitting].double().log(), labels[fitting])
+    assert fitted.before == classification_metrics(probabilities[reporting], labels[reporting])
+    assert fitted.after == classification_metrics(
+        apply_temperature(probabilities[reporting], fitted.temperature), labels[reporting]
+    )
+    assert fitted.after["nll"] < fitted.before["nll"]
+    assert fitted.after["ece"] < fitted.before["ece"] / 2
+    assert fitted.after["accuracy"] == fitted.before["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), "at least one image"),
+        (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), "at least one image"),
+        (torch.tensor([[0.0, torch.nan]]), torch.tensor([0]), "found 1 that are not"),
+        (torch.tensor([[torch.inf, -torch.inf]]), torch.tensor([0]), "found 2 that are not"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), "from 0 to 2; found torch.int64 from 0 to 3"),
+        (torch.zeros(2, 3), torch.tensor([0.0, 1.0]), "found torch.float32"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(logits: Tensor, labels: Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        fit_temperature(logits, labels)
+
+
+@pytest.mark.parametrize("labels", [[], [0], [0, 1, 2]])
+def test_two_halves_need_two_images_of_a_class(labels: list[int]) -> None:
+    with pytest.raises(DataError, match="one half of the images"):
+        fit_and_report(torch.full((len(labels), 3), 1 / 3), torch.tensor(labels, dtype=torch.int64))
