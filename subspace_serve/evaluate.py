@@ -35,6 +35,7 @@ def evaluate(
     calibration: CalibrationData,
     alphas: Sequence[Alpha] | None = None,
     ensembles: bool = True,
+    named: Mapping[str, Candidate] | None = None,
     aggregate: str = "probabilities",
     extrapolate: bool = False,
     corrupted: Iterable[Domain] = (),
@@ -49,6 +50,7 @@ def evaluate(
         calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
         alphas: the places; by default 11 along a line or curve, the vertices and the midpoint of a simplex.
         ensembles: measure ensembles too, which needs the opposite of each place and the ends.
+        named: further ensembles by name, such as selected ones, with members, weights and aggregate of their own.
         aggregate: ensembles average `probabilities` or `logits`.
         extrapolate: allow places a little outside a line.
         corrupted: corruptions of the same images; the networks are those of the clean images.
@@ -59,9 +61,10 @@ def evaluate(
         A document of JSON values: `geometry`, `count`, `aggregate`, `calibration`, `endpoint_distances`; `points`,
         each with `alpha`, `metrics` (accuracy, nll, ece, brier) and, for lines and curves, `ensemble`, the metrics of
         P(alpha) and P(1 - alpha) averaged in output space; `endpoints_ensemble`, the metrics of the ends averaged
-        together and the mean total variation between them; with corruptions `corruptions`, each with `corruption`,
-        `severity`, and points and ensemble as above, a point also with `relative_change` of its accuracy, (b - a)/a
-        from clean a to corrupted b (appendix G); and `mean_corruption_error`.
+        together and the mean total variation between them; `ensembles`, the metrics of the named ones. With
+        corruptions also `corruptions`, each with `corruption`, `severity`, and points and ensembles as above, a point
+        with `relative_change` of its accuracy, (b - a)/a from clean a to corrupted b (appendix G); and
+        `mean_corruption_error`.
 
     Raises:
         GeometryError: a place lies outside the domain.
@@ -74,7 +77,7 @@ def evaluate(
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
     networks = Networks(subspace, calibration, extrapolate=extrapolate, progress=progress)
-    plan = _Plan(geometry, places, aggregate, ensembles)
+    plan = _Plan(geometry, places, aggregate, ensembles, named or {})
     document: Document = {
         "geometry": geometry.name,
         "count": len(images),
@@ -126,8 +129,16 @@ def relative_change(clean: float, corrupted: float) -> float:
 class _Plan:
     """What is measured on every set of images: points, pairs with their opposites, and the ends together."""
 
-    def __init__(self, geometry: Geometry, places: Sequence[Alpha], aggregate: str, ensembles: bool) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        places: Sequence[Alpha],
+        aggregate: str,
+        ensembles: bool,
+        named: Mapping[str, Candidate],
+    ) -> None:
         self.places = places
+        self.named = named
         self.points = [Candidate.point(alpha) for alpha in places]
         opposites = [geometry.opposite(alpha) if ensembles else None for alpha in places]
         self.pairs = [
@@ -138,7 +149,11 @@ class _Plan:
         self.ends = Candidate(tuple(geometry.ends), aggregate=aggregate) if several else None
 
     def measure(self, networks: Networks, images: Images, reliability: bool) -> Document:
-        candidates = [candidate for candidate in (*self.points, *self.pairs, self.ends) if candidate is not None]
+        candidates = [
+            candidate
+            for candidate in (*self.points, *self.pairs, self.ends, *self.named.values())
+            if candidate is not None
+        ]
         parts: dict[Candidate, list[Scores]] = {candidate: [] for candidate in candidates}
         variation = 0.0
         members = [alpha for candidate in candidates for alpha in candidate.members]
@@ -160,6 +175,11 @@ class _Plan:
                 entry["ensemble"] = scores[pair].metrics()
             points.append(entry)
         document: Document = {"points": points}
+        if self.named:
+            document["ensembles"] = {
+                name: candidate.to_json() | {"metrics": scores[candidate].metrics()}
+                for name, candidate in self.named.items()
+            }
         if self.ends is not None:
             document["endpoints_ensemble"] = {
                 "members": list(self.ends.members),

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
 from subspace_serve.cli import cli, main
 from subspace_serve.cli.run import OpenRun
-from subspace_serve.networks import predict_logits
+from subspace_serve.metrics import classification_metrics
+from subspace_serve.networks import predict_logits, recalibrated
+from subspace_serve.select import store_selections
 from subspace_serve.subspace import Subspace
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
@@ -120,6 +123,39 @@ def test_several_domains_end_in_one_table_and_each_is_exported(own_run: Path, tm
     assert [point["alpha"] for point in points.values()] == [entry["alpha"] for entry in written.values()]
 
 
+def test_test_images_under_another_name_are_refused(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = OpenRun(own_run)
+    pixels, labels = opened.data.test.take(torch.arange(len(opened.data.test)))
+    np.savez(tmp_path / "mine.npz", images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    status, text = fail(["select", str(own_run), "--val-data", f"{tmp_path}/mine.npz"], capsys, monkeypatch)
+    assert status == 1
+    assert "360 of the 360 images are test images of this run" in text
+    run(f"corrupt --data digits --corruption contrast --severity 2 --out {tmp_path}/digits-c")
+    copy = f"corrupted:{tmp_path}/digits-c:contrast:2"
+    status, text = fail(["select", str(own_run), "--val-data", copy], capsys, monkeypatch)
+    assert status == 1
+    assert "holds corrupted test images" in text
+    assert "contrast:2" in run(f"evaluate {own_run} --data corrupted:{tmp_path}/digits-c --corruption all --severity 2")
+
+
+def test_a_selected_ensemble_is_evaluated_with_its_weights(own_run: Path) -> None:
+    store_selections(
+        own_run,
+        {"both": {"members": [0.0, 1.0], "weights": [0.9, 0.1], "aggregate": "logits"}},
+        OpenRun(own_run).checkpoint_sha256,
+    )
+    document = json.loads(run(f"evaluate {own_run} --alpha best:both --json -"))
+    opened = OpenRun(own_run)
+    first, second = (
+        predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
+        for alpha in (0.0, 1.0)
+    )
+    expected = classification_metrics((0.9 * first + 0.1 * second).double().softmax(1), opened.data.test.labels)
+    assert document["ensembles"]["both"]["metrics"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_point_calibrated_on_its_domain_is_exported_so(own_run: Path) -> None:
     run(f"select {own_run} --corruption brightness --points 2 --refine 0 --calibrate-on domain --name bright")
     run(f"export {own_run} --alpha midpoint --alpha best:bright --no-evaluate")
@@ -192,8 +228,10 @@ def test_every_command_explains_itself(command: str) -> None:
         ("export RUN --ensemble pair=midpoint,absent", "members midpoint, absent.*the points: midpoint, endpoint-0"),
         ("export RUN --ensemble midpoint=endpoint-0", "given to an ensemble and to something else"),
         ("export RUN --default absent", "'absent' is not in this bundle; choose one of midpoint"),
-        ("select RUN --val-data test", "never chosen on test images"),
-        ("select RUN --val-data digits:test", "never chosen on test images"),
+        ("select RUN --val-data test", "nothing is chosen or fitted on test images"),
+        ("select RUN --val-data digits:test", "nothing is chosen or fitted on test images"),
+        ("evaluate RUN --calibrate-on test", "nothing is chosen or fitted on test images"),
+        ("export RUN --temperature --temperature-data digits:test", "nothing is chosen or fitted on test images"),
         ("select RUN --corruption fogg", "no corruption 'fogg'; did you mean fog"),
         ("select RUN --corruption fog,snow --name x", "names one choice and there are 2"),
         ("select RUN --val-data a=validation --val-data a=train", "two domains have one name"),

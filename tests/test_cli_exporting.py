@@ -93,7 +93,7 @@ def test_without_being_asked_for_no_temperature_is_fitted(line_bundle: Path) -> 
 def test_no_temperature_is_fitted_on_test_images(own_run: Path, spec: str) -> None:
     result = invoke("export", own_run, "--temperature", "--temperature-data", spec)
     assert result.exit_code == 1
-    assert "never fitted on test images" in str(result.exception)
+    assert "nothing is chosen or fitted on test images" in str(result.exception)
     assert not (own_run / "bundle").exists()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
 from subspace_serve.cli.run import OpenRun, is_corrupted_set
@@ -71,7 +72,9 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     metavar="SPEC",
     help="Labelled images: the run's own test, validation or train, or any data set.",
 )
-@click.option("--alpha", "alphas", multiple=True, metavar="SPEC", help="Places (repeatable) instead of a grid.")
+@click.option(
+    "--alpha", "alphas", multiple=True, metavar="SPEC", help=f"Places instead of a grid (repeatable): {SYNTAX}."
+)
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of the grid.")
 @click.option(
     "--aggregate",
@@ -117,6 +120,7 @@ def evaluate(
     from subspace_serve.alpha import parse_alphas
     from subspace_serve.evaluate import default_alphas, with_baseline
     from subspace_serve.evaluate import evaluate as measure
+    from subspace_serve.networks import Candidate
     from subspace_serve.plot import check_picture
 
     if plot is not None:
@@ -126,8 +130,17 @@ def evaluate(
     if alphas:
         request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate)
         places = list(request.points.values())
+        named = {
+            name: Candidate(
+                tuple(request.points[member] for member in ensemble.members),
+                ensemble.weights,
+                ensemble.aggregate or aggregate,
+            )
+            for name, ensemble in request.ensembles.items()
+            if name in request.selected
+        }
     else:
-        places = default_alphas(geometry, points)
+        places, named = default_alphas(geometry, points), {}
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
     # A published set of corrupted images holds no clean ones: those are the run's own test images.
     clean = "test" if corruptions and is_corrupted_set(spec) else spec
@@ -136,6 +149,7 @@ def evaluate(
         opened.images(clean),
         calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
         alphas=places,
+        named=named,
         aggregate=aggregate,
         extrapolate=extrapolate,
         corrupted=domains,
@@ -195,6 +209,8 @@ def _print_evaluation(document: dict[str, Any]) -> None:
     padding = [""] * (len(header) - 5)
     if "endpoints_ensemble" in document:
         rows.append(["ensemble of the ends", *metric_cells(document["endpoints_ensemble"]["metrics"]), *padding])
+    for name, ensemble in document.get("ensembles", {}).items():
+        rows.append([f"ensemble {name}", *metric_cells(ensemble["metrics"]), *padding])
     if "baseline" in document:
         rows.append(["baseline", *metric_cells(document["baseline"]), *padding])
     print_table(header, rows)

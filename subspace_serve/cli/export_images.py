@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from subspace_serve.cli.run import OpenRun
+from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.cli.run import OWN_PARTS, OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.alpha import Request
@@ -28,15 +29,14 @@ def temperature_data_of(
     opened: OpenRun, request: Request, spec: str | None
 ) -> tuple[TemperatureData, dict[str, TemperatureData]]:
     """Return the images on which temperatures are fitted, and by point and ensemble those that take their place."""
-    from subspace_serve.errors import DataError
     from subspace_serve.temperature import TemperatureData
 
-    if spec is not None and (spec == "test" or spec.endswith(":test")):
-        raise DataError(
-            "a temperature is never fitted on test images: what is fitted there cannot be reported there; "
-            "give others with --temperature-data"
-        )
-    usual = TemperatureData(opened.images(spec or "validation"), _full_name(opened, spec or "validation"), opened.seed)
+    images = opened.images(spec or "validation")
+    if spec is not None:
+        refuse_test_names(spec)
+        if spec not in OWN_PARTS:
+            refuse_test_images(images, opened.data.test)
+    usual = TemperatureData(images, _full_name(opened, spec or "validation"), opened.seed)
     if spec is not None:
         return usual, {}
     # What was selected for a domain will be asked about images from there.
@@ -50,12 +50,10 @@ def _domain_data(opened: OpenRun, record: dict[str, Any]) -> TemperatureData:
     """Return the images that a selection was made on, from its record of them."""
     from subspace_serve.temperature import TemperatureData
 
-    spec = record["data"]
-    if "preset" not in record:  # images as they lie on the disk, be they corrupted
-        return TemperatureData(opened.images(spec), _full_name(opened, spec), opened.seed)
-    corruption, severity = record["corruption"], record["severity"]
-    (domain,) = opened.corrupted_domains(spec, [corruption], [severity], record["preset"], record["seed"])
-    return TemperatureData(domain.images, f"{_full_name(opened, spec)}, {corruption}:{severity}", opened.seed)
+    # The record of images that lie corrupted on the disk names the corruption already.
+    corruption = f", {record['corruption']}:{record['severity']}" if "preset" in record else ""
+    name = _full_name(opened, record["data"]) + corruption
+    return TemperatureData(opened.domain_of(record).images, name, opened.seed)
 
 
 def _full_name(opened: OpenRun, spec: str) -> str:

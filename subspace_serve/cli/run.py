@@ -101,9 +101,15 @@ class OpenRun:
         return self._calibration(self.data.train, f"{self._recorded('data', 'spec')}:train")
 
     def calibration_on(self, spec: str) -> CalibrationData:
-        """Return unlabelled images of a domain for BatchNorm's statistics instead of training images."""
+        """Return unlabelled images of a domain for BatchNorm's statistics instead of training images.
+
+        Raises:
+            DataError: they are test images.
+        """
+        from subspace_serve.cli.leakage import refuse_test_names
         from subspace_serve.data import load_unlabelled
 
+        refuse_test_names(spec)
         own = spec in OWN_PARTS
         return self._calibration(getattr(self.data, spec) if own else load_unlabelled(spec, **self._wanted()), spec)
 
@@ -123,13 +129,7 @@ class OpenRun:
             return self.calibration
         if on != ON_DOMAIN:
             return self.calibration_on(on)
-        record = selection["domain"]
-        domain = self.domain(record["data"])
-        if "preset" in record:
-            (domain,) = self.corrupted_domains(
-                record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
-            )
-        return self.calibration_in(domain, selection["seed"])
+        return self.calibration_in(self.domain_of(selection["domain"]), selection["seed"])
 
     def comparable(self, path: Path) -> OpenRun:
         """Open another run with the same options.
@@ -165,6 +165,15 @@ class OpenRun:
         from subspace_serve.domains import Domain
 
         return Domain(name or spec, self.images(spec), {"data": spec})
+
+    def domain_of(self, record: Mapping[str, Any]) -> Domain:
+        """Return a domain again from what a selection records of it."""
+        if "preset" not in record:  # images as they lie on the disk, be they corrupted
+            return self.domain(record["data"])
+        (domain,) = self.corrupted_domains(
+            record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
+        )
+        return domain
 
     def corrupted_domains(
         self,

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
 from subspace_serve.cli.run import OWN_PARTS, OpenRun, is_corrupted_set
 
 if TYPE_CHECKING:
-    from subspace_serve.data import Images
     from subspace_serve.domains import Domain
-
-_MOST_SHARED = 0.01
 
 
 @click.command()
@@ -133,10 +131,8 @@ def _domains(
         given, equals, spec = text.partition("=")
         if not equals or "/" in given:
             given, spec = "", text
-        if spec == "test" or spec.endswith(":test"):
-            raise DataError("a place is never chosen on test images: what is chosen there cannot be reported there")
+        refuse_test_names(spec)
         if is_corrupted_set(spec):
-            _refuse_copy_of_test_images(spec)
             click.echo(
                 f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
                 "that was not chosen on, and no other figure on those test images",
@@ -158,50 +154,8 @@ def _domains(
     for domain in domains:
         check_selection_name(domain.name)
         if domain.record["data"] not in OWN_PARTS and "preset" not in domain.record:
-            _refuse_test_images(domain.images, run.data.test)
+            refuse_test_images(domain.images, run.data.test)
     return domains
-
-
-def _refuse_copy_of_test_images(spec: str) -> None:
-    """Refuse a corrupted copy that was made of test images: one of validation images is as easily made.
-
-    Raises:
-        DataError: it was.
-    """
-    from subspace_serve.data.sources.copy_record import FILE_NAME, read_record
-    from subspace_serve.errors import DataError
-
-    name, _, rest = spec.partition(":")
-    parts = rest.split(":")
-    folders = [Path(":".join(parts[:taken])) for taken in range(len(parts), 0, -1)]
-    folder = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
-    if name == "corrupted" and folder is not None and read_record(folder).split == "test":
-        raise DataError(
-            f"{folder} holds corrupted test images, and a place is never chosen on test images; make a copy of "
-            "validation images: subspace-serve corrupt --split validation"
-        )
-
-
-def _refuse_test_images(images: Images, test: Images) -> None:
-    """Refuse images of which more than a hundredth are, byte for byte, the run's test images.
-
-    Only sets in memory are compared: files would have to be decoded all.
-
-    Raises:
-        DataError: they are.
-    """
-    from subspace_serve.data import MemoryImages
-    from subspace_serve.errors import DataError
-
-    if not isinstance(test, MemoryImages) or images.shape != test.shape:
-        return
-    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels.numpy()}
-    shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels.numpy())
-    if shared > _MOST_SHARED * len(images):
-        raise DataError(
-            f"{shared} of the {len(images)} validation images are test images of this run; a place is never chosen on "
-            "test images: give others"
-        )
 
 
 def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> None:

@@ -1,0 +1,65 @@
+"""No leakage: test images are there to report on, and nothing is chosen, fitted or recalibrated on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subspace_serve.data import Images
+
+_MOST_SHARED = 0.01
+
+
+def refuse_test_names(spec: str) -> None:
+    """Refuse a specification that names test images, or a corrupted copy that was made of them.
+
+    Raises:
+        DataError: it does.
+    """
+    from subspace_serve.errors import DataError
+
+    if spec == "test" or spec.endswith(":test"):
+        raise DataError(
+            f"{spec} are test images, and nothing is chosen or fitted on test images: what is chosen there cannot be "
+            "reported there; give others, such as validation"
+        )
+    folder = _corrupted_copy(spec)
+    if folder is not None:
+        raise DataError(
+            f"{folder} holds corrupted test images, and nothing is chosen or fitted on test images; make a copy of "
+            "validation images: subspace-serve corrupt --split validation"
+        )
+
+
+def _corrupted_copy(spec: str) -> Path | None:
+    """Return the folder of a copy of test images that `subspace-serve corrupt` wrote, when `spec` names one."""
+    from subspace_serve.data.sources.copy_record import FILE_NAME, read_record
+
+    name, _, rest = spec.partition(":")
+    parts = rest.split(":")
+    folders = [Path(":".join(parts[:taken])) for taken in range(len(parts), 0, -1)]
+    folder = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
+    return folder if name == "corrupted" and folder is not None and read_record(folder).split == "test" else None
+
+
+def refuse_test_images(images: Images, test: Images) -> None:
+    """Refuse images of which more than a hundredth are, byte for byte, a run's test images.
+
+    Only test sets in memory are compared: files would have to be decoded all.
+
+    Raises:
+        DataError: they are.
+    """
+    from subspace_serve.data import MemoryImages
+    from subspace_serve.errors import DataError
+
+    if not isinstance(test, MemoryImages) or images.shape != test.shape:
+        return
+    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels.numpy()}
+    shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels.numpy())
+    if shared > _MOST_SHARED * len(images):
+        raise DataError(
+            f"{shared} of the {len(images)} images are test images of this run, and nothing is chosen or fitted on "
+            "test images: give others"
+        )
