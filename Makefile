@@ -12,6 +12,8 @@ setup: $(READY)
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# Frost's photographs, and what the corruptions are tested against. It names an OpenCV that wants a display.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imagecorruptions-imaug
 	touch $@
 
 demo: $(READY)

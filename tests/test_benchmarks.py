@@ -10,7 +10,8 @@ from bundle_factory import make_bundle
 from click.testing import CliRunner
 
 import benchmarks.memory
-from benchmarks import export, measure, training
+from benchmarks import domains, export, measure, selection, training
+from subspace_serve.cli.run import OpenRun
 
 
 def test_candidates_take_turns():
@@ -101,3 +102,34 @@ def test_a_worker_is_watched_and_ended(tmp_path):
     assert 0 < figures["worker"]["median"] < figures["server"]["median"]
     assert 20e6 < figures["worker_bytes"]["median"] < figures["server_bytes"]["median"]
     assert 0 < figures["serve"]["median"] < 120
+
+
+def test_selection_is_compared_with_the_plain_loop(line_run, monkeypatch):
+    monkeypatch.setattr(selection, "PLACES", 3)
+    monkeypatch.setattr(selection, "CORRUPTIONS", ("contrast", "gaussian_noise"))
+    document = selection.selection_speed(OpenRun(line_run, device="cpu"), count=200, rounds=1)
+    assert document["places"] == 3
+    assert document["images"] == 200
+    assert document["plain_over_select"]["at_least"] == 4
+    assert set(document["choices"].values()) <= {0.0, 0.5, 1.0}
+    # So few images are one block: nothing is dropped, and nothing can be lost.
+    assert set(document["evaluated_share"].values()) == {1.0}
+    assert document["largest_loss"]["value"] == 0
+
+
+def test_tables_of_domains_say_what_was_chosen_and_what_was_not():
+    def entry(alpha, low, high, kept=False, best=0.9):
+        gain = {"value": (low + high) / 2, "interval": [low, high]}
+        return {"alpha": alpha, "kept_midpoint": kept, "gain": gain, "best": {"alpha": best, "gain": gain}}
+
+    assert domains.choice(entry(0.7, 0.01, 0.03)) == "**0.7**: +2.00 (+1.00 to +3.00)"
+    assert domains.choice(entry(0.5, -0.01, 0.01, kept=True)) == "0.5 kept; 0.9: +0.00 (-1.00 to +1.00)"
+    assert domains.choice(entry(0.5, 0, 0, kept=True, best=0.5)) == "0.5 kept: the best"
+    runs = [
+        {"seed": 0, "default": {"fog:3": entry(0.7, 0.01, 0.03), "snow:3": entry(0.2, -0.01, 0.01)}},
+        {"seed": 1, "default": {"fog:3": entry(0.1, -0.04, -0.02), "snow:3": entry(0.5, 0, 0, kept=True)}},
+    ]
+    assert domains.gains_table(runs)[0] == "| domain | seed 0 | seed 1 |"
+    text = " ".join(domains.summary_lines(runs))
+    assert "Of 4 choices (domains × seeds) 1 keep the midpoint and 3 move" in text
+    assert "1 gain on the reporting half with an interval above zero, 1 lose with one below, 1 are open" in text
