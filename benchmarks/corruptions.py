@@ -1,0 +1,80 @@
+"""How fast images are corrupted, beside `imagecorruptions-imaug`: `python -m benchmarks.corruptions`.
+
+All 19 corruptions at severity 3 on images of 32 by 32 pixels, those of two photographs. The other package knows one
+process and one image at a time; this one is timed with one worker and with as many as it chooses. Every round times
+the three in turn, and the ratios are taken round by round.
+
+Needs imagecorruptions-imaug, numba and scikit-image.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.corruption_strengths import photograph_patches
+from benchmarks.measure import at_least, environment, interleaved, ratio, report, summary
+from subspace_serve.corruptions import CORRUPTIONS, corrupt
+
+SEVERITY = 3
+SIDE = 32
+# The table that the other package knows; how long the blurs take depends on their width.
+PRESET = "imagenet"
+TARGET = 3.0
+
+
+def corruption_speed(rounds: int, count: int) -> dict[str, Any]:
+    """Return the seconds of both packages for `count` images under all corruptions, and ratios, theirs to ours.
+
+    Raises:
+        ImportError: imagecorruptions-imaug is not installed, or cannot be imported.
+    """
+    from imagecorruptions import corrupt as other_corrupt
+
+    patches = photograph_patches(SIDE)
+    images = np.ascontiguousarray(np.resize(patches, (count, *patches.shape[1:])))
+
+    def other() -> None:
+        for name in CORRUPTIONS:
+            for image in images:
+                other_corrupt(image, severity=SEVERITY, corruption_name=name)
+
+    def ours(preset: str, workers: int | None) -> Callable[[], None]:
+        def run() -> None:
+            for name in CORRUPTIONS:
+                corrupt(images, name, SEVERITY, preset=preset, workers=workers)
+
+        return run
+
+    candidates = {
+        "imagecorruptions-imaug": other,
+        "one worker": ours(PRESET, 1),
+        "workers chosen": ours(PRESET, None),
+        "one worker, cifar preset": ours("cifar", 1),
+    }
+    seconds = interleaved(candidates, rounds=rounds, warm_up=1)
+    theirs = seconds["imagecorruptions-imaug"]
+    return {
+        "settings": {"rounds": rounds, "images": count, "side": SIDE, "severity": SEVERITY, "preset": PRESET},
+        "seconds": {name: summary(times) for name, times in seconds.items()},
+        "times_as_fast": {
+            "one worker": at_least(TARGET, ratio(theirs, seconds["one worker"])),
+            "workers chosen": at_least(TARGET, ratio(theirs, seconds["workers chosen"])),
+        },
+    }
+
+
+@click.command(help=inspect.cleandoc(__doc__ or "").replace("`", ""))
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report to a file, too.")
+def main(rounds: int, count: int, json_file: str | None) -> None:
+    report(corruption_speed(rounds, count) | environment(), json_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The names of the corruptions, of the severities and of the presets, and which preset suits a size."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from subspace_serve.errors import DataError
+
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+    "speckle_noise",
+    "gaussian_blur",
+    "spatter",
+    "saturate",
+)
+"""The 15 types of the benchmark in its order, then the 4 that it keeps for validation."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+PRESETS = ("cifar", "tiny", "imagenet")
+"""The severity tables of CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C."""
+
+
+def preset_for(height: int, width: int) -> str:
+    """Return the preset that suits a size in pixels, by its smaller side: below 48, below 128, and all above.
+
+    The tables were made for 32, 64 and 224 pixels; the limits lie about midway between them, in octaves.
+    """
+    smaller = min(height, width)
+    if smaller < 48:
+        return "cifar"
+    return "tiny" if smaller < 128 else "imagenet"
+
+
+def check_corruption(name: str) -> None:
+    """Do nothing when `name` is one of the 19.
+
+    Raises:
+        DataError: it is not; the message gives near ones, or all.
+    """
+    _check_name("corruption", name, CORRUPTIONS)
+
+
+def check_severity(severity: int) -> None:
+    """Do nothing when `severity` is an integer from 1 to 5.
+
+    Raises:
+        DataError: it is not.
+    """
+    # True == 1 and 2.0 == 2, and both are slips.
+    if isinstance(severity, bool | float) or severity not in SEVERITIES:
+        raise DataError(f"a corruption's severity is an integer from 1 to 5; found {severity!r}; give one of them")
+
+
+def check_preset(preset: str) -> None:
+    """Do nothing when `preset` is one of the three.
+
+    Raises:
+        DataError: it is not; the message gives near ones, or all.
+    """
+    _check_name("severity preset", preset, PRESETS)
+
+
+def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
+    if name in names:
+        return
+    near = difflib.get_close_matches(str(name), names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(names)}"
+    raise DataError(f"there is no {kind} {name!r}; {hint}")
