@@ -105,6 +105,7 @@ def test_a_worker_is_watched_and_ended(tmp_path):
 
 
 def test_selection_is_compared_with_the_plain_loop(line_run, monkeypatch):
+    monkeypatch.setattr(selection, "COARSE_PLACES", 2)
     monkeypatch.setattr(selection, "PLACES", 3)
     monkeypatch.setattr(selection, "CORRUPTIONS", ("contrast", "gaussian_noise"))
     document = selection.selection_speed(OpenRun(line_run, device="cpu"), count=200, rounds=1)
@@ -112,7 +113,7 @@ def test_selection_is_compared_with_the_plain_loop(line_run, monkeypatch):
     assert document["images"] == 200
     assert document["plain_over_select"]["at_least"] == 4
     assert set(document["choices"].values()) <= {0.0, 0.5, 1.0}
-    # So few images are one block: nothing is dropped, and nothing can be lost.
+    # So few images are one block and so few places all neighbours: nothing is dropped, and nothing can be lost.
     assert set(document["evaluated_share"].values()) == {1.0}
     assert document["largest_loss"]["value"] == 0
 

@@ -86,7 +86,9 @@ def select(
         on_domain = (domain_calibration or {}).get(domain.name)
         networks = usual if on_domain is None else Networks(subspace, on_domain, progress=progress)
         choosing, reporting = halves[domain.name]
-        race = _raced(networks, choosing, metric, kind, points, refine, aggregate, seed)
+        race = raced(
+            networks, choosing, metric, kind=kind, points=points, refine=refine, aggregate=aggregate, seed=seed
+        )
         chosen, selection = _reported(race, reporting, greedy=greedy, seed=seed)
         if on_domain is not None:
             selection["recalibration"] = _both_calibrations(chosen, usual, networks, reporting)
@@ -125,10 +127,18 @@ def split(images: Images, classes: int, *, seed: int) -> tuple[Images, Images]:
     return images.subset(choosing), images.subset(reporting)
 
 
-def _raced(
-    networks: Networks, images: Images, metric: str, kind: str, points: int, refine: int, aggregate: str, seed: int
+def raced(
+    networks: Networks,
+    images: Images,
+    metric: str,
+    *,
+    kind: str = "points",
+    points: int = 11,
+    refine: int = 2,
+    aggregate: str = "probabilities",
+    seed: int = 0,
 ) -> Race:
-    """Measure the grid, then what lies ever closer around its best."""
+    """Measure the grid, then what lies ever closer around its best; the arguments are those of `select`."""
     geometry = networks.subspace.geometry
     race = Race(networks, images, metric, seed=seed)
     race.run(candidates_of(geometry, kind, points, aggregate))
