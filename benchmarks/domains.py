@@ -136,8 +136,8 @@ def tables(document: Mapping[str, Any]) -> str:
             BEGIN,
             "",
             f"Chosen on {one['chosen_on']} validation images, reported on {one['reported_on']} others; points of "
-            "accuracy gained over the midpoint, with the 95 % bootstrap interval. Bold: the place that was taken. Where "
-            "the midpoint was kept, the place with the best value on the choosing half follows.",
+            "accuracy gained over the midpoint, with the 95 % bootstrap interval. Bold: the place that was taken. "
+            "Where the midpoint was kept, the place with the best value on the choosing half follows.",
             "",
             *gains_table(runs),
             "",

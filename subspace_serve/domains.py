@@ -71,7 +71,7 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
     import difflib
 
     names: list[str] = []
-    for name in (part.strip() for text in texts for part in text.split(",")):
+    for name in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         if name == "all":
             names += known
         elif name in known:

@@ -132,12 +132,42 @@ def test_test_images_under_another_name_are_refused(
     status, text = fail(["select", str(own_run), "--val-data", f"{tmp_path}/mine.npz"], capsys, monkeypatch)
     assert status == 1
     assert "360 of the 360 images are test images of this run" in text
+    for option in ("--corruption fog --val-data", "--calibrate-on"):
+        status, text = fail(["select", str(own_run), *option.split(), f"{tmp_path}/mine.npz"], capsys, monkeypatch)
+        assert status == 1
+        assert "are test images of this run" in text
     run(f"corrupt --data digits --corruption contrast --severity 2 --out {tmp_path}/digits-c")
     copy = f"corrupted:{tmp_path}/digits-c:contrast:2"
     status, text = fail(["select", str(own_run), "--val-data", copy], capsys, monkeypatch)
     assert status == 1
     assert "holds corrupted test images" in text
     assert "contrast:2" in run(f"evaluate {own_run} --data corrupted:{tmp_path}/digits-c --corruption all --severity 2")
+
+
+def test_the_clean_images_beside_a_corrupted_copy_are_those_that_it_was_made_of(own_run: Path, tmp_path: Path) -> None:
+    run(f"corrupt --data digits --split validation --corruption contrast --severity 1 --out {tmp_path}/digits-c")
+    document = json.loads(
+        run(f"evaluate {own_run} --data corrupted:{tmp_path}/digits-c --corruption contrast --severity 1 --json -")
+    )
+    assert document["data"] == "validation"
+    assert document["count"] == len(OpenRun(own_run).data.validation)
+
+
+def test_images_that_changed_after_the_choice_are_not_calibrated_on(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = OpenRun(own_run)
+    pixels, labels = opened.data.validation.take(torch.arange(len(opened.data.validation)))
+    camera = tmp_path / "camera.npz"
+    np.savez(camera, images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    run(f"select {own_run} --val-data {camera} --points 2 --refine 0 --calibrate-on domain --calibration-count 40")
+    run(f"export {own_run} --alpha best --no-evaluate")
+    points = json.loads((own_run / "bundle/manifest.json").read_text())["points"]
+    assert points["best"]["calibration"]["count"] == 40
+    np.savez(camera, images=255 - pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    status, text = fail(["export", str(own_run), "--alpha", "best"], capsys, monkeypatch)
+    assert status == 1
+    assert "has changed since a place was chosen on it" in text
 
 
 def test_a_selected_ensemble_is_evaluated_with_its_weights(own_run: Path) -> None:
@@ -230,11 +260,13 @@ def test_every_command_explains_itself(command: str) -> None:
         ("export RUN --default absent", "'absent' is not in this bundle; choose one of midpoint"),
         ("select RUN --val-data test", "nothing is chosen or fitted on test images"),
         ("select RUN --val-data digits:test", "nothing is chosen or fitted on test images"),
+        ("select RUN --val-data train", "were trained on train"),
+        ("select absent", "no checkpoint at absent.*subspace-serve train"),
         ("evaluate RUN --calibrate-on test", "nothing is chosen or fitted on test images"),
         ("export RUN --temperature --temperature-data digits:test", "nothing is chosen or fitted on test images"),
         ("select RUN --corruption fogg", "no corruption 'fogg'; did you mean fog"),
         ("select RUN --corruption fog,snow --name x", "names one choice and there are 2"),
-        ("select RUN --val-data a=validation --val-data a=train", "two domains have one name"),
+        ("select RUN --val-data a=validation --val-data a=validation", "two domains have one name"),
         ("select RUN --name a/b", "cannot name a selection"),
         ("evaluate RUN --corruption fog --preset imagnet", "imagenet"),
         ("evaluate RUN --corruption fog --severity 6", "integer from 1 to 5; found 6"),

@@ -154,6 +154,24 @@ def test_dropped_candidates_count_as_what_they_would_vary_on_all_images() -> Non
     assert part.standard_errors[0] == pytest.approx(full.standard_errors[0], rel=0.2)
 
 
+def test_a_dropped_candidates_early_luck_does_not_make_another_one_significant() -> None:
+    random = np.random.default_rng(0)
+    base = random.random(5000) < 0.8
+    better = base ^ (random.random(5000) < 0.01)
+    lucky = base.copy()
+    lucky[:512] = True
+    alone = decide([scores_with(base * 1.0), scores_with(better * 1.0)], "accuracy", NEAR[:2], seed=0)
+    dropped = scores_with(lucky * 1.0).subset(slice(0, 512))
+    beside = decide([scores_with(base * 1.0), scores_with(better * 1.0), dropped], "accuracy", NEAR[:3], seed=0)
+    assert beside.p_value >= alone.p_value
+
+
+def test_a_bootstrap_of_three_images_is_finite() -> None:
+    scores = scores_with(np.array([1.0, 0.0, 1.0]))
+    gain = gain_with_interval(scores, scores_with(np.zeros(3)), "accuracy", seed=0)
+    assert np.isfinite(gain["interval"]).all()
+
+
 class FixedAnswers:
     """Networks whose answers are given: image i of the set has its index as the only pixel."""
 
@@ -337,6 +355,10 @@ def test_an_unknown_metric_is_refused(line_run: Path) -> None:
         run_select(line_run, metric="f1")
 
 
+def damaged_entry(fields: str) -> str:
+    return f'{{"fog": {{"checkpoint_sha256": "{"a" * 64}", {fields}}}}}'
+
+
 def test_selections_are_kept_by_name_and_bound_to_their_checkpoint(tmp_path: Path) -> None:
     assert read_selections(tmp_path, "a" * 64) == {}
     store_selections(tmp_path, {"fog:3": {"alpha": 0.7}, "best": {"alpha": 0.1}}, "a" * 64)
@@ -345,7 +367,9 @@ def test_selections_are_kept_by_name_and_bound_to_their_checkpoint(tmp_path: Pat
     assert {name: s.get("alpha") for name, s in stored.items()} == {"fog:3": 0.6, "best": 0.1, "both": None}
     with pytest.raises(CheckpointError, match="'fog:3' .* was made for another checkpoint"):
         read_selections(tmp_path, "b" * 64)
-    for damaged in ("{", "[]", '{"fog": {"checkpoint_sha256": "%s"}}' % ("a" * 64)):
+    parts = ('"x": 1', '"alpha": "x"', '"alpha": null', '"members": 5', '"alpha": 0.5, "domain": {}')
+    more = ('"alpha": 0.5, "calibration": "zz"', '"alpha": 0.5, "seed": "q"', '"alpha": 0.5, "calibration": {"on": 5}')
+    for damaged in ("{", "[]", *(damaged_entry(part) for part in parts + more)):
         (tmp_path / "selections.json").write_text(damaged)
         with pytest.raises(CheckpointError, match="is damaged"):
             read_selections(tmp_path, "a" * 64)

@@ -46,7 +46,9 @@ _ALL = "all"
 @click.option("--validation", type=float, default=0.1, show_default=True, help="As of `train`.")
 @click.option("--data-seed", type=click.IntRange(0), default=0, show_default=True, help="As of `train`.")
 @click.option("--image-size", type=click.IntRange(1), help="Side to which images are brought first.")
-@click.option("--seed", default=0, show_default=True, help="Of what is random in a corruption.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is random in a corruption."
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that corrupt.  [default: one a processor]")
 @click.option("--download", is_flag=True, help="Let torchvision download CIFAR or Fashion-MNIST.")
 @json_option

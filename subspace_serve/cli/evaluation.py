@@ -10,7 +10,7 @@ import click
 from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
-from subspace_serve.cli.run import OpenRun, is_corrupted_set
+from subspace_serve.cli.run import OpenRun
 
 
 @click.command()
@@ -141,9 +141,9 @@ def evaluate(
         }
     else:
         places, named = default_alphas(geometry, points), {}
+    _say_other_calibrations(opened, alphas, calibrate_on)
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
-    # A published set of corrupted images holds no clean ones: those are the run's own test images.
-    clean = "test" if corruptions and is_corrupted_set(spec) else spec
+    clean = opened.clean_part(spec) if corruptions else spec
     document = measure(
         opened.subspace,
         opened.images(clean),
@@ -177,6 +177,20 @@ def evaluate(
     if plot is not None:
         for picture in _draw(document, plot):
             click.echo(f"plot: {picture}", err=json_file == "-")
+
+
+def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:
+    """Say where a selected place was chosen with other BatchNorm statistics than it is evaluated with."""
+    selections = run.selections()
+    for text in alphas:
+        name = text.partition("best:")[2]
+        on = selections.get(name, {}).get("calibration", {}).get("on", "default")
+        if on not in ("default", calibrate_on):
+            click.echo(
+                f"  {name} was chosen with BatchNorm from {on}, as export writes it; here it is evaluated with "
+                f"{calibrate_on or 'training images'}",
+                err=True,
+            )
 
 
 def _draw(document: dict[str, Any], plot: Path) -> list[Path]:

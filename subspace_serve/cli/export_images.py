@@ -42,18 +42,19 @@ def temperature_data_of(
     # What was selected for a domain will be asked about images from there.
     selections = opened.selections()
     wanted = {selected for selected in request.selected.values() if "domain" in selections[selected]}
-    data = {selected: _domain_data(opened, selections[selected]["domain"]) for selected in wanted}
+    data = {selected: _domain_data(opened, selections[selected]) for selected in wanted}
     return usual, {name: data[selected] for name, selected in request.selected.items() if selected in data}
 
 
-def _domain_data(opened: OpenRun, record: dict[str, Any]) -> TemperatureData:
-    """Return the images that a selection was made on, from its record of them."""
+def _domain_data(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:
+    """Return the images that a selection was made on, divided as they were then."""
     from subspace_serve.temperature import TemperatureData
 
+    record = selection["domain"]
     # The record of images that lie corrupted on the disk names the corruption already.
     corruption = f", {record['corruption']}:{record['severity']}" if "preset" in record else ""
     name = _full_name(opened, record["data"]) + corruption
-    return TemperatureData(opened.domain_of(record).images, name, opened.seed)
+    return TemperatureData(opened.domain_of(record).images, name, selection.get("seed", opened.seed))
 
 
 def _full_name(opened: OpenRun, spec: str) -> str:

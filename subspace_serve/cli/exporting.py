@@ -157,6 +157,10 @@ def export(
     # The only end of a standard network is its midpoint too.
     usual = ("midpoint", "endpoints") if geometry.endpoints > 1 else ("midpoint",)
     request = parse_alphas(alphas or usual, geometry, opened.selections(), extrapolate=extrapolate)
+    if default is None and alphas:
+        first = parse_alphas(alphas[:1], geometry, opened.selections(), extrapolate=extrapolate)
+        # Who selected an ensemble wants it to answer, and not the first of its members.
+        default = next((name for name in first.ensembles if name in first.selected), None)
     for text in ensembles:
         name, equals, members = text.partition("=")
         if not equals:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
+    from subspace_serve.data.sources.copy_record import CopyRecord
 
 _MOST_SHARED = 0.01
 
@@ -24,23 +25,23 @@ def refuse_test_names(spec: str) -> None:
             f"{spec} are test images, and nothing is chosen or fitted on test images: what is chosen there cannot be "
             "reported there; give others, such as validation"
         )
-    folder = _corrupted_copy(spec)
-    if folder is not None:
+    copy = corrupted_copy(spec)
+    if copy is not None and copy.split == "test":
         raise DataError(
-            f"{folder} holds corrupted test images, and nothing is chosen or fitted on test images; make a copy of "
+            f"{spec} holds corrupted test images, and nothing is chosen or fitted on test images; make a copy of "
             "validation images: subspace-serve corrupt --split validation"
         )
 
 
-def _corrupted_copy(spec: str) -> Path | None:
-    """Return the folder of a copy of test images that `subspace-serve corrupt` wrote, when `spec` names one."""
+def corrupted_copy(spec: str) -> CopyRecord | None:
+    """Return the record of a copy that `subspace-serve corrupt` wrote, when `spec` names one."""
     from subspace_serve.data.sources.copy_record import FILE_NAME, read_record
 
     name, _, rest = spec.partition(":")
     parts = rest.split(":")
     folders = [Path(":".join(parts[:taken])) for taken in range(len(parts), 0, -1)]
     folder = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
-    return folder if name == "corrupted" and folder is not None and read_record(folder).split == "test" else None
+    return read_record(folder) if name == "corrupted" and folder is not None else None
 
 
 def refuse_test_images(images: Images, test: Images) -> None:

@@ -22,7 +22,9 @@ def run_options(command: Callable) -> Callable:
         ),
         click.option("--calibration-batch", type=click.IntRange(2), default=128, show_default=True),
         click.option("--resize", is_flag=True, help="Bring images of another size to the network's."),
-        click.option("--seed", default=0, show_default=True, help="Of what is drawn here."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn here.",
+        ),
     ):  # fmt: skip
         command = decorate(command)
     return command

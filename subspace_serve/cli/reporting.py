@@ -11,7 +11,7 @@ import click
 
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, progress_line, write_json
-from subspace_serve.cli.run import OpenRun, is_corrupted_set
+from subspace_serve.cli.run import OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.calibration_data import CalibrationData
@@ -78,8 +78,7 @@ def report(
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
     opened = OpenRun(run, **options)
     target = check_target(out or opened.folder / "report")
-    # A published set of corrupted images holds no clean ones: those are the run's own test images.
-    clean = "test" if corruptions and is_corrupted_set(spec) else spec
+    clean = opened.clean_part(spec) if corruptions else spec
     other = opened.comparable(baseline) if baseline is not None else None
     if evaluation is not None:
         document = _read_evaluation(evaluation, opened)

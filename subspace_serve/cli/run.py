@@ -59,6 +59,7 @@ class OpenRun:
     def checkpoint_sha256(self) -> str:
         from subspace_serve.files import sha256_of
 
+        _ = self.subspace  # which says what to do where there is none
         return sha256_of(self.file)
 
     @cached_property
@@ -106,12 +107,15 @@ class OpenRun:
         Raises:
             DataError: they are test images.
         """
-        from subspace_serve.cli.leakage import refuse_test_names
+        from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
         from subspace_serve.data import load_unlabelled
 
         refuse_test_names(spec)
-        own = spec in OWN_PARTS
-        return self._calibration(getattr(self.data, spec) if own else load_unlabelled(spec, **self._wanted()), spec)
+        if spec in OWN_PARTS:
+            return self._calibration(getattr(self.data, spec), spec)
+        images = load_unlabelled(spec, **self._wanted())
+        refuse_test_images(images, self.data.test)
+        return self._calibration(images, spec)
 
     def calibration_in(self, domain: Domain, seed: int) -> CalibrationData:
         """Return the half of a domain's images on which a selection was made, without their labels."""
@@ -124,12 +128,42 @@ class OpenRun:
         """Return the images that calibrated a stored selection."""
         from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN
 
-        on = selection.get("calibration", {}).get("on", DEFAULT_CALIBRATION)
+        recorded = selection.get("calibration", {"on": DEFAULT_CALIBRATION})
+        on = recorded["on"]
         if on == DEFAULT_CALIBRATION:
             return self.calibration
+        as_then = replace(
+            self,
+            calibration_count=recorded.get("count", self.calibration_count),
+            calibration_batch=recorded.get("batch_size", self.calibration_batch),
+            seed=recorded.get("seed", self.seed),
+        )
         if on != ON_DOMAIN:
-            return self.calibration_on(on)
-        return self.calibration_in(self.domain_of(selection["domain"]), selection["seed"])
+            return as_then.calibration_on(on)
+        return as_then.calibration_in(as_then.domain_of(selection["domain"]), selection["seed"])
+
+    def clean_part(self, spec: str) -> str:
+        """Return which images are the clean ones of `spec`: itself, or what a set of corrupted images was made of.
+
+        The published sets are corrupted test images; a copy by `subspace-serve corrupt` records its part.
+
+        Raises:
+            DataError: a copy was made of other images than the run's.
+        """
+        from subspace_serve.cli.leakage import corrupted_copy
+        from subspace_serve.errors import DataError
+
+        if not is_corrupted_set(spec):
+            return spec
+        copy = corrupted_copy(spec)
+        if copy is None:
+            return "test"
+        if self.images(copy.split).fingerprint() != copy.fingerprint:
+            raise DataError(
+                f"{spec} is a copy of other images than this run's {copy.split} images, so there are no clean ones to "
+                f"compare with; evaluate one corruption as --data {spec}:{copy.corruptions[0]}:{copy.severities[0]}"
+            )
+        return copy.split
 
     def comparable(self, path: Path) -> OpenRun:
         """Open another run with the same options.
@@ -164,12 +198,27 @@ class OpenRun:
         """Return labelled images as a domain."""
         from subspace_serve.domains import Domain
 
-        return Domain(name or spec, self.images(spec), {"data": spec})
+        images = self.images(spec)
+        # The run's own parts are bound to it; other files may be changed until they are asked for again.
+        record = {"data": spec} if spec in OWN_PARTS else {"data": spec, "fingerprint": images.fingerprint()}
+        return Domain(name or spec, images, record)
 
     def domain_of(self, record: Mapping[str, Any]) -> Domain:
-        """Return a domain again from what a selection records of it."""
+        """Return a domain again from what a selection records of it.
+
+        Raises:
+            DataError: its images have changed since.
+        """
+        from subspace_serve.errors import DataError
+
         if "preset" not in record:  # images as they lie on the disk, be they corrupted
-            return self.domain(record["data"])
+            domain = self.domain(record["data"])
+            if record.get("fingerprint", domain.record.get("fingerprint")) != domain.record.get("fingerprint"):
+                raise DataError(
+                    f"{record['data']} has changed since a place was chosen on it (its fingerprint differs); bring the "
+                    "old images back or select again"
+                )
+            return domain
         (domain,) = self.corrupted_domains(
             record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
         )
@@ -195,6 +244,7 @@ class OpenRun:
         """
         from subspace_serve.domains import corrupted_domains, parse_corruptions
 
+        severities = list(dict.fromkeys(severities))
         if is_corrupted_set(spec):
             return self._published_corruptions(spec, corruptions, severities)
         from subspace_serve.corruptions import CORRUPTIONS, available

@@ -132,6 +132,9 @@ def _domains(
         if not equals or "/" in given:
             given, spec = "", text
         refuse_test_names(spec)
+        _refuse_training_images(run, spec)
+        if spec not in OWN_PARTS and not is_corrupted_set(spec):
+            refuse_test_images(run.images(spec), run.data.test)
         if is_corrupted_set(spec):
             click.echo(
                 f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
@@ -153,9 +156,22 @@ def _domains(
         raise DataError("two domains have one name; tell them apart as --val-data NAME=SPEC")
     for domain in domains:
         check_selection_name(domain.name)
-        if domain.record["data"] not in OWN_PARTS and "preset" not in domain.record:
-            refuse_test_images(domain.images, run.data.test)
     return domains
+
+
+def _refuse_training_images(run: OpenRun, spec: str) -> None:
+    """Refuse the images that the networks were trained on, and a run without validation images.
+
+    Raises:
+        DataError: these are asked for.
+    """
+    from subspace_serve.errors import DataError
+
+    trained_on = run.subspace.provenance["training"]["data"]
+    if spec in ("train", f"{trained_on}:train"):
+        raise DataError(f"the networks were trained on {spec}, where every place looks good; give other images")
+    if spec == "validation" and len(run.data.validation) == 0:
+        raise DataError("this run was trained without validation images; name others with --val-data")
 
 
 def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> None:

@@ -31,15 +31,14 @@ class Gains:
     def standard_errors(self) -> np.ndarray:
         return self.replicates.std(axis=0, ddof=1)
 
-    def p_value(self) -> float:
-        """Return the chance of a best gain this large if no candidate were better than the reference.
+    def p_value(self, candidate: int) -> float:
+        """Return the chance that some candidate gains as much as this one if none were better than the reference.
 
-        White's reality check (2000): the largest gain is compared with the largest of the replicates' deviations, so
-        that trying many candidates does not make one of them significant.
+        White's reality check (2000): the gain is compared with the largest of the replicates' deviations, so that
+        trying many candidates does not make one of them significant.
         """
-        largest = self.observed.max()
         by_chance = (self.replicates - self.observed).max(axis=1)
-        return float((1 + np.count_nonzero(by_chance >= largest)) / (1 + len(self.replicates)))
+        return float((1 + np.count_nonzero(by_chance >= self.observed[candidate])) / (1 + len(self.replicates)))
 
 
 def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *, seed: int) -> Gains:
@@ -73,7 +72,11 @@ def standard_error(scores: Scores, metric: str, *, seed: int) -> float:
 
 
 def gain_with_interval(candidate: Scores, reference: Scores, metric: str, *, seed: int) -> dict[str, Any]:
-    """Return `value`, the 95 % percentile `interval`, and the two-sided `p_value` of one gain."""
+    """Return `value`, the 95 % percentile `interval`, and the two-sided `p_value` of one gain.
+
+    The interval covers for metrics that are means over images. The expected calibration error is biased upwards on few
+    images and its resamples more so, so its interval shows its spread, not where the true value lies.
+    """
     gains = paired_gains([candidate], reference, metric, seed=seed)
     value, replicates = float(gains.observed[0]), gains.replicates[:, 0]
     low, high = np.percentile(replicates, [2.5, 97.5])
@@ -130,7 +133,7 @@ def decide(
     best = min((index for index in complete if values[index] == top), key=lambda index: distances[index])
     if best == 0:
         return Decision(0, 0, 1.0, "the midpoint is the best")
-    p_value = paired_gains(scores[1:], scores[0], metric, seed=seed).p_value()
+    p_value = paired_gains(scores[1:], scores[0], metric, seed=seed).p_value(best - 1)
     if greedy:
         return Decision(best, best, p_value, "the best, taken whatever chance says (greedy)")
     if p_value > SIGNIFICANCE:
@@ -149,6 +152,11 @@ def decide(
 def _bootstrap(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int) -> np.ndarray:
     """Return a statistic under `REPLICATES` Poisson-weighted resamples of `count` images, along the first axis."""
     generator = np.random.default_rng(seed)
-    return np.concatenate(
-        [statistic(generator.poisson(1.0, (_AT_ONCE, count)).astype(np.float64)) for _ in range(REPLICATES // _AT_ONCE)]
-    )
+
+    def resampled() -> np.ndarray:
+        weights = generator.poisson(1.0, (_AT_ONCE, count)).astype(np.float64)
+        # With a handful of images all may draw 0; such a resample counts each once.
+        weights[weights.sum(axis=1) == 0] = 1
+        return weights
+
+    return np.concatenate([statistic(resampled()) for _ in range(REPLICATES // _AT_ONCE)])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from subspace_serve.errors import CheckpointError, DataError
 from subspace_serve.files import write_text
@@ -40,11 +45,8 @@ def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, An
     try:
         selections = json.loads(file.read_text(encoding="utf-8"))
         made_for = {name: selection["checkpoint_sha256"] for name, selection in selections.items()}
-        damaged = [
-            name for name, selection in selections.items() if "alpha" not in selection and "members" not in selection
-        ]
-        if damaged:
-            raise ValueError(f"{damaged[0]} has no alpha")
+        for name, selection in selections.items():
+            _check(name, selection)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); remove it and select again") from error
     stale = [name for name, sha256 in made_for.items() if sha256 != checkpoint_sha256]
@@ -55,10 +57,38 @@ def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, An
     return selections
 
 
+def _check(name: str, selection: Mapping[str, Any]) -> None:
+    """Raise `ValueError` or `TypeError` where an entry is not what later commands will read."""
+    places = selection["members"] if "members" in selection else [selection.get("alpha")]
+    for place in places:
+        if place is None or not np.isfinite(np.asarray(place, dtype=np.float64)).all():
+            raise ValueError(f"{name} has no alpha")
+    for key, kind in (("calibration", dict), ("domain", dict), ("seed", int), ("weights", list)):
+        if key in selection and not isinstance(selection[key], kind):
+            raise TypeError(f"{name} has the {key} {selection[key]!r}")
+    if "domain" in selection and not isinstance(selection["domain"].get("data"), str):
+        raise ValueError(f"{name} does not say which data it was chosen on")
+    if "calibration" in selection and not isinstance(selection["calibration"].get("on"), str):
+        raise ValueError(f"{name} does not say what it was calibrated on")
+
+
 def store_selections(run: Path, selections: Mapping[str, Mapping[str, Any]], checkpoint_sha256: str) -> Path:
     """Add selections to a run's `selections.json`, in the place of older ones of their names."""
-    kept = read_selections(run, checkpoint_sha256)
-    for name, selection in selections.items():
-        kept[check_selection_name(name)] = {**selection, "checkpoint_sha256": checkpoint_sha256}
-    write_text(run / FILE_NAME, json.dumps(kept, indent=2) + "\n")
+    with _locked(run):
+        kept = read_selections(run, checkpoint_sha256)
+        for name, selection in selections.items():
+            kept[check_selection_name(name)] = {**selection, "checkpoint_sha256": checkpoint_sha256}
+        write_text(run / FILE_NAME, json.dumps(kept, indent=2, allow_nan=False) + "\n")
     return run / FILE_NAME
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time read and write a folder's selections."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks is left alone
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
