@@ -1,163 +1,163 @@
-"""The HTTP interface: routes, bodies and statuses. A client's mistake is never a 5xx."""
+"""The HTTP interface: routes and statuses. A client's mistake is never a 5xx."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from python_multipart.exceptions import FormParserError
 from starlette.applications import Starlette
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
-from service.engine import Engine, NotReadyError
-from service.metrics import Metrics, MetricsMiddleware
-from service.requests import RequestError, parse_fields, parse_json
-from service.work import DeadlineError, OverloadedError
+from service.bodies import RETRY_AFTER, Bodies
+from service.engine import Engine, NotReadyError, OverloadedError
+from service.envelope import Envelope
+from service.inference_protocol.routes import protocol_routes
+from service.metrics import Metrics
+from service.openapi import openapi_document
+from service.playground import page
+from service.record import Record
+from service.requests import has_booleans, parse_fields, parse_json
+from service.scheduler import DeadlineError, QuorumError
+from service.staging import BusyError
+from service.tracing import Tracing
 from subspace_serve.bundle.images import ImageTooLargeError
 from subspace_serve.bundle.selection import SelectionError, UnknownModelError
-from subspace_serve.errors import DataError
-
-RETRY_AFTER = {"Retry-After": "1"}
+from subspace_serve.errors import BundleError, DataError
 
 _POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
-
-_MAX_FIELDS = 100
-_MAX_FIELD_BYTES = 64 * 1024
-
-Result = TypeVar("Result")
+_SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
 
 
-def create_app(engine: Engine, metrics: Metrics) -> ASGIApp:
+def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None) -> ASGIApp:
     """Return the application that answers for an engine; the caller starts and closes the engine."""
-    endpoints = _Endpoints(engine, metrics)
+    settings = engine.settings
+    bodies = Bodies(settings)
+    endpoints = _Endpoints(engine, metrics, bodies)
     routes = [
         Route("/predict", endpoints.predict, methods=["POST"]),
         Route("/predict_image", endpoints.predict_image, methods=["POST"]),
+        *protocol_routes(engine, bodies),
         Route("/models", endpoints.models, methods=["GET"]),
+        Route("/livez", endpoints.live, methods=["GET"]),
+        Route("/readyz", endpoints.ready, methods=["GET"]),
         Route("/metrics", endpoints.scrape, methods=["GET"]),
+        Route("/docs.json", endpoints.openapi, methods=["GET"]),
+        Route("/playground", endpoints.playground, methods=["GET"]),
+        Route("/admin/reload", endpoints.reload, methods=["POST"]),
     ]
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
-        DataError: _refuse(400),
-        SelectionError: _refuse(400),
-        UnknownModelError: _refuse(404),
-        ImageTooLargeError: _refuse(413),
-        OverloadedError: _refuse(429, "too many requests are waiting; try again later", RETRY_AFTER),
-        NotReadyError: _refuse(503, "the bundle is still being loaded; try again later", RETRY_AFTER),
-        DeadlineError: _refuse(504, f"no answer within the deadline of {engine.settings.deadline:g} s"),
-        ClientDisconnect: _refuse(400, "the body ended early"),
-        HTTPException: _http_error,
-        Exception: _refuse(500, "the server failed; its log has the reason"),
-    }
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=_handlers(engine))
     app.router.redirect_slashes = False
-    return MetricsMiddleware(app, metrics, frozenset(route.path for route in routes))
+    enveloped: ASGIApp = Envelope(app, engine, metrics, tracing, [route.path for route in routes])
+    if settings.cors_origins:
+        enveloped = CORSMiddleware(
+            enveloped,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id", "inference-header-content-length"],
+            expose_headers=["x-request-id", "retry-after", "inference-header-content-length"],
+        )
+    return enveloped
 
 
 class _Endpoints:
-    """The routes' functions."""
+    """The functions of the routes that are not the Open Inference Protocol's."""
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, bodies: Bodies) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._bodies = bodies
 
     async def predict(self, request: Request) -> Response:
-        arrival = time.monotonic()
-        _check_headers(request, "application/json")
-        body = await self._received(_limited(request, self._engine.settings.max_body).body())
-
-        def parse() -> tuple[Any, Any]:
-            parsed = parse_json(body)
-            return parsed, parsed.images
-
-        return JSONResponse(await self._engine.answer(parse, arrival))
+        engine, record = self._engine, Record.of(request.scope)
+        body = await self._bodies.read(request, ["application/json"])
+        with engine.admitted():
+            if len(body) > _SMALL:
+                parsed = await engine.parsed(lambda: parse_json(body), record)
+            else:
+                parsed = parse_json(body)
+            question = parsed.question(parsed.images, engine.settings, plain=not has_booleans(body))
+            answer = await engine.answer(question, record)
+        return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 
     async def predict_image(self, request: Request) -> Response:
-        arrival = time.monotonic()
-        _check_headers(request, "multipart/form-data")
-        limited = _limited(request, self._engine.settings.max_body)
-        try:
-            form = await self._received(
-                limited.form(
-                    max_files=self._engine.settings.max_images,
-                    max_fields=_MAX_FIELDS,
-                    max_part_size=_MAX_FIELD_BYTES,
-                )
-            )
-            fields = [
-                (name, await value.read() if isinstance(value, UploadFile) else value)
-                for name, value in form.multi_items()
-            ]
-        except FormParserError as error:
-            raise RequestError(f"the form cannot be read: {error}") from None
-        finally:
-            await limited.close()
-        return JSONResponse(await self._engine.answer(lambda: parse_fields(fields), arrival))
+        engine = self._engine
+        options, files = parse_fields(await self._bodies.read_form(request))
+        with engine.admitted():
+            answer = await engine.answer(options.question(files, engine.settings), Record.of(request.scope))
+        return JSONResponse(answer.to_json(options.top_k, options.return_members))
 
     async def models(self, request: Request) -> Response:
-        predictor = self._engine.predictor
-        manifest = predictor.bundle.manifest
+        loaded = self._engine.loaded
+        predictor = loaded.predictor
         points = [
             {"name": name, "type": "point"} | point.model_dump(include=_POINT_FIELDS)
-            for name, point in manifest.points.items()
+            for name, point in predictor.points.items()
         ]
         ensembles = [
             {"name": name, "type": "ensemble"} | ensemble.model_dump(exclude={"temperature_fit"})
             for name, ensemble in predictor.ensembles.items()
         ]
+        manifest = predictor.bundle.manifest
         return JSONResponse(
             {
                 "default": predictor.default,
+                "bundle": {"sha256": loaded.sha256},
                 "models": points + ensembles,
                 "labels": manifest.labels,
                 "input": manifest.input.model_dump(exclude={"preprocessing"}),
             }
         )
 
+    async def live(self, request: Request) -> Response:
+        return PlainTextResponse("live\n")
+
+    async def ready(self, request: Request) -> Response:
+        if not self._engine.ready:
+            state = "draining" if self._engine.draining else "the bundle is being loaded"
+            return JSONResponse({"error": f"not ready: {state}"}, 503, RETRY_AFTER)
+        return PlainTextResponse("ready\n")
+
     async def scrape(self, request: Request) -> Response:
         content, media_type = await asyncio.to_thread(self._metrics.render)
         return Response(content, media_type=media_type)
 
-    async def _received(self, body: Awaitable[Result]) -> Result:
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi_document(self._engine.settings))
+
+    async def playground(self, request: Request) -> Response:
+        content, headers = page()
+        return Response(content, headers=headers)
+
+    async def reload(self, request: Request) -> Response:
+        if self._engine.settings.token is None:
+            raise HTTPException(403, "reloading over HTTP needs a token; start the server with one, or send SIGHUP")
         try:
-            return await asyncio.wait_for(body, self._engine.settings.deadline)
-        except asyncio.TimeoutError:
-            raise HTTPException(408, "the body did not arrive in time") from None
+            sha256 = await self._engine.reload()
+        except (BundleError, BusyError) as error:
+            return JSONResponse({"error": f"still serving the old bundle: {error}"}, 409)
+        return JSONResponse({"bundle": {"sha256": sha256}})
 
 
-def _check_headers(request: Request, expected: str) -> None:
-    content_type = request.headers.get("content-type", "")
-    if content_type.split(";")[0].strip().lower() != expected:
-        raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
-    if request.url.query:
-        raise RequestError("options go into the body; got some in the address, where they would have no effect")
-
-
-def _limited(request: Request, limit: int) -> Request:
-    """Return the request with a body that is refused as soon as it is known to be over the limit."""
-    message = f"the body is over the limit of {limit} bytes"
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        if int(request.headers.get("content-length", 0)) > limit:
-            raise HTTPException(413, message)
-        part = await request.receive()
-        received += len(part.get("body", b""))
-        if received > limit:
-            raise HTTPException(413, message)
-        return part
-
-    return Request(request.scope, receive)
+def _handlers(engine: Engine) -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
+    return {
+        DataError: _refuse(400),
+        SelectionError: _refuse(400),
+        UnknownModelError: _refuse(404),
+        ImageTooLargeError: _refuse(413),
+        OverloadedError: _refuse(429, "too many requests are waiting; try again later", RETRY_AFTER),
+        NotReadyError: _refuse(503, "the bundle is still being loaded; try again later", RETRY_AFTER),
+        QuorumError: _refuse(503, headers=RETRY_AFTER),
+        DeadlineError: _refuse(504, f"no answer within the deadline of {engine.settings.deadline:g} s"),
+        ClientDisconnect: _refuse(400, "the body ended early"),
+        HTTPException: _http_error,
+        Exception: _refuse(500, "the server failed; its log has the reason"),
+    }
 
 
 def _refuse(

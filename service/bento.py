@@ -1,7 +1,8 @@
 """The service as BentoML starts it.
 
 BentoML wants the number of workers when this module is imported, so the environment is read here, once; see
-`service.settings`.
+`service.settings`. The application answers as a middleware, before BentoML's own routes; `asgi_app`, which is what
+`subspace-serve serve` runs, puts it before all of BentoML's middlewares.
 """
 
 from __future__ import annotations
@@ -12,58 +13,85 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")  # before BentoML looks
 
 import bentoml
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.app import RETRY_AFTER, create_app
-from service.engine import Engine, make_predictor
+from service.app import create_app
+from service.bodies import RETRY_AFTER
+from service.engine import Engine
+from service.lifecycle import drain_on_sigterm, end_when_orphaned, end_worker
+from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import Settings
+from service.staging import State, stage
+from service.tracing import make_tracing
 
-# The service's own deadline answers first; BentoML's is the last resort for an answer that never begins. It holds a
-# timer for every request until this time has passed, answered or not, so it must not be long.
+# BentoML holds a timer for every request until this time has passed, answered or not, so it must not be long; the
+# service's own deadline answers first.
 _GRACE_SECONDS = 5
 
 _settings = Settings.from_environment()
 _metrics = Metrics()
-_engine = Engine(_settings, _metrics)
+_tracing = make_tracing(_settings)
+_engine = Engine(_settings, _metrics, State.from_environment())
+_application = create_app(_engine, _metrics, _tracing)
 
 
 @bentoml.service(
     name="subspace-serve",
     workers=_settings.workers,
     traffic={"timeout": _settings.deadline + _GRACE_SECONDS},
-    # BentoML's own metrics carry the raw path as a label; `service.metrics` takes their place.
+    # The application has its own. BentoML's metrics have the raw path as a label.
     metrics={"enabled": False},
-    # No spans while nobody collects them: that timer would hold each.
     tracing={"excluded_urls": ".*"},
-    # BentoML's access log fails on a content type that is not UTF-8, and the answer with it.
-    logging={"access": {"request_content_type": False}},
+    logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(create_app(_engine, _metrics), path="/")
 class SubspaceService:
     """Classifies images with the points and ensembles of one bundle."""
 
     @bentoml.on_deployment
     def check() -> None:
         """Refuse, before any worker starts, what no worker could serve."""
-        make_predictor(_settings)
+        if State.from_environment() is None:  # not started by `subspace-serve serve`, which has done this
+            state = State.create()
+            os.environ.update(state.environment())
+            stage(_settings, state)
 
     @bentoml.on_startup
     def start(self) -> None:
         """Load in the background: until that is done, requests are answered 503 and not kept waiting."""
-        _engine.start()
+        configure_logging()
+        drain_on_sigterm(_engine)
+        end_when_orphaned()
+        _engine.start(on_failure=end_worker)
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         """Take no more work."""
         _engine.close()
         _metrics.close()
-
-    def __is_alive__(self) -> bool:
-        """Live unless the bundle could not be loaded."""
-        return _engine.failure is None
+        if _tracing is not None:
+            _tracing.close()
 
     def __is_ready__(self) -> bool:
         """Ready when every point has answered once."""
         if not _engine.ready:
             raise HTTPException(503, "the bundle is not loaded", RETRY_AFTER)
         return True
+
+
+class _AnswerRequests:
+    """Answers every request; what is left for the application inside are start and stop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (_application if scope["type"] == "http" else self._app)(scope, receive, send)
+
+
+SubspaceService.add_asgi_middleware(_AnswerRequests)
+
+
+def asgi_app() -> ASGIApp:
+    """Return the service as an ASGI application."""
+    return _AnswerRequests(SubspaceService.to_asgi())

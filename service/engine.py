@@ -1,112 +1,319 @@
-"""The loaded bundle and the threads that work on requests."""
+"""The loaded bundle: answers requests from it, and replaces it when another is staged."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+
+from service.logs import logger
 from service.metrics import Metrics
-from service.requests import Options, image_array
+from service.record import Record
+from service.scheduler import DeadlineError, Job, QuorumError, Scheduler
 from service.settings import Settings
-from service.work import WorkQueue
-from subspace_serve.bundle.predict import Predictor
-from subspace_serve.bundle.reader import Bundle
-from subspace_serve.errors import SubspaceServeError
+from service.staging import State, make_predictor, stage_in_subprocess
+from subspace_serve.bundle.manifest import MANIFEST_FILE, Aggregate, Input
+from subspace_serve.bundle.predict import Prediction, Predictor, combine
+from subspace_serve.bundle.selection import Selection, SelectionError
+from subspace_serve.errors import BundleError, SubspaceServeError
+from subspace_serve.files import sha256_of
 
-# A child of BentoML's logger: its handlers are the ones that a BentoML server sets up.
-logger = logging.getLogger("bentoml.subspace_serve")
+CUSTOM = "custom"
+"""What stands for the model in metrics where a request named members only."""
 
-Parsed = tuple[Options, Sequence[Any]]
+_FOLLOW_SECONDS = 0.2
+_RELOAD_SECONDS = 60.0
+_LARGE = 100_000  # numbers that are averaged on a thread, not on the event loop
+
+Result = TypeVar("Result")
 
 
 class NotReadyError(Exception):
     """The bundle is still being loaded."""
 
 
+class OverloadedError(Exception):
+    """The queue is full."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A parsed request: who shall answer, and how its images become one array (N, ...) in the graph's format.
+
+    `slow` says that the images take long enough to decode to be kept off the event loop.
+    """
+
+    decode: Callable[[Input], np.ndarray]
+    slow: bool = False
+    model: str | None = None
+    members: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
+    aggregate: Aggregate | None = None
+    alpha: float | Sequence[float] | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's."""
+
+    predictor: Predictor
+    providers: dict[str, str]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction and the labels of the bundle that it came from."""
+
+    prediction: Prediction
+    labels: tuple[str, ...]
+
+    def to_json(self, top_k: int, return_members: bool) -> dict[str, Any]:
+        """Return the document of /predict."""
+        return self.prediction.to_json(self.labels, top_k=top_k, return_members=return_members)
+
+
 class Engine:
-    """Loads a bundle in the background and answers requests from it, off the event loop."""
+    """Loads a bundle in the background, follows its replacements, and answers requests from it."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, state: State | None = None) -> None:
         self.settings = settings
+        self.metrics = metrics
         self.failure: str | None = None
-        self._metrics = metrics
-        self._predictor: Predictor | None = None
-        self._work = WorkQueue(settings.concurrency, settings.queue)
+        self.draining = False
+        self._state = state
+        self._loaded: Loaded | None = None
+        self._held = 0
+        self._closed = threading.Event()
+        self._scheduler: Scheduler | None = None
+        self._decoders = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="decode")
 
-    def start(self) -> threading.Thread:
-        """Begin to load; `ready` turns true when every point has answered once."""
-        thread = threading.Thread(target=self._load, name="load", daemon=True)
-        thread.start()
-        return thread
+    def start(self, on_failure: Callable[[], object] = lambda: None) -> threading.Thread:
+        """Begin to load; `ready` turns true when every point has answered once. Returns the thread that loads.
+
+        With a state folder the thread goes on to load what replaces the bundle there. `on_failure` is called when the
+        first bundle cannot be loaded.
+        """
+        first = threading.Thread(target=self._load_first, args=[on_failure], name="load", daemon=True)
+        first.start()
+        return first
 
     def close(self) -> None:
         """Take no more work."""
-        self._work.close()
+        self._closed.set()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        if self._scheduler is not None:
+            self._scheduler.close()
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered."""
-        return self._predictor is not None
+        """Whether new requests should be sent here."""
+        return self._loaded is not None and not self.draining
 
     @property
-    def predictor(self) -> Predictor:
-        """The loaded bundle. Raises `NotReadyError` before it is."""
-        if self._predictor is None:
+    def loaded(self) -> Loaded:
+        """The bundle that answers now. Raises `NotReadyError` before there is one."""
+        if self._loaded is None:
             raise NotReadyError
-        return self._predictor
+        return self._loaded
 
-    async def answer(self, parse: Callable[[], Parsed], arrival: float) -> dict[str, Any]:
-        """Parse a request, decode its images and predict, all in one place of the queue.
+    @property
+    def full(self) -> bool:
+        """Whether the next request would be one too many."""
+        abandoned = self._scheduler.abandoned if self._scheduler else 0
+        return self._held + abandoned >= self.settings.concurrency + self.settings.queue
 
-        Raises what parsing and prediction raise, `OverloadedError`, `DeadlineError`, `NotReadyError`.
-        """
-        predictor = self.predictor
-        with self._metrics.held.track_inprogress():
-            return await self._work.run(lambda: self._predict(predictor, *parse()), arrival + self.settings.deadline)
-
-    def _predict(self, predictor: Predictor, options: Options, images: Sequence[Any]) -> dict[str, Any]:
-        # The names first: a request for a model that is not there costs no decoding.
-        selection = predictor.select(options.model, options.members, options.weights, options.aggregate)
-        pixels = image_array(images, predictor.bundle.manifest.input, self.settings, options.resize)
-        start = time.monotonic()
-        prediction = predictor.predict(pixels, selection)
-        model = selection.model or "custom"
-        self._metrics.inference_seconds.labels(model).observe(time.monotonic() - start)
-        self._metrics.images.labels(model).inc(len(pixels))
-        return prediction.to_json(predictor.bundle.labels, top_k=options.top_k, return_members=options.return_members)
-
-    def _load(self) -> None:
-        start = time.monotonic()
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold one of the bounded places while the block runs. Raises `OverloadedError`, `NotReadyError`."""
+        if self._loaded is None:
+            raise NotReadyError
+        if self.full:
+            raise OverloadedError
+        self._held += 1
+        self.metrics.held.inc()
         try:
-            predictor = make_predictor(self.settings)
-            providers = predictor.load()
+            yield
+        finally:
+            self._held -= 1
+            self.metrics.held.dec()
+
+    async def off_loop(self, function: Callable[[], Result], deadline: float) -> Result:
+        """Run a function on a decoder's thread. `deadline` is a time of `time.monotonic`; raises `DeadlineError`."""
+        future = asyncio.wrap_future(self._decoders.submit(function))
+        try:
+            return await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise DeadlineError from None
+
+    async def parsed(self, parse: Callable[[], Result], record: Record) -> Result:
+        """Run the parsing of a great body off the event loop. Raises `DeadlineError` and what `parse` raises."""
+        begin = time.time_ns()
+        result = await self.off_loop(parse, record.arrival + self.settings.deadline)
+        record.phases["decode"] = (begin, time.time_ns())
+        return result
+
+    async def answer(self, question: Question, record: Record) -> Answer:
+        """Decode a request's images and have them answered; to be called while `admitted`.
+
+        Raises what decoding and selecting raise, `DeadlineError`, `QuorumError`, `NotReadyError`.
+        """
+        predictor = self.loaded.predictor
+        deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
+        # The names first: a request for a model that is not there costs no decoding.
+        selection = predictor.select(
+            question.model, question.members, question.weights, question.aggregate, question.alpha
+        )
+        images = await self._decoded(question, predictor.bundle.manifest.input, record, deadline)
+        record.model = selection.model
+        record.images = len(images)
+        job = Job(predictor, selection.members, images, deadline, self._quorum(selection))
+        try:
+            await self._scheduling.run(job)
+        except QuorumError:
+            raise QuorumError(_below_quorum(job)) from None
+        finally:
+            self._take_note(job, selection.model or CUSTOM, record)
+        if job.failures:
+            try:
+                selection = selection.answered_by(job.answers)
+            except SelectionError:  # all of the weight was with those that failed
+                raise QuorumError(_below_quorum(job)) from None
+        prediction = await self._combined(job, selection, deadline)
+        return Answer(prediction, predictor.bundle.labels)
+
+    async def reload(self) -> str:
+        """Stage the bundle anew and return its manifest's SHA-256 when every worker serves it.
+
+        Raises `SubspaceServeError` when the bundle does not hold; then the old one is served on.
+        """
+        if self._state is None:
+            raise BundleError(
+                "this server has no state folder, so it cannot reload; start it with subspace-serve serve"
+            )
+        try:
+            report = await asyncio.to_thread(stage_in_subprocess, self.settings, self._state)
+            end = time.monotonic() + _RELOAD_SECONDS
+            while not self._state.everywhere(Path(report["staged"])):
+                if time.monotonic() > end:
+                    raise BundleError(
+                        f"not every worker serves the new bundle after {_RELOAD_SECONDS:g} s; see the log"
+                    )
+                await asyncio.sleep(_FOLLOW_SECONDS / 4)
+        except SubspaceServeError:
+            self.metrics.reloads("failed").inc()
+            raise
+        self.metrics.reloads("done").inc()
+        return report["sha256"]
+
+    @property
+    def _scheduling(self) -> Scheduler:
+        if self._scheduler is None:
+            settings = self.settings
+            on_cuda = any(not provider.startswith("CPU") for provider in self.loaded.providers.values())
+            batches = settings.batching == "on" or (settings.batching == "auto" and on_cuda)
+            self._scheduler = Scheduler(
+                self.metrics,
+                concurrency=settings.concurrency,
+                max_batch=settings.max_batch if batches else 0,
+                delay=settings.batch_delay,
+            )
+        return self._scheduler
+
+    def _quorum(self, selection: Selection) -> int:
+        return min(self.settings.quorum or len(selection.members), len(selection.members))
+
+    async def _decoded(self, question: Question, input: Input, record: Record, deadline: float) -> np.ndarray:
+        begin = time.time_ns()
+        if question.slow:
+            images = await self.off_loop(lambda: question.decode(input), deadline)
+        else:
+            images = question.decode(input)
+        end = time.time_ns()
+        # A body that took long to parse has begun this phase already.
+        begin = record.phases.get("decode", (begin, end))[0]
+        record.phases["decode"] = (begin, end)
+        self.metrics.decode_seconds.observe((end - begin) / 1e9)
+        return images
+
+    def _take_note(self, job: Job, model: str, record: Record) -> None:
+        record.phases |= job.phases()
+        record.members = len(job.answers)
+        for member, reason in job.failures.items():
+            self.metrics.member_failures(member, reason).inc()
+        if not job.answers:
+            return
+        self.metrics.images(model).inc(len(job.images))
+        self.metrics.members(model).observe(len(job.answers))
+
+    async def _combined(self, job: Job, selection: Selection, deadline: float) -> Prediction:
+        logits = np.stack([job.answers[member] for member in selection.members])
+        if logits.size < _LARGE:
+            prediction = combine(logits, selection, job.failures)
+        else:
+            prediction = await self.off_loop(lambda: combine(logits, selection, job.failures), deadline)
+        if prediction.disagreement is not None:
+            histogram = self.metrics.disagreement(selection.model or CUSTOM)
+            for value in prediction.disagreement.tolist():
+                histogram.observe(value)
+        return prediction
+
+    def _load_first(self, on_failure: Callable[[], object]) -> None:
+        try:
+            self._load(self._state.current() if self._state else None)
         except Exception as error:  # whatever it is, the worker must say so and not look as if it were starting
             self.failure = str(error)
             logger.critical("cannot serve: %s", error, exc_info=not isinstance(error, SubspaceServeError))
+            on_failure()
             return
+        if self._state is not None:
+            threading.Thread(target=self._follow, args=[self._state], name="follow", daemon=True).start()
+
+    def _follow(self, state: State) -> None:
+        """Load what is staged, until the server ends. What cannot be loaded leaves the old bundle where it is."""
+        tried = state.current()
+        while not self._closed.wait(_FOLLOW_SECONDS):
+            staged = state.current()
+            if staged == tried:
+                continue
+            tried = staged
+            try:
+                self._load(staged)
+            except Exception as error:  # it held when it was staged; memory may have run out
+                logger.critical("still serving the old bundle: %s", error)
+
+    def _load(self, staged: Path | None) -> None:
+        start = time.monotonic()
+        predictor = make_predictor(self.settings, staged)
+        providers = predictor.load()
+        sha256 = sha256_of(predictor.bundle.folder / MANIFEST_FILE)
         for name, provider in providers.items():
             logger.info("%s runs on %s", name, provider)
         logger.info(
-            "serving %s: %d points, %d ensembles, default %s, %d threads, ready in %.2f s",
+            "serving %s (%s): %d points, %d ensembles, default %s, %d threads, ready in %.2f s",
             self.settings.bundle,
+            sha256[:12],
             len(providers),
             len(predictor.ensembles),
             predictor.default,
             self.settings.threads_per_worker,
             time.monotonic() - start,
         )
-        self._predictor = predictor
+        # One assignment: requests in flight keep the bundle that they began with.
+        self._loaded = Loaded(predictor, providers, sha256)
+        if self._state is not None and staged is not None:
+            self._state.serves(staged)
 
 
-def make_predictor(settings: Settings) -> Predictor:
-    """Open the bundle, hashes checked, with the configured ensembles and default; no graph is loaded yet."""
-    return Predictor(
-        Bundle.open(settings.bundle),
-        device=settings.device,
-        threads=settings.threads_per_worker,
-        ensembles=settings.ensembles,
-        default=settings.default,
-    )
+def _below_quorum(job: Job) -> str:
+    reasons = "; ".join(f"{member}: {reason}" for member, reason in job.failures.items())
+    return f"{len(job.answers)} of {len(job.members)} members answered and {job.quorum} are needed ({reasons})"

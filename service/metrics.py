@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
+_UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
+
+Metric = TypeVar("Metric", Counter, Histogram)
 
 
 class Metrics:
-    """The service's metrics. Under several workers every worker answers with the sum over all of them."""
+    """The service's metrics. Under several workers every worker answers with the sum over all of them.
+
+    Those with labels are functions of the labels' values, such as `metrics.images("midpoint").inc(3)`.
+    """
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "subspace_serve_requests",
-            "Requests answered.",
-            ["route", "method", "status"],
-            registry=registry,
+        self._registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered.", "route", "method", "status")
+        self.seconds = self._histogram(
+            "request_seconds", "Time from a request's arrival to the end of its answer.", _SECONDS, "route"
         )
-        self.seconds = Histogram(
-            "subspace_serve_request_seconds",
-            "Time from a request's arrival to the end of its answer.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=registry,
+        self.decode_seconds = self._histogram(
+            "decode_seconds", "Time to parse one request and decode its images.", _SECONDS
+        )()
+        self.queue_seconds = self._histogram("queue_seconds", "Time that one request waited for a thread.", _SECONDS)()
+        self.inference_seconds = self._histogram(
+            "inference_seconds", "Time of one point's graph on one batch.", _SECONDS, "point"
         )
-        self.images = Counter(
-            "subspace_serve_images",
-            "Images classified, by the model that answered (`custom` for members chosen by a request).",
-            ["model"],
-            registry=registry,
+        self.batch_images = self._histogram("batch_images", "Images in one batch.", _COUNTS)()
+        self.members = self._histogram(
+            "members", "Members that answered a request, by its model (`custom` where it named members).", _MEMBERS,
+            "model",
+        )  # fmt: skip
+        self.disagreement = self._histogram(
+            "disagreement", "Mean total-variation distance of an ensemble's members, of each image.", _UNIT, "model"
         )
-        self.inference_seconds = Histogram(
-            "subspace_serve_inference_seconds",
-            "Time in ONNX Runtime and aggregation for one request.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        self.images = self._counter("images", "Images classified.", "model")
+        self.rejections = self._counter("rejections", "Requests that were not answered, by reason.", "reason")
+        self.member_failures = self._counter("member_failures", "Members that did not answer.", "point", "reason")
+        self.reloads = self._counter("reloads", "Bundles that replaced another, or failed to.", "result")
         self.held = Gauge(
             "subspace_serve_requests_held",
             "Requests that are worked on or wait for it.",
             multiprocess_mode="livesum",
-            registry=registry,
+            registry=self._registry,
         )
 
     def render(self) -> tuple[bytes, str]:
@@ -65,33 +70,18 @@ class Metrics:
         if os.environ.get(_MULTIPROCESS_VARIABLE):
             mark_process_dead(os.getpid())
 
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        return _by_labels(Counter(f"subspace_serve_{name}", text, labels, registry=self._registry))
 
-class MetricsMiddleware:
-    """Counts and times every request under its route's template; all unknown paths share one."""
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Histogram]:
+        return _by_labels(Histogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets))
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
-        self.app = app
-        self.metrics = metrics
-        self.routes = routes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and watch the answer's status."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        route = scope["path"] if scope["path"] in self.routes else "unknown"
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        start = time.monotonic()
-        status = 500
+def _by_labels(metric: Metric) -> Callable[..., Metric]:
+    """Return a function from labels' values to the metric with them; finding it anew costs more than counting."""
 
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+    @lru_cache(maxsize=1024)
+    def labelled(*values: Any) -> Metric:
+        return metric.labels(*values) if values else metric
 
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            self.metrics.requests.labels(route, method, str(status)).inc()
-            self.metrics.seconds.labels(route).observe(time.monotonic() - start)
+    return labelled

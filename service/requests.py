@@ -1,4 +1,4 @@
-"""What clients send: parsed, checked and turned into one array of pixels."""
+"""What clients send to /predict and /predict_image: parsed, checked and turned into one array of pixels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from service.engine import Question
 from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
@@ -23,7 +24,8 @@ _PIXELS: dict[str, TypeAdapter[Any]] = {
     "uint8": TypeAdapter(list[list[list[_Byte]]], config=ConfigDict(strict=True)),
     "float32": TypeAdapter(list[list[list[_UnitFloat]]], config=ConfigDict(strict=True)),
 }
-_LISTS = ("members", "weights")
+_LISTS = ("members", "weights", "alpha")
+_MANY = 4  # images as lists of pixels, from which on they are turned into arrays off the event loop
 
 
 class RequestError(DataError):
@@ -39,9 +41,22 @@ class Options(BaseModel):
     members: list[str] | None = None
     weights: list[float] | None = None
     aggregate: Aggregate | None = None
+    alpha: float | list[float] | None = None
     top_k: Annotated[int, Field(ge=1)] = 5
     return_members: bool = False
     resize: bool = True
+
+    def question(self, images: Sequence[Any], limits: Settings, *, plain: bool = False) -> Question:
+        """Return what the engine is asked. `plain` says that the JSON has no boolean that could pass for a number."""
+        return Question(
+            decode=lambda input: image_array(images, input, limits, self.resize, plain=plain),
+            slow=any(isinstance(image, str | bytes) for image in images) or len(images) > _MANY,
+            model=self.model,
+            members=self.members,
+            weights=self.weights,
+            aggregate=self.aggregate,
+            alpha=self.alpha,
+        )
 
 
 class PredictRequest(Options):
@@ -53,20 +68,29 @@ class PredictRequest(Options):
 def parse_json(body: bytes) -> PredictRequest:
     """Parse the body of POST /predict. Raises `RequestError`; numbers, booleans and strings are never mixed up."""
     try:
-        # Parsed apart from validation, where a NaN would pass for a number in a free list.
-        document = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
-    try:
-        return PredictRequest.model_validate(document, strict=True)
+        return PredictRequest.model_validate(load_json(body), strict=True)
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
+
+
+def load_json(body: bytes) -> Any:
+    """Parse JSON without NaN and infinities. Raises `RequestError`."""
+    try:
+        # Parsed apart from validation, where a NaN would pass for a number in a free list.
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}") from None
+
+
+def has_booleans(body: bytes) -> bool:
+    """Return whether JSON may hold booleans, which numpy would take for numbers."""
+    return b"true" in body or b"false" in body
 
 
 def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]:
     """Split a form's fields into options and the files named `images`.
 
-    Lists (members, weights) are repeated fields, or separated by commas. Raises `RequestError`.
+    Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas. Raises `RequestError`.
     """
     values: dict[str, Any] = {}
     files = []
@@ -85,44 +109,75 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
             values[name] = value
     if not files:
         raise RequestError("the form has no image; send at least one file in the field `images`")
+    if len(values.get("alpha", ())) == 1:
+        (values["alpha"],) = values["alpha"]
     try:
         return Options.model_validate(values), files
     except ValidationError as error:
         raise RequestError(f"the form is not valid: {describe(error)}") from None
 
 
-def image_array(images: Sequence[Any], input: Input, settings: Settings, resize: bool) -> np.ndarray:
+def image_array(
+    images: Sequence[Any], input: Input, limits: Settings, resize: bool, *, plain: bool = False
+) -> np.ndarray:
     """Turn files (bytes, or base64 text) and nested lists of pixels into one array for the graph.
 
     Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit.
     """
-    if len(images) > settings.max_images:
-        raise RequestError(f"got {len(images)} images, the limit is {settings.max_images}; send several requests")
+    check_count(len(images), limits)
     arrays = []
     for index, image in enumerate(images):
         with _numbered(index):
             if isinstance(image, str):
                 image = _base64(image)
             if isinstance(image, bytes):
-                arrays.append(decode_image(image, input, resize=resize, max_pixels=settings.max_pixels))
+                arrays.append(decode_image(image, input, resize=resize, max_pixels=limits.max_pixels))
             else:
-                arrays.append(_pixels(image, input))
+                arrays.append(_pixels(image, input, plain=plain))
     return np.stack(arrays)
 
 
-def _pixels(image: Any, input: Input) -> np.ndarray:
+def check_count(images: int, limits: Settings) -> None:
+    """Raise `RequestError` when a request has more images than the limit."""
+    if images > limits.max_images:
+        raise RequestError(f"got {images} images, the limit is {limits.max_images}; send several requests")
+
+
+def numbers(values: Any, dtype: str) -> np.ndarray | None:
+    """Return nested lists of numbers as an array, quickly; None when they are not what `dtype` takes.
+
+    The JSON that they come from must hold no boolean, since numpy takes those for numbers.
+    """
     try:
-        values = _PIXELS[input.dtype].validate_python(image)
-        array = np.array(values, dtype=input.dtype)
+        array = np.array(values)
+    except (ValueError, OverflowError):
+        return None
+    if dtype == "uint8":
+        fits = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255
+    else:
+        fits = array.dtype.kind in "iuf" and array.size and array.min() >= 0 and array.max() <= 1
+    return array.astype(dtype) if fits else None
+
+
+def _pixels(image: Any, input: Input, *, plain: bool) -> np.ndarray:
+    array = numbers(image, input.dtype) if plain and isinstance(image, list) else None
+    if array is None or array.ndim != 3:
+        array = _checked_pixels(image, input)
+    if array.shape != input.shape:
+        raise RequestError(f"got pixels of shape {array.shape}, expected {input.shape} ({input.layout})")
+    return array
+
+
+def _checked_pixels(image: Any, input: Input) -> np.ndarray:
+    """Turn nested lists into an array one number at a time, so that what is wrong can be named."""
+    try:
+        return np.array(_PIXELS[input.dtype].validate_python(image), dtype=input.dtype)
     except ValidationError as error:
         raise RequestError(
             f"an image must be nested lists of {_range(input)}, or base64-encoded: {describe(error, limit=1)}"
         ) from None
     except ValueError:
         raise RequestError("pixels must be nested lists of equal lengths") from None
-    if array.shape != input.shape:
-        raise RequestError(f"got pixels of shape {array.shape}, expected {input.shape} ({input.layout})")
-    return array
 
 
 def _range(input: Input) -> str:

@@ -1,80 +1,165 @@
-"""The service's configuration: environment variables, read once, checked by name."""
+"""The service's configuration: every setting has one name as a flag, a key of the TOML file and a variable."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from subspace_serve.bundle.images import MAX_PIXELS
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Name, describe
 from subspace_serve.bundle.session import Device
 from subspace_serve.errors import SubspaceServeError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PREFIX = "SUBSPACE_SERVE_"
-DATA_VARIABLE = "SUBSPACE_SERVE_DATA"  # the library's own, for training data
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+# The library's own, for training data, and where a running server keeps its state.
+_OTHER_VARIABLES = {PREFIX + "DATA", PREFIX + "STATE", CONFIG_VARIABLE}
 # Kubernetes sets such variables by itself for a Service whose name begins with subspace-serve.
-_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
-DEFAULT_BUNDLE = "runs/latest/bundle"
+_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SettingsError(SubspaceServeError):
     """A setting that is unknown or out of its range."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that can be set; each field is the variable SUBSPACE_SERVE_<FIELD>.
+class ConfiguredEnsemble(BaseModel):
+    """An ensemble of the configuration; without weights its members count alike."""
 
-    `threads` are ONNX Runtime's, `concurrency` the requests worked on at once, both a worker; `queue` is how many more
-    may wait there before the next is answered 429, and `deadline` is in seconds from a request's arrival. `ensembles`
-    is a JSON object like a manifest's, where weights may be left out.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    bundle: Path = Path(DEFAULT_BUNDLE)
-    device: Device = "auto"
-    workers: int = 1
-    threads: int = 0
-    concurrency: int = 2
-    queue: int = 64
-    deadline: float = 10.0
-    max_body: int = 16 * 1024 * 1024
-    max_pixels: int = MAX_PIXELS
-    max_images: int = 64
-    default: str | None = None
-    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
+    members: tuple[Name, ...]
+    weights: tuple[float, ...] | None = None
+    aggregate: Aggregate = "probabilities"
+    temperature: float = 1.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> ConfiguredEnsemble:
+        self.as_ensemble()
+        return self
+
+    def as_ensemble(self) -> Ensemble:
+        """Return it as a manifest has it."""
+        return Ensemble(
+            members=self.members,
+            weights=self.weights or (1.0,) * len(self.members),
+            aggregate=self.aggregate,
+            temperature=self.temperature,
+        )
+
+
+class Settings(BaseModel):
+    """Everything that can be set. `concurrency`, `queue`, `threads` and `max_buffer` are of each worker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bundle: Path = Field(Path("runs/latest/bundle"), description="The bundle's folder.")
+    default: str | None = Field(None, description="The model that answers when none is named (else the bundle's).")
+    models: tuple[Name, ...] | None = Field(None, description="Points and ensembles to serve (else all).")
+    ensembles: dict[Name, ConfiguredEnsemble] = Field({}, description="More ensembles, by name.")
+    quorum: Annotated[int, Field(ge=0)] = Field(
+        0, description="Members of an ensemble that must answer; 0 is all of them."
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every one.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(3000, description="Port to listen on.")
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain, for HTTPS.")
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
+    token: str | None = Field(None, description="Bearer token that requests must carry.", repr=False, min_length=1)
+    token_file: Path | None = Field(None, description="File with that token.")
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may ask (none unless given).")
+
+    device: Device = Field("auto", description="auto, cpu or cuda; auto is CUDA where ONNX Runtime really gets it.")
+    workers: Count = Field(1, description="Worker processes.")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="ONNX Runtime's threads; 0 shares out the cores.")
+    concurrency: Count = Field(2, description="Graphs that run at once.")
+    batching: Literal["auto", "on", "off"] = Field(
+        "auto", description="Join waiting requests for the same members; auto does so on CUDA."
+    )
+    max_batch: Count = Field(32, description="Images, at most, that are joined in one batch.")
+    batch_delay: Seconds = Field(0.0, description="Seconds that a batch may wait to fill.")
+
+    queue: Annotated[int, Field(ge=0)] = Field(64, description="Requests that may wait; the next is answered 429.")
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        10.0, description="Seconds from a request's arrival to 504."
+    )
+    max_body: Count = Field(16 * 1024 * 1024, description="Bytes of one body.")
+    max_buffer: Count = Field(256 * 1024 * 1024, description="Bytes of all bodies held at once.")
+    max_pixels: Count = Field(MAX_PIXELS, description="Pixels of one image file.")
+    max_images: Count = Field(64, description="Images of one request.")
+
+    drain: Seconds = Field(2.0, description="Seconds of failing readiness on SIGTERM before the port is closed.")
+    grace: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        30.0, description="Seconds from SIGTERM until requests in flight are given up."
+    )
+    access_log: bool = Field(True, description="Log each request as a line of JSON on standard output.")
+    trace_endpoint: str | None = Field(None, description="OTLP/HTTP address for trace spans.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; give both")
+        if self.grace < self.drain:
+            raise ValueError(f"grace ({self.grace:g} s) is shorter than drain ({self.drain:g} s)")
+        return self
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read the variables. Raises `SettingsError` for an unknown one, naming the nearest, and for a wrong value."""
-        environment = os.environ if environment is None else environment
-        known = {PREFIX + item.name.upper(): item.name for item in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for variable, text in environment.items():
-            if not variable.startswith(PREFIX) or variable == DATA_VARIABLE or _KUBERNETES.search(variable):
-                continue
-            if variable not in known:
-                near = difflib.get_close_matches(variable, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-                raise SettingsError(f"{variable} is not a setting; {hint}")
-            name = known[variable]
-            try:
-                values[name] = _PARSERS[name](text)
-            except ValueError as error:
-                raise SettingsError(f"{variable} is {text!r:.100}; expected {error}") from None
-        return cls(**values)
+        """Read the file that SUBSPACE_SERVE_CONFIG names, and the variables, which go first. Raises `SettingsError`."""
+        return load_settings({}, environment)
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that give a child process these settings."""
+        values = self.model_dump(mode="json", exclude_unset=True)
+        return {
+            PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+            if value is not None
+        }
 
     @property
     def threads_per_worker(self) -> int:
         """`threads`, or an equal share of the cores when it is 0."""
         return self.threads or max(1, available_cores() // self.workers)
+
+
+def load_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, config: Path | None = None
+) -> Settings:
+    """Put settings together: flags go before variables, those before the file, that before the defaults.
+
+    `flags` are by the settings' names, absent where none was given; `config` is the TOML file, else the variable
+    SUBSPACE_SERVE_CONFIG names one. Raises `SettingsError` for an unknown name, with the nearest known one, and for a
+    value out of its range.
+    """
+    environment = os.environ if environment is None else environment
+    if config is None and environment.get(CONFIG_VARIABLE):
+        config = Path(environment[CONFIG_VARIABLE])
+    values = _from_file(config) if config else {}
+    values |= _from_variables(environment)
+    values |= {name: _checked(name, value, "--" + name.replace("_", "-")) for name, value in flags.items()}
+    if (file := values.get("token_file")) is not None and values.get("token") is None:
+        values["token"] = _read_token(file)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(describe(error)) from None
 
 
 def available_cores() -> int:
@@ -87,66 +172,82 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-class _ConfiguredEnsemble(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    members: tuple[Name, ...]
-    weights: tuple[float, ...] | None = None
-    aggregate: Aggregate = "probabilities"
-    temperature: float = 1.0
-
-
-_ENSEMBLES = TypeAdapter(dict[Name, _ConfiguredEnsemble])
-
-
-def _ensembles(text: str) -> dict[str, Ensemble]:
+def _from_file(file: Path) -> dict[str, Any]:
     try:
-        return {
-            name: Ensemble(
-                members=configured.members,
-                weights=configured.weights or (1.0,) * len(configured.members),
-                aggregate=configured.aggregate,
-                temperature=configured.temperature,
-            )
-            for name, configured in _ENSEMBLES.validate_json(text, strict=True).items()
-        }
-    except ValidationError as error:
-        example = '{"pair": {"members": ["endpoint-0", "endpoint-1"]}}'
-        raise ValueError(f"JSON like {example} ({describe(error)})") from None
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the configuration {file} cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the configuration {file} is not TOML: {error}") from None
+    for name in document:
+        if name not in Settings.model_fields:
+            raise SettingsError(f"{file}: {name} is not a setting; {_nearest(name, list(Settings.model_fields))}")
+    return {name: _checked(name, value, f"{file}: {name}") for name, value in document.items()}
 
 
-def _number(convert: Callable[[str], Any], minimum: float) -> Callable[[str], Any]:
-    kind = "a whole number" if convert is int else "a number"
+def _from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    values = {}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or _is_kubernetes(variable, text):
+            continue
+        if variable not in known:
+            raise SettingsError(f"{variable} is not a setting; {_nearest(variable, list(known))}")
+        name = known[variable]
+        values[name] = _checked(name, _from_text(name, text), variable)
+    return values
 
-    def parse(text: str) -> Any:
+
+def _is_kubernetes(variable: str, text: str) -> bool:
+    return bool(_KUBERNETES.search(variable)) or (variable == PREFIX + "PORT" and bool(_KUBERNETES_PORT.match(text)))
+
+
+def _from_text(name: str, text: str) -> Any:
+    """Return a variable's value: lists and tables are JSON; a plain list may be separated by commas."""
+    if name == "ensembles" or text.startswith("["):
         try:
-            value = convert(text)
+            return json.loads(text)
         except ValueError:
-            value = None
-        if value is None or not minimum <= value < float("inf"):
-            raise ValueError(f"{kind} of at least {minimum}")
-        return value
-
-    return parse
-
-
-def _device(text: str) -> str:
-    if text not in get_args(Device):
-        raise ValueError(f"one of {', '.join(get_args(Device))}")
+            return text
+    if name in ("models", "cors_origins"):
+        return [part.strip() for part in text.split(",")]
     return text
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "bundle": Path,
-    "device": _device,
-    "workers": _number(int, 1),
-    "threads": _number(int, 0),
-    "concurrency": _number(int, 1),
-    "queue": _number(int, 0),
-    "deadline": _number(float, 0.001),
-    "max_body": _number(int, 1),
-    "max_pixels": _number(int, 1),
-    "max_images": _number(int, 1),
-    "default": str,
-    "ensembles": _ensembles,
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+    for name, field in Settings.model_fields.items()
 }
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    """Return a value as the setting has it. Raises `SettingsError` naming where it came from."""
+    try:
+        return _ADAPTERS[name].validate_python(value)
+    except ValidationError as error:
+        shown = "not shown" if name == "token" else f"{value!r:.100}"
+        raise SettingsError(f"{origin} is {shown}: {describe(error)}{_hint(name, error)}") from None
+
+
+def _hint(name: str, error: ValidationError) -> str:
+    if name != "ensembles":
+        return ""
+    for item in error.errors():
+        if item["type"] == "extra_forbidden":
+            return f"; {_nearest(str(item['loc'][-1]), list(ConfiguredEnsemble.model_fields))}"
+    return '; give a table like {"pair": {"members": ["endpoint-0", "endpoint-1"]}}'
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+
+
+def _read_token(file: Path) -> str:
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"the token's file {file} cannot be read ({error.strerror})") from None
+    if not token:
+        raise SettingsError(f"the token's file {file} is empty")
+    return token

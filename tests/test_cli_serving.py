@@ -1,138 +1,34 @@
-"""The commands `verify`, `predict` and `serve`: what they print, and how they fail."""
+"""The command `serve`: a real server from start to stop, and what it refuses before it starts."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import shutil
+import signal
 import socket
+import ssl
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
+import psutil
 import pytest
-from bundle_factory import LABELS, expected_logits, make_bundle, random_images
-from PIL import Image
+from bundle_factory import make_bundle
+from service_client import GOOD, IMAGES, expected, probabilities
 
-from subspace_serve.bundle.predict import softmax
 from subspace_serve.cli import main
+
+SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("cli") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("images")
-    paths = [folder / f"{index}.png" for index in range(40)]
-    for path, pixels in zip(paths, random_images(40), strict=True):
-        Image.fromarray(pixels).save(path)
-    return [str(path) for path in paths]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line; return exit status, standard output and standard error."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["subspace-serve", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return call
-
-
-def test_verify_prints_every_point(run, bundle, tmp_path):
-    status, output, _ = run("verify", bundle, "--device", "cpu", "--json", tmp_path / "report.json")
-    assert status == 0
-    assert "4 files unchanged, graphs checked" in output
-    assert [line.split()[0] for line in output.splitlines()[1:]] == ["point", "midpoint", "endpoint-0", "endpoint-1"]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["points"]["midpoint"]["provider"] == "CPUExecutionProvider"
-
-
-def test_json_on_standard_output_is_all_there_is(run, bundle):
-    status, output, _ = run("verify", bundle, "--json", "-")
-    assert status == 0
-    assert json.loads(output)["files"] == 4
-
-
-def test_the_bundle_is_that_of_the_latest_run(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    status, _, error = run("verify")
-    assert status == 1
-    assert "there is no bundle at runs/latest/bundle" in error
-    make_bundle(tmp_path / "runs" / "latest" / "bundle")
-    assert run("verify")[0] == 0
-
-
-def test_a_changed_bundle_is_one_message_and_status_1(run, tmp_path):
-    folder = make_bundle(tmp_path / "bundle")
-    (folder / "midpoint.onnx").write_bytes(b"x")
-    for command in (["verify"], ["serve", "--port", free_port()], ["predict", "--image", __file__]):
-        status, output, error = run(command[0], folder, *command[1:])
-        assert status == 1
-        assert output == ""
-        assert error.startswith("Error: ")
-        assert "midpoint.onnx was changed" in error
-        assert "Traceback" not in error
-
-
-def test_predict_answers_as_numpy_does(run, bundle, images):
-    arguments = [part for image in images for part in ("--image", image)]
-    options = ["--members", "endpoint-0,midpoint", "--weights", "3,1", "--json", "-", "--top-k", 4]
-    status, output, _ = run("predict", bundle, *arguments, *options)
-    assert status == 0
-    document = json.loads(output)
-    assert document["members"] == ["endpoint-0", "midpoint"]
-    assert [entry["image"] for entry in document["predictions"]] == images
-    pixels = random_images(40)
-    first, second = (softmax(expected_logits(name, pixels)) for name in ("endpoint-0", "midpoint"))
-    mixture = 0.75 * first + 0.25 * second
-    for entry, expected in zip(document["predictions"], mixture, strict=True):
-        found = {label["label"]: label["probability"] for label in entry["labels"]}
-        np.testing.assert_allclose([found[label] for label in LABELS], expected, atol=1e-6)
-
-
-def test_predict_prints_a_table(run, bundle, images):
-    _, output, _ = run("predict", bundle, "--image", images[0], "--image", images[1], "--top-k", "2")
-    lines = output.splitlines()
-    assert lines[0] == "midpoint"
-    assert lines[1].split() == ["image", "label", "probability", "entropy"]
-    expected = softmax(expected_logits("midpoint", random_images(40)))[0]
-    best = int(expected.argmax())
-    assert lines[2].split()[:3] == ["0.png", LABELS[best], f"{expected[best]:.3f}"]
-    assert len(lines) == 6
-    _, output, _ = run("predict", bundle, "--image", images[0], "--model", "endpoints")
-    assert output.splitlines()[0] == "endpoints: endpoint-0 (0.5), endpoint-1 (0.5), probabilities averaged"
-    assert "disagreement" in output
-
-
-@pytest.mark.parametrize(
-    ("options", "status", "message"),
-    [
-        (["--model", "nobody"], 1, "no model 'nobody'"),
-        (["--members", "endpoint-0", "--weights", "1,2"], 1, "2 weights for 1 members"),
-        (["--members", "endpoint-0", "--weights", "one"], 2, "not a list of numbers"),
-        (["--image", __file__], 1, "test_cli_serving.py: an image cannot be decoded"),
-        (["--image", "/nowhere.png"], 2, "/nowhere.png"),
-        (["--top-k", "0"], 2, "top-k"),
-    ],
-)
-def test_predict_fails_with_a_message(run, bundle, images, options, status, message):
-    found, output, error = run("predict", bundle, "--image", images[0], *options)
-    assert found == status
-    assert message in error
-    assert output == ""
-
-
-def test_predict_needs_an_image(run, bundle):
-    assert run("predict", bundle)[0] == 2
+    return make_bundle(tmp_path_factory.mktemp("serving") / "bundle")
 
 
 def free_port() -> int:
@@ -140,49 +36,239 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """Catch the server's command and environment instead of starting it."""
-    calls = []
-    monkeypatch.setattr(os, "execve", lambda program, command, environment: calls.append((command, environment)))
-    return calls
+class Server:
+    """A server of its own process, its log and a client."""
+
+    def __init__(self, process: subprocess.Popen, url: str, log: Path, verify: ssl.SSLContext | bool) -> None:
+        self.process, self.url, self._log = process, url, log
+        self.client = httpx.Client(base_url=url, timeout=20, verify=verify)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def workers(self) -> list[int]:
+        """Return the workers' process ids."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
+
+    def until(self, condition, seconds: float = 30) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if condition():
+                    return
+            assert time.monotonic() < end, self.log
+            assert self.process.poll() is None, self.log
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
 
 
-def test_serve_verifies_and_starts_bentoml(run, bundle, started, monkeypatch):
-    monkeypatch.chdir(bundle.parent)
-    monkeypatch.delenv("BENTOML_DO_NOT_TRACK", raising=False)
+@contextlib.contextmanager
+def serving(
+    bundle: Path, folder: Path, *options: str, verify: ssl.SSLContext | bool = True, **variables: str
+) -> Iterator[Server]:
     port = free_port()
-    status, output, _ = run("serve", "bundle", "--port", port, "--host", "localhost", "--workers", 2, "--device", "cpu")
-    assert status == 0
-    assert "CPUExecutionProvider" in output
-    ((command, environment),) = started
-    assert command[:5] == [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService"]
-    assert command[-4:] in (["--host", "127.0.0.1", "--port", str(port)], ["--host", "::1", "--port", str(port)])
-    assert (Path(command[command.index("--working-dir") + 1]) / "service" / "bento.py").is_file()
-    assert environment["SUBSPACE_SERVE_BUNDLE"] == str(bundle)
-    assert environment["SUBSPACE_SERVE_WORKERS"] == "2"
-    assert environment["BENTOML_DO_NOT_TRACK"] == "true"
-    assert environment["PATH"] == os.environ["PATH"]
+    scheme = "http" if verify is True else "https"
+    log = folder / "log"
+    environment = {**os.environ, "TMPDIR": str(folder), **variables}
+    defaults = ["--port", str(port), "--threads", "1", "--device", "cpu", "--drain", "0"]
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [*SERVE, str(bundle), *defaults, *options],
+            env=environment,
+            cwd=Path(__file__).parent.parent,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(process, f"{scheme}://127.0.0.1:{port}", log, verify)
+    try:
+        server.until(lambda: server.client.get("/readyz").status_code == 200)
+        yield server
+    finally:
+        server.client.close()
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=40)
 
 
-def test_a_port_in_use_is_refused(run, bundle, started):
+def test_a_server_from_start_to_stop(bundle, tmp_path):
+    with serving(bundle, tmp_path, "--workers", "2") as server:
+        assert len(server.workers()) == 2
+        for _ in range(10):
+            response = server.client.post("/predict", json={"images": IMAGES.tolist(), "model": "endpoint-1"})
+            np.testing.assert_allclose(probabilities(response), expected("endpoint-1"), atol=1e-6)
+        odd = server.client.post("/predict", content=b"{}", headers={b"content-type": b"\xff\xfe"})
+        assert odd.status_code == 415
+        assert "server" not in odd.headers
+        page = server.client.get("/metrics").text
+        assert 'subspace_serve_images_total{model="endpoint-1"} 30.0' in page
+        assert server.stop() == 0
+        address = httpx.URL(server.url)
+        with pytest.raises(OSError, match="refused"), socket.create_connection((address.host, address.port)):
+            pass
+        assert "midpoint runs on CPUExecutionProvider" in server.log
+        assert "Traceback" not in server.log
+    assert list(tmp_path.glob("subspace-serve-*")) == []
+
+
+def test_a_worker_that_is_killed_comes_back_from_the_checked_copy(bundle, tmp_path):
+    own = shutil.copytree(bundle, tmp_path / "own")
+    with serving(own, tmp_path) as server:
+        (own / "midpoint.onnx").write_bytes(b"damaged")
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        server.until(lambda: server.workers() not in ([worker], []))
+        server.until(lambda: server.client.get("/readyz").status_code == 200)
+        response = server.client.post("/predict", json={"images": IMAGES.tolist()})
+        np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
+        server.until(lambda: "subspace_serve_requests_held 0.0" in server.client.get("/metrics").text)
+
+
+def test_reload_by_signal_and_by_request(bundle, tmp_path):
+    own = shutil.copytree(bundle, tmp_path / "own")
+    authorization = {"authorization": "Bearer secret"}
+    with serving(own, tmp_path, "--workers", "2", SUBSPACE_SERVE_TOKEN="secret") as server:
+        server.client.headers.update(authorization)
+        first = server.client.get("/models").json()["bundle"]["sha256"]
+        shutil.rmtree(own)
+        make_bundle(own, temperatures={"midpoint": 2.0})
+        reloaded = server.client.post("/admin/reload")
+        assert reloaded.status_code == 200, reloaded.text
+        second = reloaded.json()["bundle"]["sha256"]
+        assert second != first
+        answers = [server.client.post("/predict", json={"images": [GOOD]}).json() for _ in range(20)]
+        assert {answer["temperature"] for answer in answers} == {2.0}
+        assert {server.client.get("/models").json()["bundle"]["sha256"] for _ in range(10)} == {second}
+
+        (own / "midpoint.onnx").write_bytes(b"damaged")
+        refused = server.client.post("/admin/reload")
+        assert refused.status_code == 409
+        assert "still serving the old bundle" in refused.json()["error"]
+        assert f"{own / 'midpoint.onnx'} was changed" in refused.json()["error"]
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: "ERROR still serving the old bundle" in server.log)
+        assert server.client.post("/predict", json={"images": [GOOD]}).json()["temperature"] == 2.0
+
+        shutil.rmtree(own)
+        shutil.copytree(bundle, own)
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: server.client.get("/models").json()["bundle"]["sha256"] == first)
+        assert 'subspace_serve_reloads_total{result="failed"} 1.0' in server.client.get("/metrics").text
+
+
+def test_readiness_drops_first_and_the_rest_is_answered(bundle, tmp_path):
+    with serving(bundle, tmp_path, "--drain", "2") as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.until(lambda: server.client.get("/readyz").status_code == 503)
+        response = server.client.post("/predict", json={"images": IMAGES.tolist()})
+        np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
+        assert response.headers["connection"] == "close"
+        assert server.process.wait(timeout=30) == 0
+
+
+def test_workers_end_when_their_supervisor_is_killed(bundle, tmp_path):
+    with serving(bundle, tmp_path) as server:
+        workers = [psutil.Process(pid) for pid in server.workers()]
+        server.process.kill()
+        gone, alive = psutil.wait_procs(workers, timeout=20)
+        assert len(gone) == 1
+        assert alive == []
+
+
+def test_https(bundle, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.create_default_context(cafile=certificate)
+    options = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+    with serving(bundle, tmp_path, *options, verify=context) as server:
+        response = server.client.post("/predict", json={"images": IMAGES.tolist()})
+        np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path):
+    """Run `serve`; return exit status, standard output and standard error. It must never come to serving."""
+    monkeypatch.setattr("service.supervisor.supervise", lambda *arguments: pytest.fail("it started"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["subspace-serve", "serve", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        assert list(tmp_path.glob("subspace-serve-*")) == []
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def test_check_verifies_and_exits(run, bundle, tmp_path):
+    config = tmp_path / "serve.toml"
+    config.write_text('workers = 3\n[ensembles.pair]\nmembers = ["midpoint", "endpoint-0"]\n')
+    status, output, error = run(bundle, "--check", "--config", config, "--threads", "1")
+    assert (status, error) == (0, "")
+    assert "4 files unchanged" in output
+    assert "the configuration holds: 3 workers of 1 threads" in output
+
+
+@pytest.mark.parametrize(
+    ("toml", "options", "status", "message"),
+    [
+        ("", ["--port", "70000"], 1, "--port is '70000'"),
+        ("", ["--wrokers", "2"], 2, "--workers"),
+        ("wrokers = 2", [], 1, "did you mean workers?"),
+        ("default = 'nobody'", [], 1, "the default model does not fit the bundle"),
+        ("models = ['nobody']", [], 1, "models names 'nobody'"),
+        ("quorum = 3", [], 1, "no ensemble has more than 2 members"),
+        ("[ensembles.pair]\nmembers = ['nobody']", [], 1, "the ensemble pair has the member nobody"),
+        ("[ensembles.midpoint]\nmembers = ['endpoint-0']", [], 1, "has the name of a point"),
+        ("", ["--tls-certificate", "/nowhere", "--tls-key", "/nowhere"], 1, "cannot be used"),
+        ("", ["--host", "no.such.host.invalid"], 1, "cannot listen on no.such.host.invalid"),
+    ],
+)
+def test_what_does_not_hold_is_refused(run, bundle, tmp_path, toml, options, status, message):
+    config = tmp_path / "serve.toml"
+    config.write_text(toml)
+    found, output, error = run(bundle, "--config", config, "--device", "cpu", "--port", free_port(), *options)
+    assert found == status
+    assert message in error
+    assert "Traceback" not in error
+    assert output == ""
+
+
+def test_a_changed_bundle_is_refused_with_its_own_path(run, tmp_path):
+    own = make_bundle(tmp_path / "own")
+    (own / "midpoint.onnx").write_bytes(b"x")
+    status, _, error = run(own, "--port", free_port())
+    assert status == 1
+    assert f"Error: {own / 'midpoint.onnx'} was changed" in error
+    status, _, error = run(tmp_path / "absent", "--port", free_port())
+    assert status == 1
+    assert "there is no bundle at" in error
+    status, _, error = run(make_bundle(tmp_path / "other", golden_error=1.0), "--port", free_port())
+    assert status == 1
+    assert "differs from torch's golden logits" in error
+
+
+def test_a_port_in_use_is_refused(run, bundle):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        status, _, error = run("serve", bundle, "--port", port)
+        status, _, error = run(bundle, "--port", port)
     assert status == 1
     assert f"cannot listen on 127.0.0.1 port {port} (Address already in use)" in error
-    assert started == []
-
-
-def test_serve_refuses_wrong_settings(run, bundle, started, monkeypatch):
-    assert run("serve", bundle, "--port", "70000")[0] == 2
-    monkeypatch.setenv("SUBSPACE_SERVE_WROKERS", "2")
-    status, _, error = run("serve", bundle, "--port", free_port())
-    assert status == 1
-    assert "did you mean SUBSPACE_SERVE_WORKERS?" in error
-    monkeypatch.delenv("SUBSPACE_SERVE_WROKERS")
-    monkeypatch.setenv("SUBSPACE_SERVE_DEFAULT", "nobody")
-    status, _, error = run("serve", bundle, "--port", free_port())
-    assert status == 1
-    assert "the default model does not fit the bundle" in error
-    assert started == []

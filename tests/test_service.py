@@ -1,37 +1,27 @@
-"""The HTTP contract: every status, every answer against numpy, and one real server."""
+"""The HTTP contract: every status, and every answer against numpy."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import io
+import asyncio
 import itertools
-import os
+import json
+import logging
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
-from PIL import Image
+from service_client import GOOD, IMAGES, JSON, expected, held_up, png, post_slowly, probabilities, served, text
 from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
-from subspace_serve.bundle.predict import softmax
-
-IMAGES = random_images(3)
-JSON = {"content-type": "application/json"}
+from subspace_serve.bundle.predict import Predictor, softmax
 
 
 @pytest.fixture(scope="module")
@@ -39,44 +29,10 @@ def bundle(tmp_path_factory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("service") / "bundle")
 
 
-@contextlib.contextmanager
-def served(bundle: Path, **settings):
-    metrics = Metrics()
-    engine = Engine(Settings(bundle=bundle, device="cpu", threads=1, **settings), metrics)
-    engine.start().join()
-    try:
-        yield TestClient(create_app(engine, metrics), raise_server_exceptions=False)
-    finally:
-        engine.close()
-
-
 @pytest.fixture(scope="module")
 def client(bundle):
     with served(bundle, max_body=200_000, max_pixels=10_000, max_images=8) as client:
         yield client
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def probabilities(response: httpx.Response) -> np.ndarray:
-    """Return (N, classes) probabilities in the order of the labels."""
-    assert response.status_code == 200, response.text
-    rows = [
-        {label["label"]: label["probability"] for label in entry["labels"]} for entry in response.json()["predictions"]
-    ]
-    return np.array([[row[label] for label in LABELS] for row in rows])
-
-
-def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
-    return softmax(expected_logits(name, images))
 
 
 def test_pixels_are_answered_by_the_default(client):
@@ -214,7 +170,6 @@ def changed(value, *place):
     return image
 
 
-GOOD = IMAGES[0].tolist()
 BAD_REQUESTS = {
     "no images": ({}, "images: Field required"),
     "empty list": ({"images": []}, "images"),
@@ -353,7 +308,7 @@ def test_unknown_models_and_members_are_404(client, request_):
 
 
 def test_unknown_routes_are_404_and_wrong_methods_405(client):
-    for path in ("/", "/nothing", "/predict/", "/v2/models", "/docs"):
+    for path in ("/", "/nothing", "/predict/", "/v2/models", "/v2/models/midpoint/nothing", "/docs"):
         response = client.get(path)
         assert response.status_code == 404
         assert response.json() == {"error": f"there is no route '{path}'"}
@@ -403,9 +358,13 @@ def test_before_the_bundle_is_loaded_requests_are_503(bundle):
     metrics = Metrics()
     engine = Engine(Settings(bundle=bundle, device="cpu"), metrics)
     client = TestClient(create_app(engine, metrics))
-    for response in (client.get("/models"), client.post("/predict", json={"images": [GOOD]})):
+    for response in (
+        client.get("/models"), client.post("/predict", json={"images": [GOOD]}), client.get("/readyz"),
+        client.get("/v2/health/ready"), client.get("/v2/models/midpoint"),
+    ):  # fmt: skip
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
+    assert client.get("/livez").status_code == 200
     assert not engine.ready
     engine.start().join()
     assert engine.ready
@@ -418,24 +377,6 @@ def test_a_bundle_that_cannot_be_loaded_is_a_failure(tmp_path):
     engine.start().join()
     assert not engine.ready
     assert "has no manifest.json" in engine.failure
-
-
-@contextlib.contextmanager
-def held_up(monkeypatch):
-    """Make every prediction wait until the block ends; yields an event that says that one has begun."""
-    begun, go_on = threading.Event(), threading.Event()
-    predict = Engine._predict
-
-    def wait(*arguments):
-        begun.set()
-        assert go_on.wait(10)
-        return predict(*arguments)
-
-    monkeypatch.setattr(Engine, "_predict", wait)
-    try:
-        yield begun
-    finally:
-        go_on.set()
 
 
 def test_a_full_queue_is_429(bundle, monkeypatch):
@@ -451,10 +392,10 @@ def test_a_full_queue_is_429(bundle, monkeypatch):
 
 
 def test_a_deadline_that_passes_is_504_and_its_work_counts_until_it_ends(bundle, monkeypatch):
-    with served(bundle, concurrency=1, queue=0, deadline=0.05) as client, client, held_up(monkeypatch):
+    with served(bundle, concurrency=1, queue=0, deadline=0.1) as client, client, held_up(monkeypatch):
         response = client.post("/predict", json={"images": [GOOD]})
         assert response.status_code == 504
-        assert response.json() == {"error": "no answer within the deadline of 0.05 s"}
+        assert response.json() == {"error": "no answer within the deadline of 0.1 s"}
         assert client.post("/predict", json={"images": [GOOD]}).status_code == 429
 
 
@@ -483,15 +424,132 @@ def test_a_bad_request_does_not_spoil_others(client):
         assert list(clients.map(ask, range(40))) == [400, 200] * 20
 
 
-def test_a_graph_that_fails_is_a_500_without_its_reason(bundle, monkeypatch):
+def test_a_graph_that_fails_is_a_503_without_its_reason(bundle, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Engine, "_predict", fail)
+    with served(bundle) as client:
+        monkeypatch.setattr(Predictor, "logits", fail)
+        response = client.post("/predict", json={"images": [GOOD]})
+    assert response.status_code == 503
+    assert response.json() == {"error": "0 of 1 members answered and 1 are needed (midpoint: failed)"}
+
+
+def test_a_mistake_of_ours_is_a_500_without_its_reason(bundle, monkeypatch):
+    monkeypatch.setattr(Engine, "answer", lambda *arguments: 1 / 0)
     with served(bundle) as client:
         response = client.post("/predict", json={"images": [GOOD]})
     assert response.status_code == 500
     assert response.json() == {"error": "the server failed; its log has the reason"}
+
+
+def test_a_place_names_the_point_that_was_exported_there(client):
+    response = client.post("/predict", json={"images": IMAGES.tolist(), "alpha": 1})
+    assert response.json()["model"] == "endpoint-1"
+    np.testing.assert_allclose(probabilities(response), expected("endpoint-1"), atol=1e-6)
+    form = client.post("/predict_image", files={"images": png(IMAGES[0])}, data={"alpha": "0"})
+    assert form.json()["model"] == "endpoint-0"
+    nowhere = client.post("/predict", json={"images": [GOOD], "alpha": 0.25})
+    assert nowhere.status_code == 404
+    assert "no point was exported at alpha 0.25; there are points at 0.5, 0.0, 1.0" in nowhere.json()["error"]
+    for other in ({"model": "midpoint"}, {"members": ["midpoint"]}, {"weights": [1]}, {"aggregate": "logits"}):
+        both = client.post("/predict", json={"images": [GOOD], "alpha": 0.5} | other)
+        assert both.status_code == 400
+        assert "alpha names one point" in both.json()["error"]
+
+
+def test_requests_have_ids(client):
+    own = client.get("/models", headers={"x-request-id": "mine-1"})
+    assert own.headers["x-request-id"] == "mine-1"
+    made_up = [
+        client.get("/models", headers={"x-request-id": bad}).headers["x-request-id"] for bad in ("", "a b", "x" * 129)
+    ]
+    assert all(re.fullmatch("[0-9a-f]{16}", value) for value in made_up)
+    assert len(set(made_up)) == 3
+
+
+def test_a_token(bundle):
+    with served(bundle, token="secret") as client:
+        for headers in (
+            {},
+            {"authorization": "Bearer"},
+            {"authorization": "Bearer secre"},
+            {"authorization": "secret"},
+        ):
+            response = client.post("/predict", json={"images": [GOOD]}, headers=headers)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "Authorization: Bearer TOKEN" in response.json()["error"]
+        for path in ("/models", "/metrics", "/docs.json", "/v2", "/nothing"):
+            assert client.get(path).status_code == 401
+        for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/playground"):
+            assert client.get(path).status_code == 200
+        bearer = {"authorization": "Bearer secret"}
+        assert client.post("/predict", json={"images": [GOOD]}, headers=bearer).status_code == 200
+        assert 'subspace_serve_rejections_total{reason="token"} 9.0' in client.get("/metrics", headers=bearer).text
+
+
+def test_other_origins_may_ask_only_when_configured(bundle):
+    origin = {"origin": "https://example.org"}
+    with served(bundle) as client:
+        assert "access-control-allow-origin" not in client.get("/models", headers=origin).headers
+    with served(bundle, cors_origins=("https://example.org",)) as client:
+        response = client.get("/models", headers=origin)
+        assert response.headers["access-control-allow-origin"] == "https://example.org"
+        other = client.get("/models", headers={"origin": "https://example.com"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_bodies_that_are_received_at_once_are_bounded(bundle):
+    async def ask() -> list[int]:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held():
+            begun.set()
+            await go_on.wait()
+            yield b"{" * 1001
+
+        slow = asyncio.ensure_future(post_slowly(client, held(), length=1000))
+        await begun.wait()
+        statuses = [await post_slowly(client, held(), length=900)]
+        go_on.set()
+        return [*statuses, await slow, await post_slowly(client, held(), length=900)]
+
+    with served(bundle, max_body=1000, max_buffer=1500) as client:
+        # 413: the last two are let in, and then send more than they said.
+        assert asyncio.run(ask()) == [429, 413, 413]
+
+
+def test_a_body_that_arrives_too_slowly_is_408(bundle):
+    async def never():
+        yield b" "
+        await asyncio.Event().wait()
+
+    with served(bundle, deadline=0.05) as client:
+        assert asyncio.run(post_slowly(client, never(), length=10)) == 408
+
+
+def test_only_configured_models_are_served(bundle):
+    with served(bundle, models=("endpoints",), default="endpoints") as client:
+        names = [model["name"] for model in client.get("/models").json()["models"]]
+        assert names == ["endpoint-0", "endpoint-1", "endpoints"]
+        assert client.post("/predict", json={"images": [GOOD]}).json()["model"] == "endpoints"
+        assert client.post("/predict", json={"images": [GOOD], "model": "midpoint"}).status_code == 404
+
+
+def test_the_access_log_is_a_line_of_json(bundle, caplog):
+    with caplog.at_level(logging.INFO, "subspace_serve.access"), served(bundle) as client:
+        client.post("/predict", json={"images": [GOOD, GOOD], "model": "endpoints"}, headers={"x-request-id": "a1"})
+        client.get("/readyz")
+        client.get("/nothing%0A{}")
+    first, second = (json.loads(record.message) for record in caplog.records)
+    assert first.items() >= {
+        "request_id": "a1", "method": "POST", "path": "/predict", "status": 200, "model": "endpoints", "images": 2,
+        "members": 2,
+    }.items()  # fmt: skip
+    assert min(first["decode_ms"], first["queue_ms"], first["inference_ms"]) >= 0
+    assert first["ms"] >= first["inference_ms"]
+    assert second["status"] == 404
 
 
 def test_metrics_have_bounded_labels(bundle):
@@ -509,90 +567,3 @@ def test_metrics_have_bounded_labels(bundle):
     assert 'subspace_serve_images_total{model="midpoint"} 2.0' in page
     assert 'subspace_serve_images_total{model="custom"} 1.0' in page
     assert not re.search(r"scan|VERB|model-\d", page)
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "message"),
-    [
-        ("SUBSPACE_SERVE_WROKERS", "2", "did you mean SUBSPACE_SERVE_WORKERS?"),
-        ("SUBSPACE_SERVE_WORKERS", "0", "expected a whole number of at least 1"),
-        ("SUBSPACE_SERVE_WORKERS", "two", "expected a whole number of at least 1"),
-        ("SUBSPACE_SERVE_DEADLINE", "nan", "expected a number"),
-        ("SUBSPACE_SERVE_DEADLINE", "inf", "expected a number"),
-        ("SUBSPACE_SERVE_DEVICE", "tpu", "expected one of auto, cpu, cuda"),
-        ("SUBSPACE_SERVE_ENSEMBLES", "{", "expected JSON like"),
-        ("SUBSPACE_SERVE_ENSEMBLES", '{"pair": {"members": []}}', "expected JSON like"),
-        ("SUBSPACE_SERVE_ENSEMBLES", '{"pair": {"members": ["a"], "colour": 1}}', "pair.colour"),
-    ],
-)
-def test_wrong_settings_are_refused_by_name(variable, value, message):
-    from service.settings import SettingsError
-
-    with pytest.raises(SettingsError, match=re.escape(message)) as error:
-        Settings.from_environment({variable: value})
-    assert variable in str(error.value)
-
-
-def test_settings():
-    kubernetes = {
-        "SUBSPACE_SERVE_SERVICE_HOST": "10.0.0.1",
-        "SUBSPACE_SERVE_SERVICE_PORT_HTTP": "3000",
-        "SUBSPACE_SERVE_PORT": "tcp://10.0.0.1:3000",
-        "SUBSPACE_SERVE_PORT_3000_TCP_ADDR": "10.0.0.1",
-    }
-    own = {"SUBSPACE_SERVE_BUNDLE": "/bundle", "SUBSPACE_SERVE_THREADS": "3", "SUBSPACE_SERVE_DATA": "/data"}
-    settings = Settings.from_environment(kubernetes | own | {"HOME": "/root"})
-    assert settings == Settings(bundle=Path("/bundle"), threads=3)
-    assert settings.threads_per_worker == 3
-    assert Settings(workers=10**6).threads_per_worker == 1
-
-
-def test_a_real_server(bundle, tmp_path):
-    """Two workers started by `serve`, which starts `bentoml serve`; they end without leaving a process."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = os.environ | {"BENTOML_HOME": str(tmp_path), "SUBSPACE_SERVE_DEADLINE": "20"}
-    command = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve", str(bundle)]
-    options = ["--port", str(port), "--workers", "2", "--threads", "1", "--device", "cpu"]
-    with open(tmp_path / "log", "w+") as log:
-        server = subprocess.Popen(
-            [*command, *options],
-            env=environment,
-            cwd=Path(__file__).parent.parent,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-                _until_ready(client, server)
-                assert client.get("/livez").status_code == 200
-                for _ in range(10):
-                    response = client.post("/predict", json={"images": IMAGES.tolist(), "model": "endpoint-1"})
-                    np.testing.assert_allclose(probabilities(response), expected("endpoint-1"), atol=1e-6)
-                assert client.get("/nothing").json() == {"error": "there is no route '/nothing'"}
-                odd = client.post("/predict", content=b"{}", headers={b"content-type": b"\xff\xfe"})
-                assert odd.status_code == 415
-                assert "expected application/json" in odd.json()["error"]
-                page = client.get("/metrics").text
-                assert 'subspace_serve_images_total{model="endpoint-1"} 30.0' in page
-                assert "/nothing" not in page
-        finally:
-            server.send_signal(signal.SIGTERM)
-            status = server.wait(timeout=30)
-        log.seek(0)
-        text = log.read()
-    assert status == 0, text
-    assert "midpoint runs on CPUExecutionProvider" in text
-    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
-        pass
-
-
-def _until_ready(client: httpx.Client, server: subprocess.Popen, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert server.poll() is None, "the server ended by itself"
-        with contextlib.suppress(httpx.TransportError):
-            if client.get("/readyz").status_code == 200:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the server did not become ready")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from subspace_serve.bundle.manifest import Aggregate, Ensemble
+from subspace_serve.bundle.manifest import Aggregate, Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.selection import Selection, UnknownModelError, select
-from subspace_serve.bundle.session import Device, PointSession, open_session
+from subspace_serve.bundle.session import Device, PointSession, Run, open_session
 from subspace_serve.errors import BundleError, DataError
+
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Prediction:
 
     The selection's temperature T acts on the answer alone: its probabilities p become p^(1/T), normalised. What the
     members answered, and the two measures of how far they differ, are as the networks gave them.
+
+    `missing` says why members of the ensemble that was asked are not among those that answered.
     """
 
     selection: Selection
@@ -34,6 +38,12 @@ class Prediction:
     mutual_information: np.ndarray | None
     disagreement: np.ndarray | None
     member_probabilities: np.ndarray  # (members, N, classes)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """Numbers (N, classes) whose softmax is `probabilities`: their logarithms."""
+        return np.log(np.maximum(self.probabilities, _TINY))
 
     def to_json(self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False) -> dict[str, Any]:
         """Return the document that the service and `predict --json` give."""
@@ -62,6 +72,7 @@ class Prediction:
             "weights": list(self.selection.weights),
             "aggregate": self.selection.aggregate,
             "temperature": self.selection.temperature,
+            **({"missing": dict(self.missing)} if self.missing else {}),
             "predictions": predictions,
         }
 
@@ -69,7 +80,8 @@ class Prediction:
 class Predictor:
     """Runs a bundle's points; each graph is loaded when it is first needed, or by `load`.
 
-    `ensembles` are added to the bundle's own and may replace them; `default` replaces the bundle's. Raises
+    `ensembles` are added to the bundle's own and may replace them; `default` replaces the bundle's. With `models`,
+    only these points and ensembles are there, and the ensembles' members; the others are not loaded. Raises
     `BundleError` when one of them does not fit the bundle.
     """
 
@@ -81,21 +93,26 @@ class Predictor:
         threads: int = 0,
         ensembles: Mapping[str, Ensemble] | None = None,
         default: str | None = None,
+        models: Collection[str] | None = None,
     ) -> None:
         self.bundle = bundle
         self.device: Device = device
         self.threads = threads
+        self.points = dict(bundle.points)
         self.ensembles = {**bundle.ensembles, **(ensembles or {})}
         self.default = default or bundle.default
         self._sessions: dict[str, PointSession] = {}
         self._check_names()
+        if models is not None:
+            self._keep(models)
+        self._check_default()
 
-    def load(self) -> dict[str, str]:
-        """Load and warm up every point; return the execution provider that each really has."""
+    def load(self, batch_sizes: Sequence[int] = (1,)) -> dict[str, str]:
+        """Load every point and run it once at each batch size; return the execution provider that each really has."""
         input = self.bundle.manifest.input
-        blank = np.zeros((1, *input.shape), dtype=input.dtype)
-        for name in self.bundle.points:
-            self._logits(name, blank)
+        for name in self.points:
+            for size in batch_sizes:
+                self.logits(name, np.zeros((size, *input.shape), dtype=input.dtype))
         return {name: session.provider for name, session in self._sessions.items()}
 
     def select(
@@ -104,16 +121,18 @@ class Predictor:
         members: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
         aggregate: Aggregate | None = None,
+        alpha: float | Sequence[float] | None = None,
     ) -> Selection:
         """Resolve a choice of model; see `subspace_serve.bundle.selection.select`."""
         return select(
-            self.bundle.points,
+            self.points,
             self.ensembles,
             self.default,
             model=model,
             members=members,
             weights=weights,
             aggregate=aggregate,
+            alpha=alpha,
         )
 
     def predict(self, images: np.ndarray, selection: Selection | None = None) -> Prediction:
@@ -121,18 +140,14 @@ class Predictor:
 
         Raises `DataError` for another shape or type, `BundleError` when a graph answers with non-finite numbers.
         """
-        input = self.bundle.manifest.input
-        if images.ndim != 4 or images.shape[1:] != input.shape or images.dtype != input.dtype or not len(images):
-            raise DataError(
-                f"got images of shape {images.shape} and type {images.dtype}, expected "
-                f"(N, {', '.join(map(str, input.shape))}) {input.dtype} ({input.layout})"
-            )
+        check_images(images, self.bundle.manifest.input)
         selection = selection or self.select()
-        logits = np.stack([self._logits(name, images) for name in selection.members])
+        logits = np.stack([self.logits(name, images) for name in selection.members])
+        check_finite(logits, selection.members)
         return combine(logits, selection)
 
-    def _logits(self, name: str, images: np.ndarray) -> np.ndarray:
-        """Return a point's logits, as float64."""
+    def logits(self, name: str, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return one point's logits (N, classes) for N images; `run` can end the graph early, which raises."""
         if name not in self._sessions:
             self._sessions[name] = open_session(
                 self.bundle.path(name),
@@ -141,10 +156,7 @@ class Predictor:
                 device=self.device,
                 threads=self.threads,
             )
-        logits = self._sessions[name].logits(images)
-        if not np.isfinite(logits).all():
-            raise BundleError(f"point {name} answers with numbers that are not finite; export the bundle again")
-        return logits.astype(np.float64)
+        return self._sessions[name].logits(images, run)
 
     def _check_names(self) -> None:
         for name, ensemble in self.ensembles.items():
@@ -155,25 +167,53 @@ class Predictor:
                     f"the ensemble {name} has the member {unknown[0]}, and this bundle has no such point; "
                     f"it has {', '.join(self.bundle.points)}"
                 )
+
+    def _keep(self, models: Collection[str]) -> None:
+        """Forget what is not among `models`."""
+        known = [*self.points, *self.ensembles]
+        if unknown := [name for name in models if name not in known]:
+            raise BundleError(f"models names {unknown[0]!r}, and this bundle has {', '.join(known)}")
+        self.ensembles = {name: ensemble for name, ensemble in self.ensembles.items() if name in models}
+        needed = {*models, *(member for ensemble in self.ensembles.values() for member in ensemble.members)}
+        self.points = {name: point for name, point in self.points.items() if name in needed}
+
+    def _check_default(self) -> None:
         try:
             self.select()
         except UnknownModelError as error:
             raise BundleError(f"the default model does not fit the bundle: {error}") from None
 
 
-def combine(logits: np.ndarray, selection: Selection) -> Prediction:
+def check_images(images: np.ndarray, input: Input) -> None:
+    """Raise `DataError` unless images are one or more in a graph's input format."""
+    if images.ndim != 4 or images.shape[1:] != input.shape or images.dtype != input.dtype or not len(images):
+        raise DataError(
+            f"got images of shape {images.shape} and type {images.dtype}, expected "
+            f"(N, {', '.join(map(str, input.shape))}) {input.dtype} ({input.layout})"
+        )
+
+
+def check_finite(logits: np.ndarray, members: Sequence[str]) -> None:
+    """Raise `BundleError` with the name of a member whose logits (members, N, classes) are not all finite."""
+    for name, own in zip(members, logits, strict=True):
+        if not np.isfinite(own).all():
+            raise BundleError(f"point {name} answers with numbers that are not finite; export the bundle again")
+
+
+def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str] | None = None) -> Prediction:
     """Average members' logits (members, N, classes), or their probabilities; the temperature acts on the result."""
+    missing = missing or {}
+    logits = logits.astype(np.float64)
     members = softmax(logits)
     if selection.aggregate is None:
-        answer = softmax(logits[0] / selection.temperature)
-        return Prediction(selection, answer, entropy_of(answer), None, None, members)
+        answer = members[0] if selection.temperature == 1 else softmax(logits[0] / selection.temperature)
+        return Prediction(selection, answer, entropy_of(answer), None, None, members, missing)
     weights = np.asarray(selection.weights)
     mixture = np.tensordot(weights, members, axes=1)
     if selection.aggregate == "logits":
         answer = softmax(np.tensordot(weights, logits, axes=1) / selection.temperature)
     elif selection.temperature != 1:
-        tiny = np.finfo(np.float64).tiny
-        answer = softmax(np.log(np.maximum(mixture, tiny)) / selection.temperature)
+        answer = softmax(np.log(np.maximum(mixture, _TINY)) / selection.temperature)
     else:
         answer = mixture
     mutual_information = entropy_of(mixture) - np.tensordot(weights, entropy_of(members), axes=1)
@@ -185,6 +225,7 @@ def combine(logits: np.ndarray, selection: Selection) -> Prediction:
         np.maximum(mutual_information, 0),  # rounding can put members that agree a little below 0
         np.tensordot(weights, distances, axes=1),
         members,
+        missing,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Point
 from subspace_serve.errors import SubspaceServeError
@@ -32,6 +32,18 @@ class Selection:
     aggregate: Aggregate | None = None
     temperature: float = 1.0
 
+    def answered_by(self, members: Collection[str]) -> Selection:
+        """Return what is left when only these members answered: their weights normalised, no fitted temperature.
+
+        Raises `SelectionError` when their weights are all 0.
+        """
+        if len(members) == len(self.members):
+            return self
+        shares = {name: weight for name, weight in zip(self.members, self.weights, strict=True) if name in members}
+        return replace(
+            self, members=tuple(shares), weights=_normalised(list(shares.values()), len(shares)), temperature=1.0
+        )
+
 
 def select(
     points: Mapping[str, Point],
@@ -42,10 +54,12 @@ def select(
     members: Sequence[str] | None = None,
     weights: Sequence[float] | None = None,
     aggregate: Aggregate | None = None,
+    alpha: float | Sequence[float] | None = None,
 ) -> Selection:
     """Resolve a request's choice.
 
     - nothing: the default; `model`: that point or ensemble;
+    - `alpha` alone: the point that was exported at that place;
     - `members` alone: any points, weighted equally unless `weights` says otherwise;
     - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
     - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble.
@@ -55,6 +69,10 @@ def select(
 
     Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit.
     """
+    if alpha is not None:
+        if not (model is None and members is None and weights is None and aggregate is None):
+            raise SelectionError("alpha names one point; leave out model, members, weights and aggregate")
+        model = _point_at(alpha, points)
     if members is not None:
         _check_members(members, points)
     if members is not None and model is None:
@@ -78,6 +96,23 @@ def select(
     aggregate = aggregate or base.aggregate
     temperature = base.temperature if _is_own_answer(base, chosen, shares, aggregate) else 1.0
     return Selection(model, chosen, shares, aggregate, temperature)
+
+
+def _point_at(alpha: float | Sequence[float], points: Mapping[str, Point]) -> str:
+    """Return the point that was exported at a place."""
+    place = _coordinates(alpha)
+    for name, point in points.items():
+        own = _coordinates(point.alpha)
+        if len(own) == len(place) and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(own, place, strict=True)):
+            return name
+    exported = ", ".join(str(point.alpha) for point in points.values())
+    raise UnknownModelError(f"no point was exported at alpha {alpha!r:.120}; there are points at {exported:.300}")
+
+
+def _coordinates(alpha: float | Sequence[float] | None) -> tuple[float, ...]:
+    if alpha is None:
+        return ()
+    return tuple(alpha) if isinstance(alpha, Sequence) else (alpha,)
 
 
 def _is_own_answer(base: Ensemble, members: Sequence[str], shares: Sequence[float], aggregate: Aggregate) -> bool:

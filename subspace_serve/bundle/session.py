@@ -32,10 +32,21 @@ class PointSession:
     provider: str
     input_name: str
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return (N, classes) float32 logits for N images in the graph's input format."""
-        (logits,) = self.session.run(["logits"], {self.input_name: images})
+    def logits(self, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return (N, classes) float32 logits for N images in the graph's input format; `run` can end it early."""
+        (logits,) = self.session.run(["logits"], {self.input_name: images}, run.options if run else None)
         return logits
+
+
+class Run:
+    """One or several runs of graphs that another thread can end early; they then raise."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+
+    def end(self) -> None:
+        """Make the graph stop before its next operator."""
+        self.options.terminate = True
 
 
 def open_session(path: Path, input: Input, classes: int, *, device: Device = "auto", threads: int = 0) -> PointSession:

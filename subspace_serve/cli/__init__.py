@@ -32,9 +32,11 @@ _COMMANDS = {
     "report": _Entry("reporting", "Write one HTML page about a run, for people."),
     "collapse": _Entry("exporting", "Write one point as an ordinary state dict."),
     "export": _Entry("exporting", "Write chosen points as a verified ONNX bundle."),
-    "verify": _Entry("serving", "Check a bundle: hashes, graphs and answers."),
-    "predict": _Entry("serving", "Classify image files with a bundle, without a server."),
+    "verify": _Entry("asking", "Check a bundle: hashes, graphs and answers."),
+    "predict": _Entry("asking", "Classify image files with a bundle, without a server."),
     "serve": _Entry("serving", "Start the HTTP service on a bundle."),
+    "bench": _Entry("benching", "Measure a running service at given rates of requests."),
+    "build": _Entry("building", "Package a bundle as a Bento, and as a container's context."),
 }
 
 

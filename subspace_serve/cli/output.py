@@ -59,3 +59,14 @@ def track(batches: Iterable, length: int, label: str) -> Iterable:
         return
     with click.progressbar(batches, length=length, label=label, file=sys.stderr) as bar:
         yield from bar
+
+
+def print_verification(report: Mapping[str, Any]) -> None:
+    """Print what `verify_bundle` found, as its JSON document."""
+    graphs = "checked" if report["onnx_checked"] else "loaded (their full check needs the package onnx)"
+    click.echo(f"{report['bundle']}: {report['files']} files unchanged, graphs {graphs}")
+    rows = [
+        [name, point["provider"], f"{point['max_abs_diff']:.2e}", f"{point['tolerance']:.0e}", str(point["top1_flips"])]
+        for name, point in report["points"].items()
+    ]
+    print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)

@@ -1,218 +1,127 @@
-"""The commands that need a bundle and no torch: `verify`, `predict` and `serve`."""
+"""The command `serve`: checks the configuration and the bundle, and becomes the server."""
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import click
 
-from subspace_serve.cli.output import json_option, print_table, write_json
-from subspace_serve.errors import DataError, SubspaceServeError
+from service.settings import Settings, load_settings
+from subspace_serve.cli.output import print_verification
+from subspace_serve.errors import SubspaceServeError
 
-if TYPE_CHECKING:
-    from subspace_serve.bundle.verify import VerificationReport
-
-DEFAULT_BUNDLE = "runs/latest/bundle"
-
-_BATCH = 32
-
-_bundle_argument = click.argument(
-    "bundle",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_BUNDLE,
-    envvar="SUBSPACE_SERVE_BUNDLE",
-)
-_device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    envvar="SUBSPACE_SERVE_DEVICE",
-    show_default=True,
-    help="Where to run; auto is CUDA where a session really gets it.",
-)
-_threads_option = click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    envvar="SUBSPACE_SERVE_THREADS",
-    help="Threads of ONNX Runtime (of each worker); 0, the default, shares out all cores.",
-)
+# A secret on a command line can be read by everybody on the machine; a table does not fit there.
+_NOT_FLAGS = {"bundle", "token", "ensembles"}
 
 
-@click.command()
-@_bundle_argument
-@_device_option
-@_threads_option
-@json_option
-def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
-    """Check a bundle: hashes, graphs, parity with torch."""
-    from subspace_serve.bundle.verify import verify_bundle
+def _setting_options(command: Callable) -> Callable:
+    """Add a flag for every setting; those that are not given arrive as None."""
+    for name, field in reversed(Settings.model_fields.items()):
+        if name in _NOT_FLAGS:
+            continue
+        flag = "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            flag += "/--no-" + name.replace("_", "-")
+        default = field.get_default()
+        shown = "" if default in (None, (), {}) else f"  [default: {default}]"
+        several = "tuple" in str(field.annotation)
+        command = click.option(
+            flag,
+            name,
+            default=None,
+            multiple=several,
+            metavar=None if field.annotation is bool else _metavar(name, field.annotation),
+            help=(field.description or "") + (" Repeatable." if several else "") + shown,
+        )(command)
+    return command
 
-    report = verify_bundle(bundle, device=device, threads=threads)
-    if json_file != "-":
-        _print_report(report)
-    if json_file:
-        write_json(report.to_json(), json_file)
 
-
-def _print_report(report: VerificationReport) -> None:
-    graphs = "checked" if report.onnx_checked else "loaded (their full check needs the package onnx)"
-    click.echo(f"{report.bundle}: {report.files} files unchanged, graphs {graphs}")
-    rows = [
-        [name, point.provider, f"{point.max_abs_diff:.2e}", f"{point.tolerance:.0e}", str(point.top1_flips)]
-        for name, point in report.points.items()
-    ]
-    print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)
+def _metavar(name: str, annotation: Any) -> str:
+    if choices := [choice for choice in get_args(annotation) if isinstance(choice, str)]:
+        return "|".join(choices)
+    if "Path" in str(annotation):
+        return "FILE"
+    return name.rsplit("_", 1)[-1].upper()
 
 
 @click.command()
-@_bundle_argument
-@click.option(
-    "--image",
-    "images",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
-    required=True,
-    help="An image file; may be repeated.",
-)
-@click.option("--model", help="A point or an ensemble; the bundle's default unless given.")
-@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble.")
-@click.option("--weights", metavar="W,...", help="One weight a member.")
-@click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), help="What an ensemble averages.")
-@click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Labels shown for each image.")
-@click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
-@_device_option
-@_threads_option
-@json_option
-def predict(
-    bundle: Path,
-    images: Sequence[Path],
-    model: str | None,
-    members: str | None,
-    weights: str | None,
-    aggregate: Any,
-    top_k: int,
-    resize: bool,
-    device: Any,
-    threads: int,
-    json_file: str | None,
-) -> None:
-    """Classify image files, without a server."""
-    import numpy as np
-
-    from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.images import decode_image
-    from subspace_serve.bundle.predict import Predictor
-
-    predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
-    selection = predictor.select(
-        model, members.split(",") if members else None, _numbers(weights) if weights else None, aggregate
-    )
-    document: dict[str, Any] = {}
-    entries: list[dict[str, Any]] = []
-    for start in range(0, len(images), _BATCH):
-        files = images[start : start + _BATCH]
-        pixels = []
-        for file in files:
-            try:
-                pixels.append(decode_image(file.read_bytes(), predictor.bundle.manifest.input, resize=resize))
-            except DataError as error:
-                raise DataError(f"{file}: {error}") from None
-        prediction = predictor.predict(np.stack(pixels), selection)
-        document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
-        entries += [{"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)]
-    document["predictions"] = entries
-    if json_file != "-":
-        _print_predictions(document)
-    if json_file:
-        write_json(document, json_file)
-
-
-def _print_predictions(document: dict[str, Any]) -> None:
-    who = ", ".join(
-        f"{name} ({weight:.2g})" for name, weight in zip(document["members"], document["weights"], strict=True)
-    )
-    if document["aggregate"]:
-        click.echo(f"{document['model'] or 'ensemble'}: {who}, {document['aggregate']} averaged")
-    else:
-        click.echo(document["model"])
-    measures = ["entropy", *(["mutual_information", "disagreement"] if document["aggregate"] else [])]
-    rows = []
-    for entry in document["predictions"]:
-        first = [Path(entry["image"]).name, *(f"{entry[measure]:.3f}" for measure in measures)]
-        for label in entry["labels"]:
-            rows.append([first[0], label["label"], f"{label['probability']:.3f}", *first[1:]])
-            first = [""] * len(first)
-    print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
-
-
-@click.command()
-@_bundle_argument
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every one.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=1, envvar="SUBSPACE_SERVE_WORKERS", show_default=True)
-@_threads_option
-@_device_option
-def serve(bundle: Path, host: str, port: int, workers: int, threads: int, device: Any) -> None:
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with any of the settings.")
+@click.option("--check", is_flag=True, help="Check configuration and bundle, and exit.")
+@_setting_options
+def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -> None:
     """Serve a bundle over HTTP.
 
-    The bundle is verified first. Further settings come from SUBSPACE_SERVE_* environment variables.
+    The bundle is copied and verified first. Every setting is a flag, a key of the TOML file and a variable: --max-body,
+    max_body, SUBSPACE_SERVE_MAX_BODY; flags go first, then variables, then the file. Ensembles are tables of the file,
+    and the token is a key, a variable or a file of its own. SIGHUP takes the bundle anew, SIGTERM drains and stops.
     """
-    import service
-    from service.engine import make_predictor
-    from service.settings import Settings
-    from subspace_serve.bundle.verify import verify_bundle
+    from service.staging import State, stage_in_subprocess
+    from service.supervisor import supervise
 
-    # BentoML wipes the metrics in its home at every start, so each port has a home of its own.
-    environment = {
-        "BENTOML_DO_NOT_TRACK": "true",
-        "BENTOML_HOME": os.path.expanduser(f"~/.cache/subspace-serve/{port}"),
-        **os.environ,
-        "SUBSPACE_SERVE_BUNDLE": str(bundle.resolve()),
-        "SUBSPACE_SERVE_WORKERS": str(workers),
-        "SUBSPACE_SERVE_THREADS": str(threads),
-        "SUBSPACE_SERVE_DEVICE": device,
-    }
-    settings = Settings.from_environment(environment)
-    address = _free_address(host, port)
-    make_predictor(settings)
-    _print_report(verify_bundle(settings.bundle, device=device, threads=settings.threads_per_worker))
-    sys.stdout.flush()
-    # The server takes this process's place: signals reach it directly, and nothing that the check loaded stays.
-    command = [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService"]
-    folder = str(Path(service.__file__).parent.parent)
-    os.execve(
-        sys.executable,
-        [*command, "--working-dir", folder, "--host", address, "--port", str(port)],
-        environment,
-    )
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    settings = load_settings(given | ({"bundle": bundle} if bundle else {}), config=config)
+    # The server's folder is not the one that a relative path was meant for.
+    settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
+    _check_files(settings)
+    state = State.create()
+    try:
+        listener = None if check else _listen(settings.host, settings.port)
+        print_verification(stage_in_subprocess(settings, state))
+        if listener is None:
+            click.echo(f"the configuration holds: {_described(settings)}")
+            return
+        click.echo(f"listening on {_address(settings)} with {_described(settings)}")
+        sys.stdout.flush()
+        supervise(settings, state, listener)
+    finally:
+        state.remove()
 
 
-def _free_address(host: str, port: int) -> str:
-    """Return the numeric address of a host on which the port is free."""
+def _check_files(settings: Settings) -> None:
+    """Refuse a certificate that cannot be used, before any worker fails over it."""
+    import ssl
+
+    if settings.tls_certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SubspaceServeError(
+            f"the certificate {settings.tls_certificate} with the key {settings.tls_key} cannot be used ({error}); "
+            "give two PEM files that belong together"
+        ) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address; who connects waits until a worker accepts."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except OSError as error:
         raise SubspaceServeError(
             f"cannot listen on {host} port {port} ({error.strerror or error}); "
             "stop what uses it, or choose another with --port or --host"
         ) from None
-    return str(address[0])
+    listener.set_inheritable(True)
+    return listener
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint="--weights") from None
+def _address(settings: Settings) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{settings.port}"
 
 
-COMMANDS = {"verify": verify, "predict": predict, "serve": serve}
+def _described(settings: Settings) -> str:
+    workers = f"{settings.workers} worker" + ("s" if settings.workers > 1 else "")
+    return f"{workers} of {settings.threads_per_worker} threads, device {settings.device}"
+
+
+COMMANDS = {"serve": serve}

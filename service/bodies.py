@@ -1,0 +1,122 @@
+"""Receives bodies: bounded in size, in time and in all, and refused by their headers before they are read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import anyio
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from service.requests import RequestError
+from service.settings import Settings
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+_MAX_FIELDS = 100
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+class Bodies:
+    """Reads requests' bodies within the limits on one body and on all that are held at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._held = 0
+
+    async def read(self, request: Request, content_types: Sequence[str]) -> bytes:
+        """Return a request's body. Raises `HTTPException` 408, 413, 415, 429, `RequestError`, `ClientDisconnect`."""
+        check_headers(request, content_types)
+        parts = []
+        with _Buffer(self, request) as buffer, self._in_time():
+            while True:
+                message = await buffer.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    return b"".join(parts)
+
+    async def read_form(self, request: Request) -> list[tuple[str, str | bytes]]:
+        """Return a form's fields and files in order. Raises what `read` raises."""
+        check_headers(request, ["multipart/form-data"])
+        with _Buffer(self, request) as buffer, self._in_time():
+            form_request = Request(request.scope, buffer.receive)
+            try:
+                form = await form_request.form(
+                    max_files=self._settings.max_images, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+                )
+                return [
+                    (name, await value.read() if isinstance(value, UploadFile) else value)
+                    for name, value in form.multi_items()
+                ]
+            except FormParserError as error:
+                raise RequestError(f"the form cannot be read: {error}") from None
+            finally:
+                await form_request.close()
+
+    def reserve(self, count: int) -> None:
+        """Count bytes that are about to be held; negative ones are given back. Raises `HTTPException` 429."""
+        if count > 0 and self._held + count > self._settings.max_buffer:
+            raise HTTPException(429, "too many bytes are being received; try again later", RETRY_AFTER)
+        self._held += count
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        try:
+            with anyio.fail_after(self._settings.deadline):
+                yield
+        except TimeoutError:
+            raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
+
+
+class _Buffer:
+    """One body while it is received; refused as soon as it is known to be over a limit."""
+
+    def __init__(self, bodies: Bodies, request: Request) -> None:
+        self._bodies = bodies
+        self._limit = bodies._settings.max_body
+        self._source = request
+        self._received = 0
+        self._reserved = 0
+
+    def __enter__(self) -> _Buffer:
+        announced = int(self._source.headers.get("content-length", 0))
+        self._check(announced)
+        self._bodies.reserve(announced)
+        self._reserved = announced
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bodies.reserve(-self._reserved)
+
+    async def receive(self) -> Message:
+        """Return the next ASGI message, counted."""
+        part = await self._source.receive()
+        self._received += len(part.get("body", b""))
+        self._check(self._received)
+        if self._received > self._reserved:
+            self._bodies.reserve(self._received - self._reserved)
+            self._reserved = self._received
+        return part
+
+    def _check(self, count: int) -> None:
+        if count > self._limit:
+            raise HTTPException(413, f"the body is over the limit of {self._limit} bytes")
+
+
+def check_headers(request: Request, content_types: Sequence[str]) -> None:
+    """Refuse other content types (415; an empty string among them allows none), encodings, and query strings."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.split(";")[0].strip().lower() not in content_types:
+        expected = " or ".join(name for name in content_types if name)
+        raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
+    if request.url.query:
+        raise RequestError("options go into the body; got some in the address, where they would have no effect")

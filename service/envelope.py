@@ -1,0 +1,134 @@
+"""What every request passes through: its id, the token, early refusals, metrics, the access log and its trace."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from collections.abc import Sequence
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.bodies import RETRY_AFTER
+from service.engine import Engine
+from service.logs import log_access, logger
+from service.metrics import Metrics
+from service.record import Record
+from service.tracing import Tracing
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+# What probes ask, and a page that says nothing about the models.
+_OPEN = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/playground"})
+_PROBES = _OPEN - {"/playground"}
+_REASONS = {
+    400: "invalid",
+    401: "token",
+    403: "forbidden",
+    404: "unknown",
+    405: "method",
+    408: "slow_body",
+    409: "bad_bundle",
+    413: "too_large",
+    415: "content_type",
+    429: "queue_full",
+    500: "failure",
+    503: "unavailable",
+    504: "deadline",
+}
+
+
+class Envelope:
+    """Wraps the application. `routes` are its route templates, which metrics have as labels."""
+
+    def __init__(
+        self, app: ASGIApp, engine: Engine, metrics: Metrics, tracing: Tracing | None, routes: Sequence[str]
+    ) -> None:
+        self._app = app
+        self._engine = engine
+        self._metrics = metrics
+        self._tracing = tracing
+        self._log = engine.settings.access_log
+        token = engine.settings.token
+        self._authorization = f"Bearer {token}".encode() if token else None
+        self._plain = frozenset(route for route in routes if "{" not in route)
+        self._templates = [(re.compile(re.sub(r"{\w+}", "[^/]+", route)), route) for route in routes if "{" in route]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass on what is not HTTP."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = Record.attach(scope)
+        status, size = 500, 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *self._headers(record)]
+            else:
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope)
+            await (refusal or self._app)(scope, receive, watch)
+        except Exception:
+            # The application has answered 500 already; what is left to do is to say why.
+            logger.exception("request %s failed", record.request_id)
+        finally:
+            self._note(scope, record, status, size)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        """Return the answer to a request that need not be looked at any further."""
+        path = scope["path"]
+        if self._authorization is not None and path not in _OPEN:
+            own = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            if not hmac.compare_digest(own, self._authorization):
+                message = "the header Authorization: Bearer TOKEN is missing or its token is wrong"
+                return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+        if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":
+            # Before the body is read: under a flood this is most of the work.
+            return JSONResponse({"error": "too many requests are waiting; try again later"}, 429, RETRY_AFTER)
+        return None
+
+    def _headers(self, record: Record) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", record.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if self._engine.draining:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def _note(self, scope: Scope, record: Record, status: int, size: int) -> None:
+        seconds = time.monotonic() - record.arrival
+        route = self._route(scope["path"])
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests(route, method, str(status)).inc()
+        self._metrics.seconds(route).observe(seconds)
+        if status >= 400:
+            self._metrics.rejections(_REASONS.get(status, "other")).inc()
+        if self._log and scope["path"] not in _PROBES:
+            client = scope.get("client")
+            log_access(
+                request_id=record.request_id,
+                client=client[0] if client else None,
+                method=scope["method"][:20],
+                path=scope["path"][:200],
+                status=status,
+                bytes=size,
+                ms=round(seconds * 1e3, 3),
+                model=record.model,
+                images=record.images,
+                members=record.members,
+                decode_ms=record.milliseconds("decode"),
+                queue_ms=record.milliseconds("queue"),
+                inference_ms=record.milliseconds("inference"),
+            )
+        if self._tracing is not None and scope["path"] not in _PROBES:
+            self._tracing.record(scope, record, route, status)
+
+    def _route(self, path: str) -> str:
+        """Return a path's route template; all unknown paths share one."""
+        if path in self._plain:
+            return path
+        return next((route for pattern, route in self._templates if pattern.fullmatch(path)), "unknown")

@@ -1,0 +1,78 @@
+"""What the Open Inference Protocol says of the server and of its models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.inference_protocol.request import DATATYPES
+from subspace_serve import __version__
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.selection import UnknownModelError
+
+VERSION = "1"
+"""Of every model: a bundle is replaced as a whole."""
+
+_TRITON_TYPES = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
+
+
+def server_metadata() -> dict[str, Any]:
+    """Return the document of GET /v2."""
+    return {
+        "name": "subspace-serve",
+        "version": __version__,
+        "extensions": ["binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters"],
+    }
+
+
+def model_metadata(predictor: Predictor, name: str) -> dict[str, Any]:
+    """Return the document of GET /v2/models/NAME. Raises `UnknownModelError`."""
+    check_model(predictor, name)
+    input = predictor.bundle.manifest.input
+    return {
+        "name": name,
+        "versions": [VERSION],
+        "platform": "subspace_serve_ensemble" if name in predictor.ensembles else "onnxruntime_onnx",
+        "inputs": [{"name": input.name, "datatype": DATATYPES[input.dtype], "shape": [-1, *input.shape]}],
+        "outputs": _outputs(predictor, name),
+    }
+
+
+def model_configuration(predictor: Predictor, name: str, max_images: int) -> dict[str, Any]:
+    """Return the document of GET /v2/models/NAME/config, as Triton's model configuration extension has it."""
+    metadata = model_metadata(predictor, name)
+    return {
+        "name": name,
+        "platform": metadata["platform"],
+        "backend": "onnxruntime",
+        "max_batch_size": max_images,
+        "input": [_configured(tensor) for tensor in metadata["inputs"]],
+        "output": [_configured(tensor) for tensor in metadata["outputs"]],
+    }
+
+
+def repository_index(predictor: Predictor | None) -> list[dict[str, str]]:
+    """Return the document of POST /v2/repository/index; empty before a bundle is loaded."""
+    if predictor is None:
+        return []
+    names = [*predictor.points, *predictor.ensembles]
+    return [{"name": name, "version": VERSION, "state": "READY", "reason": ""} for name in names]
+
+
+def check_model(predictor: Predictor, name: str, version: str = VERSION) -> None:
+    """Raise `UnknownModelError` unless there is this version of a model."""
+    predictor.select(name)
+    if version != VERSION:
+        raise UnknownModelError(f"{name} has no version {version!r:.60}; its only one is {VERSION}")
+
+
+def _outputs(predictor: Predictor, name: str) -> list[dict[str, Any]]:
+    classes = len(predictor.bundle.labels)
+    shapes: dict[str, list[int]] = {"probabilities": [-1, classes], "logits": [-1, classes], "entropy": [-1]}
+    if name in predictor.ensembles:
+        members = len(predictor.ensembles[name].members)
+        shapes |= {"mutual_information": [-1], "disagreement": [-1], "member_probabilities": [-1, members, classes]}
+    return [{"name": output, "datatype": "FP32", "shape": shape} for output, shape in shapes.items()]
+
+
+def _configured(tensor: dict[str, Any]) -> dict[str, Any]:
+    return {"name": tensor["name"], "data_type": _TRITON_TYPES[tensor["datatype"]], "dims": tensor["shape"][1:]}

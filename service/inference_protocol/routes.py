@@ -1,0 +1,113 @@
+"""The routes of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.bodies import RETRY_AFTER, Bodies
+from service.engine import Engine
+from service.inference_protocol.metadata import (
+    VERSION,
+    check_model,
+    model_configuration,
+    model_metadata,
+    repository_index,
+    server_metadata,
+)
+from service.inference_protocol.request import parse_infer
+from service.inference_protocol.response import check_outputs, infer_response
+from service.record import Record
+from service.requests import RequestError, load_json
+
+# Clients of the protocol send JSON without saying so, and binary tensors as bytes.
+_CONTENT_TYPES = ("", "application/json", "application/octet-stream")
+_SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
+
+
+def protocol_routes(engine: Engine, bodies: Bodies) -> list[Route]:
+    """Return the routes under /v2."""
+    endpoints = _Endpoints(engine, bodies)
+    routes = [
+        Route("/v2", endpoints.server, methods=["GET"]),
+        Route("/v2/health/live", endpoints.live, methods=["GET"]),
+        Route("/v2/health/ready", endpoints.ready, methods=["GET"]),
+        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
+    ]
+    of_model: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
+        "/infer": ("POST", endpoints.infer),
+        "": ("GET", endpoints.model),
+        "/ready": ("GET", endpoints.model_ready),
+        "/config": ("GET", endpoints.configuration),
+    }
+    for path, (method, endpoint) in of_model.items():
+        routes.append(Route("/v2/models/{model}" + path, endpoint, methods=[method]))
+        routes.append(Route("/v2/models/{model}/versions/{version}" + path, endpoint, methods=[method]))
+    return routes
+
+
+class _Endpoints:
+    def __init__(self, engine: Engine, bodies: Bodies) -> None:
+        self._engine = engine
+        self._bodies = bodies
+
+    async def server(self, request: Request) -> Response:
+        return JSONResponse(server_metadata())
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        if not self._engine.ready:
+            return JSONResponse({"ready": False}, 503, RETRY_AFTER)
+        return JSONResponse({"ready": True})
+
+    async def index(self, request: Request) -> Response:
+        body = await self._bodies.read(request, _CONTENT_TYPES)
+        options = load_json(body) if body.strip() else {}
+        if (
+            not isinstance(options, dict)
+            or not isinstance(options.get("ready", False), bool)
+            or options.keys() - {"ready"}
+        ):
+            raise RequestError('the body must be {"ready": true}, {"ready": false} or empty')
+        return JSONResponse(repository_index(self._engine.loaded.predictor if self._engine.ready else None))
+
+    async def model(self, request: Request) -> Response:
+        self._check(request)
+        return JSONResponse(model_metadata(self._engine.loaded.predictor, request.path_params["model"]))
+
+    async def model_ready(self, request: Request) -> Response:
+        self._check(request)
+        return await self.ready(request)
+
+    async def configuration(self, request: Request) -> Response:
+        self._check(request)
+        return JSONResponse(
+            model_configuration(
+                self._engine.loaded.predictor, request.path_params["model"], self._engine.settings.max_images
+            )
+        )
+
+    async def infer(self, request: Request) -> Response:
+        record = Record.of(request.scope)
+        name = request.path_params["model"]
+        body = await self._bodies.read(request, _CONTENT_TYPES)
+        header_length = request.headers.get("inference-header-content-length")
+        engine = self._engine
+        with engine.admitted():
+            self._check(request)
+            if header_length is None and len(body) > _SMALL:
+                infer = await engine.parsed(lambda: parse_infer(body, header_length), record)
+            else:
+                infer = parse_infer(body, header_length)
+            check_outputs(infer.document)
+            answer = await engine.answer(infer.question(name, engine.settings), record)
+        return infer_response(infer.document, answer, name)
+
+    def _check(self, request: Request) -> None:
+        parameters = request.path_params
+        check_model(self._engine.loaded.predictor, parameters["model"], parameters.get("version", VERSION))

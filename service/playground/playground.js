@@ -1,0 +1,134 @@
+// The page as a whole: an image and a choice in, the server's answer out.
+
+const MOST_CLASSES = 100; // asked for at once; of thousands, most would be noughts
+const WAIT_ANSWER = 60; // milliseconds without a change before asking
+const WAIT_MEMBERS = 120;
+const NEEDS_MEMBER = "Tick at least one member, with a weight above 0.";
+
+const top = () => Math.min(bundle.labels.length, MOST_CLASSES);
+const tell = (message) => notify(message);
+
+const askForAnswer = newest(
+  WAIT_ANSWER,
+  async (signal) => {
+    const [version, chosen, image] = [picture.version, choice(), await imageFile()];
+    if (signal.aborted) return;
+    if (image && chosen) {
+      const answer = await predict(image, chosen, top(), { signal }, tell);
+      notify();
+      showAnswer(answer, version);
+    } else {
+      notify();
+      showNoAnswer(image ? NEEDS_MEMBER : undefined);
+    }
+    waiting(byId("answer-card"), false);
+  },
+  (error) => {
+    showNoAnswer("There is no answer.");
+    waiting(byId("answer-card"), false);
+    failed(error);
+  },
+);
+
+/** Every point's own answer, once an image, for the chart: it stays while one slides along it. */
+const askForMembers = newest(
+  WAIT_MEMBERS,
+  async (signal) => {
+    const [version, image] = [picture.version, await imageFile()];
+    if (signal.aborted) return;
+    if (image) {
+      const every = { members: bundle.points.map((point) => point.name) };
+      keepMembers(await predict(image, every, top(), { signal }, tell));
+      if (!byId("notice").classList.contains("error")) notify(); // what `tell` said of waiting is over
+      recolour(version);
+    } else {
+      forgetMembers();
+    }
+    drawChart();
+    waiting(byId("along"), false);
+  },
+  (error) => {
+    forgetMembers();
+    drawChart();
+    failed(error);
+  },
+);
+
+function askForBoth() {
+  waiting(byId("answer-card"), true);
+  waiting(byId("along"), true);
+  askForAnswer();
+  askForMembers();
+}
+
+function askAgainForAnswer() {
+  waiting(byId("answer-card"), true);
+  drawChart();
+  askForAnswer();
+}
+
+/** What stands there belongs to an earlier question: say so until the new answer is there. */
+function waiting(part, busy) {
+  part.classList.toggle("waiting", busy);
+  part.ariaBusy = String(busy);
+}
+
+function failed(error) {
+  if (!(error instanceof Refused)) {
+    notify("The page made a mistake; its console has the reason.", { error: true });
+    throw error;
+  }
+  if (error.status === 401) return askForToken(error);
+  const id = error.id ? ` (request ${error.id})` : "";
+  const hopeful = error.status === 0 || error.status === 429 || error.status >= 500;
+  notify(sentence(error.message) + id, { error: true, again: hopeful ? start : null });
+  // The server may have another bundle by now.
+  if (error.status === 404 && bundle.input) load().catch(() => {});
+}
+
+function askForToken(error) {
+  notify(sentence(error.message));
+  byId("access").hidden = false;
+  byId("token").focus();
+}
+
+byId("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = byId("token").value.trim();
+  byId("token").value = "";
+  byId("access").hidden = true;
+  notify();
+  start();
+});
+
+/** Ask which models there are; where they are others than before, begin with them. */
+async function load() {
+  const answer = await callPatiently("models", {}, tell);
+  if (bundle.input && answer.bundle?.sha256 === bundle.sha256) return;
+  forgetMembers();
+  byId("main").hidden = false;
+  startModels(answer, askAgainForAnswer);
+  if (JSON.stringify(picture.input) === JSON.stringify(answer.input)) askForBoth();
+  else startPicture(answer.input, askForBoth);
+  const count = (number, what) => `${number} ${what}${number === 1 ? "" : what.endsWith("s") ? "es" : "s"}`;
+  const holds = [
+    count(bundle.points.length, "point"),
+    count(bundle.ensembles.length, "ensemble"),
+    count(bundle.labels.length, "class"),
+  ];
+  const name = bundle.sha256 ? `Bundle ${bundle.sha256.slice(0, 12)}` : "This bundle";
+  byId("bundle").textContent = `${name}: ${holds.join(", ")}.`;
+}
+
+async function start() {
+  try {
+    const known = Boolean(bundle.input);
+    await load();
+    notify();
+    if (known) askForBoth();
+  } catch (error) {
+    failed(error);
+  }
+}
+
+start();

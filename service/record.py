@@ -1,0 +1,45 @@
+"""What is known of one request, for its log line, its metrics and its trace."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+@dataclass
+class Record:
+    """One request. `phases` are the times (`time.time_ns`) at which a named part of the work began and ended."""
+
+    request_id: str
+    arrival: float = field(default_factory=time.monotonic)
+    arrival_ns: int = field(default_factory=time.time_ns)
+    model: str | None = None
+    images: int | None = None
+    members: int | None = None
+    phases: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scope: Scope) -> Record:
+        """Return the record that the request carries."""
+        return scope["subspace_serve.record"]
+
+    @classmethod
+    def attach(cls, scope: Scope) -> Record:
+        """Make a request's record; its id is the client's X-Request-ID where that is one plain word."""
+        own = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        record = cls(own.decode("ascii") if _REQUEST_ID.fullmatch(own) else secrets.token_hex(8))
+        scope["subspace_serve.record"] = record
+        return record
+
+    def milliseconds(self, phase: str) -> float | None:
+        """Return how long a part of the work took, None where there was none."""
+        if phase not in self.phases:
+            return None
+        begin, end = self.phases[phase]
+        return round((end - begin) / 1e6, 3)

@@ -1,0 +1,257 @@
+"""Runs points' graphs for requests: bounded, grouped into batches where that pays, each request with its deadline.
+
+A job is one request's images and the points that answer it. Jobs that wait for the same points of the same bundle may
+be joined in a batch; each point of a batch is one run of its graph on one of `concurrency` threads. Everything but the
+runs happens on the event loop, so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from service.logs import logger
+from service.metrics import Metrics
+from subspace_serve.bundle.session import Run
+
+
+class DeadlineError(Exception):
+    """The deadline passed before enough members had answered."""
+
+
+class QuorumError(Exception):
+    """So many members failed that fewer than the quorum can answer."""
+
+
+class Points(Protocol):
+    """What runs graphs: a `Predictor`."""
+
+    def logits(self, name: str, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return one point's logits (N, classes)."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's images (N, ...) for some members of `points`; at least `quorum` of them must answer.
+
+    `deadline` is a time of the event loop's clock. When it is done, `answers` holds the logits of the members that
+    answered and `failures` why the others did not.
+    """
+
+    points: Points
+    members: tuple[str, ...]
+    images: np.ndarray
+    deadline: float
+    quorum: int
+    queued: float = field(default_factory=time.monotonic)
+    answers: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: asyncio.Future[None] = field(init=False)
+    started: float | None = None
+
+    def phases(self) -> dict[str, tuple[int, int]]:
+        """Return when it waited and when its graphs ran, as `time.time_ns` counts."""
+        offset = time.time_ns() - int(time.monotonic() * 1e9)
+        now = time.monotonic()
+        started = self.started or now
+        spans = {"queue": (self.queued, started)} | ({"inference": (started, now)} if self.started else {})
+        return {name: (int(begin * 1e9) + offset, int(end * 1e9) + offset) for name, (begin, end) in spans.items()}
+
+    def answer(self, member: str, logits: np.ndarray) -> None:
+        """Take one member's logits, unless they are not finite."""
+        if self.done.done():
+            return
+        if not np.isfinite(logits).all():
+            self.fail(member, "not finite")
+            return
+        self.answers[member] = logits
+        self._settle()
+
+    def fail(self, member: str, reason: str) -> None:
+        """Take note that a member does not answer."""
+        if self.done.done():
+            return
+        self.failures[member] = reason
+        self._settle()
+
+    def expire(self) -> None:
+        """Make do with what has been answered by the deadline."""
+        if self.done.done():
+            return
+        late = [member for member in self.members if member not in self.answers and member not in self.failures]
+        self.failures |= dict.fromkeys(late, "missed the deadline")
+        if len(self.answers) >= self.quorum:
+            self.done.set_result(None)
+        elif self.quorum < len(self.members):
+            self.done.set_exception(QuorumError())
+        else:
+            self.done.set_exception(DeadlineError())
+
+    def _settle(self) -> None:
+        if len(self.members) - len(self.failures) < self.quorum:
+            self.done.set_exception(QuorumError())
+        elif len(self.answers) + len(self.failures) == len(self.members):
+            self.done.set_result(None)
+
+
+@dataclass(eq=False)
+class Batch:
+    """Jobs whose images run through the same points together."""
+
+    jobs: list[Job]
+    run: Run = field(default_factory=Run)
+    unfinished: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return any(not job.done.done() for job in self.jobs)
+
+    def images(self) -> np.ndarray:
+        """Return the images of all jobs, (N, ...)."""
+        return self.jobs[0].images if len(self.jobs) == 1 else np.concatenate([job.images for job in self.jobs])
+
+
+class Scheduler:
+    """Takes jobs and settles them. `max_batch` images at most are joined; 0 joins nothing."""
+
+    def __init__(self, metrics: Metrics, *, concurrency: int, max_batch: int = 0, delay: float = 0.0) -> None:
+        self._metrics = metrics
+        self._concurrency = concurrency
+        self._max_batch = max_batch
+        self._delay = delay if max_batch else 0.0
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
+        self._waiting: dict[Any, deque[Job]] = {}
+        self._batches: set[Batch] = set()
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def abandoned(self) -> int:
+        """How many batches still run that nobody waits for any more."""
+        return sum(not batch.wanted for batch in self._batches)
+
+    async def run(self, job: Job) -> None:
+        """Return when the job is settled: all members or, at the deadline, a quorum of them have answered.
+
+        Raises `DeadlineError`, `QuorumError`. When the caller is cancelled, a waiting job leaves the queue, and a
+        running one is ended when nobody else waits for its batch.
+        """
+        loop = asyncio.get_running_loop()
+        job.done = loop.create_future()
+        self._waiting.setdefault((id(job.points), job.members), deque()).append(job)
+        timer = loop.call_at(job.deadline, job.expire)
+        try:
+            self._dispatch()
+            await job.done
+        finally:
+            timer.cancel()
+            self._leave(job)
+
+    def close(self) -> None:
+        """Let what runs end, and start nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, job: Job) -> None:
+        """Forget a job: it no longer waits, and what runs for nobody else is ended."""
+        job.done.cancel()
+        if job.started is None:
+            key = (id(job.points), job.members)
+            self._waiting[key].remove(job)
+            if not self._waiting[key]:
+                del self._waiting[key]
+        for batch in self._batches:
+            if not batch.wanted:
+                batch.run.end()
+
+    def _dispatch(self) -> None:
+        """Start batches while threads are free, the group with the oldest job first."""
+        while self._running < self._concurrency and self._waiting:
+            key = min(self._waiting, key=lambda key: self._waiting[key][0].queued)
+            group = self._waiting[key]
+            if self._should_fill(group):
+                return
+            batch = Batch(self._take(group))
+            if not group:
+                del self._waiting[key]
+            for job in batch.jobs:
+                job.started = time.monotonic()
+                self._metrics.queue_seconds.observe(job.started - job.queued)
+            images = batch.images()
+            self._metrics.batch_images.observe(len(images))
+            for member in batch.jobs[0].members:
+                self._start(batch, member, images)
+
+    def _should_fill(self, group: Sequence[Job]) -> bool:
+        """Whether a batch may still wait for more; if so, look again when it may no longer."""
+        remaining = group[0].queued + self._delay - time.monotonic()
+        if remaining <= 0 or sum(len(job.images) for job in group) >= self._max_batch:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(remaining, self._dispatch)
+        return True
+
+    def _take(self, group: deque[Job]) -> list[Job]:
+        jobs = [group.popleft()]
+        images = len(jobs[0].images)
+        while group and images + len(group[0].images) <= self._max_batch:
+            jobs.append(group.popleft())
+            images += len(jobs[-1].images)
+        return jobs
+
+    def _start(self, batch: Batch, member: str, images: np.ndarray) -> None:
+        loop = asyncio.get_running_loop()
+        self._running += 1
+        self._batches.add(batch)
+        batch.unfinished += 1
+
+        def work() -> None:
+            logits: np.ndarray | None = None
+            reason = ""
+            start = time.monotonic()
+            try:
+                logits = batch.jobs[0].points.logits(member, images, batch.run)
+            except Exception as error:  # whatever it is, the others must get their answers
+                reason = f"{type(error).__name__}: {error}"
+            seconds = time.monotonic() - start
+            # The loop is closed when the server gave up waiting for this.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, seconds)
+
+        self._pool.submit(work)
+
+    def _finish(self, batch: Batch, member: str, logits: np.ndarray | None, reason: str, seconds: float) -> None:
+        self._running -= 1
+        batch.unfinished -= 1
+        self._metrics.inference_seconds(member).observe(seconds)
+        if not batch.unfinished:
+            self._batches.discard(batch)
+        if logits is None and len(batch.jobs) > 1:
+            # One request's images may be what the graph cannot take: each gets a run of its own.
+            for job in batch.jobs:
+                if not job.done.done():
+                    self._start(Batch([job]), member, job.images)
+        else:
+            self._deliver(batch, member, logits, reason)
+        self._dispatch()
+
+    def _deliver(self, batch: Batch, member: str, logits: np.ndarray | None, reason: str) -> None:
+        if logits is None and batch.wanted:
+            logger.warning("%s failed: %s", member, reason)
+        start = 0
+        for job in batch.jobs:
+            end = start + len(job.images)
+            if logits is None:
+                job.fail(member, "failed")
+            else:
+                job.answer(member, logits[start:end])
+            start = end

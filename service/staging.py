@@ -1,0 +1,212 @@
+"""The bundle that a running server answers from: a checked copy of its own.
+
+A server copies the bundle into its state folder, verifies the copy on the provider that will serve, and only then
+points `current` at it. So what happens to the bundle on disk afterwards concerns nobody until the next reload, workers
+that come back find what the others serve, and a bad bundle never replaces a good one.
+
+    STATE/current -> bundles/NAME      the copy that is served
+    STATE/workers/PID                  what each worker serves
+    STATE/metrics/                     Prometheus's files
+
+`python -m service.staging` does it in a process of its own, so that the graphs that are tried leave no memory behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings
+from subspace_serve.bundle.manifest import MANIFEST_FILE
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.errors import BundleError, SubspaceServeError
+from subspace_serve.files import sha256_of
+
+STATE_VARIABLE = "SUBSPACE_SERVE_STATE"
+
+ROOT = Path(__file__).parent.parent
+_KEPT = 2  # the bundle that is served and the one before, which a worker may still be opening
+
+
+class BusyError(SubspaceServeError):
+    """Another reload is under way."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A server's state folder."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls) -> State:
+        """Make a new one among the temporary files."""
+        folder = Path(tempfile.mkdtemp(prefix="subspace-serve-"))
+        for name in ("bundles", "workers", "metrics"):
+            (folder / name).mkdir()
+        return cls(folder)
+
+    @classmethod
+    def from_environment(cls) -> State | None:
+        """Return the one that the server's processes share, if this is one of them."""
+        folder = os.environ.get(STATE_VARIABLE)
+        return cls(Path(folder)) if folder else None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a server's processes share this folder."""
+        return {STATE_VARIABLE: str(self.folder), "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "metrics")}
+
+    def current(self) -> Path | None:
+        """Return the folder of the bundle to serve."""
+        try:
+            return self.folder / os.readlink(self.folder / "current")
+        except FileNotFoundError:
+            return None
+
+    def serves(self, bundle: Path) -> None:
+        """Note that this process serves a bundle."""
+        file = self.folder / "workers" / str(os.getpid())
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(bundle.name)
+        os.replace(temporary, file)
+
+    def everywhere(self, bundle: Path) -> bool:
+        """Return whether every worker that is alive serves a bundle."""
+        for file in (self.folder / "workers").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if file.suffix or file.read_text() == bundle.name:
+                    continue
+                if _is_alive(int(file.name)):
+                    return False
+        return True
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def switch(self, bundle: Path) -> None:
+        """Make a bundle in `bundles` the one to serve, and remove those that nobody needs any more."""
+        link = self.folder / "current.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(bundle.relative_to(self.folder))
+        os.replace(link, self.folder / "current")
+        for old in sorted((self.folder / "bundles").iterdir())[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from staging. Raises `BusyError` when another does."""
+        with open(self.folder / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError("another reload is under way; try again when it is done") from None
+            yield
+
+
+def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
+    """Open a bundle, hashes checked, with the configured ensembles and default; no graph is loaded yet."""
+    return Predictor(
+        Bundle.open(bundle or settings.bundle),
+        device=settings.device,
+        threads=settings.threads_per_worker,
+        ensembles={name: ensemble.as_ensemble() for name, ensemble in settings.ensembles.items()},
+        default=settings.default,
+        models=settings.models,
+    )
+
+
+def stage(settings: Settings, state: State) -> dict[str, Any]:
+    """Copy the configured bundle, verify the copy and make it the one to serve; return the verification's report.
+
+    Raises `BundleError` and leaves everything as it was when anything about the bundle does not hold.
+    """
+    with state.locked():
+        # A name that sorts by age.
+        target = state.folder / "bundles" / f"{time.time_ns():020d}"
+        try:
+            _copy(Bundle.open(settings.bundle, check_hashes=False), target)
+            _check_configuration(settings, target)
+            report = verify_bundle(target, device=settings.device, threads=settings.threads_per_worker).to_json()
+            state.switch(target)
+        except BaseException as error:
+            shutil.rmtree(target, ignore_errors=True)
+            if isinstance(error, BundleError):
+                # The copy's path means nothing to whoever reads this.
+                raise BundleError(str(error).replace(str(target), str(settings.bundle))) from None
+            raise
+    return report | {"bundle": str(settings.bundle), "staged": str(target), "sha256": sha256_of(target / MANIFEST_FILE)}
+
+
+def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
+    """Call `stage` in a process of its own. Raises `SubspaceServeError` with what it had to say."""
+    environment = {**os.environ, **settings.to_environment(), **state.environment()}
+    command = [sys.executable, "-m", "service.staging"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = done.stderr.strip().rsplit("\n", 1)[-1] or f"staging ended with status {done.returncode}"
+        raise BusyError(message) if done.returncode == _BUSY else BundleError(message)
+    return json.loads(done.stdout)
+
+
+_BUSY = 3
+
+
+def main() -> int:
+    """Stage what the environment says; print the report as JSON, or a message and exit status 1."""
+    state = State.from_environment()
+    if state is None:
+        print(f"{STATE_VARIABLE} is not set; `subspace-serve serve` sets it", file=sys.stderr)
+        return 2
+    try:
+        print(json.dumps(stage(Settings.from_environment(), state)))
+    except (SubspaceServeError, OSError) as error:
+        print(str(error), file=sys.stderr)
+        return _BUSY if isinstance(error, BusyError) else 1
+    return 0
+
+
+def _copy(bundle: Bundle, target: Path) -> None:
+    target.mkdir()
+    for name in (MANIFEST_FILE, *bundle.manifest.files):
+        shutil.copyfile(bundle.folder / name, target / name)
+
+
+def _check_configuration(settings: Settings, bundle: Path) -> None:
+    """Check hashes, and that the configured models fit, before graphs are loaded."""
+    predictor = make_predictor(settings, bundle)
+    names = {
+        "quorum": settings.quorum,
+        "members": max((len(e.members) for e in predictor.ensembles.values()), default=1),
+    }
+    if names["quorum"] > names["members"]:
+        raise BundleError(
+            f"the quorum is {settings.quorum} and no ensemble has more than {names['members']} members; lower it"
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The process that keeps the workers: starts them, replaces those that die, reloads and stops.
+
+Workers are uvicorn's, with the BentoML service as their application. BentoML's own process manager would find a dead
+worker after ten seconds only, in a container never; it restarts every worker on SIGHUP, and waits a day for one that
+does not end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn import Config
+from uvicorn.supervisors import Multiprocess
+
+from service.logs import configure_logging, logger
+from service.settings import Settings
+from service.staging import State, stage_in_subprocess
+from subspace_serve.errors import SubspaceServeError
+
+_HEALTH_SECONDS = 30
+_BACKLOG = 2048
+
+
+def supervise(settings: Settings, state: State, listener: socket.socket) -> None:
+    """Serve the staged bundle on a bound socket until SIGTERM or SIGINT; SIGHUP reloads."""
+    os.environ.update(settings.to_environment() | state.environment())
+    configure_logging()
+    config = Config(
+        "service.bento:asgi_app",
+        factory=True,
+        workers=settings.workers,
+        backlog=_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        timeout_graceful_shutdown=max(1, int(settings.grace - settings.drain)),
+        timeout_worker_healthcheck=_HEALTH_SECONDS,
+    )
+    _Supervisor(config, listener, settings, state).run()
+
+
+class _Supervisor(Multiprocess):
+    def __init__(self, config: Config, listener: socket.socket, settings: Settings, state: State) -> None:
+        super().__init__(config, [listener])
+        self._settings = settings
+        self._state = state
+
+    def handle_hup(self) -> None:
+        """Stage the bundle anew, off this thread, which goes on to watch the workers; they follow by themselves."""
+        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers, and take them out of the metrics of what is going on."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            logger.warning("worker %s died and was replaced", pid)
+            mark_process_dead(pid)
+
+    def _reload(self) -> None:
+        try:
+            report = stage_in_subprocess(self._settings, self._state)
+        except SubspaceServeError as error:
+            logger.error("still serving the old bundle: %s", error)
+        else:
+            logger.info("reloading %s (%s)", report["bundle"], report["sha256"][:12])

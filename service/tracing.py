@@ -1,0 +1,81 @@
+"""OpenTelemetry spans: one a request, with children for decoding, waiting and inference."""
+
+from __future__ import annotations
+
+import time
+
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
+from opentelemetry.trace import SpanKind, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace.status import Status, StatusCode
+from starlette.types import Scope
+
+from service.record import Record
+from service.settings import Settings, SettingsError
+from subspace_serve import __version__
+
+
+class Tracing:
+    """Makes spans of requests that have ended, from the times that were noted, so that a request itself pays nothing."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "subspace-serve"}))
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("subspace_serve", __version__)
+        self._propagator = TraceContextTextMapPropagator()
+
+    def record(self, scope: Scope, record: Record, route: str, status: int) -> None:
+        """Hand over a request's spans; a traceparent header makes them part of the client's trace."""
+        span = self._tracer.start_span(
+            f"{scope['method'][:20]} {route}",
+            context=self._propagator.extract(scope["headers"], getter=_Headers()),
+            kind=SpanKind.SERVER,
+            start_time=record.arrival_ns,
+            attributes={
+                "http.request.method": scope["method"][:20],
+                "http.route": route,
+                "http.response.status_code": status,
+                "subspace_serve.request_id": record.request_id,
+            },
+        )
+        for name in ("model", "images", "members"):
+            if (value := getattr(record, name)) is not None:
+                span.set_attribute(f"subspace_serve.{name}", value)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        parent = set_span_in_context(span)
+        for phase, (begin, end) in record.phases.items():
+            self._tracer.start_span(phase, context=parent, start_time=begin).end(end)
+        span.end(time.time_ns())
+
+    def close(self) -> None:
+        """Send what has not been sent yet."""
+        self._provider.shutdown()
+
+
+def make_tracing(settings: Settings) -> Tracing | None:
+    """Return what sends spans to the configured OTLP/HTTP address; None without one. Raises `SettingsError`."""
+    if settings.trace_endpoint is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ModuleNotFoundError:
+        raise SettingsError(
+            "trace_endpoint needs opentelemetry-exporter-otlp-proto-http: pip install 'subspace-serve[tracing]'"
+        ) from None
+    return Tracing(BatchSpanProcessor(OTLPSpanExporter(settings.trace_endpoint)))
+
+
+class _Headers(Getter[list[tuple[bytes, bytes]]]):
+    """Reads ASGI's headers."""
+
+    def get(self, carrier: list[tuple[bytes, bytes]], key: str) -> list[str] | None:
+        """Return a header's values."""
+        return [value.decode("latin-1") for name, value in carrier if name == key.encode()] or None
+
+    def keys(self, carrier: list[tuple[bytes, bytes]]) -> list[str]:
+        """Return the headers' names."""
+        return [name.decode("latin-1") for name, _ in carrier]

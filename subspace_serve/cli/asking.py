@@ -1,0 +1,145 @@
+"""The commands that ask a bundle without a server: `verify` and `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subspace_serve.cli.output import json_option, print_table, print_verification, write_json
+from subspace_serve.errors import DataError
+
+DEFAULT_BUNDLE = "runs/latest/bundle"
+
+_BATCH = 32
+
+_bundle_argument = click.argument(
+    "bundle",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_BUNDLE,
+    envvar="SUBSPACE_SERVE_BUNDLE",
+)
+_device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    envvar="SUBSPACE_SERVE_DEVICE",
+    show_default=True,
+    help="Where to run; auto is CUDA where a session really gets it.",
+)
+_threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    envvar="SUBSPACE_SERVE_THREADS",
+    help="Threads of ONNX Runtime (of each worker); 0, the default, shares out all cores.",
+)
+
+
+@click.command()
+@_bundle_argument
+@_device_option
+@_threads_option
+@json_option
+def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
+    """Check a bundle: hashes, graphs, parity with torch."""
+    from subspace_serve.bundle.verify import verify_bundle
+
+    report = verify_bundle(bundle, device=device, threads=threads)
+    if json_file != "-":
+        print_verification(report.to_json())
+    if json_file:
+        write_json(report.to_json(), json_file)
+
+
+@click.command()
+@_bundle_argument
+@click.option(
+    "--image",
+    "images",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="An image file; may be repeated.",
+)
+@click.option("--model", help="A point or an ensemble; the bundle's default unless given.")
+@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble.")
+@click.option("--weights", metavar="W,...", help="One weight a member.")
+@click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), help="What an ensemble averages.")
+@click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Labels shown for each image.")
+@click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
+@_device_option
+@_threads_option
+@json_option
+def predict(
+    bundle: Path,
+    images: Sequence[Path],
+    model: str | None,
+    members: str | None,
+    weights: str | None,
+    aggregate: Any,
+    top_k: int,
+    resize: bool,
+    device: Any,
+    threads: int,
+    json_file: str | None,
+) -> None:
+    """Classify image files, without a server."""
+    import numpy as np
+
+    from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle.images import decode_image
+    from subspace_serve.bundle.predict import Predictor
+
+    predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
+    selection = predictor.select(
+        model, members.split(",") if members else None, _numbers(weights) if weights else None, aggregate
+    )
+    document: dict[str, Any] = {}
+    entries: list[dict[str, Any]] = []
+    for start in range(0, len(images), _BATCH):
+        files = images[start : start + _BATCH]
+        pixels = []
+        for file in files:
+            try:
+                pixels.append(decode_image(file.read_bytes(), predictor.bundle.manifest.input, resize=resize))
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from None
+        prediction = predictor.predict(np.stack(pixels), selection)
+        document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
+        entries += [{"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)]
+    document["predictions"] = entries
+    if json_file != "-":
+        _print_predictions(document)
+    if json_file:
+        write_json(document, json_file)
+
+
+def _print_predictions(document: dict[str, Any]) -> None:
+    who = ", ".join(
+        f"{name} ({weight:.2g})" for name, weight in zip(document["members"], document["weights"], strict=True)
+    )
+    if document["aggregate"]:
+        click.echo(f"{document['model'] or 'ensemble'}: {who}, {document['aggregate']} averaged")
+    else:
+        click.echo(document["model"])
+    measures = ["entropy", *(["mutual_information", "disagreement"] if document["aggregate"] else [])]
+    rows = []
+    for entry in document["predictions"]:
+        first = [Path(entry["image"]).name, *(f"{entry[measure]:.3f}" for measure in measures)]
+        for label in entry["labels"]:
+            rows.append([first[0], label["label"], f"{label['probability']:.3f}", *first[1:]])
+            first = [""] * len(first)
+    print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint="--weights") from None
+
+
+COMMANDS = {"verify": verify, "predict": predict}

@@ -1,0 +1,109 @@
+"""A client of the service in this process, and what it should answer."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from bundle_factory import LABELS, expected_logits, random_images
+from PIL import Image
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from service.app import create_app
+from service.engine import Engine
+from service.metrics import Metrics
+from service.settings import Settings
+from service.staging import State
+from service.tracing import Tracing
+from subspace_serve.bundle.predict import Predictor, softmax
+
+IMAGES = random_images(3)
+GOOD = IMAGES[0].tolist()
+JSON = {"content-type": "application/json"}
+
+
+@contextlib.contextmanager
+def served(
+    bundle: Path, *, state: State | None = None, tracing: Tracing | None = None, **settings
+) -> Iterator[TestClient]:
+    """Yield a client of a service whose bundle is loaded."""
+    metrics = Metrics()
+    engine = Engine(Settings(bundle=bundle, **{"device": "cpu", "threads": 1, **settings}), metrics, state)
+    engine.start().join()
+    try:
+        yield TestClient(create_app(engine, metrics, tracing), raise_server_exceptions=False)
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def held_up(monkeypatch: pytest.MonkeyPatch, *points: str) -> Iterator[threading.Event]:
+    """Make graphs (of these points, else of all) wait until the block ends; yields an event: one has begun."""
+    begun, go_on = threading.Event(), threading.Event()
+    logits = Predictor.logits
+
+    def wait(self, name, images, run=None):
+        if not points or name in points:
+            begun.set()
+            assert go_on.wait(20)
+        return logits(self, name, images, run)
+
+    monkeypatch.setattr(Predictor, "logits", wait)
+    try:
+        yield begun
+    finally:
+        go_on.set()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return an image as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def text(data: bytes) -> str:
+    """Return bytes in base64."""
+    return base64.b64encode(data).decode()
+
+
+def probabilities(response: httpx.Response) -> np.ndarray:
+    """Return (N, classes) probabilities in the order of the labels."""
+    assert response.status_code == 200, response.text
+    rows = [
+        {label["label"]: label["probability"] for label in entry["labels"]} for entry in response.json()["predictions"]
+    ]
+    return np.array([[row[label] for label in LABELS] for row in rows])
+
+
+def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
+    """Return the probabilities that a point must answer with."""
+    return softmax(expected_logits(name, images))
+
+
+async def post_slowly(client: TestClient, parts: AsyncIterator[bytes], length: int) -> int:
+    """Post a body to /predict whose parts arrive when they arrive, and return the answer's status."""
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": await anext(parts), "more_body": True}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers,
+        "server": ("testserver", 80), "scheme": "http",
+    }  # fmt: skip
+    await client.app(scope, receive, send)
+    return statuses[0]

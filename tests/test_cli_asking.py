@@ -1,0 +1,133 @@
+"""The commands `verify` and `predict`: what they print, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_factory import LABELS, expected_logits, make_bundle, random_images
+from PIL import Image
+
+from subspace_serve.bundle.predict import softmax
+from subspace_serve.cli import main
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("cli") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("images")
+    paths = [folder / f"{index}.png" for index in range(40)]
+    for path, pixels in zip(paths, random_images(40), strict=True):
+        Image.fromarray(pixels).save(path)
+    return [str(path) for path in paths]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; return exit status, standard output and standard error."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["subspace-serve", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_verify_prints_every_point(run, bundle, tmp_path):
+    status, output, _ = run("verify", bundle, "--device", "cpu", "--json", tmp_path / "report.json")
+    assert status == 0
+    assert "4 files unchanged, graphs checked" in output
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["point", "midpoint", "endpoint-0", "endpoint-1"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["points"]["midpoint"]["provider"] == "CPUExecutionProvider"
+
+
+def test_json_on_standard_output_is_all_there_is(run, bundle):
+    status, output, _ = run("verify", bundle, "--json", "-")
+    assert status == 0
+    assert json.loads(output)["files"] == 4
+
+
+def test_the_bundle_is_that_of_the_latest_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = run("verify")
+    assert status == 1
+    assert "there is no bundle at runs/latest/bundle" in error
+    make_bundle(tmp_path / "runs" / "latest" / "bundle")
+    assert run("verify")[0] == 0
+
+
+def test_a_changed_bundle_is_one_message_and_status_1(run, tmp_path):
+    folder = make_bundle(tmp_path / "bundle")
+    (folder / "midpoint.onnx").write_bytes(b"x")
+    for command in (["verify"], ["predict", "--image", __file__]):
+        status, output, error = run(command[0], folder, *command[1:])
+        assert status == 1
+        assert output == ""
+        assert error.startswith("Error: ")
+        assert "midpoint.onnx was changed" in error
+        assert "Traceback" not in error
+
+
+def test_predict_answers_as_numpy_does(run, bundle, images):
+    arguments = [part for image in images for part in ("--image", image)]
+    options = ["--members", "endpoint-0,midpoint", "--weights", "3,1", "--json", "-", "--top-k", 4]
+    status, output, _ = run("predict", bundle, *arguments, *options)
+    assert status == 0
+    document = json.loads(output)
+    assert document["members"] == ["endpoint-0", "midpoint"]
+    assert [entry["image"] for entry in document["predictions"]] == images
+    pixels = random_images(40)
+    first, second = (softmax(expected_logits(name, pixels)) for name in ("endpoint-0", "midpoint"))
+    mixture = 0.75 * first + 0.25 * second
+    for entry, expected in zip(document["predictions"], mixture, strict=True):
+        found = {label["label"]: label["probability"] for label in entry["labels"]}
+        np.testing.assert_allclose([found[label] for label in LABELS], expected, atol=1e-6)
+
+
+def test_predict_prints_a_table(run, bundle, images):
+    _, output, _ = run("predict", bundle, "--image", images[0], "--image", images[1], "--top-k", "2")
+    lines = output.splitlines()
+    assert lines[0] == "midpoint"
+    assert lines[1].split() == ["image", "label", "probability", "entropy"]
+    expected = softmax(expected_logits("midpoint", random_images(40)))[0]
+    best = int(expected.argmax())
+    assert lines[2].split()[:3] == ["0.png", LABELS[best], f"{expected[best]:.3f}"]
+    assert len(lines) == 6
+    _, output, _ = run("predict", bundle, "--image", images[0], "--model", "endpoints")
+    assert output.splitlines()[0] == "endpoints: endpoint-0 (0.5), endpoint-1 (0.5), probabilities averaged"
+    assert "disagreement" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--model", "nobody"], 1, "no model 'nobody'"),
+        (["--members", "endpoint-0", "--weights", "1,2"], 1, "2 weights for 1 members"),
+        (["--members", "endpoint-0", "--weights", "one"], 2, "not a list of numbers"),
+        (["--image", __file__], 1, "test_cli_asking.py: an image cannot be decoded"),
+        (["--image", "/nowhere.png"], 2, "/nowhere.png"),
+        (["--top-k", "0"], 2, "top-k"),
+    ],
+)
+def test_predict_fails_with_a_message(run, bundle, images, options, status, message):
+    found, output, error = run("predict", bundle, "--image", images[0], *options)
+    assert found == status
+    assert message in error
+    assert output == ""
+
+
+def test_predict_needs_an_image(run, bundle):
+    assert run("predict", bundle)[0] == 2
