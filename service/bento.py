@@ -89,9 +89,9 @@ class _AnswerRequests:
         await (_application if scope["type"] == "http" else self._app)(scope, receive, send)
 
 
-SubspaceService.add_asgi_middleware(_AnswerRequests)
+SubspaceService.add_asgi_middleware(_AnswerRequests)  # type: ignore[attr-defined]
 
 
 def asgi_app() -> ASGIApp:
     """Return the service as an ASGI application."""
-    return _AnswerRequests(SubspaceService.to_asgi())
+    return _AnswerRequests(SubspaceService.to_asgi())  # type: ignore[attr-defined]

@@ -215,7 +215,7 @@ def _from_text(name: str, text: str) -> Any:
 
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+    name: TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
     for name, field in Settings.model_fields.items()
 }
 

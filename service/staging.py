@@ -188,14 +188,9 @@ def _copy(bundle: Bundle, target: Path) -> None:
 def _check_configuration(settings: Settings, bundle: Path) -> None:
     """Check hashes, and that the configured models fit, before graphs are loaded."""
     predictor = make_predictor(settings, bundle)
-    names = {
-        "quorum": settings.quorum,
-        "members": max((len(e.members) for e in predictor.ensembles.values()), default=1),
-    }
-    if names["quorum"] > names["members"]:
-        raise BundleError(
-            f"the quorum is {settings.quorum} and no ensemble has more than {names['members']} members; lower it"
-        )
+    most = max((len(ensemble.members) for ensemble in predictor.ensembles.values()), default=1)
+    if settings.quorum > most:
+        raise BundleError(f"the quorum is {settings.quorum} and no ensemble has more than {most} members; lower it")
 
 
 def _is_alive(pid: int) -> bool:

@@ -19,7 +19,7 @@ from subspace_serve import __version__
 
 
 class Tracing:
-    """Makes spans of requests that have ended, from the times that were noted, so that a request itself pays nothing."""
+    """Makes spans of requests that have ended, from the times that were noted: a request itself pays nothing."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "subspace-serve"}))

@@ -16,7 +16,7 @@ from subspace_serve.bundle.manifest import Input, describe
 from subspace_serve.bundle.predict import check_images
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
-_WIRE_TYPES = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}
+_WIRE_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}
 
 _Parameters = dict[str, str | int | float | bool]
 _NUMBERS = TypeAdapter(list[float], config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -51,6 +51,12 @@ class InferRequest(_Model):
     parameters: _Parameters = {}
     inputs: Annotated[list[InputTensor], Field(min_length=1)]
     outputs: list[OutputTensor] | None = None
+
+
+class RepositoryIndexRequest(_Model):
+    """The body of POST /v2/repository/index, whose models are ready, all of them."""
+
+    ready: bool = True
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ def parse_infer(body: bytes, header_length: str | None) -> Infer:
 
 
 def _has_boolean_data(document: InferRequest, text: bytes) -> bool:
-    """Whether the data may hold booleans. Parameters may, rightly, so those of a flat list are looked for one by one."""
+    """Whether the data may hold booleans, which parameters may, rightly, so that they are looked for one by one."""
     if document.inputs[0].data is None or not has_booleans(text):
         return False
     data = document.inputs[0].data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,10 +19,11 @@ from service.inference_protocol.metadata import (
     repository_index,
     server_metadata,
 )
-from service.inference_protocol.request import parse_infer
+from service.inference_protocol.request import RepositoryIndexRequest, parse_infer
 from service.inference_protocol.response import check_outputs, infer_response
 from service.record import Record
 from service.requests import RequestError, load_json
+from subspace_serve.bundle.manifest import describe
 
 # Clients of the protocol send JSON without saying so, and binary tensors as bytes.
 _CONTENT_TYPES = ("", "application/json", "application/octet-stream")
@@ -67,13 +69,10 @@ class _Endpoints:
 
     async def index(self, request: Request) -> Response:
         body = await self._bodies.read(request, _CONTENT_TYPES)
-        options = load_json(body) if body.strip() else {}
-        if (
-            not isinstance(options, dict)
-            or not isinstance(options.get("ready", False), bool)
-            or options.keys() - {"ready"}
-        ):
-            raise RequestError('the body must be {"ready": true}, {"ready": false} or empty')
+        try:
+            RepositoryIndexRequest.model_validate(load_json(body) if body.strip() else {})
+        except ValidationError as error:
+            raise RequestError(f"the request is not valid: {describe(error)}") from None
         return JSONResponse(repository_index(self._engine.loaded.predictor if self._engine.ready else None))
 
     async def model(self, request: Request) -> Response:
