@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.bodies import RETRY_AFTER, Bodies
-from service.engine import Engine, NotReadyError, OverloadedError
+from service.engine import ClientGoneError, Engine, NotReadyError, OverloadedError
 from service.envelope import Envelope
 from service.inference_protocol.routes import protocol_routes
 from service.metrics import Metrics
@@ -32,6 +32,7 @@ from subspace_serve.errors import BundleError, DataError
 
 _POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
 _SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
+_CLIENT_GONE = 499  # for the log alone: nobody receives it
 
 
 def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None) -> ASGIApp:
@@ -82,14 +83,15 @@ class _Endpoints:
             else:
                 parsed = parse_json(body)
             question = parsed.question(parsed.images, engine.settings, plain=not has_booleans(body))
-            answer = await engine.answer(question, record)
+            answer = await engine.answer(question, record, request.receive)
         return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 
     async def predict_image(self, request: Request) -> Response:
         engine = self._engine
         options, files = parse_fields(await self._bodies.read_form(request))
         with engine.admitted():
-            answer = await engine.answer(options.question(files, engine.settings), Record.of(request.scope))
+            question = options.question(files, engine.settings)
+            answer = await engine.answer(question, Record.of(request.scope), request.receive)
         return JSONResponse(answer.to_json(options.top_k, options.return_members))
 
     async def models(self, request: Request) -> Response:
@@ -155,6 +157,7 @@ def _handlers(engine: Engine) -> dict[Any, Callable[[Request, Any], Awaitable[Re
         QuorumError: _refuse(503, headers=RETRY_AFTER),
         DeadlineError: _refuse(504, f"no answer within the deadline of {engine.settings.deadline:g} s"),
         ClientDisconnect: _refuse(400, "the body ended early"),
+        ClientGoneError: _refuse(_CLIENT_GONE, "the client went away"),
         HTTPException: _http_error,
         Exception: _refuse(500, "the server failed; its log has the reason"),
     }

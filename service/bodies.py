@@ -118,5 +118,5 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
-    if request.url.query:
+    if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")

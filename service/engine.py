@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from starlette.types import Receive
 
 from service.logs import logger
 from service.metrics import Metrics
@@ -31,6 +32,7 @@ CUSTOM = "custom"
 
 _FOLLOW_SECONDS = 0.2
 _RELOAD_SECONDS = 60.0
+_PATIENCE_SECONDS = 0.05
 _LARGE = 100_000  # numbers that are averaged on a thread, not on the event loop
 
 Result = TypeVar("Result")
@@ -42,6 +44,10 @@ class NotReadyError(Exception):
 
 class OverloadedError(Exception):
     """The queue is full."""
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +168,11 @@ class Engine:
         record.phases["decode"] = (begin, time.time_ns())
         return result
 
-    async def answer(self, question: Question, record: Record) -> Answer:
+    async def answer(self, question: Question, record: Record, receive: Receive) -> Answer:
         """Decode a request's images and have them answered; to be called while `admitted`.
 
-        Raises what decoding and selecting raise, `DeadlineError`, `QuorumError`, `NotReadyError`.
+        Raises what decoding and selecting raise, `DeadlineError`, `QuorumError`, `NotReadyError`, and `ClientGoneError`
+        when `receive` says so.
         """
         predictor = self.loaded.predictor
         deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
@@ -178,7 +185,8 @@ class Engine:
         record.images = len(images)
         job = Job(predictor, selection.members, images, deadline, self._quorum(selection))
         try:
-            await self._scheduling.run(job)
+            with _leaving_with_client(job, receive):
+                await self._scheduling.run(job)
         except QuorumError:
             raise QuorumError(_below_quorum(job)) from None
         finally:
@@ -312,6 +320,30 @@ class Engine:
         self._loaded = Loaded(predictor, providers, sha256)
         if self._state is not None and staged is not None:
             self._state.serves(staged)
+
+
+@contextlib.contextmanager
+def _leaving_with_client(job: Job, receive: Receive) -> Iterator[None]:
+    """Give a job up when its client goes away; looked for only in what takes a while, since looking costs."""
+    watcher: asyncio.Future[None] | None = None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not job.done.done():
+            job.done.set_exception(ClientGoneError())
+
+    def begin() -> None:
+        nonlocal watcher
+        watcher = asyncio.ensure_future(watch())
+
+    timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 def _below_quorum(job: Job) -> str:

@@ -32,6 +32,7 @@ _REASONS = {
     413: "too_large",
     415: "content_type",
     429: "queue_full",
+    499: "client_gone",
     500: "failure",
     503: "unavailable",
     504: "deadline",

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,7 +81,7 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(3000, description="Port to listen on.")
     tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain, for HTTPS.")
     tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
-    token: str | None = Field(None, description="Bearer token that requests must carry.", repr=False, min_length=1)
+    token: str | None = Field(None, description="Bearer token that requests must carry.", min_length=1)
     token_file: Path | None = Field(None, description="File with that token.")
     cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may ask (none unless given).")
 
@@ -132,6 +132,10 @@ class Settings(BaseModel):
             for name, value in values.items()
             if value is not None
         }
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Return what is printed of the settings: all but the token."""
+        return [(name, value) for name, value in super().__repr_args__() if name != "token"]
 
     @property
     def threads_per_worker(self) -> int:

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import httpx
@@ -89,12 +89,23 @@ def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
     return softmax(expected_logits(name, images))
 
 
-async def post_slowly(client: TestClient, parts: AsyncIterator[bytes], length: int) -> int:
-    """Post a body to /predict whose parts arrive when they arrive, and return the answer's status."""
+async def post_slowly(
+    client: TestClient, parts: AsyncIterator[bytes], length: int, gone: Awaitable[object] | None = None
+) -> int:
+    """Post a body to /predict whose parts arrive when they arrive, and return the answer's status.
+
+    With `gone`, the body ends with its parts, and the client goes away when that is over.
+    """
     statuses: list[int] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": await anext(parts), "more_body": True}
+        try:
+            part = await anext(parts)
+        except StopAsyncIteration:
+            assert gone is not None
+            await gone
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": part, "more_body": gone is None}
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -528,6 +528,19 @@ def test_a_body_that_arrives_too_slowly_is_408(bundle):
         assert asyncio.run(post_slowly(client, never(), length=10)) == 408
 
 
+def test_a_client_that_goes_away_is_waited_for_no_longer(bundle, monkeypatch):
+    body = json.dumps({"images": [GOOD]}).encode()
+
+    async def ask() -> int:
+        async def body_and_then_gone():
+            yield body
+
+        return await post_slowly(client, body_and_then_gone(), length=len(body), gone=asyncio.to_thread(begun.wait, 10))
+
+    with served(bundle, concurrency=1) as client, held_up(monkeypatch) as begun:
+        assert asyncio.run(ask()) == 499
+
+
 def test_only_configured_models_are_served(bundle):
     with served(bundle, models=("endpoints",), default="endpoints") as client:
         names = [model["name"] for model in client.get("/models").json()["models"]]

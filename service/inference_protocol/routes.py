@@ -104,7 +104,7 @@ class _Endpoints:
             else:
                 infer = parse_infer(body, header_length)
             check_outputs(infer.document)
-            answer = await engine.answer(infer.question(name, engine.settings), record)
+            answer = await engine.answer(infer.question(name, engine.settings), record, request.receive)
         return infer_response(infer.document, answer, name)
 
     def _check(self, request: Request) -> None:
