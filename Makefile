@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check setup clean
+.PHONY: demo test stress check setup clean
 
 setup: $(READY)
 
@@ -21,6 +21,10 @@ demo: $(READY)
 
 test: $(READY) check
 	$(BIN)/python -m pytest
+
+# The service under everything that it must withstand, for some minutes; `make test` runs a short form.
+stress: $(READY)
+	STRESS=long $(BIN)/python -m pytest tests/stress -q -s
 
 check: $(READY)
 	$(BIN)/ruff check .
