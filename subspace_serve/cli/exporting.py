@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +123,26 @@ def collapse(
     help="Labelled images for --temperature, one half to fit on and one to report on; never the test set.  "
     "[default: what a model was selected on, else validation]",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="BUNDLE", help="[default: RUN/bundle]")
+@click.option(
+    "--layout",
+    type=click.Choice(["bundle", "triton"]),
+    default="bundle",
+    show_default=True,
+    help="What is written: a bundle for `serve`, or a model repository for the Triton Inference Server.",
+)
+@click.option(
+    "--model-version",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Triton: add this version to the repository that is there.  [default: replace it whole, with version 1]",
+)
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Triton: images that it may put into one batch.  [default: 64]",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: RUN/bundle, or RUN/triton]")
 @json_option
 def export(
     run: Path,
@@ -135,24 +157,35 @@ def export(
     evaluated: bool,
     fit_temperatures: bool,
     temperature_data: str | None,
+    layout: str,
+    model_version: int | None,
+    max_batch_size: int | None,
     out: Path | None,
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Collapse, recalibrate and export points as a verified ONNX bundle.
+    """Collapse, recalibrate and export points as a verified ONNX bundle, or as a Triton model repository.
 
     Each graph is compared with torch on real images and each point's BatchNorm statistics with fresh ones; a bundle
-    that fails is not written, and the old one stays.
+    that fails is not written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
+    answers of the bundle's service.
     """
     import json
 
     from subspace_serve.alpha import parse_alphas
+    from subspace_serve.bundle import Bundle
     from subspace_serve.export import export_bundle
     from subspace_serve.networks import describe_alpha
+    from subspace_serve.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
 
     if temperature_data is not None and not fit_temperatures:
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
+    if layout != "triton" and (model_version is not None or max_batch_size is not None):
+        raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
     opened = OpenRun(run, **options)
+    target = out or opened.folder / layout
+    if layout == "triton":
+        check_target(target, model_version)  # before the work, too
     geometry = opened.subspace.geometry
     # The only end of a standard network is its midpoint too.
     usual = ("midpoint", "endpoints") if geometry.endpoints > 1 else ("midpoint",)
@@ -170,26 +203,35 @@ def export(
         temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
     )
     calibration, calibrations = calibrations_of(opened, request, calibrate_on)
-    bundle = export_bundle(
-        opened.subspace,
-        out or opened.folder / "bundle",
-        request.points,
-        calibration=calibration,
-        calibrations=calibrations,
-        examples=opened.data.test,
-        labels=opened.labels,
-        checkpoint_sha256=opened.checkpoint_sha256,
-        ensembles=request.ensembles,
-        aggregate=aggregate,
-        default=default,
-        evaluation=opened.data.test if evaluated else None,
-        temperature=temperature,
-        temperatures=temperatures,
-        input_dtype=input_dtype,
-        opset=opset,
-        progress=progress_line,
-    )
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    with _bundle_folder(target, layout) as folder:
+        export_bundle(
+            opened.subspace,
+            folder,
+            request.points,
+            calibration=calibration,
+            calibrations=calibrations,
+            examples=opened.data.test,
+            labels=opened.labels,
+            checkpoint_sha256=opened.checkpoint_sha256,
+            ensembles=request.ensembles,
+            aggregate=aggregate,
+            default=default,
+            evaluation=opened.data.test if evaluated else None,
+            temperature=temperature,
+            temperatures=temperatures,
+            input_dtype=input_dtype,
+            opset=opset,
+            progress=progress_line,
+        )
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if layout == "triton":
+            write_triton_repository(
+                Bundle.open(folder),
+                target,
+                max_batch_size=max_batch_size or MAX_BATCH_SIZE,
+                version=model_version,
+                progress=progress_line,
+            )
     if json_file:
         write_json(manifest, json_file)
     if json_file == "-":
@@ -203,7 +245,20 @@ def export(
     print_table(["model", "alpha or members", "test accuracy %"], rows)
     if fit_temperatures:
         _print_temperatures(models)
-    click.echo(f"bundle: {bundle} (default {manifest['default']})")
+    if layout == "triton":
+        click.echo(f"Triton model repository: {target} (version {model_version or 1} of {len(models)} models)")
+    else:
+        click.echo(f"bundle: {target} (default {manifest['default']})")
+
+
+@contextlib.contextmanager
+def _bundle_folder(target: Path, layout: str) -> Iterator[Path]:
+    """Yield where the bundle is written: for Triton it is only a step on the way."""
+    if layout == "bundle":
+        yield target
+        return
+    with tempfile.TemporaryDirectory(prefix="subspace-serve-") as folder:
+        yield Path(folder) / "bundle"
 
 
 def _print_temperatures(models: dict[str, Any]) -> None:
