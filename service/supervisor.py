@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
+from service.http import BoundedProtocol
 from service.logs import configure_logging, logger
 from service.settings import Settings
 from service.staging import State, stage_in_subprocess
@@ -33,6 +34,8 @@ def supervise(settings: Settings, state: State, listener: socket.socket) -> None
         factory=True,
         workers=settings.workers,
         backlog=_BACKLOG,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -121,6 +121,34 @@ def test_a_server_from_start_to_stop(bundle, tmp_path):
     assert list(tmp_path.glob("subspace-serve-*")) == []
 
 
+def raw(server: Server, *parts: bytes) -> bytes:
+    """Send bytes as they are, and return what comes back until the connection is closed."""
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port), timeout=20) as connection:
+        with contextlib.suppress(ConnectionError):  # the rest is not read where the first is refused
+            for part in parts:
+                connection.sendall(part)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(65536):
+                answer += part
+    return answer
+
+
+def test_heads_are_bounded(bundle, tmp_path):
+    with serving(bundle, tmp_path) as server:
+        begin = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
+        assert b"200 OK" in raw(server, begin + b"x: " + b"y" * 60_000 + b"\r\nconnection: close\r\n\r\n")
+        refused = raw(server, begin, *[b"x%d: %s\r\n" % (index, b"y" * 1000) for index in range(500)])
+        assert refused.startswith(b"HTTP/1.1 431 ")
+        assert b'{"error":"the headers are over the limit of 65536 bytes"}' in refused
+        # Two requests on one connection are counted apart.
+        large = begin + b"x: " + b"y" * 50_000 + b"\r\n"
+        twice = raw(server, large + b"\r\n", large + b"connection: close\r\n\r\n")
+        assert twice.count(b"200 OK") == 2
+        assert raw(server, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_worker_that_is_killed_comes_back_from_the_checked_copy(bundle, tmp_path):
     own = shutil.copytree(bundle, tmp_path / "own")
     with serving(own, tmp_path) as server:

@@ -1,0 +1,133 @@
+"""The document's examples. The requests name what a bundle of a line has when it is exported without options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNgYGBwcHBgaGho+P//PwAUSAU+ESHJ0wAAAABJRU5ErkJggg=="
+
+PREDICT_REQUESTS: dict[str, Any] = {
+    "file": {"summary": "An image file for the default model", "value": {"images": [_PNG]}},
+    "pixels": {
+        "summary": "Pixels of an image of 2x2 in RGB; yours must be of the size that GET /models says",
+        "value": {"images": [[[[0, 0, 0], [64, 64, 64]], [[128, 128, 128], [255, 255, 255]]]], "top_k": 1},
+    },
+    "ensemble": {
+        "summary": "An ensemble, and what each of its members answers",
+        "value": {"images": [_PNG], "model": "endpoints", "return_members": True},
+    },
+    "own ensemble": {
+        "summary": "Two points, one of which counts three times as much",
+        "value": {
+            "images": [_PNG],
+            "members": ["midpoint", "endpoint-0"],
+            "weights": [3, 1],
+            "aggregate": "logits",
+        },
+    },
+    "alpha": {"summary": "The point in the middle of a line", "value": {"images": [_PNG], "alpha": 0.5}},
+}
+
+PREDICT_ANSWERS: dict[str, Any] = {
+    "point": {
+        "summary": "One point",
+        "value": {
+            "model": "midpoint",
+            "members": ["midpoint"],
+            "weights": [1.0],
+            "aggregate": None,
+            "temperature": 1.0,
+            "predictions": [
+                {
+                    "labels": [
+                        {"label": "cat", "index": 3, "probability": 0.92},
+                        {"label": "dog", "index": 5, "probability": 0.06},
+                    ],
+                    "entropy": 0.31,
+                }
+            ],
+        },
+    },
+    "ensemble": {
+        "summary": "An ensemble, of which a member failed and the quorum answered",
+        "value": {
+            "model": "endpoints",
+            "members": ["endpoint-0"],
+            "weights": [1.0],
+            "aggregate": "probabilities",
+            "temperature": 1.0,
+            "missing": {"endpoint-1": "deadline"},
+            "predictions": [
+                {
+                    "labels": [{"label": "cat", "index": 3, "probability": 0.9}],
+                    "entropy": 0.4,
+                    "mutual_information": 0.0,
+                    "disagreement": 0.0,
+                }
+            ],
+        },
+    },
+}
+
+_INPUT = {"name": "image", "shape": [1, 2, 2, 3], "datatype": "UINT8"}
+
+INFER_REQUESTS: dict[str, Any] = {
+    "point": {
+        "summary": "One image of 2x2 in RGB, flat",
+        "value": {"inputs": [{**_INPUT, "data": [0, 0, 0, 64, 64, 64, 128, 128, 128, 255, 255, 255]}]},
+    },
+    "classes": {
+        "summary": "Members of an ensemble, and the three most probable classes",
+        "value": {
+            "id": "42",
+            "parameters": {"members": '["endpoint-0"]', "aggregate": "logits"},
+            "inputs": [{**_INPUT, "data": [0, 0, 0, 64, 64, 64, 128, 128, 128, 255, 255, 255]}],
+            "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}, {"name": "entropy"}],
+        },
+    },
+}
+
+BINARY_INFER_REQUEST: dict[str, Any] = {
+    "binary": {
+        "summary": "With the header Inference-Header-Content-Length: 117; 12 bytes of pixels follow the JSON",
+        "value": '{"inputs":[{"name":"image","shape":[1,2,2,3],"datatype":"UINT8",'
+        '"parameters":{"binary_data_size":12}}]}<12 bytes>',
+    }
+}
+
+INFER_ANSWER: dict[str, Any] = {
+    "model_name": "midpoint",
+    "model_version": "1",
+    "id": "42",
+    "parameters": {"members": '["midpoint"]', "weights": "[1.0]", "temperature": 1.0},
+    "outputs": [
+        {"name": "probabilities", "datatype": "FP32", "shape": [1, 2], "data": [0.92, 0.08]},
+        {"name": "entropy", "datatype": "FP32", "shape": [1], "data": [0.28]},
+    ],
+}
+
+MODELS: dict[str, Any] = {
+    "default": "midpoint",
+    "bundle": {"sha256": "3f" * 32},
+    "models": [
+        {
+            "name": "midpoint",
+            "type": "point",
+            "alpha": 0.5,
+            "coefficients": [0.5, 0.5],
+            "metrics": {"accuracy": 0.93},
+            "temperature": 1.0,
+        },
+        {
+            "name": "endpoints",
+            "type": "ensemble",
+            "members": ["endpoint-0", "endpoint-1"],
+            "weights": [1.0, 1.0],
+            "aggregate": "probabilities",
+            "temperature": 1.0,
+            "metrics": {},
+        },
+    ],
+    "labels": ["cat", "dog"],
+    "input": {"name": "image", "dtype": "uint8", "layout": "NHWC", "height": 32, "width": 32, "channels": 3},
+}

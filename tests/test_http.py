@@ -1,0 +1,71 @@
+"""Connections whose heads are too slow, on a server in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+
+import service.http
+from service.http import BoundedProtocol
+
+
+@pytest.fixture
+def address(monkeypatch) -> Iterator[tuple[str, int]]:
+    monkeypatch.setattr(service.http, "HEAD_SECONDS", 0.2)
+    config = uvicorn.Config(
+        PlainTextResponse("fine"), port=0, log_config=None, lifespan="off", http=BoundedProtocol, ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    try:
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def received(connection: socket.socket) -> bytes:
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    return answer
+
+
+def test_a_head_that_does_not_arrive_is_408(address):
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost:")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 408 Request Timeout")
+    assert answer.endswith(b'{"error":"the headers did not arrive in time"}')
+
+
+def test_a_connection_that_says_nothing_is_closed(address):
+    with socket.create_connection(address, timeout=10) as connection:
+        assert received(connection) == b""
+
+
+def test_a_second_head_has_its_own_time(address):
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"fine" in connection.recv(4096)
+        connection.sendall(b"GET /")
+        assert b"408 Request Timeout" in received(connection)
+
+
+def test_a_body_may_take_longer_than_a_head(address):
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        answer = connection.recv(4096)
+        threading.Event().wait(0.3)
+        connection.sendall(b"ab")
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert (answer + received(connection)).count(b"200 OK") == 2
