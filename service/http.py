@@ -21,6 +21,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._heads = 0
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
@@ -36,9 +37,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head, as far as it has not been complete."""
+        """Count what belongs to a head that is not complete; where one was, what follows it here is not counted."""
+        heads = self._heads
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and heads == self._heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")
@@ -51,6 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has arrived."""
+        self._heads += 1
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
