@@ -7,7 +7,9 @@ BentoML wants the number of workers when this module is imported, so the environ
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")  # before BentoML looks
 
@@ -24,6 +26,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.staging import State, stage
 from service.tracing import make_tracing
+from subspace_serve.errors import SubspaceServeError
 
 # BentoML holds a timer for every request until this time has passed, answered or not, so it must not be long; the
 # service's own deadline answers first.
@@ -51,10 +54,15 @@ class SubspaceService:
     @bentoml.on_deployment
     def check() -> None:
         """Refuse, before any worker starts, what no worker could serve."""
-        if State.from_environment() is None:  # not started by `subspace-serve serve`, which has done this
-            state = State.create()
-            os.environ.update(state.environment())
+        if State.from_environment() is not None:  # `subspace-serve serve` has done this
+            return
+        state = State.create()
+        atexit.register(state.remove)
+        os.environ.update(state.environment())
+        try:
             stage(_settings, state)
+        except SubspaceServeError as error:
+            sys.exit(f"Error: {error}")
 
     @bentoml.on_startup
     def start(self) -> None:

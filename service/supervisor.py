@@ -28,6 +28,7 @@ _BACKLOG = 2048
 def supervise(settings: Settings, state: State, listener: socket.socket) -> None:
     """Serve the staged bundle on a bound socket until SIGTERM or SIGINT; SIGHUP reloads."""
     os.environ.update(settings.to_environment() | state.environment())
+    os.environ.setdefault("BENTOML_HOME", str(state.folder / "bentoml"))  # it writes there as soon as it is imported
     configure_logging()
     config = Config(
         "service.bento:asgi_app",
