@@ -1,16 +1,19 @@
 # Serves a bundle; no torch inside.
 #
 #   docker build -t subspace-serve .
-#   docker run --rm -p 3000:3000 -v "$PWD/runs/digits/bundle:/bundle:ro" subspace-serve
+#   docker run --rm -p 3000:3000 -v "$PWD/runs/digits/bundle:/bundle:ro" --read-only --tmpfs /tmp subspace-serve
 #
 # With the bundle inside:          --target with-bundle --build-arg BUNDLE=runs/digits/bundle
 # For NVIDIA GPUs (--gpus all):    --build-arg CUDA=1
+#
+# Settings are flags after the image's name or SUBSPACE_SERVE_* variables. Nothing is written but below /tmp, where the
+# checked copy of the bundle lies that is served, with reloads up to three. `docker stop --time 35` lets requests end.
 
 FROM python:3.12-slim AS server
 
 ARG CUDA=
 
-COPY pyproject.toml README.md LICENSE /source/
+COPY pyproject.toml README.md LICENSE Dockerfile /source/
 COPY subspace_serve /source/subspace_serve
 COPY trainer /source/trainer
 COPY service /source/service
@@ -35,16 +38,21 @@ ENV SUBSPACE_SERVE_BUNDLE=/bundle \
 
 USER 10001
 EXPOSE 3000
+STOPSIGNAL SIGTERM
 
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
+# Follows the port and TLS where they are given as variables. The certificate, not for 127.0.0.1, is not checked.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
+import os, ssl, urllib.request\n\
+scheme = 'https' if os.environ.get('SUBSPACE_SERVE_TLS_KEY') else 'http'\n\
+address = f\"{scheme}://127.0.0.1:{os.environ.get('SUBSPACE_SERVE_PORT', 3000)}/readyz\"\n\
+urllib.request.urlopen(address, timeout=4, context=ssl._create_unverified_context())"]
 
 ENTRYPOINT ["subspace-serve", "serve", "--host", "0.0.0.0"]
 
 
 FROM server AS with-bundle
 
-ARG BUNDLE
+ARG BUNDLE=bundle
 COPY ${BUNDLE} /bundle
 
 

