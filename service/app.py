@@ -15,15 +15,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.bodies import RETRY_AFTER, Bodies
-from service.engine import ClientGoneError, Engine, NotReadyError, OverloadedError
+from service.engine import ClientGoneError, Engine, OverloadedError
 from service.envelope import Envelope
 from service.inference_protocol.routes import protocol_routes
+from service.job import DeadlineError, QuorumError
+from service.loading import NotReadyError
 from service.metrics import Metrics
 from service.openapi import openapi_document
 from service.playground import page
 from service.record import Record
 from service.requests import has_booleans, parse_fields, parse_json
-from service.scheduler import DeadlineError, QuorumError
 from service.staging import BusyError
 from service.tracing import Tracing
 from subspace_serve.bundle.images import ImageTooLargeError

@@ -1,4 +1,4 @@
-"""The loaded bundle: answers requests from it, and replaces it when another is staged."""
+"""What becomes of a request: admitted, decoded, run, averaged."""
 
 from __future__ import annotations
 
@@ -9,37 +9,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from starlette.types import Receive
 
-from service.logs import logger
+from service.job import DeadlineError, Job, QuorumError
+from service.loading import Loaded, Loader, NotReadyError
 from service.metrics import Metrics
 from service.record import Record
-from service.scheduler import DeadlineError, Job, QuorumError, Scheduler
+from service.scheduler import Scheduler
 from service.settings import Settings
-from service.staging import State, make_predictor, stage_in_subprocess
-from subspace_serve.bundle.manifest import MANIFEST_FILE, Aggregate, Input
-from subspace_serve.bundle.predict import Prediction, Predictor, combine
+from service.staging import State
+from subspace_serve.bundle.manifest import Aggregate, Input
+from subspace_serve.bundle.predict import Prediction, combine
 from subspace_serve.bundle.selection import Selection, SelectionError
-from subspace_serve.errors import BundleError, SubspaceServeError
-from subspace_serve.files import sha256_of
+from subspace_serve.errors import SubspaceServeError
 
 CUSTOM = "custom"
 """What stands for the model in metrics where a request named members only."""
 
-_FOLLOW_SECONDS = 0.2
-_RELOAD_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.05
 _LARGE = 100_000  # numbers that are averaged on a thread, not on the event loop
 
 Result = TypeVar("Result")
-
-
-class NotReadyError(Exception):
-    """The bundle is still being loaded."""
 
 
 class OverloadedError(Exception):
@@ -68,15 +61,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's."""
-
-    predictor: Predictor
-    providers: dict[str, str]
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Answer:
     """A prediction and the labels of the bundle that it came from."""
 
@@ -89,33 +73,24 @@ class Answer:
 
 
 class Engine:
-    """Loads a bundle in the background, follows its replacements, and answers requests from it."""
+    """Answers requests from the bundle that is loaded: admits them, decodes, has graphs run, and averages."""
 
     def __init__(self, settings: Settings, metrics: Metrics, state: State | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.failure: str | None = None
         self.draining = False
-        self._state = state
-        self._loaded: Loaded | None = None
+        self._loader = Loader(settings, state)
         self._held = 0
-        self._closed = threading.Event()
         self._scheduler: Scheduler | None = None
         self._decoders = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="decode")
 
     def start(self, on_failure: Callable[[], object] = lambda: None) -> threading.Thread:
-        """Begin to load; `ready` turns true when every point has answered once. Returns the thread that loads.
-
-        With a state folder the thread goes on to load what replaces the bundle there. `on_failure` is called when the
-        first bundle cannot be loaded.
-        """
-        first = threading.Thread(target=self._load_first, args=[on_failure], name="load", daemon=True)
-        first.start()
-        return first
+        """Begin to load; see `Loader.start`."""
+        return self._loader.start(on_failure)
 
     def close(self) -> None:
         """Take no more work."""
-        self._closed.set()
+        self._loader.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._scheduler is not None:
             self._scheduler.close()
@@ -123,14 +98,17 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether new requests should be sent here."""
-        return self._loaded is not None and not self.draining
+        return self._loader.is_loaded and not self.draining
+
+    @property
+    def failure(self) -> str | None:
+        """Why the bundle could not be loaded."""
+        return self._loader.failure
 
     @property
     def loaded(self) -> Loaded:
         """The bundle that answers now. Raises `NotReadyError` before there is one."""
-        if self._loaded is None:
-            raise NotReadyError
-        return self._loaded
+        return self._loader.loaded
 
     @property
     def full(self) -> bool:
@@ -141,7 +119,7 @@ class Engine:
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
         """Hold one of the bounded places while the block runs. Raises `OverloadedError`, `NotReadyError`."""
-        if self._loaded is None:
+        if not self._loader.is_loaded:
             raise NotReadyError
         if self.full:
             raise OverloadedError
@@ -200,28 +178,14 @@ class Engine:
         return Answer(prediction, predictor.bundle.labels)
 
     async def reload(self) -> str:
-        """Stage the bundle anew and return its manifest's SHA-256 when every worker serves it.
-
-        Raises `SubspaceServeError` when the bundle does not hold; then the old one is served on.
-        """
-        if self._state is None:
-            raise BundleError(
-                "this server has no state folder, so it cannot reload; start it with subspace-serve serve"
-            )
+        """Replace the bundle; see `Loader.reload`."""
         try:
-            report = await asyncio.to_thread(stage_in_subprocess, self.settings, self._state)
-            end = time.monotonic() + _RELOAD_SECONDS
-            while not self._state.everywhere(Path(report["staged"])):
-                if time.monotonic() > end:
-                    raise BundleError(
-                        f"not every worker serves the new bundle after {_RELOAD_SECONDS:g} s; see the log"
-                    )
-                await asyncio.sleep(_FOLLOW_SECONDS / 4)
+            sha256 = await self._loader.reload()
         except SubspaceServeError:
             self.metrics.reloads("failed").inc()
             raise
         self.metrics.reloads("done").inc()
-        return report["sha256"]
+        return sha256
 
     @property
     def _scheduling(self) -> Scheduler:
@@ -274,52 +238,6 @@ class Engine:
             for value in prediction.disagreement.tolist():
                 histogram.observe(value)
         return prediction
-
-    def _load_first(self, on_failure: Callable[[], object]) -> None:
-        try:
-            self._load(self._state.current() if self._state else None)
-        except Exception as error:  # whatever it is, the worker must say so and not look as if it were starting
-            self.failure = str(error)
-            logger.critical("cannot serve: %s", error, exc_info=not isinstance(error, SubspaceServeError))
-            on_failure()
-            return
-        if self._state is not None:
-            threading.Thread(target=self._follow, args=[self._state], name="follow", daemon=True).start()
-
-    def _follow(self, state: State) -> None:
-        """Load what is staged, until the server ends. What cannot be loaded leaves the old bundle where it is."""
-        tried = state.current()
-        while not self._closed.wait(_FOLLOW_SECONDS):
-            staged = state.current()
-            if staged == tried:
-                continue
-            tried = staged
-            try:
-                self._load(staged)
-            except Exception as error:  # it held when it was staged; memory may have run out
-                logger.critical("still serving the old bundle: %s", error)
-
-    def _load(self, staged: Path | None) -> None:
-        start = time.monotonic()
-        predictor = make_predictor(self.settings, staged)
-        providers = predictor.load()
-        sha256 = sha256_of(predictor.bundle.folder / MANIFEST_FILE)
-        for name, provider in providers.items():
-            logger.info("%s runs on %s", name, provider)
-        logger.info(
-            "serving %s (%s): %d points, %d ensembles, default %s, %d threads, ready in %.2f s",
-            self.settings.bundle,
-            sha256[:12],
-            len(providers),
-            len(predictor.ensembles),
-            predictor.default,
-            self.settings.threads_per_worker,
-            time.monotonic() - start,
-        )
-        # One assignment: requests in flight keep the bundle that they began with.
-        self._loaded = Loaded(predictor, providers, sha256)
-        if self._state is not None and staged is not None:
-            self._state.serves(staged)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from service.job import DeadlineError, Job, QuorumError
 from service.metrics import Metrics
-from service.scheduler import DeadlineError, Job, QuorumError, Scheduler
+from service.scheduler import Scheduler
 
 
 class Points:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from service.inference_protocol.request import InferRequest, RepositoryIndexRequest
+from service.inference_protocol.response import _CLASSIFIED as CLASSIFIED
 from service.inference_protocol.response import OUTPUTS
 from service.openapi.answers import ANSWERS
 from service.openapi.parts import Json, ref
@@ -29,9 +31,9 @@ _OPTIONS = {
 }
 
 _PIXELS: Json = {
-    "description": "An image's pixels in nested lists: for a uint8 model whole numbers from 0 to 255, by row, column "
-    "and channel (NHWC); for a float32 model numbers from 0 to 1, by channel, row and column (NCHW). The sizes are "
-    "those of `input` in GET /models.",
+    "description": "An image's pixels in nested lists. For a uint8 model whole numbers from 0 to 255, without a "
+    "decimal point, by row, column and channel (NHWC); for a float32 model numbers from 0 to 1, by channel, row "
+    "and column (NCHW). The sizes are those of `input` in GET /models.",
     "type": "array",
     "minItems": 1,
     "items": {
@@ -127,7 +129,7 @@ def _infer_request(settings: Settings) -> Json:
     documents["RepositoryIndexRequest"]["description"] = "Which models to list."
     request = documents["InferRequest"]["properties"]
     request["id"]["description"] = "Comes back in the answer."
-    request["parameters"] = _parameters(_PARAMETERS)
+    request["parameters"] = _parameters(_PARAMETERS) | _alone("alpha", ("members", "weights", "aggregate"), False)
     request["inputs"]["maxItems"] = 1
     request["outputs"]["description"] = (
         "Left out: probabilities and entropy, of ensembles mutual_information and disagreement too."
@@ -152,6 +154,10 @@ def _infer_request(settings: Settings) -> Json:
     output = documents["OutputTensor"]["properties"]
     output["name"]["enum"] = list(OUTPUTS)
     output["parameters"] = _parameters(_OUTPUT_PARAMETERS)
+    documents["OutputTensor"] |= {
+        "if": {"properties": {"name": {"enum": list(CLASSIFIED)}}},
+        "else": {"properties": {"parameters": {"properties": {"classification": False}}}},
+    }
     return documents
 
 
@@ -168,12 +174,12 @@ def _add_to_options(document: Json, absent: Json | bool) -> None:
     names |= {"minItems": 1, "uniqueItems": True}
     weights, _ = properties["weights"]["anyOf"]
     weights |= {"minItems": 1, "items": {"type": "number", "minimum": 0}}
-    document["dependentSchemas"] = {
-        "alpha": {
-            "description": "A place names one point.",
-            "properties": dict.fromkeys(("model", "members", "weights", "aggregate"), absent),
-        }
-    }
+    document |= _alone("alpha", ("model", "members", "weights", "aggregate"), absent)
+
+
+def _alone(name: str, others: Sequence[str], absent: Json | bool) -> Json:
+    """Return what makes a schema exclude other properties where one is there; `absent` is their schema then."""
+    return {"dependentSchemas": {name: {"properties": dict.fromkeys(others, absent)}}}
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""One request on its way through the scheduler: who must answer, who has, and by when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from subspace_serve.bundle.session import Run
+
+
+class DeadlineError(Exception):
+    """The deadline passed before enough members had answered."""
+
+
+class QuorumError(Exception):
+    """So many members failed that fewer than the quorum can answer."""
+
+
+class Points(Protocol):
+    """What runs graphs: a `Predictor`."""
+
+    def logits(self, name: str, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return one point's logits (N, classes)."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's images (N, ...) for some members of `points`; at least `quorum` of them must answer.
+
+    `deadline` is a time of the event loop's clock. When it is done, `answers` holds the logits of the members that
+    answered and `failures` why the others did not.
+    """
+
+    points: Points
+    members: tuple[str, ...]
+    images: np.ndarray
+    deadline: float
+    quorum: int
+    queued: float = field(default_factory=time.monotonic)
+    answers: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    done: asyncio.Future[None] = field(init=False)
+    started: float | None = None
+
+    def phases(self) -> dict[str, tuple[int, int]]:
+        """Return when it waited and when its graphs ran, as `time.time_ns` counts."""
+        offset = time.time_ns() - int(time.monotonic() * 1e9)
+        now = time.monotonic()
+        started = self.started or now
+        spans = {"queue": (self.queued, started)} | ({"inference": (started, now)} if self.started else {})
+        return {name: (int(begin * 1e9) + offset, int(end * 1e9) + offset) for name, (begin, end) in spans.items()}
+
+    def answer(self, member: str, logits: np.ndarray) -> None:
+        """Take one member's logits, unless they are not finite."""
+        if self.done.done():
+            return
+        if not np.isfinite(logits).all():
+            self.fail(member, "not finite")
+            return
+        self.answers[member] = logits
+        self._settle()
+
+    def fail(self, member: str, reason: str) -> None:
+        """Take note that a member does not answer."""
+        if self.done.done():
+            return
+        self.failures[member] = reason
+        self._settle()
+
+    def expire(self) -> None:
+        """Make do with what has been answered by the deadline."""
+        if self.done.done():
+            return
+        late = [member for member in self.members if member not in self.answers and member not in self.failures]
+        self.failures |= dict.fromkeys(late, "missed the deadline")
+        if len(self.answers) >= self.quorum:
+            self.done.set_result(None)
+        elif self.quorum < len(self.members):
+            self.done.set_exception(QuorumError())
+        else:
+            self.done.set_exception(DeadlineError())
+
+    def _settle(self) -> None:
+        if len(self.members) - len(self.failures) < self.quorum:
+            self.done.set_exception(QuorumError())
+        elif len(self.answers) + len(self.failures) == len(self.members):
+            self.done.set_result(None)
