@@ -44,6 +44,7 @@ class Job:
     answers: dict[str, np.ndarray] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     done: asyncio.Future[None] = field(init=False)
+    waits: bool = True
     started: float | None = None
 
     def phases(self) -> dict[str, tuple[int, int]]:

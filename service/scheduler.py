@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from service.job import Job
 from service.logs import logger
 from service.metrics import Metrics
+from service.threads import Threads
 from subspace_serve.bundle.session import Run
 
 
@@ -50,7 +50,10 @@ class Scheduler:
         self._concurrency = concurrency
         self._max_batch = max_batch
         self._delay = delay if max_batch else 0.0
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
+        # Handed over before a thread is free, so that it need not wait for the event loop between two runs. Batches are
+        # not, since they grow while they wait.
+        self._ahead = 0 if max_batch else concurrency
+        self._threads = Threads(concurrency)
         self._waiting: dict[Any, deque[Job]] = {}
         self._batches: set[Batch] = set()
         self._running = 0
@@ -80,12 +83,12 @@ class Scheduler:
 
     def close(self) -> None:
         """Let what runs end, and start nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _leave(self, job: Job) -> None:
         """Forget a job: it no longer waits, and what runs for nobody else is ended."""
         job.done.cancel()
-        if job.started is None:
+        if job.waits:
             key = (id(job.points), job.members)
             self._waiting[key].remove(job)
             if not self._waiting[key]:
@@ -96,7 +99,7 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Start batches while threads are free, the group with the oldest job first."""
-        while self._running < self._concurrency and self._waiting:
+        while self._running < self._concurrency + self._ahead and self._waiting:
             key = min(self._waiting, key=lambda key: self._waiting[key][0].queued)
             group = self._waiting[key]
             if self._should_fill(group):
@@ -105,8 +108,7 @@ class Scheduler:
             if not group:
                 del self._waiting[key]
             for job in batch.jobs:
-                job.started = time.monotonic()
-                self._metrics.queue_seconds.observe(job.started - job.queued)
+                job.waits = False
             images = batch.images()
             self._metrics.batch_images.observe(len(images))
             for member in batch.jobs[0].members:
@@ -140,23 +142,30 @@ class Scheduler:
             logits: np.ndarray | None = None
             reason = ""
             start = time.monotonic()
-            try:
-                logits = batch.jobs[0].points.logits(member, images, batch.run)
-            except Exception as error:  # whatever it is, the others must get their answers
-                reason = f"{type(error).__name__}: {error}"
-            seconds = time.monotonic() - start
+            if batch.wanted:
+                try:
+                    logits = batch.jobs[0].points.logits(member, images, batch.run)
+                except Exception as error:  # whatever it is, the others must get their answers
+                    reason = f"{type(error).__name__}: {error}"
+            end = time.monotonic()
             # The loop is closed when the server gave up waiting for this.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, seconds)
+                loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, start, end)
 
-        self._pool.submit(work)
+        self._threads.run(work)
 
-    def _finish(self, batch: Batch, member: str, logits: np.ndarray | None, reason: str, seconds: float) -> None:
+    def _finish(
+        self, batch: Batch, member: str, logits: np.ndarray | None, reason: str, start: float, end: float
+    ) -> None:
         self._running -= 1
         batch.unfinished -= 1
-        self._metrics.inference_seconds(member).observe(seconds)
         if not batch.unfinished:
             self._batches.discard(batch)
+        self._metrics.inference_seconds(member).observe(end - start)
+        for job in batch.jobs:
+            if job.started is None:
+                job.started = start
+                self._metrics.queue_seconds.observe(start - job.queued)
         if logits is None and len(batch.jobs) > 1:
             # One request's images may be what the graph cannot take: each gets a run of its own.
             for job in batch.jobs:

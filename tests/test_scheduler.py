@@ -161,7 +161,7 @@ def test_what_waits_past_its_deadline_never_runs():
     late = job(points, 1, seconds=0.05)
 
     async def ask() -> None:
-        tested = scheduler()
+        tested = scheduler(max_batch=1)
         first = asyncio.ensure_future(tested.run(job(points, 99, members="7")))
         await asyncio.to_thread(points.begun.wait, 10)
         with pytest.raises(DeadlineError):
@@ -178,7 +178,7 @@ def test_a_caller_that_goes_away_leaves_the_queue_and_ends_its_run():
     points = Points(held=("7",))
 
     async def ask() -> None:
-        tested = scheduler()
+        tested = scheduler(max_batch=1)
         running = asyncio.ensure_future(tested.run(job(points, 99, members="7")))
         await asyncio.to_thread(points.begun.wait, 10)
         waiting = asyncio.ensure_future(tested.run(job(points, 1)))
@@ -214,3 +214,24 @@ def test_what_others_still_wait_for_goes_on():
 
     assert asyncio.run(ask()).answers["0"].tolist() == [[2.0]]
     assert points.calls == [("0", [1, 2])]
+
+
+def test_without_batching_what_comes_next_is_handed_over_early_and_still_never_runs():
+    points = Points(held=("7",))
+
+    async def ask() -> None:
+        tested = scheduler()
+        running = asyncio.ensure_future(tested.run(job(points, 99, members="7")))
+        await asyncio.to_thread(points.begun.wait, 10)
+        waiting = asyncio.ensure_future(tested.run(job(points, 1)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        assert tested.abandoned == 1  # until a thread comes to it
+        points.go_on.set()
+        await running
+        while tested.abandoned:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(ask())
+    assert points.calls == [("7", [99])]
