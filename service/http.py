@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -10,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
 
 
@@ -45,6 +47,18 @@ class _JoinedWrites:
             self._transport.write(data)
 
 
+def _without_upgrade(data: bytes) -> bytes:
+    """Rename the header Upgrade in what begins with a head.
+
+    Nothing is offered to upgrade to, and a server may ignore the header (RFC 9110, section 7.8); but the parser skips the
+    body of a request that has it, and Java's client sends it with whatever it asks of http addresses.
+    """
+    if b"pgrade" not in data and b"PGRADE" not in data:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose next request line and headers are too long (431) or too slow (408) to arrive.
 
@@ -70,9 +84,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head that is not complete; where one was, what follows it here is not counted."""
-        heads = self._heads
-        super().data_received(data)
-        if self._in_head and heads == self._heads:
+        heads, in_head = self._heads, self._in_head
+        super().data_received(_without_upgrade(data) if in_head else data)
+        # What completes a body is none of a head, though the next one is waited for after it.
+        if in_head and self._in_head and heads == self._heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")

@@ -69,3 +69,12 @@ def test_a_body_may_take_longer_than_a_head(address):
         connection.sendall(b"ab")
         connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert (answer + received(connection)).count(b"200 OK") == 2
+
+
+def test_a_large_body_is_none_of_a_head_and_upgrades_are_ignored(address):
+    body = b"x" * 300_000
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n"
+    with socket.create_connection(address, timeout=10) as connection:
+        for _ in range(5):
+            connection.sendall(head + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + body)
+            assert b"200 OK" in connection.recv(4096)

@@ -220,6 +220,7 @@ BAD = {
     "members": ({"inputs": [GOOD], "parameters": {"members": "endpoint-0"}}, "members is not JSON"),
     "weights": ({"inputs": [GOOD], "parameters": {"weights": "[NaN]"}}, "weights is not JSON"),
     "aggregate": ({"inputs": [GOOD], "parameters": {"aggregate": "mean"}}, "give probabilities or logits"),
+    "huge alpha": ({"inputs": [GOOD], "parameters": {"alpha": 10**400}}, "beyond all numbers"),
     "alpha": ({"inputs": [GOOD], "parameters": {"alpha": "midpoint"}}, "alpha is not JSON"),
     "timeout": ({"inputs": [GOOD], "parameters": {"timeout": -1}}, "microseconds"),
 }
@@ -243,6 +244,7 @@ def test_bad_requests_are_400(client, name):
         (60, b"x" * 60, "-1", "Inference-Header-Content-Length is '-1'"),
         (60, b"x" * 60, "99999", "at most"),
         (60, b"x" * 60, "5", "not JSON"),
+        (60, b"x" * 60, "9" * 5000, "Inference-Header-Content-Length"),
     ],
 )
 def test_binary_data_that_does_not_fit_is_400(client, size, tail, length, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -151,6 +152,7 @@ class Infer:
 
 
 _MANY = 65_536
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 def parse_infer(body: bytes, header_length: str | None) -> Infer:
@@ -160,7 +162,7 @@ def parse_infer(body: bytes, header_length: str | None) -> Infer:
     """
     length = len(body)
     if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+        if not _LENGTH.fullmatch(header_length) or int(header_length) > len(body):
             raise RequestError(
                 f"Inference-Header-Content-Length is {header_length!r:.60}; expected the length of the JSON, "
                 f"at most {len(body)}"

@@ -112,7 +112,10 @@ def _point_at(alpha: float | Sequence[float], points: Mapping[str, Point]) -> st
 def _coordinates(alpha: float | Sequence[float] | None) -> tuple[float, ...]:
     if alpha is None:
         return ()
-    return tuple(alpha) if isinstance(alpha, Sequence) else (alpha,)
+    try:
+        return tuple(map(float, alpha if isinstance(alpha, Sequence) else (alpha,)))
+    except OverflowError:
+        raise SelectionError("alpha is beyond all numbers of 64 bits; give one from 0 to 1") from None
 
 
 def _is_own_answer(base: Ensemble, members: Sequence[str], shares: Sequence[float], aggregate: Aggregate) -> bool:
