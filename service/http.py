@@ -50,8 +50,8 @@ class _JoinedWrites:
 def _without_upgrade(data: bytes) -> bytes:
     """Rename the header Upgrade in what begins with a head.
 
-    Nothing is offered to upgrade to, and a server may ignore the header (RFC 9110, section 7.8); but the parser skips the
-    body of a request that has it, and Java's client sends it with whatever it asks of http addresses.
+    Nothing is offered to upgrade to, and a server may ignore the header (RFC 9110, section 7.8); but the parser skips
+    the body of a request that has it, and Java's client sends it with whatever it asks of http addresses.
     """
     if b"pgrade" not in data and b"PGRADE" not in data:
         return data

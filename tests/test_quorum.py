@@ -67,15 +67,16 @@ def test_a_member_that_misses_the_deadline_is_left_out(bundle, monkeypatch):
         response = client.post("/predict", json=ALL)
         assert time.monotonic() - start >= 0.5
     assert response.json()["missing"] == {"endpoint-1": "missed the deadline"}
-    np.testing.assert_allclose(
-        probabilities(response), (expected("midpoint") + expected("endpoint-0")) / 2, atol=1e-6
-    )
+    np.testing.assert_allclose(probabilities(response), (expected("midpoint") + expected("endpoint-0")) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("quorum", [0, 2])
 def test_below_the_quorum_it_is_503(bundle, monkeypatch, quorum):
     with served(bundle, quorum=quorum) as client, poisoned(monkeypatch, "endpoint-1", np.nan):
-        for request in (ALL | {"members": ALL["members"][1:], "weights": None}, {"images": [GOOD], "model": "endpoints"}):
+        for request in (
+            ALL | {"members": ALL["members"][1:], "weights": None},
+            {"images": [GOOD], "model": "endpoints"},
+        ):
             response = client.post("/predict", json=request)
             assert response.status_code == 503
             assert response.headers["retry-after"] == "1"
