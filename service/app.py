@@ -24,7 +24,7 @@ from service.metrics import Metrics
 from service.openapi import openapi_document
 from service.playground import page
 from service.record import Record
-from service.requests import has_booleans, parse_fields, parse_json
+from service.requests import parse_fields, parse_json
 from service.staging import BusyError
 from service.tracing import Tracing
 from subspace_serve.bundle.images import ImageTooLargeError
@@ -83,7 +83,7 @@ class _Endpoints:
                 parsed = await engine.parsed(lambda: parse_json(body), record)
             else:
                 parsed = parse_json(body)
-            question = parsed.question(parsed.images, engine.settings, plain=not has_booleans(body))
+            question = parsed.question(parsed.images, engine.settings, large=len(body) > _SMALL)
             answer = await engine.answer(question, record, request.receive)
         return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 

@@ -54,7 +54,7 @@ class Bodies:
                     (name, await value.read() if isinstance(value, UploadFile) else value)
                     for name, value in form.multi_items()
                 ]
-            except FormParserError as error:
+            except (FormParserError, UnicodeError) as error:  # the client names the charset
                 raise RequestError(f"the form cannot be read: {error}") from None
             finally:
                 await form_request.close()

@@ -51,7 +51,7 @@ class Envelope:
         self._tracing = tracing
         self._log = engine.settings.access_log
         token = engine.settings.token
-        self._authorization = f"Bearer {token}".encode() if token else None
+        self._token = token.encode() if token else None
         self._plain = frozenset(route for route in routes if "{" not in route)
         self._templates = [(re.compile(re.sub(r"{\w+}", "[^/]+", route)), route) for route in routes if "{" in route]
 
@@ -84,9 +84,10 @@ class Envelope:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return the answer to a request that need not be looked at any further."""
         path = scope["path"]
-        if self._authorization is not None and path not in _OPEN:
+        if self._token is not None and path not in _OPEN:
             own = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if not hmac.compare_digest(own, self._authorization):
+            scheme, _, token = own.partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token):
                 message = "the header Authorization: Bearer TOKEN is missing or its token is wrong"
                 return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
         if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":

@@ -6,10 +6,11 @@ import base64
 import binascii
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
 from service.engine import Question
@@ -20,11 +21,19 @@ from subspace_serve.errors import DataError
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _UnitFloat = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Item = TypeVar("_Item")
+_List = Annotated[list[_Item], FailFast()]  # one complaint is enough: a million of them take seconds
 _PIXELS: dict[str, TypeAdapter[Any]] = {
-    "uint8": TypeAdapter(list[list[list[_Byte]]], config=ConfigDict(strict=True)),
-    "float32": TypeAdapter(list[list[list[_UnitFloat]]], config=ConfigDict(strict=True)),
+    "uint8": TypeAdapter(_List[_List[_List[_Byte]]], config=ConfigDict(strict=True)),
+    "float32": TypeAdapter(_List[_List[_List[_UnitFloat]]], config=ConfigDict(strict=True)),
 }
+MAX_ENTRIES = 1000
+"""Of a list or an object other than pixels. Each of them may be wrong, and complaining of millions takes a minute."""
+
+Names = Annotated[list[str], Field(max_length=MAX_ENTRIES)]
+Numbers = Annotated[list[float], Field(max_length=MAX_ENTRIES)]
 _LISTS = ("members", "weights", "alpha")
+_MAX_DIMENSIONS = 8
 _MANY = 4  # images as lists of pixels, from which on they are turned into arrays off the event loop
 
 
@@ -32,25 +41,38 @@ class RequestError(DataError):
     """A request that is not what its endpoint takes."""
 
 
-class Options(BaseModel):
-    """The choices that both endpoints share. `resize` concerns image files only; pixel arrays must fit as they are."""
+def few_fields(value: Any) -> Any:
+    """Return an object that has a bounded number of fields. Raises `ValueError`."""
+    if isinstance(value, dict) and len(value) > MAX_ENTRIES:
+        raise ValueError(f"got {len(value)} fields, the limit is {MAX_ENTRIES}")
+    return value
+
+
+class Document(BaseModel):
+    """What a client sends."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    _has_few_fields = model_validator(mode="before")(few_fields)
+
+
+class Options(Document):
+    """The choices that both endpoints share. `resize` concerns image files only; pixel arrays must fit as they are."""
+
     model: str | None = None
-    members: list[str] | None = None
-    weights: list[float] | None = None
+    members: Names | None = None
+    weights: Numbers | None = None
     aggregate: Aggregate | None = None
-    alpha: float | list[float] | None = None
+    alpha: float | Numbers | None = None
     top_k: Annotated[int, Field(ge=1)] = 5
     return_members: bool = False
     resize: bool = True
 
-    def question(self, images: Sequence[Any], limits: Settings, *, plain: bool = False) -> Question:
-        """Return what the engine is asked. `plain` says that the JSON has no boolean that could pass for a number."""
+    def question(self, images: Sequence[Any], limits: Settings, *, large: bool = False) -> Question:
+        """Return what the engine is asked; images of a `large` body are decoded off the event loop."""
         return Question(
-            decode=lambda input: image_array(images, input, limits, self.resize, plain=plain),
-            slow=any(isinstance(image, str | bytes) for image in images) or len(images) > _MANY,
+            decode=lambda input: image_array(images, input, limits, self.resize),
+            slow=large or len(images) > _MANY or any(isinstance(image, str | bytes) for image in images),
             model=self.model,
             members=self.members,
             weights=self.weights,
@@ -80,11 +102,6 @@ def load_json(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
-
-
-def has_booleans(body: bytes) -> bool:
-    """Return whether JSON may hold booleans, which numpy would take for numbers."""
-    return b"true" in body or b"false" in body
 
 
 def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]:
@@ -117,9 +134,7 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
         raise RequestError(f"the form is not valid: {describe(error)}") from None
 
 
-def image_array(
-    images: Sequence[Any], input: Input, limits: Settings, resize: bool, *, plain: bool = False
-) -> np.ndarray:
+def image_array(images: Sequence[Any], input: Input, limits: Settings, resize: bool) -> np.ndarray:
     """Turn files (bytes, or base64 text) and nested lists of pixels into one array for the graph.
 
     Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit.
@@ -133,7 +148,7 @@ def image_array(
             if isinstance(image, bytes):
                 arrays.append(decode_image(image, input, resize=resize, max_pixels=limits.max_pixels))
             else:
-                arrays.append(_pixels(image, input, plain=plain))
+                arrays.append(_pixels(image, input))
     return np.stack(arrays)
 
 
@@ -143,24 +158,35 @@ def check_count(images: int, limits: Settings) -> None:
         raise RequestError(f"got {images} images, the limit is {limits.max_images}; send several requests")
 
 
-def numbers(values: Any, dtype: str) -> np.ndarray | None:
+def numbers(values: list[Any], dtype: str) -> np.ndarray | None:
     """Return nested lists of numbers as an array, quickly; None when they are not what `dtype` takes.
 
-    The JSON that they come from must hold no boolean, since numpy takes those for numbers.
+    Their types come first: numpy takes booleans for numbers, and gives all of a list the room of its longest text.
     """
-    try:
-        array = np.array(values)
-    except (ValueError, OverflowError):
+    shape = [len(values)]
+    while values and isinstance(values[0], list):
+        lengths = set(map(len, values)) if set(map(type, values)) == {list} else set()
+        if len(lengths) != 1:
+            return None
+        shape += lengths
+        values = list(chain.from_iterable(values))
+    types = set(map(type, values))
+    if not types or len(shape) > _MAX_DIMENSIONS:
         return None
     if dtype == "uint8":
-        fits = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255
-    else:
-        fits = array.dtype.kind in "iuf" and array.size and array.min() >= 0 and array.max() <= 1
-    return array.astype(dtype) if fits else None
+        try:
+            # Quicker than numpy, and it refuses what is not within 0 and 255.
+            return np.frombuffer(bytes(values), np.uint8).reshape(shape) if types == {int} else None
+        except (ValueError, OverflowError):
+            return None
+    if not types <= {int, float}:
+        return None
+    array = np.array(values).reshape(shape)
+    return array.astype(dtype) if array.dtype.kind in "iuf" and array.min() >= 0 and array.max() <= 1 else None
 
 
-def _pixels(image: Any, input: Input, *, plain: bool) -> np.ndarray:
-    array = numbers(image, input.dtype) if plain and isinstance(image, list) else None
+def _pixels(image: Any, input: Input) -> np.ndarray:
+    array = numbers(image, input.dtype) if isinstance(image, list) else None
     if array is None or array.ndim != 3:
         array = _checked_pixels(image, input)
     if array.shape != input.shape:

@@ -56,7 +56,9 @@ def test_a_connection_that_says_nothing_is_closed(address):
 def test_a_second_head_has_its_own_time(address):
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert b"fine" in connection.recv(4096)
+        answer = b""
+        while b"fine" not in answer:
+            answer += connection.recv(4096)
         connection.sendall(b"GET /")
         assert b"408 Request Timeout" in received(connection)
 
@@ -77,4 +79,7 @@ def test_a_large_body_is_none_of_a_head_and_upgrades_are_ignored(address):
     with socket.create_connection(address, timeout=10) as connection:
         for _ in range(5):
             connection.sendall(head + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + body)
-            assert b"200 OK" in connection.recv(4096)
+            answer = b""
+            while b"fine" not in answer:
+                answer += connection.recv(4096)
+            assert answer.count(b"200 OK") == 1

@@ -220,7 +220,7 @@ BAD = {
     "members": ({"inputs": [GOOD], "parameters": {"members": "endpoint-0"}}, "members is not JSON"),
     "weights": ({"inputs": [GOOD], "parameters": {"weights": "[NaN]"}}, "weights is not JSON"),
     "aggregate": ({"inputs": [GOOD], "parameters": {"aggregate": "mean"}}, "give probabilities or logits"),
-    "huge alpha": ({"inputs": [GOOD], "parameters": {"alpha": 10**400}}, "beyond all numbers"),
+    "huge alpha": ({"inputs": [GOOD], "parameters": {"alpha": 10**400}}, "alpha must be a number"),
     "alpha": ({"inputs": [GOOD], "parameters": {"alpha": "midpoint"}}, "alpha is not JSON"),
     "timeout": ({"inputs": [GOOD], "parameters": {"timeout": -1}}, "microseconds"),
 }

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.engine import Question
-from service.requests import RequestError, check_count, has_booleans, load_json, numbers
+from service.requests import (
+    MAX_ENTRIES,
+    Document,
+    Names,
+    Numbers,
+    RequestError,
+    check_count,
+    few_fields,
+    load_json,
+    numbers,
+)
 from service.settings import Settings
 from subspace_serve.bundle.manifest import Input, describe
 from subspace_serve.bundle.predict import check_images
@@ -19,13 +29,16 @@ from subspace_serve.bundle.predict import check_images
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 _WIRE_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}
 
-_Parameters = dict[str, str | int | float | bool]
-_NUMBERS = TypeAdapter(list[float], config=ConfigDict(strict=True, allow_inf_nan=False))
-_NAMES = TypeAdapter(list[str], config=ConfigDict(strict=True))
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_Parameters = Annotated[dict[str, str | int | float | bool], BeforeValidator(few_fields)]
+_NUMBERS: TypeAdapter[Any] = TypeAdapter(Numbers, config=_STRICT)
+_NAMES: TypeAdapter[Any] = TypeAdapter(Names, config=_STRICT)
+_PLACE: TypeAdapter[Any] = TypeAdapter(float | Numbers, config=_STRICT)
+_MICROSECONDS: TypeAdapter[Any] = TypeAdapter(Annotated[float, Field(gt=0)], config=_STRICT)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class _Model(Document):
+    model_config = ConfigDict(strict=True)
 
 
 class InputTensor(_Model):
@@ -34,7 +47,7 @@ class InputTensor(_Model):
     name: str
     shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=8)]
     datatype: str
-    parameters: _Parameters = {}
+    parameters: _Parameters = Field(default={})
     data: list[Any] | None = None
 
 
@@ -42,16 +55,16 @@ class OutputTensor(_Model):
     """A tensor that is asked for; its parameters are `binary_data` and `classification`."""
 
     name: str
-    parameters: _Parameters = {}
+    parameters: _Parameters = Field(default={})
 
 
 class InferRequest(_Model):
     """The JSON document of an inference request."""
 
     id: str | None = None
-    parameters: _Parameters = {}
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[OutputTensor] | None = None
+    parameters: _Parameters = Field(default={})
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_ENTRIES)]
+    outputs: Annotated[list[OutputTensor], Field(max_length=MAX_ENTRIES)] | None = None
 
 
 class RepositoryIndexRequest(_Model):
@@ -62,32 +75,24 @@ class RepositoryIndexRequest(_Model):
 
 @dataclass(frozen=True)
 class Infer:
-    """A parsed request with the bytes after its JSON document; `plain` says that the JSON holds no boolean."""
+    """A parsed request with the bytes after its JSON document; `large` says that the JSON takes long to decode."""
 
     document: InferRequest
     binary: bytes
-    plain: bool
+    large: bool
 
     def question(self, model: str, limits: Settings) -> Question:
         """Return what the engine is asked; `model` is the path's. Raises `RequestError`."""
         parameters = dict(self.document.parameters)
-        parameters.pop("binary_data_output", None)
-        members = _parsed(parameters, "members", _NAMES)
-        weights = _parsed(parameters, "weights", _NUMBERS)
-        alpha = parameters.pop("alpha", None)
-        if isinstance(alpha, str):
-            alpha = _from_json("alpha", alpha)
-            alpha = _parsed({"alpha": alpha}, "alpha", _NUMBERS) if isinstance(alpha, list) else alpha
-        if isinstance(alpha, bool | str | dict):
-            raise RequestError(
-                f"the parameter alpha is {alpha!r:.100}; give a number, or a list of them as a JSON string"
-            )
+        if not isinstance(as_binary := parameters.pop("binary_data_output", False), bool):
+            raise RequestError(f"the parameter binary_data_output is {as_binary!r:.100}; give true or false")
+        members = _parsed(parameters, "members", _NAMES, "a list as a JSON string")
+        weights = _parsed(parameters, "weights", _NUMBERS, "a list as a JSON string")
+        alpha = _parsed(parameters, "alpha", _PLACE, "a number, or a list of them as a JSON string")
         aggregate = parameters.pop("aggregate", None)
         if aggregate not in (None, "probabilities", "logits"):
             raise RequestError(f"the parameter aggregate is {aggregate!r:.100}; give probabilities or logits")
-        timeout = parameters.pop("timeout", None)
-        if timeout is not None and (isinstance(timeout, bool | str) or not timeout > 0):
-            raise RequestError(f"the parameter timeout is {timeout!r:.100}; give a positive number of microseconds")
+        timeout = _parsed(parameters, "timeout", _MICROSECONDS, "a positive number of microseconds")
         if parameters:
             raise RequestError(
                 f"the parameter {next(iter(parameters))!r:.100} is not known; known are members, weights, aggregate, "
@@ -95,14 +100,14 @@ class Infer:
             )
         return Question(
             decode=lambda input: self._images(input, limits),
-            slow=self.document.inputs[0].data is not None and len(self.document.inputs[0].data) > _MANY,
+            slow=self.large,
             # A place is a model of its own, whatever model the path names.
             model=model if alpha is None else None,
             members=members,
             weights=weights,
             aggregate=aggregate,  # type: ignore[arg-type]
             alpha=alpha,
-            timeout=None if timeout is None else float(timeout) / 1e6,
+            timeout=None if timeout is None else timeout / 1e6,
         )
 
     def _images(self, input: Input, limits: Settings) -> np.ndarray:
@@ -110,6 +115,8 @@ class Infer:
             names = [tensor.name for tensor in self.document.inputs]
             raise RequestError(f"got the inputs {names!r:.120}, expected one, {input.name}")
         tensor = self.document.inputs[0]
+        if unknown := tensor.parameters.keys() - {"binary_data_size"}:
+            raise RequestError(f"{input.name} has the unknown parameter {min(unknown)!r:.60}")
         datatype = DATATYPES[input.dtype]
         if tensor.datatype != datatype:
             raise RequestError(f"{input.name} has the datatype {tensor.datatype!r:.60}, expected {datatype}")
@@ -139,9 +146,11 @@ class Infer:
         return images
 
     def _json_tensor(self, tensor: InputTensor, input: Input) -> np.ndarray:
-        if self.binary:
-            raise RequestError(f"{input.name} has data, and {len(self.binary)} bytes follow the JSON; send one of them")
-        images = numbers(tensor.data, input.dtype) if self.plain else None
+        if self.binary or tensor.parameters:
+            raise RequestError(
+                f"{input.name} has data, and binary_data_size or {len(self.binary)} bytes after the JSON; send one"
+            )
+        images = numbers(tensor.data or [], input.dtype)
         if images is None:
             kind = "whole numbers from 0 to 255" if input.dtype == "uint8" else "numbers from 0 to 1"
             raise RequestError(f"the data of {input.name} must be {kind}, flat or in nested lists of equal lengths")
@@ -151,7 +160,7 @@ class Infer:
         return images.reshape(tensor.shape)
 
 
-_MANY = 65_536
+_LARGE = 65_536  # bytes of JSON
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -168,26 +177,15 @@ def parse_infer(body: bytes, header_length: str | None) -> Infer:
                 f"at most {len(body)}"
             )
         length = int(header_length)
-    text = body[:length]
     try:
-        document = InferRequest.model_validate(load_json(text))
+        document = InferRequest.model_validate(load_json(body[:length]))
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
-    return Infer(document, body[length:], plain=not _has_boolean_data(document, text))
+    return Infer(document, body[length:], large=length > _LARGE)
 
 
-def _has_boolean_data(document: InferRequest, text: bytes) -> bool:
-    """Whether the data may hold booleans, which parameters may, rightly, so that they are looked for one by one."""
-    if document.inputs[0].data is None or not has_booleans(text):
-        return False
-    data = document.inputs[0].data
-    while data and isinstance(data[0], list):
-        data = [value for part in data if isinstance(part, list) for value in part]
-    return any(isinstance(value, bool) for value in data)
-
-
-def _parsed(parameters: dict[str, Any], name: str, adapter: TypeAdapter[Any]) -> Any:
-    """Take a list out of the parameters, where it is a JSON string."""
+def _parsed(parameters: dict[str, Any], name: str, adapter: TypeAdapter[Any], expected: str) -> Any:
+    """Take a value out of the parameters; a list is a JSON string there."""
     if name not in parameters:
         return None
     value = parameters.pop(name)
@@ -196,7 +194,7 @@ def _parsed(parameters: dict[str, Any], name: str, adapter: TypeAdapter[Any]) ->
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise RequestError(f"the parameter {name} must be a list as a JSON string: {describe(error)}") from None
+        raise RequestError(f"the parameter {name} must be {expected}: {describe(error)}") from None
 
 
 def _from_json(name: str, text: str) -> Any:

@@ -15,7 +15,7 @@ from service.requests import RequestError
 from subspace_serve.bundle.predict import Prediction
 
 _USUAL = ("probabilities", "entropy", "mutual_information", "disagreement")
-_CLASSIFIED = ("probabilities", "logits")
+CLASSIFIED = ("probabilities", "logits")
 
 OUTPUTS: Mapping[str, Callable[[Prediction], np.ndarray | None]] = {
     "probabilities": lambda prediction: prediction.probabilities,
@@ -42,10 +42,10 @@ def check_outputs(request: InferRequest) -> None:
             if name == "binary_data" and not isinstance(value, bool):
                 raise RequestError(f"binary_data of {output.name} is {value!r:.60}; expected true or false")
             if name == "classification":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1 or output.name not in _CLASSIFIED:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1 or output.name not in CLASSIFIED:
                     raise RequestError(
                         f"classification of {output.name} is {value!r:.60}; it is a number of classes, for "
-                        + " or ".join(_CLASSIFIED)
+                        + " or ".join(CLASSIFIED)
                     )
             elif name != "binary_data":
                 raise RequestError(f"the output {output.name} has the unknown parameter {name!r:.60}")

@@ -81,7 +81,8 @@ class _Endpoints:
 
     async def model_ready(self, request: Request) -> Response:
         self._check(request)
-        return await self.ready(request)
+        document = {"name": request.path_params["model"], "ready": self._engine.ready}
+        return JSONResponse(document) if self._engine.ready else JSONResponse(document, 503, RETRY_AFTER)
 
     async def configuration(self, request: Request) -> Response:
         self._check(request)

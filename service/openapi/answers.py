@@ -127,7 +127,7 @@ _PROTOCOL: dict[str, Json] = {
     "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _list(_TEXT)}),
     "Live": _object({"live": {"type": "boolean"}}),
     "Ready": _object({"ready": {"type": "boolean"}}),
-    "ModelReady": _object({"ready": {"type": "boolean"}}, {"name": _NAME}),
+    "ModelReady": _object({"name": _NAME, "ready": {"type": "boolean"}}),
     "TensorMetadata": _object({"name": _TEXT, "datatype": {"enum": ["UINT8", "FP32"]}, "shape": _SHAPE}),
     "ModelMetadata": _object(
         {

@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.inference_protocol.request import InferRequest, RepositoryIndexRequest
-from service.inference_protocol.response import _CLASSIFIED as CLASSIFIED
-from service.inference_protocol.response import OUTPUTS
+from service.inference_protocol.response import CLASSIFIED, OUTPUTS
 from service.openapi.answers import ANSWERS
 from service.openapi.parts import Json, ref
 from service.requests import Options, PredictRequest
@@ -146,10 +145,8 @@ def _infer_request(settings: Settings) -> Json:
         "description": "UINT8 (NHWC, 0 to 255) or FP32 (NCHW, 0 to 1), as the model's metadata says.",
         "enum": ["UINT8", "FP32"],
     }
-    tensor["parameters"] |= {
-        "description": "Without `data`, how many bytes of the tensor follow the JSON document.",
-        "properties": {"binary_data_size": {"type": "integer", "minimum": 1}},
-    }
+    tensor["parameters"] = _parameters({"binary_data_size": {"type": "integer", "minimum": 1}})
+    tensor["parameters"]["description"] = "Instead of `data`: how many bytes of the tensor follow the JSON document."
     tensor["data"]["description"] = "The numbers, flat in row-major order or nested as the shape says."
     output = documents["OutputTensor"]["properties"]
     output["name"]["enum"] = list(OUTPUTS)

@@ -253,7 +253,7 @@ def describe(error: ValidationError, limit: int = 3) -> str:
     """Return pydantic's complaints as one line: `place: complaint; place: complaint`."""
     complaints = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"])
+        place = ".".join(f"{part!s:.60}" for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         complaints.append(f"{place}: {message}" if place else message)
     more = len(complaints) - limit
