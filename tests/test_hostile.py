@@ -52,7 +52,7 @@ def _infer(parameters: str = "{}", data: str = json.dumps(FLAT), more: str = "")
     ids=["members", "weights", "alpha", "rows", "pixels", "text", "inputs", "outputs", "names", "parameters", "data"],
 )  # fmt: skip
 def test_many_wrong_entries_are_not_complained_of_one_by_one(client, route, body):
-    """Each complaint costs time with the interpreter's lock held: a million of them would stop a worker for a minute."""
+    """Each complaint costs time with the interpreter's lock held: a million of them stop a worker for a minute."""
     answer = client.post(route, content=body, headers=JSON)
     assert answer.status_code == 400
     assert len(answer.content) < 1000
