@@ -41,7 +41,7 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
     settings = engine.settings
     bodies = Bodies(settings)
     endpoints = _Endpoints(engine, metrics, bodies)
-    routes = [
+    routes = [  # they are tried in this order
         Route("/predict", endpoints.predict, methods=["POST"]),
         Route("/predict_image", endpoints.predict_image, methods=["POST"]),
         *protocol_routes(engine, bodies),

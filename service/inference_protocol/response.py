@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.engine import Answer
@@ -72,18 +72,18 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         tensors.append(tensor)
     selection = prediction.selection
     parameters: dict[str, Any] = {
-        "members": json.dumps(selection.members),
-        "weights": json.dumps(selection.weights),
+        "members": to_json(selection.members).decode(),
+        "weights": to_json(selection.weights).decode(),
         "temperature": selection.temperature,
     }
     if selection.aggregate is not None:
         parameters["aggregate"] = selection.aggregate
     if prediction.missing:
-        parameters["missing"] = json.dumps(dict(prediction.missing))
+        parameters["missing"] = to_json(dict(prediction.missing)).decode()
     document: dict[str, Any] = {"model_name": model, "model_version": "1"}
     if request.id is not None:
         document["id"] = request.id
-    text = json.dumps(document | {"parameters": parameters, "outputs": tensors}, separators=(",", ":")).encode()
+    text = to_json(document | {"parameters": parameters, "outputs": tensors})
     if not buffers:
         return Response(text, media_type="application/json")
     headers = {"Inference-Header-Content-Length": str(len(text))}

@@ -33,12 +33,7 @@ _SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
 def protocol_routes(engine: Engine, bodies: Bodies) -> list[Route]:
     """Return the routes under /v2."""
     endpoints = _Endpoints(engine, bodies)
-    routes = [
-        Route("/v2", endpoints.server, methods=["GET"]),
-        Route("/v2/health/live", endpoints.live, methods=["GET"]),
-        Route("/v2/health/ready", endpoints.ready, methods=["GET"]),
-        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
-    ]
+    routes = []
     of_model: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
         "/infer": ("POST", endpoints.infer),
         "": ("GET", endpoints.model),
@@ -48,7 +43,13 @@ def protocol_routes(engine: Engine, bodies: Bodies) -> list[Route]:
     for path, (method, endpoint) in of_model.items():
         routes.append(Route("/v2/models/{model}" + path, endpoint, methods=[method]))
         routes.append(Route("/v2/models/{model}/versions/{version}" + path, endpoint, methods=[method]))
-    return routes
+    return [
+        *routes,
+        Route("/v2", endpoints.server, methods=["GET"]),
+        Route("/v2/health/live", endpoints.live, methods=["GET"]),
+        Route("/v2/health/ready", endpoints.ready, methods=["GET"]),
+        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
+    ]
 
 
 class _Endpoints:
