@@ -213,6 +213,7 @@ def test_workers_end_when_their_supervisor_is_killed(bundle, tmp_path):
         assert alive == []
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_https(bundle, tmp_path):
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
