@@ -1,0 +1,34 @@
+"""Asks a service over HTTP: `Client` and `AsyncClient`. It takes `pip install 'subspace-serve[client]'`."""
+
+from __future__ import annotations
+
+from subspace_serve.client.answers import Answer, Label, MemberPrediction, Prediction
+from subspace_serve.client.async_client import AsyncClient
+from subspace_serve.client.catalogue import Catalogue, InputFormat, Model
+from subspace_serve.client.client import Client
+from subspace_serve.client.errors import (
+    ClientError,
+    ConnectionFailed,
+    RequestRefused,
+    ServerBusy,
+    Timeout,
+    UnexpectedAnswer,
+)
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "Catalogue",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "InputFormat",
+    "Label",
+    "MemberPrediction",
+    "Model",
+    "Prediction",
+    "RequestRefused",
+    "ServerBusy",
+    "Timeout",
+    "UnexpectedAnswer",
+]

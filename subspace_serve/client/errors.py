@@ -1,0 +1,44 @@
+"""What can go wrong when a service is asked."""
+
+from __future__ import annotations
+
+from subspace_serve.errors import SubspaceServeError
+
+
+class ClientError(SubspaceServeError):
+    """Base of every error of the client; raised itself for what would be wrong whatever the server is."""
+
+
+class ConnectionFailed(ClientError):
+    """Nobody could be reached at the address, or the connection broke."""
+
+
+class Timeout(ClientError):
+    """No answer within the time that a call may take."""
+
+
+class UnexpectedAnswer(ClientError):
+    """An answer that this service does not give: something else listens at the address, or a proxy answers."""
+
+
+class RequestRefused(ClientError):
+    """The server answered with an error, which asking again would not mend.
+
+    `status` is the HTTP status, `reason` what the server said, `request_id` what its log has for the request.
+    """
+
+    def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id
+
+
+class ServerBusy(ClientError):
+    """The server answered 429 or 503, and so it did when it was asked again. Attributes as for `RequestRefused`."""
+
+    def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id

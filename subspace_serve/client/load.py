@@ -1,0 +1,178 @@
+"""Open-loop load on a service: requests come at their own rate, as those of users do, however slow the answers are.
+
+A client that waits for an answer before it asks again goes easy on a slow server, and leaves out of its figures all who
+would have waited meanwhile (coordinated omission). Here every latency counts from when the request was due.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+
+from subspace_serve.client.conversation import checked_url
+from subspace_serve.client.errors import ClientError, ConnectionFailed
+from subspace_serve.client.load_engine import ERROR, Log, Target, send_all
+from subspace_serve.client.transport import standing_headers
+from subspace_serve.client.wire import HttpRequest
+
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+MAX_REQUESTS = 5_000_000
+
+_CONNECT_SECONDS = 5.0
+_LATE_SECONDS = 0.002
+_LATE_SHARE = 0.1
+_BUSY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a server did at one rate of requests. Times are in seconds, rates are a second.
+
+    `rate` was asked for; `offered` is the rate of the requests that were due in `duration` (a Poisson process has a
+    few more or less), `requests` their number. `throughput` is the rate of the answers 200 that were complete within
+    the duration, `latency` their percentiles from when each request was due. `statuses` and `errors` count the others
+    too. `late` has the percentiles of how late the generator itself sent, `processor` the share of a core it took, and
+    `waited` counts requests for which no connection was free.
+    """
+
+    rate: float
+    duration: float
+    requests: int
+    offered: float
+    throughput: float
+    latency: Mapping[str, float]
+    statuses: Mapping[int, int]
+    errors: Mapping[str, int]
+    late: Mapping[str, float]
+    processor: float
+    waited: int
+
+    @property
+    def fell_behind(self) -> bool:
+        """Whether the generator was too slow, so that the figures are rather its own than the server's."""
+        if not self.requests:
+            return False
+        slack = max(_LATE_SECONDS, _LATE_SHARE * self.latency.get("p99", 0.0))
+        return self.late["p99"] > slack or self.processor > _BUSY_SHARE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document, in milliseconds where it says so."""
+        document = asdict(self)
+        document["statuses"] = {str(status): count for status, count in self.statuses.items()}
+        for name in ("latency", "late"):
+            percentiles = document.pop(name)
+            document[f"{name}_ms"] = {key: round(1e3 * value, 3) for key, value in percentiles.items()}
+        return document | {"fell_behind": self.fell_behind}
+
+
+def arrivals(rate: float, seconds: float, *, uniform: bool = False, seed: int = 0) -> np.ndarray:
+    """Return the ascending times in [0, seconds) at which requests are due: a Poisson process, or evenly spaced."""
+    if uniform:
+        return np.arange(math.ceil(rate * seconds - 1e-9)) / rate
+    generator = np.random.default_rng(seed)
+    # Given its number, the times of a Poisson process are uniform and independent.
+    return np.sort(generator.uniform(0, seconds, generator.poisson(rate * seconds)))
+
+
+def percentiles(values: np.ndarray) -> dict[str, float]:
+    """Return the `PERCENTILES` (each a value that occurred) by name; none of no values."""
+    if not len(values):
+        return {}
+    ordered = np.sort(values)
+    # The nearest rank; rounded, since 99.9 of 1000 are 999 and not a little more.
+    ranks = {name: math.ceil(round(percent * len(ordered) / 100, 6)) for name, percent in PERCENTILES.items()}
+    return {name: float(ordered[max(rank, 1) - 1]) for name, rank in ranks.items()}
+
+
+def run_load(
+    url: str,
+    requests: Sequence[HttpRequest],
+    *,
+    rate: float,
+    duration: float,
+    warm_up: float = 1.0,
+    uniform: bool = False,
+    seed: int = 0,
+    connections: int = 256,
+    timeout: float = 10.0,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> LoadReport:
+    """Send requests, taken in turn, to a server at a rate a second, and return what it did.
+
+    It takes `warm_up + duration` seconds, whose first part is not reported, and then at most `timeout` for the last
+    answers. At most `connections` are open at once. Not to be called where an event loop runs.
+
+    Raises `ClientError` for a rate or a duration that cannot be, `ConnectionFailed` when nobody listens.
+    """
+    for name, value in {"rate": rate, "duration": duration, "timeout": timeout}.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ClientError(f"the {name} is {value!r}; give a positive number")
+    if rate * (warm_up + duration) > MAX_REQUESTS:
+        raise ClientError(
+            f"{rate:g} requests a second for {warm_up + duration:g} s are over {MAX_REQUESTS}; give a shorter duration"
+        )
+    if not requests or connections < 1 or not warm_up >= 0:
+        raise ClientError("a load needs requests, one connection or more, and a warm-up of 0 s or more")
+    prefix = checked_url(url)
+    wires = [_encoded(request, prefix, standing_headers(token)) for request in requests]
+    target = _reached(prefix, tls)
+    due = arrivals(rate, warm_up + duration, uniform=uniform, seed=seed)
+    processor, clock = time.process_time(), time.perf_counter()
+    log = send_all(target, wires, due, connections=connections, timeout=timeout)
+    processor, clock = time.process_time() - processor, time.perf_counter() - clock
+    return _report(log, rate, warm_up, duration, processor / clock)
+
+
+def _report(log: Log, rate: float, warm_up: float, duration: float, processor: float) -> LoadReport:
+    measured = log.due >= warm_up
+    fine = log.statuses == 200
+    count = int(measured.sum())
+    # With those that were due in the warm-up, and without those answered after the end: what it had done in the time.
+    complete = fine & (log.done >= warm_up) & (log.done < warm_up + duration)
+    statuses = Counter(log.statuses[measured & (log.statuses != ERROR)].tolist())
+    errors = Counter(error for number, error in log.errors.items() if measured[number])
+    return LoadReport(
+        rate=rate,
+        duration=duration,
+        requests=count,
+        offered=count / duration,
+        throughput=int(complete.sum()) / duration,
+        latency=percentiles((log.done - log.due)[measured & fine]),
+        statuses=dict(sorted(statuses.items())),
+        errors=dict(errors.most_common()),
+        late=percentiles(log.late[measured]),
+        processor=processor,
+        waited=log.waited,
+    )
+
+
+def _encoded(request: HttpRequest, url: str, headers: Mapping[str, str]) -> bytes:
+    address = httpx.URL(url)
+    host, prefix = address.netloc.decode("ascii"), address.raw_path.decode("ascii").rstrip("/")
+    fields = {"Host": host, "Content-Length": str(len(request.body)), **headers, **request.headers}
+    lines = [f"{request.method} {prefix}{request.path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
+
+
+def _reached(url: str, tls: ssl.SSLContext | None) -> Target:
+    """Return where a server listens, having tried: names are looked up once, and their addresses may differ."""
+    parsed = httpx.URL(url)
+    secure = parsed.scheme == "https"
+    host, port = parsed.raw_host.decode("ascii"), parsed.port or (443 if secure else 80)
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS) as probe:
+            address = probe.getpeername()[0]
+    except OSError as error:
+        raise ConnectionFailed(f"nobody listens at {url} ({error.strerror or error}); start the server first") from None
+    return Target(address, port, (tls or ssl.create_default_context()) if secure else None, host if secure else None)

@@ -1,0 +1,158 @@
+"""Requests as bytes, and binary tensors back: JSON, forms, and the Open Inference Protocol. Does no I/O."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from subspace_serve.client.catalogue import InputFormat
+
+_JSON = {"Content-Type": "application/json"}
+_DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
+_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request but for the server that it goes to; `repeatable` when it changes nothing there."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request asks for beside its images; None leaves it to the server."""
+
+    model: str | None = None
+    members: Sequence[str] | None = None
+    weights: Sequence[float] | None = None
+    aggregate: str | None = None
+    alpha: float | Sequence[float] | None = None
+    top_k: int = 5
+    return_members: bool = False
+    resize: bool = True
+
+    def given(self) -> dict[str, Any]:
+        """Return those that are not left to the server; lists are lists, as JSON has them."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value if isinstance(value, str) else _plain(value) for name, value in values.items()}
+
+
+def json_request(images: Iterable[np.ndarray | bytes], options: Options) -> HttpRequest:
+    """Return a request to /predict: arrays (N, ...) become nested lists of pixels, files base64 text."""
+    listed: list[Any] = []
+    for image in images:
+        if isinstance(image, bytes):
+            listed.append(base64.b64encode(image).decode())
+        else:
+            listed.extend(image.tolist())
+    body = json.dumps({"images": listed, **options.given()}, separators=(",", ":"), allow_nan=False)
+    return HttpRequest("POST", "/predict", body.encode(), _JSON)
+
+
+def form_request(files: Iterable[bytes], options: Options) -> HttpRequest:
+    """Return a request to /predict_image, a form with the files' bytes."""
+    boundary = secrets.token_hex(16)
+    parts = []
+    for name, value in options.given().items():
+        for one in value if isinstance(value, list) else [value]:
+            text = json.dumps(one) if isinstance(one, bool) else str(one)
+            parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode())
+    for file in files:
+        head = b'Content-Disposition: form-data; name="images"; filename="image"\r\n'
+        parts.append(head + b"Content-Type: application/octet-stream\r\n\r\n" + file)
+    delimiter = b"--" + boundary.encode()
+    body = b"".join(b"%s\r\n%s\r\n" % (delimiter, part) for part in parts) + delimiter + b"--\r\n"
+    return HttpRequest("POST", "/predict_image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
+def infer_request(
+    images: np.ndarray, input: InputFormat, model: str, options: Options, outputs: Mapping[str, Mapping[str, Any]]
+) -> HttpRequest:
+    """Return a request of the Open Inference Protocol whose pixels (N, ...) follow its JSON as they are.
+
+    `outputs` are the tensors to be answered, all binary, with what else they are asked for.
+    """
+    data = images.tobytes()
+    parameters: dict[str, Any] = {}
+    for name in ("members", "weights", "alpha"):
+        if (value := getattr(options, name)) is not None:
+            parameters[name] = json.dumps(_plain(value), allow_nan=False)
+    if options.aggregate is not None:
+        parameters["aggregate"] = options.aggregate
+    tensor = {
+        "name": input.name,
+        "shape": list(images.shape),
+        "datatype": _DATATYPES[input.dtype],
+        "parameters": {"binary_data_size": len(data)},
+    }
+    asked = [{"name": name, "parameters": {"binary_data": True, **more}} for name, more in outputs.items()]
+    text = json.dumps({"parameters": parameters, "inputs": [tensor], "outputs": asked}, separators=(",", ":")).encode()
+    headers = {"Content-Type": "application/octet-stream", _LENGTH: str(len(text))}
+    return HttpRequest("POST", f"/v2/models/{quote(model, safe='')}/infer", text + data, headers)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """An answer of the Open Inference Protocol: FP32 tensors as arrays, BYTES as lists of rows of text."""
+
+    model: str
+    parameters: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+
+def parse_inferred(body: bytes, headers: Mapping[str, str]) -> Inferred:
+    """Split an answer into its tensors; `headers` have small letters.
+
+    Raises `KeyError`, `TypeError`, `ValueError` or `IndexError` for something else.
+    """
+    length = int(headers[_LENGTH.lower()])
+    document = json.loads(body[:length])
+    outputs = {}
+    position = length
+    for tensor in document["outputs"]:
+        size = tensor["parameters"]["binary_data_size"]
+        data = body[position : position + size]
+        position += size
+        if tensor["datatype"] == "BYTES":
+            outputs[tensor["name"]] = _rows(_texts(data), tensor["shape"][1])
+        else:
+            outputs[tensor["name"]] = np.frombuffer(data, "<f4").reshape(tensor["shape"]).astype(np.float64)
+    if position != len(body):
+        raise ValueError(f"{len(body)} bytes, and its tensors have {position}")
+    return Inferred(document["model_name"], document["parameters"], outputs)
+
+
+def _texts(data: bytes) -> list[str]:
+    """Split a BYTES tensor, in which every text follows its length."""
+    texts = []
+    position = 0
+    while position < len(data):
+        start = position + 4
+        position = start + int.from_bytes(data[position:start], "little")
+        texts.append(data[start:position].decode())
+    return texts
+
+
+def _rows(texts: Sequence[str], length: int) -> list[Sequence[str]]:
+    return [texts[start : start + length] for start in range(0, len(texts), length)]
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers and arrays, and tuples, as what JSON takes."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value
