@@ -7,6 +7,7 @@ BentoML wants the number of workers when this module is imported, so the environ
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import sys
@@ -35,7 +36,8 @@ _GRACE_SECONDS = 5
 _settings = Settings.from_environment()
 _metrics = Metrics()
 _tracing = make_tracing(_settings)
-_engine = Engine(_settings, _metrics, State.from_environment())
+_state = State.from_environment()
+_engine = Engine(_settings, _metrics, _state)
 _application = create_app(_engine, _metrics, _tracing)
 
 
@@ -54,7 +56,7 @@ class SubspaceService:
     @bentoml.on_deployment
     def check() -> None:
         """Refuse, before any worker starts, what no worker could serve."""
-        if State.from_environment() is not None:  # `subspace-serve serve` has done this
+        if _state is not None:  # `subspace-serve serve` has done this
             return
         state = State.create()
         atexit.register(state.remove)
@@ -65,12 +67,18 @@ class SubspaceService:
             sys.exit(f"Error: {error}")
 
     @bentoml.on_startup
-    def start(self) -> None:
-        """Load in the background: until that is done, requests are answered 503 and not kept waiting."""
+    async def start(self) -> None:
+        """Load in the background: until that is done, requests are answered 503 and not kept waiting.
+
+        Where another worker serves already, none is taken from it before this one can serve, too.
+        """
         configure_logging()
         drain_on_sigterm(_engine)
         end_when_orphaned()
-        _engine.start(on_failure=end_worker)
+        others_serve = _state is not None and any(_state.workers())
+        loading = _engine.start(on_failure=end_worker)
+        if others_serve:
+            await asyncio.to_thread(loading.join)
 
     @bentoml.on_shutdown
     def stop(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 
 import anyio
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
@@ -19,6 +21,12 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 _MAX_FIELDS = 100
 _MAX_FIELD_BYTES = 64 * 1024
+
+
+class _FormParser(MultiPartParser):
+    """Keeps files in memory, where the whole body has its bounds; a disk may be full, or not to be written to."""
+
+    spool_max_size = sys.maxsize
 
 
 class Bodies:
@@ -45,19 +53,21 @@ class Bodies:
         """Return a form's fields and files in order. Raises what `read` raises."""
         check_headers(request, ["multipart/form-data"])
         with _Buffer(self, request) as buffer, self._in_time():
-            form_request = Request(request.scope, buffer.receive)
+            parser = _FormParser(
+                request.headers,
+                Request(request.scope, buffer.receive).stream(),
+                max_files=self._settings.max_images,
+                max_fields=_MAX_FIELDS,
+                max_part_size=_MAX_FIELD_BYTES,
+            )
             try:
-                form = await form_request.form(
-                    max_files=self._settings.max_images, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
-                )
-                return [
-                    (name, await value.read() if isinstance(value, UploadFile) else value)
-                    for name, value in form.multi_items()
-                ]
-            except (FormParserError, UnicodeError) as error:  # the client names the charset
+                form = await parser.parse()
+            except (MultiPartException, FormParserError, UnicodeError) as error:  # the client names the charset
                 raise RequestError(f"the form cannot be read: {error}") from None
-            finally:
-                await form_request.close()
+            return [
+                (name, await value.read() if isinstance(value, UploadFile) else value)
+                for name, value in form.multi_items()
+            ]
 
     def reserve(self, count: int) -> None:
         """Count bytes that are about to be held; negative ones are given back. Raises `HTTPException` 429."""

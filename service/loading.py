@@ -49,6 +49,8 @@ class Loader:
 
         `on_failure` is called when the first bundle cannot be loaded.
         """
+        if self._state is not None:
+            self._state.is_loading()
         thread = threading.Thread(target=self._load_first, args=[on_failure], name="load", daemon=True)
         thread.start()
         return thread
@@ -78,7 +80,7 @@ class Loader:
             raise BundleError("this server cannot reload, since it has no state folder; use subspace-serve serve")
         report = await asyncio.to_thread(stage_in_subprocess, self._settings, self._state)
         end = time.monotonic() + _RELOAD_SECONDS
-        while not self._state.everywhere(Path(report["staged"])):
+        while set(self._state.workers()) != {Path(report["staged"]).name}:
             if time.monotonic() > end:
                 raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
             await asyncio.sleep(_FOLLOW_SECONDS / 4)

@@ -76,26 +76,32 @@ class State:
         except FileNotFoundError:
             return None
 
+    def is_loading(self) -> None:
+        """Note that this process will serve, but nothing yet: to be called before it asks for `current`."""
+        self._note("")
+
     def serves(self, bundle: Path) -> None:
         """Note that this process serves a bundle."""
-        file = self.folder / "workers" / str(os.getpid())
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(bundle.name)
-        os.replace(temporary, file)
+        self._note(bundle.name)
 
-    def everywhere(self, bundle: Path) -> bool:
-        """Return whether every worker that is alive serves a bundle."""
+    def workers(self) -> list[str]:
+        """Return the names of the bundles that the workers which are alive serve; empty ones serve nothing yet."""
+        found = []
         for file in (self.folder / "workers").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if file.suffix or file.read_text() == bundle.name:
-                    continue
-                if _is_alive(int(file.name)):
-                    return False
-        return True
+            with contextlib.suppress(FileNotFoundError):  # it has just been replaced
+                if not file.suffix and _is_alive(int(file.name)):
+                    found.append(file.read_text())
+        return found
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _note(self, text: str) -> None:
+        file = self.folder / "workers" / str(os.getpid())
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(text)
+        os.replace(temporary, file)
 
     def switch(self, bundle: Path) -> None:
         """Make a bundle in `bundles` the one to serve, and remove those that nobody needs any more."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
@@ -23,6 +24,7 @@ from subspace_serve.errors import SubspaceServeError
 
 _HEALTH_SECONDS = 30
 _BACKLOG = 2048
+_MARGIN_SECONDS = 1.0  # beyond `grace`, for what a worker that ends in time does last
 
 
 def supervise(settings: Settings, state: State, listener: socket.socket) -> None:
@@ -65,6 +67,16 @@ class _Supervisor(Multiprocess):
         for pid in before - {process.pid for process in self.processes}:
             logger.warning("worker %s died and was replaced", pid)
             mark_process_dead(pid)
+
+    def join_all(self) -> None:
+        """Wait for the workers' end; those that take longer than they may are killed, since nobody else would."""
+        end = time.monotonic() + self._settings.grace + _MARGIN_SECONDS
+        for worker in self.processes:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.process.is_alive():
+                logger.error("worker %s did not end within %g s and was killed", worker.pid, self._settings.grace)
+                worker.process.kill()
+                worker.process.join()
 
     def _reload(self) -> None:
         try:

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+# Official builds report to their maker unless told before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime
 
 from subspace_serve.bundle.manifest import Input
