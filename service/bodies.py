@@ -91,14 +91,11 @@ class _Buffer:
         self._bodies = bodies
         self._limit = bodies._settings.max_body
         self._source = request
-        self._received = 0
         self._reserved = 0
 
     def __enter__(self) -> _Buffer:
-        announced = int(self._source.headers.get("content-length", 0))
-        self._check(announced)
-        self._bodies.reserve(announced)
-        self._reserved = announced
+        # What is announced is not reserved: whoever sends nothing after that would hold it for nothing.
+        self._check(int(self._source.headers.get("content-length", 0)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -107,11 +104,10 @@ class _Buffer:
     async def receive(self) -> Message:
         """Return the next ASGI message, counted."""
         part = await self._source.receive()
-        self._received += len(part.get("body", b""))
-        self._check(self._received)
-        if self._received > self._reserved:
-            self._bodies.reserve(self._received - self._reserved)
-            self._reserved = self._received
+        size = len(part.get("body", b""))
+        self._check(self._reserved + size)
+        self._bodies.reserve(size)
+        self._reserved += size
         return part
 
     def _check(self, count: int) -> None:

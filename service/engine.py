@@ -47,10 +47,11 @@ class ClientGoneError(Exception):
 class Question:
     """A parsed request: who shall answer, and how its images become one array (N, ...) in the graph's format.
 
-    `slow` says that the images take long enough to decode to be kept off the event loop.
+    `decode` gives up, with `DeadlineError`, at a time of `time.monotonic`. `slow` says that the images take long enough
+    to decode to be kept off the event loop.
     """
 
-    decode: Callable[[Input], np.ndarray]
+    decode: Callable[[Input, float], np.ndarray]
     slow: bool = False
     model: str | None = None
     members: Sequence[str] | None = None
@@ -207,9 +208,9 @@ class Engine:
     async def _decoded(self, question: Question, input: Input, record: Record, deadline: float) -> np.ndarray:
         begin = time.time_ns()
         if question.slow:
-            images = await self.off_loop(lambda: question.decode(input), deadline)
+            images = await self.off_loop(lambda: question.decode(input, deadline), deadline)
         else:
-            images = question.decode(input)
+            images = question.decode(input, deadline)
         end = time.time_ns()
         # A body that took long to parse has begun this phase already.
         begin = record.phases.get("decode", (begin, end))[0]

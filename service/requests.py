@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Any, TypeVar
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, Valida
 from pydantic_core import from_json
 
 from service.engine import Question
+from service.job import DeadlineError
 from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
@@ -71,7 +73,7 @@ class Options(Document):
     def question(self, images: Sequence[Any], limits: Settings, *, large: bool = False) -> Question:
         """Return what the engine is asked; images of a `large` body are decoded off the event loop."""
         return Question(
-            decode=lambda input: image_array(images, input, limits, self.resize),
+            decode=lambda input, deadline: image_array(images, input, limits, self.resize, deadline),
             slow=large or len(images) > _MANY or any(isinstance(image, str | bytes) for image in images),
             model=self.model,
             members=self.members,
@@ -134,14 +136,19 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
         raise RequestError(f"the form is not valid: {describe(error)}") from None
 
 
-def image_array(images: Sequence[Any], input: Input, limits: Settings, resize: bool) -> np.ndarray:
+def image_array(
+    images: Sequence[Any], input: Input, limits: Settings, resize: bool, deadline: float = float("inf")
+) -> np.ndarray:
     """Turn files (bytes, or base64 text) and nested lists of pixels into one array for the graph.
 
-    Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit.
+    Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit, and
+    `DeadlineError` when `deadline`, a time of `time.monotonic`, passes between two images: nobody else ends this.
     """
     check_count(len(images), limits)
     arrays = []
     for index, image in enumerate(images):
+        if time.monotonic() > deadline:
+            raise DeadlineError
         with _numbered(index):
             if isinstance(image, str):
                 image = _base64(image)

@@ -21,13 +21,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.settings import Settings
+from service.settings import CONFIG_VARIABLE, Settings
 from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
@@ -103,6 +102,11 @@ class State:
         temporary.write_text(text)
         os.replace(temporary, file)
 
+    def next_bundle(self) -> Path:
+        """Return a folder for another bundle, whose name sorts after all others' (a clock may be set back)."""
+        names = [int(folder.name) for folder in (self.folder / "bundles").iterdir()]
+        return self.folder / "bundles" / f"{max(names, default=0) + 1:010d}"
+
     def switch(self, bundle: Path) -> None:
         """Make a bundle in `bundles` the one to serve, and remove those that nobody needs any more."""
         link = self.folder / "current.new"
@@ -141,8 +145,7 @@ def stage(settings: Settings, state: State) -> dict[str, Any]:
     Raises `BundleError` and leaves everything as it was when anything about the bundle does not hold.
     """
     with state.locked():
-        # A name that sorts by age.
-        target = state.folder / "bundles" / f"{time.time_ns():020d}"
+        target = state.next_bundle()
         try:
             _copy(Bundle.open(settings.bundle, check_hashes=False), target)
             _check_configuration(settings, target)
@@ -160,6 +163,7 @@ def stage(settings: Settings, state: State) -> dict[str, Any]:
 def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
     """Call `stage` in a process of its own. Raises `SubspaceServeError` with what it had to say."""
     environment = {**os.environ, **settings.to_environment(), **state.environment()}
+    environment.pop(CONFIG_VARIABLE, None)  # what it says is among the settings; its path may be relative to elsewhere
     command = [sys.executable, "-m", "service.staging"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service.http import BoundedProtocol
 from service.logs import configure_logging, logger
-from service.settings import Settings
+from service.settings import CONFIG_VARIABLE, Settings
 from service.staging import State, stage_in_subprocess
 from subspace_serve.errors import SubspaceServeError
 
@@ -30,6 +30,7 @@ _MARGIN_SECONDS = 1.0  # beyond `grace`, for what a worker that ends in time doe
 def supervise(settings: Settings, state: State, listener: socket.socket) -> None:
     """Serve the staged bundle on a bound socket until SIGTERM or SIGINT; SIGHUP reloads."""
     os.environ.update(settings.to_environment() | state.environment())
+    os.environ.pop(CONFIG_VARIABLE, None)  # everything that it said is among the variables now
     os.environ.setdefault("BENTOML_HOME", str(state.folder / "bentoml"))  # it writes there as soon as it is imported
     configure_logging()
     config = Config(

@@ -501,22 +501,32 @@ def test_other_origins_may_ask_only_when_configured(bundle):
 
 def test_bodies_that_are_received_at_once_are_bounded(bundle):
     async def ask() -> list[int]:
-        begun, go_on = asyncio.Event(), asyncio.Event()
+        held, go_on = asyncio.Event(), asyncio.Event()
 
-        async def held():
-            begun.set()
+        async def slow():
+            yield b" " * 900
+            held.set()
+            await go_on.wait()
+            yield b"{" * 101
+
+        async def silent():
             await go_on.wait()
             yield b"{" * 1001
 
-        slow = asyncio.ensure_future(post_slowly(client, held(), length=1000))
-        await begun.wait()
-        statuses = [await post_slowly(client, held(), length=900)]
-        go_on.set()
-        return [*statuses, await slow, await post_slowly(client, held(), length=900)]
+        async def whole():
+            yield b" " * 900
 
-    with served(bundle, max_body=1000, max_buffer=1500) as client:
-        # 413: the last two are let in, and then send more than they said.
-        assert asyncio.run(ask()) == [429, 413, 413]
+        first = asyncio.ensure_future(post_slowly(client, slow(), length=1001))
+        await held.wait()
+        # It has announced much, and sent nothing.
+        second = asyncio.ensure_future(post_slowly(client, silent(), length=1000))
+        statuses = [await post_slowly(client, whole(), length=900)]
+        go_on.set()
+        return [*statuses, await first, await second]
+
+    with served(bundle, max_body=1001, max_buffer=1500) as client:
+        # 400: the last two are let in, and are no JSON.
+        assert asyncio.run(ask()) == [429, 400, 400]
 
 
 def test_a_body_that_arrives_too_slowly_is_408(bundle):

@@ -99,7 +99,7 @@ class Infer:
                 "alpha, timeout and binary_data_output"
             )
         return Question(
-            decode=lambda input: self._images(input, limits),
+            decode=lambda input, deadline: self._images(input, limits),
             slow=self.large,
             # A place is a model of its own, whatever model the path names.
             model=model if alpha is None else None,

@@ -14,6 +14,11 @@ from subspace_serve.errors import DataError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 25_000_000
 
+# Each scan of a progressive JPEG passes over all pixels, in a handful of bytes where it changes none: without a limit a
+# small file keeps a thread for minutes. Ordinary files have about ten. Within compressed data the marker cannot occur.
+_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
+
 # From 128 pixels on, a resized image is cut to its middle 224/256, as evaluation on folders of images does.
 _LARGE = 128
 _BORDER = (1 - 224 / 256) / 2
@@ -72,6 +77,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageTooLargeError(
             f"an image has {image.width}x{image.height} pixels, the limit is {max_pixels}; send a smaller one"
         )
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
+        raise DataError(f"a JPEG image has more than {_MAX_SCANS} scans; save it anew, as an ordinary one")
     image.load()
     return image
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -69,6 +70,9 @@ def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -
     settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
     _check_files(settings)
     state = State.create()
+    # Until the supervisor has its own handler: what was begun is cleaned up. (As a container's first process this one
+    # would not be ended by the signal at all.)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         listener = None if check else _listen(settings.host, settings.port)
         print_verification(stage_in_subprocess(settings, state))
