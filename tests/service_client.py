@@ -94,18 +94,21 @@ async def post_slowly(
 ) -> int:
     """Post a body to /predict whose parts arrive when they arrive, and return the answer's status.
 
-    With `gone`, the body ends with its parts, and the client goes away when that is over.
+    The body ends when `length` bytes have been sent; then, with `gone`, the client goes away when that is over.
     """
     statuses: list[int] = []
+    sent = 0
 
     async def receive() -> Message:
+        nonlocal sent
         try:
             part = await anext(parts)
         except StopAsyncIteration:
             assert gone is not None
             await gone
             return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": part, "more_body": gone is None}
+        sent += len(part)
+        return {"type": "http.request", "body": part, "more_body": sent < length}
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
