@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from subspace_serve.files import sha256_of
 
 _FOLLOW_SECONDS = 0.2
 _RELOAD_SECONDS = 60.0
+_COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
 class NotReadyError(Exception):
@@ -103,7 +105,9 @@ class Loader:
         """Load what is staged, until the server ends. What cannot be loaded leaves the old bundle where it is."""
         while not self._closed.wait(_FOLLOW_SECONDS):
             staged = state.current()
-            if staged == tried:
+            if (
+                staged is None or staged == tried
+            ):  # a folder that was removed is no reason to serve something unverified
                 continue
             tried = staged
             try:
@@ -130,5 +134,18 @@ class Loader:
         )
         # One assignment: requests in flight keep the bundle that they began with.
         self._loaded = Loaded(predictor, providers, sha256)
+        _settle_memory()
         if self._state is not None and staged is not None:
             self._state.serves(staged)
+
+
+def _settle_memory() -> None:
+    """Keep the garbage collector from looking through everything that was imported and loaded, again and again.
+
+    An image in JSON is a thousand lists, and by its defaults the collector would start several times for each. Measured,
+    requests with pixels in JSON take half the time so.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)

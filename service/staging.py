@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from subspace_serve.files import sha256_of
 STATE_VARIABLE = "SUBSPACE_SERVE_STATE"
 
 ROOT = Path(__file__).parent.parent
+_PREFIX = "subspace-serve-state-"
+_YOUNG_SECONDS = 60  # a folder is made first and locked then
 _KEPT = 2  # the bundle that is served and the one before, which a worker may still be opening
 
 
@@ -52,8 +55,14 @@ class State:
 
     @classmethod
     def create(cls) -> State:
-        """Make a new one among the temporary files."""
-        folder = Path(tempfile.mkdtemp(prefix="subspace-serve-"))
+        """Make a new one among the temporary files, and remove those of servers that were killed.
+
+        It is locked for as long as this process lives, which also keeps what cleans up temporary files (systemd-tmpfiles)
+        away from it.
+        """
+        _remove_abandoned()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
         for name in ("bundles", "workers", "metrics"):
             (folder / name).mkdir()
         return cls(folder)
@@ -187,6 +196,20 @@ def main() -> int:
         print(str(error), file=sys.stderr)
         return _BUSY if isinstance(error, BusyError) else 1
     return 0
+
+
+def _remove_abandoned() -> None:
+    """Remove the state folders, older than a minute, that no server holds any more."""
+    for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError):  # another user's, or removed by another server
+            if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
+                continue
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _copy(bundle: Bundle, target: Path) -> None:

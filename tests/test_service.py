@@ -501,7 +501,7 @@ def test_other_origins_may_ask_only_when_configured(bundle):
 
 def test_bodies_that_are_received_at_once_are_bounded(bundle):
     async def ask() -> list[int]:
-        held, go_on = asyncio.Event(), asyncio.Event()
+        held, go_on, speak = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def slow():
             yield b" " * 900
@@ -510,8 +510,8 @@ def test_bodies_that_are_received_at_once_are_bounded(bundle):
             yield b"{" * 101
 
         async def silent():
-            await go_on.wait()
-            yield b"{" * 1001
+            await speak.wait()
+            yield b"{" * 1000
 
         async def whole():
             yield b" " * 900
@@ -522,7 +522,9 @@ def test_bodies_that_are_received_at_once_are_bounded(bundle):
         second = asyncio.ensure_future(post_slowly(client, silent(), length=1000))
         statuses = [await post_slowly(client, whole(), length=900)]
         go_on.set()
-        return [*statuses, await first, await second]
+        statuses.append(await first)
+        speak.set()
+        return [*statuses, await second]
 
     with served(bundle, max_body=1001, max_buffer=1500) as client:
         # 400: the last two are let in, and are no JSON.

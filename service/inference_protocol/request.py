@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -132,7 +133,7 @@ class Infer:
 
     def _binary_tensor(self, tensor: InputTensor, input: Input) -> np.ndarray:
         size = tensor.parameters.get("binary_data_size")
-        expected = int(np.prod(tensor.shape)) * _WIRE_TYPES[input.dtype].itemsize
+        expected = math.prod(tensor.shape) * _WIRE_TYPES[input.dtype].itemsize
         if size is None:
             raise RequestError(f"{input.name} has neither data nor the parameter binary_data_size")
         if size != expected or isinstance(size, bool) or len(self.binary) != expected:
@@ -155,7 +156,7 @@ class Infer:
             kind = "whole numbers from 0 to 255" if input.dtype == "uint8" else "numbers from 0 to 1"
             raise RequestError(f"the data of {input.name} must be {kind}, flat or in nested lists of equal lengths")
         # Flat, or nested as the shape says; another nesting is another layout.
-        if images.shape != tuple(tensor.shape) and images.shape != (int(np.prod(tensor.shape)),):
+        if images.shape != tuple(tensor.shape) and images.shape != (math.prod(tensor.shape),):
             raise RequestError(f"the data of {input.name} has the shape {list(images.shape)}, expected {tensor.shape}")
         return images.reshape(tensor.shape)
 
