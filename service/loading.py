@@ -142,8 +142,8 @@ class Loader:
 def _settle_memory() -> None:
     """Keep the garbage collector from looking through everything that was imported and loaded, again and again.
 
-    An image in JSON is a thousand lists, and by its defaults the collector would start several times for each. Measured,
-    requests with pixels in JSON take half the time so.
+    An image in JSON is a thousand lists, and by its defaults the collector would start several times for each: that
+    was half of the time of such a request.
     """
     gc.unfreeze()
     gc.collect()

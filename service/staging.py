@@ -57,8 +57,8 @@ class State:
     def create(cls) -> State:
         """Make a new one among the temporary files, and remove those of servers that were killed.
 
-        It is locked for as long as this process lives, which also keeps what cleans up temporary files (systemd-tmpfiles)
-        away from it.
+        It is locked for as long as this process lives, which also keeps away what cleans up temporary files
+        (systemd-tmpfiles).
         """
         _remove_abandoned()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
