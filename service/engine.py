@@ -229,7 +229,8 @@ class Engine:
         self.metrics.members(model).observe(len(job.answers))
 
     async def _combined(self, job: Job, selection: Selection, deadline: float) -> Prediction:
-        logits = np.stack([job.answers[member] for member in selection.members])
+        answers = [job.answers[member] for member in selection.members]
+        logits = np.stack(answers) if len(answers) > 1 else answers[0][np.newaxis]
         if logits.size < _LARGE:
             prediction = combine(logits, selection, job.failures)
         else:

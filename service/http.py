@@ -1,4 +1,4 @@
-"""HTTP connections with what uvicorn leaves out: bounds on a request's head and its time, and answers in one piece."""
+"""HTTP connections with bounds that uvicorn does not set: on the size of a request's head, and on its time."""
 
 from __future__ import annotations
 
@@ -13,38 +13,6 @@ HEAD_SECONDS = 10.0
 
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-
-
-class _JoinedWrites:
-    """A transport that sends what is written in one turn of the event loop together.
-
-    uvicorn writes the head of an answer and its body apart. Each would wake the client, who can do nothing with the
-    head alone; on a busy machine that takes longer than anything else that is done for a small request.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes at the end of this turn."""
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-
-    def close(self) -> None:
-        """Send what is left, and close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._parts:
-            data, self._parts = b"".join(self._parts), []
-            self._transport.write(data)
 
 
 def _without_upgrade(data: bytes) -> bytes:
@@ -74,7 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -34,11 +34,15 @@ class Prediction:
 
     selection: Selection
     probabilities: np.ndarray
-    entropy: np.ndarray
     mutual_information: np.ndarray | None
     disagreement: np.ndarray | None
     member_probabilities: np.ndarray  # (members, N, classes)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """The answer's entropy (N,)."""
+        return entropy_of(self.probabilities)
 
     @property
     def logits(self) -> np.ndarray:
@@ -47,11 +51,12 @@ class Prediction:
 
     def to_json(self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False) -> dict[str, Any]:
         """Return the document that the service and `predict --json` give."""
+        entropy = self.entropy
         predictions = []
         for index in range(len(self.probabilities)):
             entry: dict[str, Any] = {
                 "labels": _top(self.probabilities[index], labels, top_k),
-                "entropy": float(self.entropy[index]),
+                "entropy": float(entropy[index]),
             }
             if self.mutual_information is not None and self.disagreement is not None:
                 entry["mutual_information"] = float(self.mutual_information[index])
@@ -207,7 +212,7 @@ def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str]
     members = softmax(logits)
     if selection.aggregate is None:
         answer = members[0] if selection.temperature == 1 else softmax(logits[0] / selection.temperature)
-        return Prediction(selection, answer, entropy_of(answer), None, None, members, missing)
+        return Prediction(selection, answer, None, None, members, missing)
     weights = np.asarray(selection.weights)
     mixture = np.tensordot(weights, members, axes=1)
     if selection.aggregate == "logits":
@@ -221,7 +226,6 @@ def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str]
     return Prediction(
         selection,
         answer,
-        entropy_of(answer),
         np.maximum(mutual_information, 0),  # rounding can put members that agree a little below 0
         np.tensordot(weights, distances, axes=1),
         members,
