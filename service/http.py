@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-
-
-def _without_upgrade(data: bytes) -> bytes:
-    """Rename the header Upgrade in what begins with a head.
-
-    Nothing is offered to upgrade to, and a server may ignore the header (RFC 9110, section 7.8); but the parser skips
-    the body of a request that has it, and Java's client sends it with whatever it asks of http addresses.
-    """
-    if b"pgrade" not in data and b"PGRADE" not in data:
-        return data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose next request line and headers are too long (431) or too slow (408) to arrive.
 
-    A connection that sends nothing at all is closed without a word, as one that has been idle is.
+    A connection that sends nothing at all is closed without a word, as one that has been idle is. Nothing is offered to
+    upgrade to, and the header Upgrade is ignored, as a server may (RFC 9110, section 7.8); Java's client sends it with
+    whatever it asks of http addresses.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -38,6 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._heads = 0
         self._head_bytes = 0
         self._in_head = True
+        self._head_without_upgrade: bytes | None = None
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,12 +43,26 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head that is not complete; where one was, what follows it here is not counted."""
         heads, in_head = self._heads, self._in_head
-        super().data_received(_without_upgrade(data) if in_head else data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         # What completes a body is none of a head, though the next one is waited for after it.
         if in_head and self._in_head and heads == self._heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The parser takes what follows for another protocol: another one reads the same head without the header.
+            head, self._head_without_upgrade = self._head_without_upgrade, None
+            if head is not None:
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+                self._feed(head + data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a head."""
@@ -68,6 +72,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has arrived."""
+        method = self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+            line = b"%s %s HTTP/1.1\r\n" % (method, self.url)
+            self._head_without_upgrade = b"".join([line, *fields, b"\r\n"])
+            return
         self._heads += 1
         self._in_head = False
         self._head_bytes = 0
@@ -76,6 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """What comes next is another head."""
+        if self._head_without_upgrade is not None:
+            return
         self._in_head = True
         super().on_message_complete()
 
