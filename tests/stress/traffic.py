@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from stress.cases import CLOSED, Case
 from stress.wire import BrokenError, Connection, Reply
 
-_TRICKLE_SECONDS = 0.01
+_TRICKLE_BYTES = 8
+_TRICKLE_SECONDS = 0.02
 _RETRY_SECONDS = 0.02
 _GIVEN_UP_SECONDS = 60
 
@@ -42,7 +43,7 @@ class Tally:
 
     def percentile(self, share: float) -> float:
         """Return the seconds within which a share of the good answers came."""
-        ordered = sorted(self.seconds)
+        ordered = sorted(self.seconds) or [float("nan")]
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
     def __str__(self) -> str:
@@ -63,9 +64,9 @@ async def send(case: Case, connection: Connection, tally: Tally) -> None:
                 await own.send(case.request)
             tally.kinds[case.name] += 1
         elif case.delivery == "trickled":
-            for byte in case.request[:-1]:
-                await own.send(bytes([byte]))
-                await asyncio.sleep(_TRICKLE_SECONDS / 2)
+            for start in range(0, len(case.request) - 1, _TRICKLE_BYTES):
+                await own.send(case.request[start : min(start + _TRICKLE_BYTES, len(case.request) - 1)])
+                await asyncio.sleep(_TRICKLE_SECONDS)
             await _ask(case, own, tally, case.request[-1:])
         else:
             await _ask(case, own, tally)
