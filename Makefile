@@ -26,7 +26,7 @@ test: $(READY) check
 # The service under everything that it must withstand, for some minutes; `make test` runs a short form.
 stress: $(READY)
 	STRESS=long $(BIN)/python -m pytest tests/stress -q -s
-	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest tests/test_openapi_fuzz.py -q
+	FUZZ_EXAMPLES=100 $(BIN)/python -m pytest tests/test_openapi_fuzz.py -q
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -71,7 +71,7 @@ class _Endpoints:
     async def index(self, request: Request) -> Response:
         body = await self._bodies.read(request, _CONTENT_TYPES)
         try:
-            RepositoryIndexRequest.model_validate(load_json(body) if body.strip() else {})
+            RepositoryIndexRequest.model_validate(load_json(body) if body else {})
         except ValidationError as error:
             raise RequestError(f"the request is not valid: {describe(error)}") from None
         return JSONResponse(repository_index(self._engine.loaded.predictor if self._engine.ready else None))
