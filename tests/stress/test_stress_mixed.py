@@ -8,10 +8,11 @@ import random
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from stress import LONG
-from stress.answers import answered, difference, good_cases, probabilities
+from stress.answers import TOLERANCE, answered, difference, good_cases, probabilities
 from stress.broken_http import broken_http_cases
 from stress.bundles import sound_images, write
 from stress.cases import Case
@@ -43,6 +44,16 @@ def good() -> list[Case]:
 @pytest.fixture(scope="module")
 def malformed() -> list[Case]:
     return [*malformed_cases(), *broken_http_cases()]
+
+
+def test_what_is_expected_is_what_onnx_runtime_answers(bundle):
+    """Every good answer of the mixed load is compared with numpy's; here that is compared with the served graphs."""
+    images = np.concatenate([sound_images(1 + seed % 3, seed) for seed in range(10)])
+    images = np.concatenate([images, *(pixels[None] for _, pixels in odd_files().values())])
+    for name in ("first", "second", "third"):
+        session = onnxruntime.InferenceSession(bundle / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        (answer,) = session.run(["probabilities"], {"image": images})
+        np.testing.assert_allclose(answer, probabilities(images, [name], [1.0], "logits"), atol=TOLERANCE)
 
 
 def mixed(good: list[Case], malformed: list[Case], count: int, seed: int) -> list[Case]:
