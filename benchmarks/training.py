@@ -57,6 +57,7 @@ from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, prepr
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
+from trainer.schedule import StepSettings
 from trainer.step import Stepper
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
@@ -118,7 +119,7 @@ def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
     endpoints = EndpointMatrix(layout, start, device, layerwise=config.layerwise)
     stepper = Stepper(config, endpoints, [FlatNetwork(network, layout, device) for network in networks])
     batches, generator = workload.batches(), np.random.default_rng(0)
-    return lambda: stepper.step(*next(batches), generator, LEARNING_RATE)
+    return lambda: stepper.step(*next(batches), generator, StepSettings(LEARNING_RATE))
 
 
 def plain_torch_step(workload: Workload) -> Step:

@@ -22,12 +22,14 @@ from subspace_serve.checkpoint import load_subspace
 from subspace_serve.data import label_noise, load_data
 from subspace_serve.errors import TrainingError
 from trainer import training
-from trainer.config import PRESETS, TrainingConfig
+from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
 from trainer.parameters import EndpointMatrix, Layout
+from trainer.presets import PRESETS
+from trainer.progress import Progress
 from trainer.randomness import derived_seed
-from trainer.run_folder import RunFolder
-from trainer.schedule import learning_rate
+from trainer.run_folder import RESUME_VERSION, RunFolder
+from trainer.schedule import warm_cosine
 from trainer.training import train
 
 TINY = {"data": "digits", "architecture": "cresnet8-4", "epochs": 3, "batch_size": 256}
@@ -156,11 +158,11 @@ def test_a_disk_that_fills_up_while_progress_is_recorded(uninterrupted: Path, tm
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
         with pytest.raises((TrainingError, OSError)):
-            run.save_progress(endpoints, 4)
+            run.save_progress(endpoints, Progress(epochs=4))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert run.resume_file.read_bytes() == before
-    assert run.load_progress(endpoints) == 3
+    assert run.load_progress(endpoints).epochs == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other"])
@@ -170,7 +172,8 @@ def test_a_damaged_resume_file_is_refused(uninterrupted: Path, tmp_path: Path, d
     whole = (uninterrupted / "resume.pt").read_bytes()
     if damage == "other":
         torch.save(
-            {"version": 1, "epochs": 1, "values": torch.zeros(2, 3), "velocity": torch.zeros(2, 3)}, run.resume_file
+            {"version": RESUME_VERSION, "epochs": 1, "values": torch.zeros(2, 3), "velocity": torch.zeros(2, 3)},
+            run.resume_file,
         )
     else:
         run.resume_file.write_bytes(
@@ -186,7 +189,7 @@ def test_a_pickle_in_the_resume_file_is_not_executed(uninterrupted: Path, tmp_pa
             return (os.mkdir, (str(tmp_path / "executed"),))
 
     run = RunFolder(tmp_path)
-    torch.save({"version": 1, "epochs": 1, "values": Malicious()}, run.resume_file)
+    torch.save({"version": RESUME_VERSION, "epochs": 1, "values": Malicious()}, run.resume_file)
     with pytest.raises(TrainingError, match="is damaged"):
         train(TrainingConfig(**TINY), tmp_path, resume=True)
     assert not (tmp_path / "executed").exists()
@@ -245,12 +248,12 @@ def test_label_noise_is_what_is_trained_on(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_learning_rate_warms_up_and_anneals() -> None:
-    rates = [learning_rate(step, peak=0.1, total=100, warmup=10) for step in range(100)]
+    rates = [warm_cosine(step, peak=0.1, total=100, warmup=10) for step in range(100)]
     assert rates[0] == pytest.approx(0.01)
     assert rates[9] == rates[10] == pytest.approx(0.1)
     assert rates[55] == pytest.approx(0.05)
     assert 0 < rates[99] < 1e-4
-    assert learning_rate(1, peak=1.0, total=8, warmup=100) == 1.0
+    assert warm_cosine(1, peak=1.0, total=8, warmup=100) == 1.0
 
 
 def test_seeds_differ_by_purpose_and_index() -> None:

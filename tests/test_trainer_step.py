@@ -14,10 +14,12 @@ from subspace_serve.geometry import Geometry
 from subspace_serve.subspace import weights_of
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout, cosine_gradient
+from trainer.schedule import StepSettings
 from trainer.step import Stepper, draw
 
 CPU = torch.device("cpu")
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-2
+AT_RATE = StepSettings(RATE)
 
 
 def small_network() -> nn.Module:
@@ -113,7 +115,7 @@ def test_steps_equal_autograd_and_torch_sgd(settings: dict) -> None:
     for network in stepper.networks:
         network.model.train()
     for images, labels in batches:
-        stepper.step(images, labels, generator, RATE)
+        stepper.step(images, labels, generator, StepSettings(RATE, stepper.config.beta))
     for found, wanted in zip(stepper.endpoints.endpoints(), expected, strict=True):
         for name in wanted:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
@@ -188,7 +190,7 @@ def test_feature_similarity_changes_what_is_learned() -> None:
     ends = []
     for strength in (0.0, 5.0):
         stepper, _ = stepper_for(subspace="line", samples=2, feature_similarity=strength)
-        stepper.step(*batch(), np.random.default_rng(0), RATE)
+        stepper.step(*batch(), np.random.default_rng(0), StepSettings(RATE, stepper.config.beta))
         ends.append(stepper.endpoints.values.clone())
     assert torch.isfinite(ends[1]).all()
     assert (ends[0] - ends[1]).abs().max() > 1e-4
@@ -196,7 +198,7 @@ def test_feature_similarity_changes_what_is_learned() -> None:
 
 def test_clipping_bounds_the_networks_gradient() -> None:
     stepper, _ = stepper_for(subspace="line", clip_gradient=1e-3, beta=0.0)
-    stepper.step(*batch(), np.random.default_rng(0), RATE)
+    stepper.step(*batch(), np.random.default_rng(0), StepSettings(RATE, stepper.config.beta))
     assert stepper.networks[0].gradient.norm().item() == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -209,7 +211,7 @@ def test_the_regulariser_makes_endpoints_orthogonal() -> None:
         stepper.endpoints = EndpointMatrix(stepper.endpoints.layout, [start[0], near], CPU, layerwise=False)
         generator = np.random.default_rng(0)
         for step in range(40):
-            stepper.step(*batch(step), generator, 0.1)
+            stepper.step(*batch(step), generator, StepSettings(0.1, beta=beta))
         cosines[beta] = stepper.endpoints.distances()[1]
     assert cosines[1.0] < 0.1 < 0.5 < cosines[0.0]
 
@@ -249,5 +251,5 @@ def test_narrow_strided_pointwise_convolutions_are_trained_in_contiguous_order(
     images = images.mean(1, keepdim=True).repeat(1, inputs, 1, 1)
     # In channels-last order this crashes the process within a few steps where it is not safe.
     for _ in range(10):
-        stepper.step(images.to(memory_format=torch.channels_last), labels, np.random.default_rng(0), RATE)
+        stepper.step(images.to(memory_format=torch.channels_last), labels, np.random.default_rng(0), AT_RATE)
     assert torch.isfinite(matrix.values).all()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.geometry import Geometry, single_network
+from subspace_serve.geometry import Geometry
+from trainer.methods import METHODS
 
-SUBSPACES = ("standard", "line", "curve", "simplex")
-INITIALISATIONS = ("independent", "shared")
 PRECISIONS = ("float32", "bfloat16")
+TAIL_SCHEDULES = ("constant", "cyclic")
+BETA_SCHEDULES = ("constant", "growing", "fading")
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,29 @@ class TrainingConfig:
     Attributes:
         data: data set specification (see `subspace_serve.data`).
         architecture: name of the network.
-        subspace: `standard` (one ordinary network, the baseline), `line`, `curve` or `simplex`.
-        endpoints: how many endpoints a simplex has; the other subspaces have theirs.
+        subspace: what is trained (see `trainer.methods`): `line`, `curve`, `simplex`; `standard` (one ordinary
+            network) and the other baselines `ensemble`, `swa`, `swag`, `snapshot`, `fge`; `integral`.
+        endpoints: of a simplex, or how many members a baseline keeps; the other subspaces have theirs.
         beta: strength of the regulariser cos^2(omega_j, omega_k) (equation 5).
+        beta_schedule: `constant`; `growing` from zero or `fading` to zero, linearly over the run.
         layerwise: draw an independent alpha for each layer (section 3).
         samples: groups into which each batch is split, each with its own alpha (appendix B).
         feature_similarity: strength lambda of the feature-similarity term (equation 13); needs two samples or more.
+        shared: fraction of the epochs that one trajectory is shared before the endpoints of a subspace, or the
+            members of an `ensemble` (appendix H), part; rounded to whole epochs.
+        spread: fraction of the run over which the places that are drawn spread from the midpoint to the whole
+            subspace; 0 draws from all of it at once, as the paper does.
+        scaled_gradients: multiply each endpoint's share of the gradient so that the midpoint moves as fast as a
+            standard network would; in Algorithm 1 a line's moves half as fast.
+        epsilon: step of the finite difference of an `integral` network (equation 17).
+        tail: fraction of the run, at its end, from which `swa`, `swag` and `fge` keep members (appendix D.4).
+        tail_learning_rate: learning rate there: constant, or where each cycle starts.
+        tail_schedule: of `swa` and `swag`: `constant` or `cyclic`.
+        early_stopping: keep the epoch that is most accurate on the validation images instead of the last.
         label_noise: fraction of the training labels replaced by fixed random ones (section 4.3).
         initialisation: `independent`, `shared` (all endpoints start from one initialisation, appendix E), or the
             path of a checkpoint that all endpoints start from.
-        epochs: passes over the training images.
+        epochs: passes over the training images; of each member for an `ensemble`.
         batch_size: images a step.
         learning_rate: the peak, reached after warm-up.
         momentum: of stochastic gradient descent.
@@ -39,13 +53,15 @@ class TrainingConfig:
         label_smoothing: of the cross-entropy.
         clip_gradient: largest L2 norm of the collapsed network's gradient; 0 does not clip.
         validation: fraction of the training images set aside.
+        train_images: how many of the other training images are used, drawn class by class; all when None.
         image_size: side to which a folder's images are brought; the data set's own when None.
         arguments: extra keyword arguments of the architecture.
         precision: `float32`, or `bfloat16` for autocast on CUDA.
         compile: run the network through `torch.compile`.
         device: `auto`, `cpu` or `cuda`.
         seed: of initialisation, data order, augmentation, alpha and dropout.
-        data_seed: of the validation split; kept apart so that runs with other seeds share their split.
+        data_seed: of the validation split, `train_images` and label noise; kept apart so that runs with other seeds
+            share their data.
     """
 
     data: str = "digits"
@@ -53,9 +69,18 @@ class TrainingConfig:
     subspace: str = "line"
     endpoints: int | None = None
     beta: float = 1.0
+    beta_schedule: str = "constant"
     layerwise: bool = False
     samples: int = 1
     feature_similarity: float = 0.0
+    shared: float = 0.0
+    spread: float = 0.0
+    scaled_gradients: bool = False
+    epsilon: float = 0.1
+    tail: float = 0.25
+    tail_learning_rate: float = 0.05
+    tail_schedule: str = "constant"
+    early_stopping: bool = False
     label_noise: float = 0.0
     initialisation: str = "independent"
     epochs: int = 30
@@ -67,6 +92,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     clip_gradient: float = 0.0
     validation: float = 0.1
+    train_images: int | None = None
     image_size: int | None = None
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     precision: str = "float32"
@@ -76,30 +102,34 @@ class TrainingConfig:
     data_seed: int = 0
 
     def __post_init__(self) -> None:
-        self._check_choice("subspace", SUBSPACES)
+        self._check_choice("subspace", tuple(METHODS))
         self._check_choice("precision", PRECISIONS)
+        self._check_choice("tail_schedule", TAIL_SCHEDULES)
+        self._check_choice("beta_schedule", BETA_SCHEDULES)
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise TrainingError(f"{name} is {value}; it must lie between {low:g} and {high:g}")
         if self.feature_similarity and self.samples < 2:
             raise TrainingError("feature_similarity compares samples of one batch: it needs samples of 2 or more")
         if self.samples > self.batch_size:
             raise TrainingError(f"a batch of {self.batch_size} cannot be split into {self.samples} samples")
-        if self.endpoints is not None and self.subspace not in ("simplex", "line", "curve"):
-            raise TrainingError("a standard network has one set of weights: leave endpoints out")
-        _ = self.geometry
+        self._check_method()
 
     @property
     def geometry(self) -> Geometry:
-        """The shape that is trained."""
-        if self.subspace == "standard":
-            return single_network()
-        default = {"line": 2, "curve": 3, "simplex": 3}[self.subspace]
-        endpoints = self.endpoints or default
-        if self.subspace == "simplex" and endpoints < 2:
-            raise TrainingError(f"a simplex has 2 to 10 endpoints, not {endpoints}")
-        return Geometry(self.subspace, endpoints)
+        """The shape that is trained; one network for the baselines, whatever they keep of it."""
+        return METHODS[self.subspace].trained_geometry(self.endpoints)
+
+    @property
+    def members(self) -> int:
+        """How many members a baseline keeps; 0 where the endpoints themselves are the result."""
+        return METHODS[self.subspace].kept_members(self.endpoints)
+
+    @property
+    def shared_epochs(self) -> int:
+        """Whole epochs that one trajectory is shared."""
+        return round(self.shared * self.epochs)
 
     @property
     def run_name(self) -> str:
@@ -125,16 +155,31 @@ class TrainingConfig:
             raise TrainingError(f"unknown training settings: {', '.join(unknown)}; this program does not know them")
         return TrainingConfig(**document)
 
+    def _check_method(self) -> None:
+        """Refuse settings that the method does not have, instead of ignoring them."""
+        method = METHODS[self.subspace]
+        for name in method.foreign_settings:
+            default = _DEFAULTS[name]
+            if getattr(self, name) != default:
+                raise TrainingError(f"{self.subspace} has no {name}: leave it at {default}")
+        _ = self.geometry, self.members
+
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value not in choices:
             raise TrainingError(f"{name} is {value!r}; choose {', '.join(choices)}")
 
 
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
 _RANGES = [
     ("beta", 0, 1e6),
     ("samples", 1, 1024),
     ("feature_similarity", 0, 1e6),
+    ("shared", 0, 1),
+    ("spread", 0, 1),
+    ("epsilon", 1e-4, 1),
+    ("tail", 0.01, 1),
+    ("tail_learning_rate", 0, 1e6),
     ("label_noise", 0, 1),
     ("epochs", 1, 100_000),
     ("batch_size", 1, 1_000_000),
@@ -145,27 +190,7 @@ _RANGES = [
     ("label_smoothing", 0, 1),
     ("clip_gradient", 0, 1e9),
     ("validation", 0, 0.9),
+    ("train_images", 1, 1_000_000_000),
     ("seed", 0, 2**31),
     ("data_seed", 0, 2**31),
 ]
-
-_PAPER = {
-    "subspace": "line",
-    "beta": 1.0,
-    "epochs": 160,
-    "batch_size": 128,
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 1e-4,
-    "warmup_epochs": 5.0,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper-cifar10": _PAPER | {"data": "cifar10", "architecture": "cresnet20"},
-    "paper-tiny-imagenet": _PAPER | {"data": "tiny-imagenet", "architecture": "tiny-resnet18"},
-    # "Following Xie et al. (2019)": batch size 256 and weight decay 5e-5; 100 epochs for WideResNet50, 200 for
-    # ResNet50 (section 4.4).
-    "paper-imagenet": _PAPER
-    | {"data": "imagenet", "architecture": "resnet50", "epochs": 200, "batch_size": 256, "weight_decay": 5e-5},
-}
-"""The paper's settings (section 4 and appendix D), by name."""

@@ -74,6 +74,10 @@ class Layout:
             for (name, shape), where in zip(self.shapes.items(), self.slices, strict=True)
         }
 
+    def weights(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return copies of the parameters in `vector`, shape (n,), as ordinary weights on the CPU."""
+        return {name: view.detach().cpu().contiguous().clone() for name, view in self.views(vector).items()}
+
 
 def channels_last_is_safe(model: nn.Module) -> bool:
     """Return whether torch can train a network in channels-last order.
@@ -131,19 +135,20 @@ class EndpointMatrix:
         self.layout = layout
         self.values = torch.zeros(len(endpoints), layout.size, device=device)
         self.velocity = torch.zeros_like(self.values)
-        for row, endpoint in zip(self.values, endpoints, strict=True):
-            for name, view in layout.views(row).items():
-                view.copy_(endpoint[name])
+        self.set_endpoints(endpoints)
         self._segments = (
             list(zip(layout.slices, layout.layers, strict=True)) if layerwise else [(slice(0, layout.size), 0)]
         )
 
+    def set_endpoints(self, endpoints: Sequence[Weights]) -> None:
+        """Copy ordinary weights into the rows."""
+        for row, endpoint in zip(self.values, endpoints, strict=True):
+            for name, view in self.layout.views(row).items():
+                view.copy_(endpoint[name])
+
     def endpoints(self) -> list[dict[str, Tensor]]:
         """Return copies of the endpoints as ordinary weights, on the CPU."""
-        return [
-            {name: view.detach().cpu().contiguous().clone() for name, view in self.layout.views(row).items()}
-            for row in self.values
-        ]
+        return [self.layout.weights(row) for row in self.values]
 
     @torch.no_grad()
     def collapse_into(self, network: FlatNetwork, coefficients: Tensor) -> None:

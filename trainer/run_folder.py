@@ -2,7 +2,7 @@
 
 config.json             the settings, written first
 metrics.jsonl           one line an epoch
-resume.pt               endpoints, momentum and the number of finished epochs
+resume.pt               endpoints, momentum, and how far the run has come
 subspace.safetensors    the subspace after the last finished epoch
 """
 
@@ -21,8 +21,9 @@ from subspace_serve.errors import TrainingError
 from subspace_serve.files import atomic_file, write_text
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix
+from trainer.progress import Progress
 
-RESUME_VERSION = 1
+RESUME_VERSION = 2
 LATEST = "latest"
 
 
@@ -79,17 +80,17 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 
-    def save_progress(self, endpoints: EndpointMatrix, epochs: int) -> None:
-        """Record the state after `epochs` finished epochs, atomically.
+    def save_progress(self, endpoints: EndpointMatrix, progress: Progress) -> None:
+        """Record the state after the epochs that are finished, atomically.
 
         Raises:
             TrainingError: it cannot be written; the record before it is unchanged.
         """
         state = {
             "version": RESUME_VERSION,
-            "epochs": epochs,
             "values": endpoints.values.cpu(),
             "velocity": endpoints.velocity.cpu(),
+            **progress.state(),
         }
         try:
             with atomic_file(self.resume_file) as temporary:
@@ -99,23 +100,27 @@ class RunFolder:
                 f"{self.resume_file} cannot be written: is the disk full? Make room and go on with --resume {self.path}"
             ) from error
 
-    def load_progress(self, endpoints: EndpointMatrix) -> int:
-        """Restore the recorded state into `endpoints`; return how many epochs are finished (0: none recorded).
+    def load_progress(self, endpoints: EndpointMatrix) -> Progress:
+        """Restore the recorded state into `endpoints`; return how far the run has come (nowhere: none recorded).
 
         Raises:
             TrainingError: the record is damaged, of another version, or of another network.
         """
         if not self.resume_file.exists():
-            return 0
+            return Progress()
         try:
             state = torch.load(self.resume_file, map_location="cpu", weights_only=True)
             if state["version"] != RESUME_VERSION:
-                raise TrainingError(f"{self.resume_file} has version {state['version']}, not {RESUME_VERSION}")
+                raise TrainingError(
+                    f"{self.resume_file} has version {state['version']}, not {RESUME_VERSION}; finish the run with the "
+                    "program that started it, or start it anew"
+                )
             if state["values"].shape != endpoints.values.shape:
                 raise TrainingError(f"{self.resume_file} belongs to another network; start the run anew")
+            progress = Progress.from_state(state, endpoints.values.device)
             endpoints.values.copy_(state["values"])
             endpoints.velocity.copy_(state["velocity"])
-            return int(state["epochs"])
+            return progress
         except TrainingError:
             raise
         except Exception as error:  # damaged bytes make torch.load fail in any way

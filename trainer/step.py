@@ -1,9 +1,10 @@
-"""One training step: Algorithm 1, with the layerwise and several-samples variants."""
+"""One training step: Algorithm 1, with the layerwise and several-samples variants (section 3, appendix B)."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from subspace_serve.architectures import penultimate
 from subspace_serve.geometry import Geometry
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix, FlatNetwork
+from trainer.schedule import StepSettings
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Draw:
     """The places that a step draws.
 
     Attributes:
-        alphas: samples x layers places (layers is 1 unless layerwise); shape (samples, layers) or
-            (samples, layers, m).
-        coefficients: one (m, layers) tensor a sample.
+        alphas: samples x layers places (layers is 1 unless layerwise), shape (samples, layers, 1), or
+            (samples, layers, m) for a simplex.
+        coefficients: of each sample's network, one (m, layers) tensor a sample.
         pair: endpoints whose cosine is penalised; None when there is only one endpoint.
     """
 
@@ -32,10 +34,22 @@ class Draw:
 
 
 def draw(
-    geometry: Geometry, generator: np.random.Generator, *, samples: int, layers: int, device: torch.device
+    geometry: Geometry,
+    generator: np.random.Generator,
+    *,
+    samples: int,
+    layers: int,
+    device: torch.device,
+    spread: float = 1.0,
 ) -> Draw:
-    """Draw alpha uniformly from the domain for each sample (and layer), and a random pair of endpoints."""
+    """Draw alpha uniformly from the domain for each sample (and layer), and a random pair of endpoints.
+
+    With a `spread` below 1 the places are drawn from the domain shrunk towards the midpoint by that factor.
+    """
     alphas = geometry.sample(generator, samples * layers)
+    if spread < 1:
+        middle = np.asarray(geometry.midpoint)
+        alphas = middle + spread * (alphas - middle)
     coefficients = geometry.coefficients_of(alphas).reshape(samples, layers, geometry.endpoints)
     on_device = torch.from_numpy(coefficients.astype(np.float32)).to(device, non_blocking=True)
     pair = None
@@ -43,6 +57,13 @@ def draw(
         first, second = generator.choice(geometry.endpoints, size=2, replace=False)
         pair = (int(first), int(second))
     return Draw(alphas.reshape(samples, layers, -1), [sample.t() for sample in on_device], pair)
+
+
+def _first_only(coefficients: Tensor) -> Tensor:
+    """Return the coefficients of endpoint 0."""
+    first = torch.zeros_like(coefficients)
+    first[0] = 1
+    return first
 
 
 class Stepper:
@@ -59,10 +80,13 @@ class Stepper:
         self._geometry = config.geometry
         self.endpoints = endpoints
         self.networks = networks
+        # So that the midpoint moves by the whole gradient: it moves by sum of c_i(midpoint) c_i(alpha) of it.
+        middle = self._geometry.coefficients(self._geometry.midpoint)
+        self._gradient_scale = float(1 / np.square(middle).sum()) if config.scaled_gradients else 1.0
         self.layers = endpoints.layout.layer_count if config.layerwise else 1
         self.device = endpoints.values.device
         forward = [network.model for network in networks]
-        self._forward = [torch.compile(model) for model in forward] if config.compile else forward
+        self._forward: list[Any] = [torch.compile(model) for model in forward] if config.compile else forward
         self._loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self._features: dict[int, Tensor] = {}
         if config.feature_similarity:
@@ -70,7 +94,7 @@ class Stepper:
                 penultimate(network.model).register_forward_pre_hook(self._keep_features(index))
 
     def step(
-        self, images: Tensor, labels: Tensor, generator: np.random.Generator, learning_rate: float
+        self, images: Tensor, labels: Tensor, generator: np.random.Generator, settings: StepSettings
     ) -> tuple[Tensor, Tensor]:
         """Train on one batch.
 
@@ -78,42 +102,62 @@ class Stepper:
             images: preprocessed, shape (N, C, H, W).
             labels: shape (N,).
             generator: draws alpha and the pair of endpoints.
-            learning_rate: step size.
+            settings: learning rate and the like of this step.
 
         Returns:
             The classification loss and the number of correct answers of the sampled networks, both 0-dimensional on
             the images' device.
         """
-        config = self.config
         if not self.endpoints.layout.channels_last:
             # A copy, since one-channel images have both orders at once and torch would choose channels-last.
             images = images.clone(memory_format=torch.contiguous_format)
-        drawn = draw(self._geometry, generator, samples=len(self.networks), layers=self.layers, device=self.device)
+        drawn = draw(
+            self._geometry,
+            generator,
+            samples=len(self.networks),
+            layers=self.layers,
+            device=self.device,
+            spread=settings.spread,
+        )
+        for network, coefficients in zip(self.networks, drawn.coefficients, strict=True):
+            self.endpoints.collapse_into(network, _first_only(coefficients) if settings.together else coefficients)
+            network.gradient.zero_()
+        loss, correct = self._backward(images, labels, drawn, generator)
+        if self.config.clip_gradient:
+            self._clip()
+        self.endpoints.update(
+            [(self._shares(c, settings), n.gradient) for c, n in zip(drawn.coefficients, self.networks, strict=True)],
+            pair=None if settings.together else drawn.pair,
+            beta=settings.beta,
+            learning_rate=settings.learning_rate,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+        return loss, correct
+
+    def _shares(self, coefficients: Tensor, settings: StepSettings) -> Tensor:
+        """Return the share of the network's gradient that each endpoint takes: dP/d omega_i = c_i (equation 3).
+
+        Endpoints that have not parted are one network, so each takes the whole.
+        """
+        return torch.ones_like(coefficients) if settings.together else coefficients * self._gradient_scale
+
+    def _backward(
+        self, images: Tensor, labels: Tensor, drawn: Draw, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Add each sample's gradient to its network's; return loss and correct answers."""
         losses, correct = [], []
         groups = zip(images.tensor_split(len(self.networks)), labels.tensor_split(len(self.networks)), strict=True)
-        for index, (group, answers) in enumerate(groups):
-            network = self.networks[index]
-            self.endpoints.collapse_into(network, drawn.coefficients[index])
-            network.gradient.zero_()
+        for forward, (group, answers) in zip(self._forward, groups, strict=True):
             with self._autocast():
-                logits = self._forward[index](group)
+                logits = forward(group)
                 loss = self._loss(logits, answers) / len(self.networks)
-            if not config.feature_similarity:
+            if not self.config.feature_similarity:
                 loss.backward()  # at once, so that only one group's activations are alive
             losses.append(loss)
             correct.append((logits.detach().argmax(1) == answers).sum())
-        if config.feature_similarity:
+        if self.config.feature_similarity:
             (torch.stack(losses).sum() + self._feature_similarity(drawn.alphas, generator)).backward()
-        if config.clip_gradient:
-            self._clip()
-        self.endpoints.update(
-            [(c, network.gradient) for c, network in zip(drawn.coefficients, self.networks, strict=True)],
-            pair=drawn.pair,
-            beta=config.beta,
-            learning_rate=learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
         return torch.stack(losses).detach().sum(), torch.stack(correct).sum()
 
     def _autocast(self) -> contextlib.AbstractContextManager:

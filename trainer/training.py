@@ -1,8 +1,7 @@
-"""The training run: data, endpoints, epochs, and what is kept of them."""
+"""The training run: epochs one after another, and what is kept of each."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -10,25 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
-from subspace_serve.architectures import Architecture, check_output, resolve_architecture
-from subspace_serve.calibration_data import draw_calibration_data
-from subspace_serve.checkpoint import save_subspace, versions
-from subspace_serve.data import DataSet, label_noise, load_data, preprocess
-from subspace_serve.devices import choose_device
+from subspace_serve.checkpoint import save_subspace
+from subspace_serve.data import DataSet, preprocess
 from subspace_serve.errors import TrainingError
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.networks import predict_logits, recalibrated
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
-from trainer.initialise import initial_endpoints
-from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
+from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
+from trainer.progress import Progress
 from trainer.randomness import derived_seed, numpy_generator, torch_generator
+from trainer.result import result, validate
 from trainer.run_folder import RunFolder
-from trainer.schedule import learning_rate
+from trainer.schedule import Schedule
 from trainer.step import Stepper
+from trainer.trajectory import Epoch, enter, leave, planned_epochs
 
 NAN_CHECK_INTERVAL = 20
 """Steps between two looks at the losses: a look makes the host wait for the device."""
@@ -48,7 +42,7 @@ def train(
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     track: Track = lambda batches, length, label: batches,
 ) -> Subspace:
-    """Train a subspace (Algorithm 1), or a standard network, and keep it in a run's folder.
+    """Train a subspace (Algorithm 1) or a baseline, and keep it in a run's folder.
 
     A run that was interrupted at any moment goes on with `resume`, and on a CPU ends with the same bits as one that
     was not interrupted.
@@ -74,109 +68,111 @@ def train(
     """
     run = RunFolder(Path(out))
     make_writer = _summary_writer_class() if tensorboard else None
-    data = _load(config, download=download)
-    architecture = _architecture(config, data)
-    stepper = _stepper(config, architecture)
-    finished = 0
+    data = prepared_data(config, download=download)
+    architecture = prepared_architecture(config, data)
+    start = starting_points(config, architecture)
+    stepper = prepared_stepper(config, architecture, start)
+    endpoints, progress = stepper.endpoints, Progress()
+    schedule = Schedule(config, _batching(config, data)[1])
+    _check_members(config, schedule)
     if resume:
-        finished = run.load_progress(stepper.endpoints)
+        progress = run.load_progress(endpoints)
     else:
         run.create(config, overwrite=overwrite)
     writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
-    records = run.read_metrics(finished)
-    for epoch in range(finished, config.epochs):
-        record = _epoch(config, data, stepper, epoch, run, track)
-        if epoch + 1 == config.epochs and len(data.validation):
-            record["validation"] = _validate(_subspace(config, data, architecture, stepper, epoch + 1), data, config)
+    records = run.read_metrics(progress.epochs)
+    plan = planned_epochs(config)
+    for epoch in plan[progress.epochs :]:
+        enter(epoch, config, endpoints, progress, start)
+        record = _train_epoch(epoch, config, data, stepper, schedule, progress, run, track)
+        leave(epoch, config, endpoints, progress)
+        progress.epochs += 1
+        if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
+            record["validation"] = validate(
+                result(config, data, architecture, endpoints, _without_best(progress)), data, config
+            )
+        if config.early_stopping:
+            progress.note_accuracy(progress.epochs, record["validation"]["accuracy"], endpoints)
         records.append(record)
         run.write_metrics(records)
-        save_subspace(_subspace(config, data, architecture, stepper, epoch + 1), run.path)
-        run.save_progress(stepper.endpoints, epoch + 1)
+        save_subspace(result(config, data, architecture, endpoints, progress), run.path)
+        run.save_progress(endpoints, progress)
         report(record)
         if writer is not None:
             _write_summary(writer, record)
-    return _subspace(config, data, architecture, stepper, config.epochs)
+    return result(config, data, architecture, endpoints, progress)
 
 
-def _load(config: TrainingConfig, *, download: bool) -> DataSet:
-    """Load the data set, with label noise on the training images when there is to be some."""
-    data = load_data(
-        config.data,
-        validation=config.validation,
-        seed=config.data_seed,
-        image_size=config.image_size,
-        download=download,
-    )
-    if not config.label_noise:
-        return data
-    noisy = label_noise(data.train.labels, config.label_noise, data.classes, config.data_seed)
-    return dataclasses.replace(data, train=data.train.with_labels(noisy))
+def _without_best(progress: Progress) -> Progress:
+    """Return the progress as it would be without early stopping: the last epoch's endpoints are validated."""
+    return Progress(progress.epochs, progress.members, progress.parting)
 
 
-def _architecture(config: TrainingConfig, data: DataSet) -> Architecture:
-    height, width, channels = data.shape
-    return resolve_architecture(
-        config.architecture,
-        classes=data.classes,
-        channels=channels,
-        height=height,
-        width=width,
-        arguments=config.arguments,
-    )
+def _batching(config: TrainingConfig, data: DataSet) -> tuple[int, int]:
+    """Return the batch size, and how many steps an epoch has.
+
+    A last batch of another size would weigh its images more, so it is left out; small sets are one batch.
+    """
+    batch_size = min(config.batch_size, len(data.train))
+    return batch_size, len(data.train) // batch_size
 
 
-def _stepper(config: TrainingConfig, architecture: Architecture) -> Stepper:
-    """Build one network a sample, and the endpoints where they start."""
-    device = choose_device(config.device)
-    networks = [architecture.build() for _ in range(config.samples)]
-    check_output(networks[0], architecture)
-    _check_parameters(networks[0])
-    layout = Layout.of(networks[0])
-    start = initial_endpoints(architecture, config.geometry.endpoints, config.initialisation, config.seed)
-    endpoints = EndpointMatrix(layout, start, device, layerwise=config.layerwise)
-    return Stepper(config, endpoints, [FlatNetwork(network, layout, device) for network in networks])
+def _check_members(config: TrainingConfig, schedule: Schedule) -> None:
+    kept = schedule.kept_after()
+    if kept and (min(kept) < 0 or len(set(kept)) < len(kept)):
+        raise TrainingError(
+            f"a run of {schedule.steps} steps is too short for {config.members} members of {config.subspace}; train "
+            "for more epochs, in smaller batches, or keep fewer (--endpoints)"
+        )
 
 
-def _epoch(
-    config: TrainingConfig, data: DataSet, stepper: Stepper, epoch: int, run: RunFolder, track: Track
+def _train_epoch(
+    epoch: Epoch,
+    config: TrainingConfig,
+    data: DataSet,
+    stepper: Stepper,
+    schedule: Schedule,
+    progress: Progress,
+    run: RunFolder,
+    track: Track,
 ) -> dict[str, Any]:
     """Train for one epoch; return its metrics."""
     started = time.perf_counter()
-    # A last batch of another size would weigh its images more; small sets are one batch.
-    drop_last = len(data.train) >= config.batch_size
-    batch_size = min(config.batch_size, len(data.train))
-    steps = len(data.train) // batch_size if drop_last else 1
+    batch_size, steps = _batching(config, data)
     # Dropout and the like draw from torch's global generator.
-    torch.manual_seed(derived_seed(config.seed, "network", epoch))
-    generator = numpy_generator(config.seed, "alpha", epoch)
+    torch.manual_seed(derived_seed(config.seed, epoch.purpose("network"), epoch.index))
+    generator = numpy_generator(config.seed, epoch.purpose("alpha"), epoch.index)
     batches = data.train.batches(
         batch_size,
-        generator=torch_generator(config.seed, "order", epoch),
+        generator=torch_generator(config.seed, epoch.purpose("order"), epoch.index),
         augmentation=data.augmentation,
-        drop_last=drop_last,
+        drop_last=True,
     )
     device = stepper.device
     losses = torch.zeros(steps, device=device)
     correct = torch.zeros((), device=device)
+    kept_after = set(schedule.kept_after())
     for network in stepper.networks:
         network.model.train()
+    number = progress.epochs + 1
     rate = 0.0
-    for step, (images, labels) in enumerate(track(batches, steps, f"epoch {epoch + 1}/{config.epochs}")):
-        rate = learning_rate(
-            epoch * steps + step,
-            peak=config.learning_rate,
-            total=config.epochs * steps,
-            warmup=round(config.warmup_epochs * steps),
-        )
+    label = f"epoch {number}/{len(planned_epochs(config))}"
+    for step, (images, labels) in enumerate(track(batches, steps, label), start=epoch.index * steps):
+        settings = schedule.at(step)
+        rate = settings.learning_rate
         pixels = preprocess(images, data.preprocessing, device)
-        loss, right = stepper.step(pixels, labels.to(device), generator, rate)
-        losses[step] = loss
+        loss, right = stepper.step(pixels, labels.to(device), generator, settings)
+        done = step % steps
+        losses[done] = loss
         correct += right
-        if step % NAN_CHECK_INTERVAL == NAN_CHECK_INTERVAL - 1 or step == steps - 1:
-            _check_finite(losses[: step + 1], epoch, run)
+        if step in kept_after:
+            progress.keep(stepper.endpoints)
+        if done % NAN_CHECK_INTERVAL == NAN_CHECK_INTERVAL - 1 or done == steps - 1:
+            _check_finite(losses[: done + 1], progress.epochs, run)
     l2, cosine_squared = stepper.endpoints.distances()
     return {
-        "epoch": epoch + 1,
+        "epoch": number,
+        **({"member": epoch.member} if config.subspace == "ensemble" else {}),
         "loss": losses.mean().item(),
         "accuracy": correct.item() / (steps * batch_size),
         "learning_rate": rate,
@@ -186,48 +182,15 @@ def _epoch(
     }
 
 
-def _check_finite(losses: torch.Tensor, epoch: int, run: RunFolder) -> None:
+def _check_finite(losses: torch.Tensor, finished: int, run: RunFolder) -> None:
     finite = torch.isfinite(losses)
     if finite.all():
         return
     step = int((~finite).nonzero()[0])
-    kept = f"the state after epoch {epoch} is kept in {run.path}" if epoch else "no epoch was finished"
+    kept = f"the state after epoch {finished} is kept in {run.path}" if finished else "no epoch was finished"
     raise TrainingError(
-        f"the loss is {losses[step].item()} at step {step + 1} of epoch {epoch + 1}; {kept}. Train again with a lower "
-        "learning rate (--learning-rate), a longer warm-up (--warmup-epochs) or clipping (--clip-gradient)"
-    )
-
-
-def _check_parameters(network: nn.Module) -> None:
-    """Refuse networks whose weights are computed from other numbers: a mixture of those is no mixture of weights."""
-    if any(parametrize.is_parametrized(module) for module in network.modules()):
-        raise TrainingError(
-            "the network has parametrised weights (weight or spectral normalisation), which have no place in weight "
-            "space; choose an architecture without them"
-        )
-
-
-def _subspace(
-    config: TrainingConfig, data: DataSet, architecture: Architecture, stepper: Stepper, epochs: int
-) -> Subspace:
-    """Return a copy of the endpoints as they are after `epochs` epochs, with where they came from."""
-    provenance = {
-        "data": {"spec": config.data, "name": data.name, "fingerprint": data.fingerprint},
-        "preprocessing": data.preprocessing.to_json(),
-        "labels": list(data.label_names),
-        "training": config.to_json() | {"finished_epochs": epochs},
-        "versions": versions(),
-    }
-    return Subspace(config.geometry, architecture, tuple(stepper.endpoints.endpoints()), provenance)
-
-
-def _validate(subspace: Subspace, data: DataSet, config: TrainingConfig) -> dict[str, float]:
-    """Return the midpoint's metrics on the validation images."""
-    device = choose_device(config.device)
-    calibration = draw_calibration_data(data.train, data.preprocessing, name="train", count=2048, device=device)
-    model = recalibrated(subspace, subspace.geometry.midpoint, calibration)
-    return classification_metrics(
-        predict_logits(model, data.validation, data.preprocessing).softmax(1), data.validation.labels
+        f"the loss is {losses[step].item()} at step {step + 1} of epoch {finished + 1}; {kept}. Train again with a "
+        "lower learning rate (--learning-rate), a longer warm-up (--warmup-epochs) or clipping (--clip-gradient)"
     )
 
 

@@ -9,6 +9,10 @@ from typing import Any
 import click
 
 from subspace_serve.cli.output import json_option, track, write_json
+from trainer.methods import METHODS
+
+# Read without torch, so that --help is instant.
+_METHODS = {name: method.summary for name, method in METHODS.items()}
 
 
 def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -49,14 +53,32 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 )
 @click.option(
     "--subspace",
-    type=click.Choice(["line", "curve", "simplex", "standard"]),
-    help="What to train; standard is one ordinary network.  [default: line]",
+    type=click.Choice(list(_METHODS)),
+    metavar="METHOD",
+    help="What to train: "
+    + "; ".join(f"{name}, {summary}" for name, summary in _METHODS.items())
+    + ".  [default: line]",
 )
-@click.option("--endpoints", type=click.IntRange(2, 10), help="Endpoints of a simplex.  [default: 3]")
+@click.option(
+    "--endpoints", type=click.IntRange(2, 10), help="Endpoints of a simplex [default: 3], or members of a baseline."
+)
 @click.option("--beta", type=float, help="Strength of the term that keeps endpoints diverse.  [default: 1]")
+@click.option("--beta-schedule", type=click.Choice(["constant", "growing", "fading"]), help="[default: constant]")
 @click.option("--layerwise", is_flag=True, default=None, help="Draw a place of its own for each layer.")
 @click.option("--samples", type=click.IntRange(1), help="Places drawn a batch.  [default: 1]")
 @click.option("--feature-similarity", type=float, help="Strength of the feature-similarity term.  [default: 0]")
+@click.option("--shared", type=float, help="Fraction of the epochs before endpoints or members part.")
+@click.option("--spread", type=float, help="Fraction of the run in which the drawn places spread from the midpoint.")
+@click.option(
+    "--scaled-gradients/--plain-gradients", default=None, help="Whether the midpoint moves as fast as one network."
+)
+@click.option("--epsilon", type=float, help="Step of an integral's finite difference.  [default: 0.1]")
+@click.option("--tail", type=float, help="Last part of the run, where swa, swag and fge keep members.  [default: 0.25]")
+@click.option("--tail-learning-rate", type=float, help="[default: 0.05]")
+@click.option(
+    "--tail-schedule", type=click.Choice(["constant", "cyclic"]), help="Of swa and swag.  [default: constant]"
+)
+@click.option("--early-stopping", is_flag=True, default=None, help="Keep the epoch that validates best, not the last.")
 @click.option("--label-noise", type=float, help="Fraction of labels replaced by random ones.  [default: 0]")
 @click.option(
     "--init",
@@ -73,6 +95,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option("--label-smoothing", type=float, help="[default: 0]")
 @click.option("--clip-gradient", type=float, help="Largest gradient norm; 0 does not clip.  [default: 0]")
 @click.option("--validation", type=float, help="Fraction of the training images set aside.  [default: 0.1]")
+@click.option("--train-images", type=click.IntRange(1), help="How many training images to use.  [default: all]")
 @click.option("--image-size", type=click.IntRange(1), help="Side to which images are brought.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="bfloat16 is for CUDA.")
 @click.option("--compile", is_flag=True, default=None, help="Run the network through torch.compile.")
@@ -100,11 +123,12 @@ def train(
     json_file: str | None,
     **settings: Any,
 ) -> None:
-    """Train a line, curve or simplex of networks, or a standard network, in one run.
+    """Train a line, curve or simplex of networks, a standard network, or another baseline of the paper.
 
     Writes runs/NAME/ and points runs/latest at it. Without options: a line on scikit-learn's digits.
     """
-    from trainer.config import PRESETS, TrainingConfig
+    from trainer.config import TrainingConfig
+    from trainer.presets import PRESETS
     from trainer.run_folder import RunFolder
     from trainer.training import describe
     from trainer.training import train as run_training

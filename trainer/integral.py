@@ -1,0 +1,68 @@
+"""Networks whose average over a whole line is one network (appendix C, equations 14 to 17).
+
+With f(x, P(a)) = g(x, P(0)) + dg(x, P(a))/da, the average of f over the line is g(x, P(1)). Training replaces the
+derivative by a finite difference, so that each step runs three networks: g at 0, at a and at a + epsilon.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.config import TrainingConfig
+from trainer.parameters import EndpointMatrix, FlatNetwork
+from trainer.schedule import StepSettings
+from trainer.step import Stepper
+
+NETWORKS = 3
+"""Networks that a step runs."""
+
+
+class IntegralStepper(Stepper):
+    """Takes training steps on the two ends of a line through three networks.
+
+    Args:
+        config: the run's settings.
+        endpoints: what is trained, a line.
+        networks: three; their weights are overwritten in every step.
+    """
+
+    def __init__(self, config: TrainingConfig, endpoints: EndpointMatrix, networks: list[FlatNetwork]) -> None:
+        if len(networks) != NETWORKS:
+            raise ValueError(f"an integral takes {NETWORKS} networks, not {len(networks)}")
+        super().__init__(config, endpoints, networks)
+
+    def step(
+        self, images: Tensor, labels: Tensor, generator: np.random.Generator, settings: StepSettings
+    ) -> tuple[Tensor, Tensor]:
+        """Train f(x, P(alpha)) on one batch (equation 17); arguments and result are those of `Stepper.step`."""
+        if not self.endpoints.layout.channels_last:
+            images = images.clone(memory_format=torch.contiguous_format)
+        alpha, epsilon = generator.random(), self.config.epsilon
+        # At a = 1 the difference reaches a little beyond the line.
+        coefficients = [self._line(place) for place in (0.0, alpha, alpha + epsilon)]
+        outputs = []
+        for network, forward, c in zip(self.networks, self._forward, coefficients, strict=True):
+            self.endpoints.collapse_into(network, c)
+            network.gradient.zero_()
+            with self._autocast():
+                outputs.append(forward(images))
+        start, here, further = outputs
+        logits = start + (further - here) / epsilon
+        loss = self._loss(logits, labels)
+        loss.backward()
+        if self.config.clip_gradient:
+            self._clip()
+        self.endpoints.update(
+            [(c, network.gradient) for c, network in zip(coefficients, self.networks, strict=True)],
+            pair=(0, 1),
+            beta=settings.beta,
+            learning_rate=settings.learning_rate,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _line(self, place: float) -> Tensor:
+        return torch.tensor([[1 - place], [place]], dtype=torch.float32, device=self.device)

@@ -1,0 +1,95 @@
+"""What a run needs before its first step: data, a network, and endpoints where they start."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from subspace_serve.architectures import Architecture, check_output, resolve_architecture
+from subspace_serve.data import DataSet, label_noise, load_data
+from subspace_serve.data.splits import carve
+from subspace_serve.devices import choose_device
+from subspace_serve.errors import TrainingError
+from subspace_serve.subspace import Weights
+from trainer.config import TrainingConfig
+from trainer.initialise import initial_endpoints
+from trainer.integral import NETWORKS, IntegralStepper
+from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
+from trainer.step import Stepper
+
+
+def prepared_data(config: TrainingConfig, *, download: bool) -> DataSet:
+    """Load the data set; keep so many training images as are wanted, and replace labels when there is to be noise.
+
+    Raises:
+        DataError: the data set is missing or bad.
+        TrainingError: it has fewer training images than are wanted, or no validation images for early stopping.
+    """
+    data = load_data(
+        config.data,
+        validation=config.validation,
+        seed=config.data_seed,
+        image_size=config.image_size,
+        download=download,
+    )
+    if config.early_stopping and len(data.validation) == 0:
+        raise TrainingError("early stopping needs validation images and there are none; give --validation above 0")
+    train = data.train
+    if config.train_images is not None and config.train_images < len(train):
+        train = train.subset(carve(train.labels, config.train_images, config.data_seed)[1])
+    elif config.train_images is not None and config.train_images > len(train):
+        raise TrainingError(f"{config.data} has {len(train)} training images; {config.train_images} are wanted")
+    if config.label_noise:
+        train = train.with_labels(label_noise(train.labels, config.label_noise, data.classes, config.data_seed))
+    return dataclasses.replace(data, train=train)
+
+
+def prepared_architecture(config: TrainingConfig, data: DataSet) -> Architecture:
+    """Return what builds the run's network for its data."""
+    height, width, channels = data.shape
+    return resolve_architecture(
+        config.architecture,
+        classes=data.classes,
+        channels=channels,
+        height=height,
+        width=width,
+        arguments=config.arguments,
+    )
+
+
+def starting_points(config: TrainingConfig, architecture: Architecture) -> list[Weights]:
+    """Return where each endpoint, or each member of an ensemble, starts."""
+    count = config.members if config.subspace == "ensemble" else config.geometry.endpoints
+    # What shares a trajectory starts as one.
+    how = "shared" if config.shared_epochs and config.initialisation == "independent" else config.initialisation
+    return initial_endpoints(architecture, count, how, config.seed)
+
+
+def prepared_stepper(config: TrainingConfig, architecture: Architecture, start: Sequence[Weights]) -> Stepper:
+    """Build the networks of a step, and the endpoints where they start.
+
+    Raises:
+        TrainingError: the network's weights are no coordinates in weight space.
+        ArchitectureError: it does not fit its input.
+    """
+    device = choose_device(config.device)
+    integral = config.subspace == "integral"
+    networks = [architecture.build() for _ in range(NETWORKS if integral else config.samples)]
+    check_output(networks[0], architecture)
+    _check_parameters(networks[0])
+    layout = Layout.of(networks[0])
+    endpoints = EndpointMatrix(layout, start[: config.geometry.endpoints], device, layerwise=config.layerwise)
+    flat = [FlatNetwork(network, layout, device) for network in networks]
+    return (IntegralStepper if integral else Stepper)(config, endpoints, flat)
+
+
+def _check_parameters(network: nn.Module) -> None:
+    """Refuse networks whose weights are computed from other numbers: a mixture of those is no mixture of weights."""
+    if any(parametrize.is_parametrized(module) for module in network.modules()):
+        raise TrainingError(
+            "the network has parametrised weights (weight or spectral normalisation), which have no place in weight "
+            "space; choose an architecture without them"
+        )

@@ -1,0 +1,79 @@
+"""What a run leaves: a subspace of its endpoints or members, where it came from, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from subspace_serve.architectures import Architecture
+from subspace_serve.calibration_data import draw_calibration_data
+from subspace_serve.checkpoint import versions
+from subspace_serve.data import DataSet
+from subspace_serve.devices import choose_device
+from subspace_serve.gaussian import fit_gaussian
+from subspace_serve.geometry import Geometry
+from subspace_serve.metrics import classification_metrics
+from subspace_serve.networks import predict_logits, recalibrated
+from subspace_serve.subspace import Subspace, Weights
+from trainer.config import TrainingConfig
+from trainer.methods import METHODS
+from trainer.parameters import EndpointMatrix
+from trainer.progress import Progress
+from trainer.randomness import torch_generator
+
+VALIDATION_CALIBRATION = 2048
+
+
+def result(
+    config: TrainingConfig, data: DataSet, architecture: Architecture, endpoints: EndpointMatrix, progress: Progress
+) -> Subspace:
+    """Return the subspace as it is after the epochs that are finished.
+
+    A baseline's are the members that it has kept; the network in training while there are none.
+    """
+    training: dict[str, Any] = config.to_json() | {"finished_epochs": progress.epochs}
+    if progress.best is not None:
+        training["kept_epoch"] = progress.best.epoch
+    provenance = {
+        "data": {"spec": config.data, "name": data.name, "fingerprint": data.fingerprint},
+        "preprocessing": data.preprocessing.to_json(),
+        "labels": list(data.label_names),
+        "training": training,
+        "use": list(METHODS[config.subspace].use),
+        "versions": versions(),
+    }
+    if config.members == 0:
+        values = endpoints.values if progress.best is None else progress.best.values
+        weights = [endpoints.layout.weights(row) for row in values]
+        return Subspace(config.geometry, architecture, tuple(weights), provenance)
+    weights = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
+    if config.subspace == "swag" and len(weights) == config.members:
+        weights = _sampled(weights, config)
+    return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance)
+
+
+def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[dict[str, torch.Tensor]]:
+    """Return as many samples of the Gaussian fitted to the members as there are members."""
+    gaussian = fit_gaussian(members)
+    return [dict(gaussian.sample(torch_generator(config.seed, "gaussian", index))) for index in range(len(members))]
+
+
+def validate(subspace: Subspace, data: DataSet, config: TrainingConfig) -> dict[str, float]:
+    """Return the metrics on the validation images of the network that is meant to be used alone: the midpoint.
+
+    Of members that answer together, and of an integral, it is the last endpoint.
+    """
+    alone = METHODS[config.subspace].use[0] == "midpoint"
+    alpha = subspace.geometry.midpoint if alone else subspace.geometry.ends[-1]
+    calibration = draw_calibration_data(
+        data.train,
+        data.preprocessing,
+        name="train",
+        count=VALIDATION_CALIBRATION,
+        device=choose_device(config.device),
+    )
+    model = recalibrated(subspace, alpha, calibration)
+    logits = predict_logits(model, data.validation, data.preprocessing)
+    return classification_metrics(logits.softmax(1), data.validation.labels)

@@ -1,0 +1,69 @@
+"""The epochs of a run in their order: one trajectory, or one after another for an ensemble (appendix H).
+
+An ensemble's members share the first epochs of one trajectory; with nothing to share they are independent networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from subspace_serve.subspace import Weights
+from trainer.config import TrainingConfig
+from trainer.parameters import EndpointMatrix
+from trainer.progress import Progress
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a run's plan.
+
+    Attributes:
+        member: the trajectory that it belongs to, from 0; what is shared belongs to the first.
+        index: its number in that trajectory, from 0.
+    """
+
+    member: int
+    index: int
+
+    def purpose(self, name: str) -> str:
+        """Return the purpose of a random number in this trajectory; the first has a standard network's."""
+        return f"{name}:{self.member}" if self.member else name
+
+
+def planned_epochs(config: TrainingConfig) -> list[Epoch]:
+    """Return every epoch of a run in order."""
+    if config.subspace != "ensemble":
+        return [Epoch(0, index) for index in range(config.epochs)]
+    shared = [Epoch(0, index) for index in range(config.shared_epochs)]
+    own = [Epoch(member, i) for member in range(config.members) for i in range(config.shared_epochs, config.epochs)]
+    return shared + own
+
+
+def enter(
+    epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress, start: Sequence[Weights]
+) -> None:
+    """Put the endpoints where an epoch begins, when it is the first of another trajectory."""
+    if epoch.member == 0 or epoch.index != config.shared_epochs:
+        return
+    if progress.parting is not None:
+        endpoints.values.copy_(progress.parting[0])
+        endpoints.velocity.copy_(progress.parting[1])
+    else:
+        endpoints.set_endpoints([start[epoch.member]])
+        endpoints.velocity.zero_()
+
+
+def leave(epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress) -> None:
+    """Keep what an epoch ends with: the state where trajectories part, or a finished member."""
+    if config.subspace != "ensemble":
+        return
+    if epoch == Epoch(0, config.shared_epochs - 1):
+        progress.parting = torch.stack([endpoints.values, endpoints.velocity])
+    if epoch.index == config.epochs - 1:
+        progress.keep(endpoints)
+        # With everything shared all members are the same network.
+        while config.shared_epochs == config.epochs and len(progress.members) < config.members:
+            progress.keep(endpoints)
