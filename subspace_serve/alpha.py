@@ -16,7 +16,14 @@ if TYPE_CHECKING:  # numpy would make every --help wait
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IN_NAMES = str.maketrans({",": "_", " ": None, "+": None})
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
-SYNTAX = "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, or NAME=one of these"
+_RANDOM = re.compile(r"random:([0-9]{1,9})(?::([0-9]{1,9}))?")
+RANDOM_MEMBERS = (2, 64)
+"""Fewest and most members of a random ensemble."""
+
+SYNTAX = (
+    "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, random:N or random:N:SEED (an "
+    "ensemble of N places drawn as in training), or NAME=one of these"
+)
 
 
 @dataclass(frozen=True)
@@ -126,11 +133,12 @@ def parse_alphas(
 
     A selected ensemble NAME is the points NAME-0, NAME-1, … and an ensemble of them. A selection is found by its exact
     name (`best:fog:3`; ':' and '-' count as the same), else by its name without the severity where it has only one
-    (`best:fog`).
+    (`best:fog`). A random ensemble (section 4.5, figure 11) is likewise points and an ensemble of them: `random:6` is
+    `random-6` with the seed 0, and `random:6:1` is `random-6-seed-1`.
 
     Raises:
-        GeometryError: one is malformed, lies outside the domain, or names an endpoint or a selection that does not
-            exist.
+        GeometryError: one is malformed, lies outside the domain, names an endpoint or a selection that does not
+            exist, or is a random ensemble of too few or too many members.
     """
     request = Request()
     for text in specifications:
@@ -164,6 +172,8 @@ def _add(
             bend = " (a curve's bend lies off the curve)" if geometry.name == "curve" else ""
             raise GeometryError(f"{text!r}: this {geometry.name} has the ends 0 to {len(geometry.ends) - 1}{bend}")
         request.add_point(name or f"endpoint-{argument}", geometry.ends[int(argument)])
+    elif kind == "random":
+        _add_random(request, name, text, geometry)
     elif kind == "best":
         key = _stored_name(argument or "best", selections)
         _add_selection(request, name or _NOT_IN_NAMES.sub("-", key), key, geometry, selections[key])
@@ -197,10 +207,35 @@ def _add_selection(request: Request, name: str, key: str, geometry: Geometry, se
     if "members" not in selection:
         request.add_point(name, _stored_alpha(selection["alpha"], geometry), selected=key)
         return
-    members = [f"{name}-{index}" for index in range(len(selection["members"]))]
+    members = _member_names(name, len(selection["members"]))
     for member, alpha in zip(members, selection["members"], strict=True):
         request.add_point(member, _stored_alpha(alpha, geometry), selected=key)
     request.add_ensemble(name, members, selection.get("weights"), selection.get("aggregate"), selected=key)
+
+
+def _member_names(ensemble: str, count: int) -> list[str]:
+    return [f"{ensemble}-{index}" for index in range(count)]
+
+
+def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> None:
+    """Add an ensemble of places drawn uniformly from the domain, as training draws them (section 4.5)."""
+    import numpy as np
+
+    found = _RANDOM.fullmatch(text)
+    if found is None:
+        raise GeometryError(f"{text!r} is no random ensemble; give random:N or random:N:SEED, such as random:6")
+    count, seed = int(found[1]), int(found[2] or 0)
+    fewest, most = RANDOM_MEMBERS
+    if not fewest <= count <= most:
+        raise GeometryError(f"{text!r} asks for {count} members; a random ensemble has {fewest} to {most}")
+    if geometry.endpoints == 1:
+        raise GeometryError(f"{text!r}: a single network has one place only, so nothing can be drawn; give midpoint")
+    # Members of one seed must not be taken for an ensemble of another: random-6-1 is a member of random-6.
+    name = name or f"random-{count}" + (f"-seed-{seed}" if seed else "")
+    members = _member_names(name, count)
+    for member, alpha in zip(members, geometry.sample(np.random.default_rng(seed), count).tolist(), strict=True):
+        request.add_point(member, geometry.check(alpha))
+    request.add_ensemble(name, members)
 
 
 def _stored_alpha(alpha: Any, geometry: Geometry) -> Alpha:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from subspace_serve.alpha import EnsembleRequest, Request, parse_alphas
@@ -82,6 +86,42 @@ def test_what_was_selected_says_by_which_selection() -> None:
     assert request.ensembles["blur-2"] == EnsembleRequest(("blur-2-0", "blur-2-1"), (0.5, 0.5), None)
 
 
+@pytest.mark.parametrize("geometry", [LINE, CURVE, TRIANGLE], ids=lambda geometry: geometry.name)
+@pytest.mark.parametrize(
+    ("text", "name", "count", "seed"),
+    [
+        ("random:6", "random-6", 6, 0),
+        ("random:6:0", "random-6", 6, 0),
+        ("random:2:9", "random-2-seed-9", 2, 9),
+        ("crowd=random:64:9", "crowd", 64, 9),
+    ],
+)
+def test_random_ensembles_are_drawn_as_training_draws(
+    geometry: Geometry, text: str, name: str, count: int, seed: int
+) -> None:
+    request = parse_alphas([text], geometry, {})
+    members = tuple(f"{name}-{index}" for index in range(count))
+    assert request.ensembles == {name: EnsembleRequest(members)}
+    assert tuple(request.points) == members
+    drawn = geometry.sample(np.random.default_rng(seed), count)
+    assert np.array_equal(np.array(list(request.points.values())), drawn)
+    assert all(geometry.check(alpha) == alpha for alpha in request.points.values())
+    assert request.selected == {}
+
+
+def test_random_ensembles_of_every_size_and_seed_go_together() -> None:
+    texts = [f"random:{count}:{seed}" for count in (2, 6, 12) for seed in range(13)]
+    request = parse_alphas([*texts, "random:6", "endpoints", "midpoint"], LINE, {})
+    assert len(request.ensembles) == 3 * 13 + 1
+    assert len(request.points) == 13 * (2 + 6 + 12) + 3
+    assert request.points["random-6-1"] != request.points["random-6-seed-1-1"]
+
+
+def test_reading_specifications_needs_no_numpy() -> None:
+    code = "import sys, subspace_serve.alpha; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_several_specifications_are_one_request() -> None:
     request = parse_alphas(["midpoint", "endpoints", "endpoint:0"], LINE, {})
     assert list(request.points) == ["midpoint", "endpoint-0", "endpoint-1"]
@@ -141,6 +181,19 @@ def test_extrapolation_is_asked_for() -> None:
         (["=0.5"], LINE, "cannot name a point"),
         (["a=0.5", "a=endpoints"], LINE, "an ensemble and to something else"),
         (["a=endpoints", "a=0.5"], LINE, "two different places"),
+        (["random:1"], LINE, "asks for 1 members; a random ensemble has 2 to 64"),
+        (["random:0"], LINE, "2 to 64"),
+        (["random:65"], LINE, "asks for 65 members; a random ensemble has 2 to 64"),
+        (["random"], LINE, "'random' is no random ensemble; give random:N or random:N:SEED, such as random:6"),
+        (["random:"], LINE, "give random:N"),
+        (["random:six"], LINE, "give random:N"),
+        (["random:6:-1"], LINE, "give random:N"),
+        (["random:6:1:2"], LINE, "give random:N"),
+        (["random:" + 5000 * "9"], LINE, "give random:N"),
+        (["random:6"], Geometry("simplex", 1), "a single network has one place only"),
+        (["a=random:6", "a=random:6:1"], LINE, "two different places"),
+        (["a=random:6", "a=0.5"], LINE, "two different places"),
+        (["random:2", "random-2=endpoints"], LINE, "an ensemble and to something else"),
     ],
 )
 def test_bad_specifications_are_refused(texts: list[str], geometry: Geometry, message: str) -> None:

@@ -1,0 +1,104 @@
+"""SWA-Gaussian on weights small enough to know its moments (Maddox et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from subspace_serve.errors import CheckpointError, GeometryError
+from subspace_serve.gaussian import Gaussian, fit_gaussian
+from subspace_serve.subspace import Weights
+
+SAMPLES = 40_000
+
+
+def member(*values: float) -> Weights:
+    """A network of a 2x1 matrix and a scalar."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    return {"weight": numbers[:2].view(2, 1), "bias": numbers[2]}
+
+
+def flat(weights: Weights) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in weights.values()])
+
+
+# Means 2, 0, 5; the first two move together, the third by itself.
+MEMBERS = [member(1, -2, 5), member(2, 0, 8), member(3, 2, 2)]
+
+
+def test_the_fit_is_that_by_hand() -> None:
+    gaussian = fit_gaussian(MEMBERS)
+    assert flat(gaussian.mean).tolist() == [2, 0, 5]
+    assert flat(gaussian.variance).tolist() == pytest.approx([2 / 3, 8 / 3, 6])
+    assert gaussian.members == 3
+    assert gaussian.deviations["weight"].squeeze(-1).tolist() == [[-1, -2], [0, 0], [1, 2]]
+    assert gaussian.deviations["bias"].tolist() == [0, 3, -3]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_samples_have_the_moments_of_half_the_diagonal_and_half_the_low_rank(scale: float) -> None:
+    gaussian = fit_gaussian(MEMBERS)
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.stack([flat(gaussian.sample(generator, scale)) for _ in range(SAMPLES)])
+    deviations = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [0, 3, -3]], dtype=torch.float64)
+    covariance = torch.diag(torch.tensor([2 / 3, 8 / 3, 6], dtype=torch.float64)) / 2
+    covariance = scale * (covariance + deviations @ deviations.T / 4)
+    variances = covariance.diag()
+    # Five standard errors: sqrt(v / n) of a mean, sqrt((c_ij^2 + v_i v_j) / n) of a Gaussian's covariance.
+    bound = 5 * (variances / SAMPLES).sqrt()
+    assert ((samples.mean(0) - torch.tensor([2.0, 0, 5], dtype=torch.float64)).abs() < bound).all()
+    bound = 5 * ((covariance.square() + variances.outer(variances)) / SAMPLES).sqrt()
+    assert ((samples.T.cov() - covariance).abs() < bound).all()
+    # What the bounds tell apart: without its low-rank half the weights would not vary together.
+    assert covariance[0, 1] > 2 * bound[0, 1]
+
+
+def test_equal_generators_draw_equal_networks() -> None:
+    gaussian = fit_gaussian(MEMBERS)
+    first, again, other = (gaussian.sample(torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
+    assert flat(first).tolist() == flat(again).tolist()
+    assert flat(first).tolist() != flat(other).tolist()
+    assert flat(gaussian.sample(torch.Generator(), 0)).tolist() == [2, 0, 5]
+
+
+def test_the_scale_stretches_a_sample_about_the_mean() -> None:
+    gaussian = fit_gaussian(MEMBERS)
+    near, far = (flat(gaussian.sample(torch.Generator().manual_seed(6), scale)) for scale in (1, 4))
+    torch.testing.assert_close(far - flat(gaussian.mean), 2 * (near - flat(gaussian.mean)))
+
+
+def test_one_vector_moves_the_whole_network_along_the_deviations() -> None:
+    """Without the diagonal half, two weights in proportion stay in proportion in every sample."""
+    fitted = fit_gaussian(MEMBERS)
+    nothing = {name: torch.zeros_like(tensor) for name, tensor in fitted.variance.items()}
+    gaussian = Gaussian(fitted.mean, nothing, fitted.deviations)
+    for seed in range(5):
+        first, second, _ = (flat(gaussian.sample(torch.Generator().manual_seed(seed))) - flat(fitted.mean)).tolist()
+        assert second == pytest.approx(2 * first)
+        assert first != 0
+
+
+def test_equal_members_leave_nothing_to_draw() -> None:
+    weights = {"weight": torch.tensor([0.1, 1e8, -3.7])}
+    gaussian = fit_gaussian([weights] * 3)
+    assert gaussian.variance["weight"].tolist() == [0, 0, 0]
+    drawn = gaussian.sample(torch.Generator().manual_seed(0))["weight"]
+    assert drawn.dtype == torch.float32
+    assert torch.equal(drawn, weights["weight"])
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    with pytest.raises(GeometryError, match="2 networks or more; got 1"):
+        fit_gaussian(MEMBERS[:1])
+    with pytest.raises(CheckpointError, match=r"member 1 is no network of the same .* \(missing bias\)"):
+        fit_gaussian([MEMBERS[0], {"weight": MEMBERS[1]["weight"]}])
+    with pytest.raises(CheckpointError, match=r"weight has shape \(1, 2\), expected \(2, 1\)"):
+        fit_gaussian([MEMBERS[0], {**MEMBERS[1], "weight": torch.zeros(1, 2, dtype=torch.float64)}])
+    with pytest.raises(CheckpointError, match="member 1 has values in bias that are not finite"):
+        fit_gaussian([MEMBERS[0], member(1, 2, math.nan)])
+    for scale in (-1.0, math.inf, math.nan):
+        with pytest.raises(GeometryError, match="scaled by"):
+            fit_gaussian(MEMBERS).sample(torch.Generator(), scale)
