@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
+from subspace_serve.cli.recommending import MARK, Marks, described_use, recommended_candidates, with_use
 from subspace_serve.cli.run import OpenRun
+
+if TYPE_CHECKING:
+    from subspace_serve.alpha import Request
+    from subspace_serve.geometry import Geometry
+    from subspace_serve.networks import Candidate
+    from subspace_serve.subspace import Subspace
 
 
 @click.command()
@@ -18,8 +25,9 @@ from subspace_serve.cli.run import OpenRun
 @click.option("--arch", metavar="MODULE:FUNCTION", help="The run's own architecture, when it has one.")
 @json_option
 def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
-    """Show a run's geometry, architecture, endpoint distances, training and hashes."""
+    """Show a run's geometry, architecture, recommended use, endpoint distances, training and hashes."""
     from subspace_serve.subspace import endpoint_distances
+    from subspace_serve.use import recommended_use
 
     opened = OpenRun(run, arch)
     subspace = opened.subspace
@@ -29,6 +37,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         "geometry": {"name": subspace.geometry.name, "endpoints": subspace.geometry.endpoints},
         "architecture": subspace.architecture.to_json(),
         "parameters": sum(tensor.numel() for tensor in subspace.endpoints[0].values()),
+        "use": list(recommended_use(subspace)),
         "endpoint_distances": endpoint_distances(subspace.endpoints),
         "selections": {name: entry.get("alpha", entry.get("members")) for name, entry in opened.selections().items()},
         "provenance": subspace.provenance,
@@ -48,6 +57,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         ["data", str(training.get("data", "not recorded"))],
         ["epochs", f"{training.get('finished_epochs', '?')} of {training.get('epochs', '?')}"],
         ["settings", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if key in training)],
+        ["recommended use", described_use(subspace)],
     ]
     for distance in document["endpoint_distances"]:
         i, j = distance["pair"]
@@ -115,32 +125,25 @@ def evaluate(
 ) -> None:
     """Measure accuracy, NLL, ECE and Brier score along a subspace, on clean and corrupted images.
 
-    On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha).
+    On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha). What
+    the run is recommended to be used as is marked, and without --alpha measured beside the grid.
     """
     from subspace_serve.alpha import parse_alphas
     from subspace_serve.evaluate import default_alphas, with_baseline
     from subspace_serve.evaluate import evaluate as measure
-    from subspace_serve.networks import Candidate
     from subspace_serve.plot import check_picture
+    from subspace_serve.ranks import Ranks
 
     if plot is not None:
         check_picture(plot)
-    opened = OpenRun(run, **options)
+    ranks = Ranks.current()
+    opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
     geometry = opened.subspace.geometry
     if alphas:
         request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate)
-        places = list(request.points.values())
-        named = {
-            name: Candidate(
-                tuple(request.points[member] for member in ensemble.members),
-                ensemble.weights,
-                ensemble.aggregate or aggregate,
-            )
-            for name, ensemble in request.ensembles.items()
-            if name in request.selected
-        }
+        places, named = list(request.points.values()), _named_ensembles(request, geometry, aggregate)
     else:
-        places, named = default_alphas(geometry, points), {}
+        places, named = default_alphas(geometry, points), recommended_candidates(opened.subspace, aggregate)
     _say_other_calibrations(opened, alphas, calibrate_on)
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
     clean = opened.clean_part(spec) if corruptions else spec
@@ -153,6 +156,7 @@ def evaluate(
         aggregate=aggregate,
         extrapolate=extrapolate,
         corrupted=domains,
+        ranks=ranks,
         progress=progress_line,
     ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
     if baseline is not None:
@@ -166,17 +170,37 @@ def evaluate(
                 alphas=[other.subspace.geometry.midpoint],
                 ensembles=False,
                 corrupted=domains,
+                ranks=ranks,
             ),
         )
+    if not ranks.is_first:
+        return
+    document = with_use(document, opened.subspace)
     if json_file:
         write_json(document, json_file)
     if json_file != "-":
-        _print_evaluation(document)
+        _print_evaluation(document, opened.subspace)
         if domains:
             _print_corruptions(document)
     if plot is not None:
         for picture in _draw(document, plot):
             click.echo(f"plot: {picture}", err=json_file == "-")
+
+
+def _named_ensembles(request: Request, geometry: Geometry, aggregate: str) -> dict[str, Candidate]:
+    """Return the ensembles that were asked for; that of the ends under its own name is measured anyway."""
+    from subspace_serve.networks import Candidate
+
+    named = {
+        name: Candidate(
+            tuple(request.points[member] for member in ensemble.members),
+            ensemble.weights,
+            ensemble.aggregate or aggregate,
+        )
+        for name, ensemble in request.ensembles.items()
+    }
+    ends = Candidate(tuple(geometry.ends), None, aggregate)
+    return {name: candidate for name, candidate in named.items() if (name, candidate) != ("endpoints", ends)}
 
 
 def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:
@@ -207,24 +231,28 @@ def _draw(document: dict[str, Any], plot: Path) -> list[Path]:
     return pictures
 
 
-def _print_evaluation(document: dict[str, Any]) -> None:
+def _print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
     from subspace_serve.networks import describe_alpha
 
+    marks = Marks(document, subspace)
     has_pairs = any("ensemble" in point for point in document["points"])
     header = ["alpha", "accuracy %", "NLL", "ECE %", "Brier"]
     if has_pairs:
         header += ["with 1-alpha: accuracy %", "ECE %"]
     rows = []
     for point in document["points"]:
-        row = [describe_alpha(point["alpha"]), *metric_cells(point["metrics"])]
+        row = [marks.label(describe_alpha(point["alpha"]), [point["alpha"]]), *metric_cells(point["metrics"])]
         if has_pairs:
             row += [percent(point["ensemble"]["accuracy"]), percent(point["ensemble"]["ece"])]
         rows.append(row)
     padding = [""] * (len(header) - 5)
     if "endpoints_ensemble" in document:
-        rows.append(["ensemble of the ends", *metric_cells(document["endpoints_ensemble"]["metrics"]), *padding])
+        ends = document["endpoints_ensemble"]
+        rows.append([marks.label("ensemble of the ends", ends["members"]), *metric_cells(ends["metrics"]), *padding])
     for name, ensemble in document.get("ensembles", {}).items():
         rows.append([f"ensemble {name}", *metric_cells(ensemble["metrics"]), *padding])
+    for name, model in marks.missing().items():
+        rows.append([name + MARK, *metric_cells(model["metrics"]), *padding])
     if "baseline" in document:
         rows.append(["baseline", *metric_cells(document["baseline"]), *padding])
     print_table(header, rows)
@@ -232,6 +260,8 @@ def _print_evaluation(document: dict[str, Any]) -> None:
         f"{document['count']} images of {document['data']}; ensembles average {document['aggregate']}; BatchNorm from "
         f"{document['calibration']['count']} images of {document['calibration']['data']}"
     )
+    if footer := marks.footer(document, subspace):
+        click.echo(footer)
 
 
 def _print_corruptions(document: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def collapse(
     "alphas",
     multiple=True,
     metavar="SPEC",
-    help=SYNTAX + " (repeatable).  [default: midpoint and endpoints]",
+    help=SYNTAX + " (repeatable).  [default: the run's recommended use, or midpoint and endpoints]",
 )
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @_calibrate_on_option
@@ -93,7 +93,8 @@ def collapse(
     "--default",
     "default",
     metavar="NAME",
-    help="The model that answers when none is named.  [default: the first point]",
+    help="The model that answers when none is named.  [default: the first point, or the ensemble when the first "
+    "--alpha is selected, random or recommended and is one]",
 )
 @click.option(
     "--input",
@@ -177,6 +178,7 @@ def export(
     from subspace_serve.export import export_bundle
     from subspace_serve.networks import describe_alpha
     from subspace_serve.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
+    from subspace_serve.use import recommended_use
 
     if temperature_data is not None and not fit_temperatures:
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
@@ -187,13 +189,14 @@ def export(
     if layout == "triton":
         check_target(target, model_version)  # before the work, too
     geometry = opened.subspace.geometry
-    # The only end of a standard network is its midpoint too.
-    usual = ("midpoint", "endpoints") if geometry.endpoints > 1 else ("midpoint",)
-    request = parse_alphas(alphas or usual, geometry, opened.selections(), extrapolate=extrapolate)
-    if default is None and alphas:
-        first = parse_alphas(alphas[:1], geometry, opened.selections(), extrapolate=extrapolate)
-        # Who selected an ensemble wants it to answer, and not the first of its members.
-        default = next((name for name in first.ensembles if name in first.selected), None)
+    specifications = alphas or recommended_use(opened.subspace)
+    request = parse_alphas(specifications, geometry, opened.selections(), extrapolate=extrapolate or not alphas)
+    if default is None:
+        first = parse_alphas(specifications[:1], geometry, opened.selections(), extrapolate=extrapolate or not alphas)
+        # Who selected or drew an ensemble, or takes the recommended one, wants it to answer, and not the first of its
+        # members. Where `endpoints` was typed its first point answers, as it always has.
+        typed_ends = bool(alphas) and alphas[0].rpartition("=")[2].strip() == "endpoints"
+        default = None if typed_ends else next(iter(first.ensembles), None)
     for text in ensembles:
         name, equals, members = text.partition("=")
         if not equals:

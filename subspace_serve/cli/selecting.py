@@ -10,6 +10,7 @@ import click
 from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
+from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
 from subspace_serve.cli.run import OWN_PARTS, OpenRun, is_corrupted_set
 
 if TYPE_CHECKING:
@@ -75,11 +76,14 @@ def select(
     The midpoint is kept when nothing beats it beyond chance. Several domains, as several --val-data or --corruption,
     share the work. `export --alpha best:NAME` then exports a choice.
     """
+    from subspace_serve.ranks import Ranks
     from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN, store_selections
     from subspace_serve.select import select as choose
 
-    opened = OpenRun(run, **options)
+    ranks = Ranks.current()
+    opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
     opened.selections()
+    _say_midpoint_not_recommended(opened)
     domains = _domains(opened, specs, corruptions, severities, preset, name)
     on_domain = {}
     if calibrate_on == ON_DOMAIN:
@@ -99,13 +103,27 @@ def select(
         aggregate=aggregate,
         greedy=greedy,
         seed=options["seed"],
+        ranks=ranks,
         progress=progress_line,
     )
+    if not ranks.is_first:
+        return
     file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
     if json_file:
         write_json(selections, json_file)
     if json_file != "-":
         _print_selections(selections, metric, file)
+
+
+def _say_midpoint_not_recommended(run: OpenRun) -> None:
+    """Say where the midpoint, with which every choice is compared, is not what the run is meant for."""
+    if not midpoint_is_recommended(run.subspace):
+        click.echo(
+            f"  the recommended use of this run is {described_use(run.subspace)}: the midpoint, with which places are "
+            "compared here and which is kept where nothing beats it, is not part of it; export without --alpha takes "
+            "what is recommended",
+            err=True,
+        )
 
 
 def _domains(

@@ -1,0 +1,106 @@
+"""The recommended use of a run's networks, as commands say, measure and mark it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subspace_serve.geometry import Alpha
+    from subspace_serve.networks import Candidate
+    from subspace_serve.subspace import Subspace
+
+MARK = " *"
+
+_PREFIX = "recommended "  # with a space: what a user names has none
+
+
+def described_use(subspace: Subspace) -> str:
+    """Return the recommended use in words."""
+    from subspace_serve.use import is_recorded, recommended_use
+
+    use = ", ".join(recommended_use(subspace))
+    return use if is_recorded(subspace) else f"{use} (as usual; the checkpoint records none)"
+
+
+def midpoint_is_recommended(subspace: Subspace) -> bool:
+    """Return whether the midpoint is among what a run is meant for; in older runs it is.
+
+    Between independently trained networks, for one, it is a network that never was any good.
+    """
+    from subspace_serve.use import is_recorded, recommended_models
+
+    return not is_recorded(subspace) or (subspace.geometry.midpoint,) in recommended_models(subspace).values()
+
+
+def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Candidate]:
+    """Return what `evaluate` measures besides its grid, under names that no user can give; none where none is recorded.
+
+    What lies on the grid anyway is the same candidate and is measured once.
+    """
+    from subspace_serve.networks import Candidate
+    from subspace_serve.use import is_recorded, recommended_models
+
+    if not is_recorded(subspace):
+        return {}
+    # A point says nothing of what is averaged, or it would be another candidate than the grid's.
+    return {
+        _PREFIX + name: Candidate(members, aggregate=aggregate) if len(members) > 1 else Candidate.point(members[0])
+        for name, members in recommended_models(subspace).items()
+    }
+
+
+def with_use(document: dict[str, Any], subspace: Subspace) -> dict[str, Any]:
+    """Return an evaluation with its `use`, and with what was recommended as `recommended` and not as `ensembles`."""
+    from subspace_serve.use import is_recorded, recommended_use
+
+    if not is_recorded(subspace):
+        return document
+    moved = _with_recommended(document) | {"use": list(recommended_use(subspace))}
+    if "corruptions" in moved:
+        moved["corruptions"] = [_with_recommended(entry) for entry in moved["corruptions"]]
+    return moved
+
+
+def _with_recommended(measured: dict[str, Any]) -> dict[str, Any]:
+    ensembles = measured.get("ensembles", {})
+    recommended = {name.removeprefix(_PREFIX): entry for name, entry in ensembles.items() if name.startswith(_PREFIX)}
+    others = {name: entry for name, entry in ensembles.items() if not name.startswith(_PREFIX)}
+    rest = {key: value for key, value in measured.items() if key != "ensembles"}
+    return rest | ({"ensembles": others} if others else {}) | ({"recommended": recommended} if recommended else {})
+
+
+class Marks:
+    """Which rows of a table are recommended, and which recommended models have no row yet."""
+
+    def __init__(self, document: dict[str, Any], subspace: Subspace) -> None:
+        from subspace_serve.use import recommended_models
+
+        models = recommended_models(subspace) if "use" in document else {}
+        self._names = {_places(members): name for name, members in models.items()}
+        self._shown: set[tuple[Alpha, ...]] = set()
+        self._measured = document.get("recommended", {})
+
+    def label(self, text: str, members: Any) -> str:
+        """Return a row's label, marked where the model of these places is recommended."""
+        places = _places(members)
+        self._shown.add(places)
+        return text + MARK if places in self._names else text
+
+    def missing(self) -> dict[str, dict[str, Any]]:
+        """Return the recommended models that were measured and have no row, by name."""
+        shown = {self._names[places] for places in self._shown if places in self._names}
+        return {name: entry for name, entry in self._measured.items() if name not in shown}
+
+    def footer(self, document: dict[str, Any], subspace: Subspace) -> str | None:
+        """Return what the marks mean; None where no use is recorded."""
+        if "use" not in document:
+            return None
+        limit = "" if midpoint_is_recommended(subspace) else "; the midpoint is not part of it"
+        return f"recommended use of this run (*): {', '.join(document['use'])}{limit}"
+
+
+def _places(members: Any) -> tuple[Alpha, ...]:
+    """Return places as keys, in any order: an ensemble has none."""
+    from subspace_serve.networks import place
+
+    return tuple(sorted((place(alpha) for alpha in members), key=str))
