@@ -34,6 +34,10 @@ class TrainingError(SubspaceServeError):
     """A training run that cannot start, go on or be resumed."""
 
 
+class RankError(SubspaceServeError):
+    """Ranks of one work that are not alike, do not find each other, or one of which went away."""
+
+
 class ExportError(SubspaceServeError):
     """A network that cannot be exported, or whose exported graph disagrees with it."""
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from subspace_serve.calibration_data import CalibrationData
 from subspace_serve.data import Images
 from subspace_serve.domains import Domain
 from subspace_serve.geometry import Alpha, Geometry
-from subspace_serve.metrics import Scores, score, total_variation
-from subspace_serve.networks import Candidate, Networks, check_labels, combined, place
+from subspace_serve.metrics import Scores, total_variation
+from subspace_serve.networks import Candidate, Networks, check_labels, place, scored
+from subspace_serve.ranks import Ranks
 from subspace_serve.subspace import Subspace, endpoint_distances
 
 DEFAULT_POINTS = 11
@@ -40,6 +42,7 @@ def evaluate(
     extrapolate: bool = False,
     corrupted: Iterable[Domain] = (),
     reliability: bool = False,
+    ranks: Ranks | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Document:
     """Evaluate networks along a subspace and the ensembles that they form (sections 4.1, 4.2 and 4.4).
@@ -55,6 +58,7 @@ def evaluate(
         extrapolate: allow places a little outside a line.
         corrupted: corruptions of the same images; the networks are those of the clean images.
         reliability: add reliability diagrams to points and ensembles, 15 bins of `confidence`, `accuracy`, `count`.
+        ranks: the processes that share the networks out, each of which gets the document; this one alone when None.
         progress: called with a line for each network and each corruption.
 
     Returns:
@@ -69,6 +73,7 @@ def evaluate(
     Raises:
         GeometryError: a place lies outside the domain.
         DataError: there are no images, or a label is not one of the network's classes.
+        RankError: another rank has other networks or images, or ended.
     """
     geometry = subspace.geometry
     check_labels(images, subspace.architecture.classes)
@@ -76,7 +81,9 @@ def evaluate(
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
-    networks = Networks(subspace, calibration, extrapolate=extrapolate, progress=progress)
+    networks = Networks(subspace, calibration, extrapolate=extrapolate, ranks=ranks, progress=progress)
+    corrupted = list(corrupted)
+    networks.check_ranks([images, *(domain.images for domain in corrupted)])
     plan = _Plan(geometry, places, aggregate, ensembles, named or {})
     document: Document = {
         "geometry": geometry.name,
@@ -154,17 +161,14 @@ class _Plan:
             for candidate in (*self.points, *self.pairs, self.ends, *self.named.values())
             if candidate is not None
         ]
-        parts: dict[Candidate, list[Scores]] = {candidate: [] for candidate in candidates}
-        variation = 0.0
-        members = [alpha for candidate in candidates for alpha in candidate.members]
-        for logits, labels in networks.logits(members, images):
-            for candidate, scored in parts.items():
-                scored.append(score(combined(candidate, logits), labels))
-            if self.ends is not None:
-                probabilities = [logits[place(end)].double().softmax(1) for end in self.ends.members]
-                distances = [total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
-                variation += len(labels) * sum(distances) / len(distances)
-        scores = {candidate: Scores.joined(scored) for candidate, scored in parts.items()}
+        candidates = list(dict.fromkeys(candidates))
+
+        def answer(candidate: Candidate, logits: dict[Alpha, Tensor], labels: Tensor) -> tuple[Scores, float]:
+            total = len(labels) * _disagreement(candidate, logits) if candidate == self.ends else 0.0
+            return scored(candidate, logits, labels), total
+
+        parts = dict(zip(candidates, networks.measure(candidates, images, answer), strict=True))
+        scores = {candidate: Scores.joined([part for part, _ in found]) for candidate, found in parts.items()}
 
         points = []
         for alpha, point, pair in zip(self.places, self.points, self.pairs, strict=True):
@@ -184,11 +188,18 @@ class _Plan:
             document["endpoints_ensemble"] = {
                 "members": list(self.ends.members),
                 "metrics": scores[self.ends].metrics(),
-                "total_variation": variation / len(images),
+                "total_variation": sum(total for _, total in parts[self.ends]) / len(images),
             }
             if reliability:
                 document["endpoints_ensemble"]["reliability"] = scores[self.ends].reliability()
         return document
+
+
+def _disagreement(candidate: Candidate, logits: dict[Alpha, Tensor]) -> float:
+    """Return the members' total variation, mean over pairs of them and over images (appendix E)."""
+    probabilities = [logits[place(alpha)].double().softmax(1) for alpha in candidate.members]
+    distances = [total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
+    return sum(distances) / len(distances)
 
 
 def _mean_corruption_error(document: Document) -> Document:

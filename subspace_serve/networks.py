@@ -2,32 +2,39 @@
 
 A network is small beside the data that it is measured on, so the networks stay and the images stream past them, a
 block at a time: a block is decoded, corrupted and moved to the device once for all of them, and memory stays flat.
+Several ranks (`subspace_serve.ranks`) share the networks out, and every rank gets what all of them found.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from subspace_serve.calibrate import recalibrate_batchnorm
 from subspace_serve.calibration_data import CalibrationData
+from subspace_serve.checkpoint import versions
 from subspace_serve.data import Images, Preprocessing, preprocess
 from subspace_serve.errors import DataError
 from subspace_serve.geometry import Alpha
 from subspace_serve.metrics import Scores, ensemble_probabilities, score
+from subspace_serve.ranks import Ranks
+from subspace_serve.sharing import Homes
 from subspace_serve.subspace import Subspace
 
 BLOCK = 512
 # A processor's caches hold the activations of small minibatches (measured: 64 is twice as fast as 1024); a GPU wants
 # large ones.
 _MINIBATCH = {"cpu": 64, "cuda": 256}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Networks:
         *,
         extrapolate: bool = False,
         workers: int | None = None,
+        ranks: Ranks | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Make no network yet.
@@ -86,6 +94,7 @@ class Networks:
             calibration: images for BatchNorm's statistics; also gives normalisation and device.
             extrapolate: allow places a little outside a line.
             workers: networks at a time; None for one a processor core, and one on CUDA.
+            ranks: the processes that share the networks out; this one alone when None.
             progress: called with a line for each network made.
         """
         self.subspace = subspace
@@ -93,8 +102,28 @@ class Networks:
         self.extrapolate = extrapolate
         on_cpu = calibration.device.type == "cpu"
         self.workers = workers or (min(torch.get_num_threads(), os.cpu_count() or 1) if on_cpu else 1)
+        self.ranks = ranks or Ranks()
         self.progress = progress
         self._models: dict[Alpha, nn.Module] = {}
+        self._homes = Homes(self.ranks.world_size)
+
+    def check_ranks(self, sets: Sequence[Images]) -> None:
+        """Check that every rank has the same packages, endpoints, calibration images and labelled images.
+
+        Raises:
+            RankError: one has others, or ended.
+        """
+        if self.ranks.world_size == 1:
+            return
+        digest = hashlib.sha256()
+        for endpoint in self.subspace.endpoints:
+            for name, tensor in endpoint.items():
+                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        calibration = self.calibration.to_json() | {"fingerprint": self.calibration.images.fingerprint()}
+        self.ranks.check_same("versions", versions())
+        self.ranks.check_same("endpoints (their SHA-256)", digest.hexdigest())
+        self.ranks.check_same("calibration images", calibration)
+        self.ranks.check_same("labelled images (their fingerprint)", [images.fingerprint() for images in sets])
 
     def prepare(self, alphas: Iterable[Alpha]) -> None:
         """Collapse and recalibrate the networks that are not there yet.
@@ -125,19 +154,49 @@ class Networks:
 
                 yield dict(zip(keys, run(answer, keys), strict=True)), labels
 
+    def measure(
+        self,
+        candidates: Sequence[Candidate],
+        images: Images,
+        answer: Callable[[Candidate, dict[Alpha, Tensor], Tensor], T],
+    ) -> list[list[T]]:
+        """Return what `answer` makes of each candidate, a block of images at a time, in the order of `candidates`.
+
+        Ranks share the candidates, whole ensembles each, so that almost no network is made on two of them; all call
+        this with the same arguments and get the same lists.
+
+        Args:
+            candidates: what answers.
+            images: labelled images.
+            answer: is given a candidate, the logits (n, classes) of its members by place, and the labels (n,).
+
+        Raises:
+            DataError: there are no images, or a label is not one of the network's classes.
+            RankError: another rank ended.
+        """
+        check_labels(images, self.subspace.architecture.classes)
+        homes = self._homes.settle([list(map(place, candidate.members)) for candidate in candidates])
+        own = [candidate for candidate, home in zip(candidates, homes, strict=True) if home == self.ranks.rank]
+        parts: list[list[T]] = [[] for _ in own]
+        if own:
+            for logits, labels in self.logits([alpha for candidate in own for alpha in candidate.members], images):
+                for candidate, part in zip(own, parts, strict=True):
+                    part.append(answer(candidate, logits, labels))
+        found = [iter(rank) for rank in self.ranks.everyones(parts)]
+        return [next(found[home]) for home in homes]
+
     def score(self, candidates: Sequence[Candidate], images: Images) -> list[Scores]:
         """Return the scores of each candidate on every image, in the order of `candidates`.
 
         Raises:
-            DataError: there are no images, or a label is not one of the network's classes.
+            DataError, RankError: as `measure`.
         """
-        check_labels(images, self.subspace.architecture.classes)
-        members = [alpha for candidate in candidates for alpha in candidate.members]
-        parts: list[list[Scores]] = [[] for _ in candidates]
-        for logits, labels in self.logits(members, images):
-            for candidate, scores in zip(candidates, parts, strict=True):
-                scores.append(score(combined(candidate, logits), labels))
-        return [Scores.joined(scores) for scores in parts]
+        return [Scores.joined(parts) for parts in self.measure(candidates, images, scored)]
+
+
+def scored(candidate: Candidate, logits: dict[Alpha, Tensor], labels: Tensor) -> Scores:
+    """Return a candidate's scores from its members' logits (an answer for `Networks.measure`)."""
+    return score(combined(candidate, logits), labels)
 
 
 def combined(candidate: Candidate, logits: dict[Alpha, Tensor]) -> Tensor:

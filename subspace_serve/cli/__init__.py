@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import click
 
 from subspace_serve import __version__
+from subspace_serve.cli.ranks import as_one, several_ranks
 from subspace_serve.errors import SubspaceServeError
 
 
@@ -72,30 +75,40 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's error is one message and exit status 1, never a traceback."""
+    if several_ranks():
+        with as_one() as say:
+            _run(say)
+    else:
+        _run(lambda message: click.echo(message, err=True))
+
+
+def _run(say: Callable[[str], None]) -> None:
+    """Run the command line, saying errors as told."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
-        error.show()
+        message = io.StringIO()
+        error.show(file=message)
+        say(message.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        say("stopped")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`... | head`): keep the interpreter from complaining about it.
         sys.stdout = None  # type: ignore[assignment]
         sys.exit(1)
     except (SubspaceServeError, OSError) as error:
-        click.echo(f"Error: {_message(error)}", err=True)
+        say(f"Error: {_message(error)}")
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name not in _TRAINING_PACKAGES:
             raise
-        click.echo(
+        say(
             f"Error: this command needs {error.name}, which serving alone does not install: "
-            "pip install 'subspace-serve[train]'",
-            err=True,
+            "pip install 'subspace-serve[train]'"
         )
         sys.exit(1)
 

@@ -14,6 +14,7 @@ from subspace_serve.domains import Domain
 from subspace_serve.errors import DataError
 from subspace_serve.metrics import METRICS
 from subspace_serve.networks import Candidate, Networks, check_labels
+from subspace_serve.ranks import Ranks
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, standard_error
 from subspace_serve.select.race import Race
@@ -40,6 +41,7 @@ def select(
     aggregate: str = "probabilities",
     greedy: bool = False,
     seed: int = 0,
+    ranks: Ranks | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Selection]:
     """Choose for each domain the point or ensemble with the best metric on one half of its images.
@@ -61,6 +63,7 @@ def select(
         aggregate: ensembles average `probabilities` or `logits`.
         greedy: take the best even where chance explains it.
         seed: of the division into halves, of the order of the images and of the bootstrap.
+        ranks: the processes that share the networks out, each of which gets the choice; this one alone when None.
         progress: called with a line for each network and each domain.
 
     Returns:
@@ -73,18 +76,20 @@ def select(
 
     Raises:
         DataError: the metric is unknown, or the images do not hold every class at least twice.
+        RankError: another rank has other networks or images, or ended.
     """
     if metric not in METRICS:
         raise DataError(f"cannot choose by {metric!r}; choose {', '.join(METRICS)}")
     if points < 2:
         raise DataError(f"a grid has 2 places or more; got {points}")
     halves = {domain.name: split(domain.images, subspace.architecture.classes, seed=seed) for domain in domains}
-    usual = Networks(subspace, calibration, progress=progress)
+    usual = Networks(subspace, calibration, ranks=ranks, progress=progress)
+    usual.check_ranks([domain.images for domain in domains])
     settings = {"metric": metric, "kind": kind, "points": points, "refine": refine, "seed": seed, "greedy": greedy}
     selections = {}
     for domain in domains:
         on_domain = (domain_calibration or {}).get(domain.name)
-        networks = usual if on_domain is None else Networks(subspace, on_domain, progress=progress)
+        networks = usual if on_domain is None else Networks(subspace, on_domain, ranks=ranks, progress=progress)
         choosing, reporting = halves[domain.name]
         race = raced(
             networks, choosing, metric, kind=kind, points=points, refine=refine, aggregate=aggregate, seed=seed

@@ -1,0 +1,5 @@
+"""`python -m subspace_serve`: the command line."""
+
+from subspace_serve.cli import main
+
+main()

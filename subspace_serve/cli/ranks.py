@@ -1,0 +1,84 @@
+"""Commands under torchrun: the first rank speaks for all, and an error of any is said once and ends them all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from subspace_serve.ranks import Ranks
+
+SHARED = ("train", "evaluate", "select")
+"""The commands whose work several ranks share."""
+
+_ENDED = (
+    "Error: this run was told to end (SIGTERM), as torchrun tells every rank when one of them ended; a training run "
+    "goes on with --resume RUN"
+)
+_PATIENCE = 3.0
+"""Seconds that an error before there is a group waits for the first rank, which most likely has the same one."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; no `except Exception` takes it for a fault of what was under way."""
+
+
+def several_ranks() -> bool:
+    """Return whether torchrun started this process as one of several that share a command's work."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1") and sys.argv[1:2] in [[name] for name in SHARED]
+
+
+@contextlib.contextmanager
+def as_one() -> Iterator[Callable[[str], None]]:
+    """Silence all ranks but the first; give a function that says an error, which all of them may have, once.
+
+    SIGTERM becomes an error, so that what is half written is cleaned up. On success the group is left.
+    """
+    errors = sys.stderr
+    first = os.environ.get("RANK", "0") == "0"
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    def say(message: str) -> None:
+        group = _group()
+        if group is None and not first:
+            # The first rank's end is then this one's: torchrun sends SIGTERM.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_PATIENCE)
+        # torchrun ends the others when one ends; that is no news any more.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if group is None or group.speaks():
+            click.echo(message, file=errors)
+
+    signal.signal(signal.SIGTERM, terminate)
+    with contextlib.ExitStack() as stack:
+        if not first:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        try:
+            yield say
+        except _Terminated:
+            say(_ENDED)
+            sys.exit(1)
+    if group := _group():
+        group.close()
+
+
+def _group() -> Ranks | None:
+    """Return the group when this process has joined it; does not import torch for that."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    from subspace_serve.ranks import Ranks
+
+    return Ranks.current()
