@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-_PAPER: dict[str, Any] = {
-    "subspace": "line",
+PAPER_METHOD: dict[str, Any] = {
     "beta": 1.0,
-    "epochs": 160,
-    "batch_size": 128,
+    "beta_schedule": "constant",
+    "layerwise": False,
+    "samples": 1,
+    "shared": 0.0,
+    "spread": 0.0,
+    "scaled_gradients": False,
+    "initialisation": "independent",
     "learning_rate": 0.1,
     "momentum": 0.9,
     "weight_decay": 1e-4,
     "warmup_epochs": 5.0,
 }
+"""Algorithm 1 as the paper runs it, for any data and network: what belongs to neither is set."""
+
+_PAPER: dict[str, Any] = PAPER_METHOD | {
+    "subspace": "line",
+    "epochs": 160,
+    "batch_size": 128,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "paper": PAPER_METHOD,
     "paper-cifar10": _PAPER | {"data": "cifar10", "architecture": "cresnet20"},
     "paper-tiny-imagenet": _PAPER | {"data": "tiny-imagenet", "architecture": "tiny-resnet18"},
     # "Following Xie et al. (2019)": batch size 256 and weight decay 5e-5; 100 epochs for WideResNet50, 200 for

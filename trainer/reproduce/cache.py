@@ -1,0 +1,151 @@
+"""Runs and measurements on disk, by the hash of what they depend on.
+
+cache/HASH/entry.json           the settings, and the version of the cache
+cache/HASH/run/                 the run's folder
+cache/HASH/measured-HASH.json   a measurement and what it depends on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subspace_serve.checkpoint import load_subspace
+from subspace_serve.errors import SubspaceServeError, TrainingError
+from subspace_serve.files import write_text
+from subspace_serve.subspace import Subspace
+from trainer.config import TrainingConfig
+from trainer.run_folder import RunFolder
+from trainer.training import train
+
+VERSION = 1
+"""Goes up when the same settings no longer give the same run or measurement."""
+
+
+class BusyError(Exception):
+    """Another process is at work on this entry."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of runs and measurements.
+
+    Attributes:
+        path: the folder.
+        say: called with a line for each epoch and each measurement.
+    """
+
+    path: Path
+    say: Callable[[str], None] = lambda line: None
+
+    def run(self, config: TrainingConfig) -> Path:
+        """Return the folder of a finished run with these settings; train it, or go on with it, where it is not there.
+
+        Raises:
+            BusyError: another process trains it.
+            TrainingError: the entry is of another version of the cache, or training fails.
+            DataError: the data set is missing.
+        """
+        folder = self._entry(config)
+        run = folder / "run"
+        if (folder / "finished").exists():
+            return run
+        with self._ours(folder):
+            resume = RunFolder(run).config_file.exists()
+            train(config, run, resume=resume, report=lambda record: self._report(config, record))
+            write_text(folder / "finished", "")
+        return run
+
+    def finished(self, config: TrainingConfig) -> bool:
+        """Return whether the run is there, whole."""
+        return (self._entry(config) / "finished").exists()
+
+    def subspace(self, config: TrainingConfig) -> Subspace:
+        """Return the subspace of a run, which is trained where it is not there."""
+        return load_subspace(self.run(config))
+
+    def measurement(
+        self, config: TrainingConfig, key: dict[str, Any], measure: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return what was measured on a run; measure where it is not there.
+
+        Args:
+            config: the run's settings.
+            key: what else the measurement depends on, as JSON values.
+            measure: measures.
+
+        Raises:
+            BusyError: another process measures on this run.
+        """
+        folder = self._entry(config)
+        file = self.measured_file(config, key)
+        if not file.exists():
+            with self._ours(folder):
+                write_text(file, json.dumps({"key": key, "measured": measure()}) + "\n")
+            self.say(f"measured {key['measure']} on {_describe(config)}")
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))["measured"]
+        except (ValueError, KeyError) as error:
+            raise TrainingError(f"{file} is damaged ({error}); remove it and run again") from error
+
+    def measured_file(self, config: TrainingConfig, key: dict[str, Any]) -> Path:
+        """Return where a measurement lies, or would."""
+        return self._folder(config) / f"measured-{_hash(key)}.json"
+
+    def _folder(self, config: TrainingConfig) -> Path:
+        return self.path / _hash(config.to_json())
+
+    def _entry(self, config: TrainingConfig) -> Path:
+        """Return the folder of an entry, made where it is not there; refuse one of another version."""
+        folder = self._folder(config)
+        file = folder / "entry.json"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps({"version": VERSION, "settings": config.to_json()}, indent=1) + "\n")
+        try:
+            version = json.loads(file.read_text(encoding="utf-8"))["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{file} is damaged ({error}); remove {folder} and run again") from error
+        if version != VERSION:
+            raise TrainingError(
+                f"{folder} was made by version {version} of the cache and this program makes version {VERSION}; remove "
+                "it, or give another cache (--cache)"
+            )
+        return folder
+
+    @contextlib.contextmanager
+    def _ours(self, folder: Path) -> Iterator[None]:
+        """Hold an entry while the block runs; the lock of a process that ended is free."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(folder) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _report(self, config: TrainingConfig, record: dict[str, Any]) -> None:
+        total = config.epochs if config.members == 0 else None
+        if total is None or record["epoch"] == total:
+            self.say(f"trained {_describe(config)}: loss {record['loss']:.3f}, {record['seconds']:.1f} s an epoch")
+
+
+def _describe(config: TrainingConfig) -> str:
+    return config.run_name
+
+
+def _hash(document: dict[str, Any]) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+__all__ = ["BusyError", "Cache", "SubspaceServeError"]

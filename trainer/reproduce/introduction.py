@@ -1,0 +1,28 @@
+"""What stands above the figures on the page."""
+
+from __future__ import annotations
+
+from trainer.reproduce.scales import Scale
+
+_TEXT = """\
+Made by `python -m trainer.reproduce all --scale {scale}`: {what}. {seeds} seeds, mean ± one sample standard deviation;
+in pictures the band. Accuracies are on the test images; networks are recalibrated on {calibration:,} training images.
+
+A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
+difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where only
+the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the margin
+that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell; and of
+so many claims some land on either side by chance."""
+
+
+def introduction(scale: Scale) -> str:
+    """Return the introduction to a scale's figures, in Markdown."""
+    panels = {panel.title: panel.settings for panel in scale.panels.values()}
+    what = "; ".join(
+        f"{title}, {settings['epochs']} epochs"
+        + (f" of {settings['train_images']:,} images" if "train_images" in settings else "")
+        + (f" of {settings['image_size']} pixels a side" if "image_size" in settings else "")
+        + f", batch {settings['batch_size']}"
+        for title, settings in panels.items()
+    )
+    return _TEXT.format(scale=scale.name, what=what, seeds=scale.seeds, calibration=scale.calibration)

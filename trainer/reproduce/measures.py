@@ -1,0 +1,272 @@
+"""What is measured on a trained subspace. Each measure is a description that hashes, and a function of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from subspace_serve.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.checkpoint import load_subspace
+from subspace_serve.data import DataSet, Images
+from subspace_serve.domains import corrupted_domains
+from subspace_serve.evaluate import default_alphas, evaluate
+from subspace_serve.geometry import Alpha, Geometry
+from subspace_serve.mixtures import mixture_accuracies
+from subspace_serve.networks import Candidate, Networks
+from subspace_serve.plane import plane_errors, subspace_path, subspace_plane
+from subspace_serve.subspace import Subspace
+from trainer.config import TrainingConfig
+from trainer.preparation import prepared_data
+
+TEST_SEED = 0
+"""Of the order in which test images are taken, where not all of them are."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that is measured.
+
+    Attributes:
+        config: its settings.
+        folder: its folder.
+        calibration_count: images for BatchNorm's statistics.
+        other: gives the folder of another run by its settings, which is trained where it is not there.
+    """
+
+    config: TrainingConfig
+    folder: Path
+    calibration_count: int
+    other: Callable[[TrainingConfig], Path]
+
+    @cached_property
+    def subspace(self) -> Subspace:
+        return load_subspace(self.folder)
+
+    @cached_property
+    def data(self) -> DataSet:
+        return prepared_data(self.config, download=False)
+
+    @cached_property
+    def calibration(self) -> CalibrationData:
+        """Images that the run was trained on, for BatchNorm's statistics (appendix D.3)."""
+        return draw_calibration_data(
+            self.data.train, self.data.preprocessing, name="train", count=self.calibration_count
+        )
+
+    def test_images(self, count: int | None) -> Images:
+        """Return so many test images, at random but always the same ones; all of them when None."""
+        test = self.data.test
+        if count is None or count >= len(test):
+            return test
+        return test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(TEST_SEED))[:count])
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """A measurement that can be made on a run; its fields are what it depends on beside the run."""
+
+    def key(self) -> dict[str, Any]:
+        """Return what the measurement depends on, as JSON values."""
+        return {"measure": type(self).__name__, **dataclasses.asdict(self)}
+
+    @abstractmethod
+    def of(self, run: Trained) -> dict[str, Any]:
+        """Measure; return JSON values."""
+
+
+@dataclass(frozen=True)
+class Along(Measure):
+    """Every network along a subspace alone and with its opposite, and the ends together (`evaluate`).
+
+    Attributes:
+        points: places along a line or curve; a simplex has its midpoint and vertices.
+        beyond: how far beyond the ends of a line networks are measured too (section 4.6).
+        images: test images; None for all.
+        calibration: images for BatchNorm's statistics.
+    """
+
+    points: int
+    images: int | None
+    calibration: int
+    beyond: float = 0.0
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        geometry = run.subspace.geometry
+        alphas = default_alphas(geometry, self.points)
+        if self.beyond:
+            alphas = [-self.beyond, *alphas, 1 + self.beyond]
+        if geometry.endpoints == 1:
+            alphas = [geometry.midpoint]
+        return evaluate(
+            run.subspace,
+            run.test_images(self.images),
+            calibration=run.calibration,
+            alphas=alphas,
+            extrapolate=self.beyond > 0,
+        )
+
+
+@dataclass(frozen=True)
+class Alone(Measure):
+    """One network: the midpoint, or an end (an integral's result is its last).
+
+    Attributes:
+        end: which end; None for the midpoint.
+    """
+
+    images: int | None
+    calibration: int
+    end: int | None = None
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        geometry = run.subspace.geometry
+        alpha = geometry.midpoint if self.end is None else geometry.ends[self.end]
+        networks = Networks(run.subspace, run.calibration)
+        (scores,) = networks.score([Candidate.point(alpha)], run.test_images(self.images))
+        return scores.metrics()
+
+
+@dataclass(frozen=True)
+class RandomEnsembles(Measure):
+    """Ensembles of networks drawn at random from a subspace as training draws them (section 4.5).
+
+    Attributes:
+        members: of each ensemble.
+        draws: ensembles.
+    """
+
+    members: int
+    draws: int
+    images: int | None
+    calibration: int
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        geometry, generator = run.subspace.geometry, np.random.default_rng(run.config.seed)
+        accuracies = []
+        for _ in range(self.draws):
+            places: list[Alpha] = [
+                float(place) if place.ndim == 0 else tuple(place.tolist())
+                for place in geometry.sample(generator, self.members)
+            ]
+            networks = Networks(run.subspace, run.calibration)
+            (scores,) = networks.score([Candidate(tuple(places))], run.test_images(self.images))
+            accuracies.append(scores.metrics()["accuracy"])
+        return {"accuracies": accuracies, "accuracy": float(np.mean(accuracies))}
+
+
+@dataclass(frozen=True)
+class Dynamics(Measure):
+    """The endpoints' L2 distance and squared cosine similarity after each epoch (section 4.1)."""
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return {"epochs": [json.loads(line) for line in lines]}
+
+
+@dataclass(frozen=True)
+class Corrupted(Measure):
+    """Networks along a subspace on corrupted images (section 4.4, appendix G).
+
+    Attributes:
+        corruptions: types, with the severities of all of them.
+        severities: from 1 to 5.
+        points: places along a line; one network for a standard one.
+        images: clean test images, of which each corruption is made.
+    """
+
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    points: int
+    images: int | None
+    calibration: int
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        images = run.test_images(self.images)
+        geometry = run.subspace.geometry
+        alphas = [geometry.midpoint] if geometry.endpoints == 1 else default_alphas(geometry, self.points)
+        return evaluate(
+            run.subspace,
+            images,
+            calibration=run.calibration,
+            alphas=alphas,
+            corrupted=corrupted_domains(images, run.config.data, self.corruptions, self.severities),
+        )
+
+
+@dataclass(frozen=True)
+class OnPlane(Measure):
+    """Test error on the plane through three sets of weights (figure 2).
+
+    Attributes:
+        resolution: networks a side.
+        standard: whether the third is a standard network of the same settings; a line has two only.
+    """
+
+    resolution: int
+    images: int
+    calibration: int
+    standard: bool = False
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        third = None
+        if self.standard:
+            settings = dataclasses.replace(run.config, subspace="standard")
+            third = load_subspace(run.other(settings)).endpoints[0]
+        plane = subspace_plane(run.subspace, third)
+        errors = plane_errors(
+            plane,
+            run.subspace.architecture,
+            run.test_images(self.images),
+            calibration=run.calibration,
+            resolution=self.resolution,
+        )
+        return errors | {"path": subspace_path(run.subspace, plane)}
+
+
+@dataclass(frozen=True)
+class Branches(Measure):
+    """Networks that share a beginning, averaged in weight and in output space, and mixed at random (appendix H).
+
+    Attributes:
+        members: which of the run's members take part: the first so many.
+        mixtures: networks drawn for each kind of random mixture; 0 for none.
+    """
+
+    members: int
+    mixtures: int
+    images: int | None
+    calibration: int
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        whole = run.subspace
+        first = Subspace(
+            dataclasses.replace(whole.geometry, endpoints=self.members),
+            whole.architecture,
+            whole.endpoints[: self.members],
+            whole.provenance,
+        )
+        images = run.test_images(self.images)
+        measured = evaluate(first, images, calibration=run.calibration)
+        result: dict[str, Any] = {
+            "members": [point["metrics"]["accuracy"] for point in measured["points"][:-1]],
+            "weight_average": measured["points"][-1]["metrics"]["accuracy"],
+            "ensemble": measured["endpoints_ensemble"]["metrics"]["accuracy"],
+            "total_variation": measured["endpoints_ensemble"]["total_variation"],
+        }
+        if self.mixtures:
+            line = first if self.members != 2 else dataclasses.replace(first, geometry=Geometry("line", 2))
+            for scale in ("global", "layerwise", "weightwise"):
+                drawn = mixture_accuracies(
+                    line, images, run.calibration, scale=scale, draws=self.mixtures, seed=run.config.seed
+                )
+                result[scale] = float(np.mean([metrics["accuracy"] for metrics in drawn]))
+        return result

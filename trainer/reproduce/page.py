@@ -1,0 +1,167 @@
+"""What a reproduction found, as one Markdown page with its pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subspace_serve.checkpoint import versions
+from subspace_serve.files import write_text
+from trainer.reproduce.description import Claim, Figure, Measurement, Results
+from trainer.reproduce.scales import Scale
+from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim as it was found on one panel, as JSON values."""
+
+    panel: str
+    text: str
+    word: str
+    differences: tuple[float, ...]
+    mean: float
+    deviation: float | None
+    unit: str
+
+    @property
+    def numbers(self) -> str:
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3g}"
+        return f"{self.mean:+.3g}{spread} {self.unit}".rstrip()
+
+
+def judge(figure: Figure, scale: Scale, panels: Mapping[str, Results]) -> list[Judged]:
+    """Test a figure's claims on each panel."""
+    return [_judge(claim, title, results) for title, results in panels.items() for claim in figure.claims(scale)]
+
+
+def _judge(claim: Claim, panel: str, results: Results) -> Judged:
+    differences = list(claim.difference(results))
+    found = verdict(differences, claim.margin)
+    scaled = tuple(round(claim.scale * value, 6) for value in differences)
+    deviation = None if found.deviation is None else claim.scale * found.deviation
+    return Judged(panel, claim.text, found.word, scaled, claim.scale * found.mean, deviation, claim.unit)
+
+
+def figure_document(
+    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Judged], command: str, seconds: float
+) -> dict[str, Any]:
+    """Return what is kept of a figure beside its picture: claims, numbers and where they came from."""
+    seeds = len(next(iter(next(iter(panels.values())).values())))
+    return {
+        "figure": figure.name,
+        "title": figure.title,
+        "scale": scale.name,
+        "seeds": list(range(seeds)),
+        "command": command,
+        "note": figure.note,
+        "claims": [claim.__dict__ for claim in judged],
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "versions": versions(),
+        "numbers": {title: {label: [_numbers(run) for run in runs] for label, runs in results.items()}
+                    for title, results in panels.items()},
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def _numbers(run: Measurement) -> dict[str, Any]:
+    """Return the few numbers of a measurement that fit on a page."""
+    kept = {key: value for key, value in run.items() if isinstance(value, int | float)}
+    if "points" in run:
+        kept["points"] = [
+            {"alpha": point["alpha"], "accuracy": point["metrics"]["accuracy"], "ece": point["metrics"]["ece"]}
+            for point in run["points"]
+        ]
+    if "endpoints_ensemble" in run:
+        ensemble = run["endpoints_ensemble"]
+        kept["ends_ensemble"] = ensemble["metrics"]["accuracy"]
+        kept["total_variation"] = ensemble["total_variation"]
+    if run.get("endpoint_distances"):
+        kept["endpoint_distances"] = run["endpoint_distances"][0]
+    if "epochs" in run and run["epochs"][-1].get("endpoint_l2") is not None:
+        kept["last_epoch"] = {key: run["epochs"][-1][key] for key in ("endpoint_l2", "endpoint_cosine_squared")}
+    if "corruptions" in run:
+        kept["corruptions"] = [
+            {
+                "corruption": entry["corruption"],
+                "severity": entry["severity"],
+                "accuracy": [point["metrics"]["accuracy"] for point in entry["points"]],
+            }
+            for entry in run["corruptions"]
+        ]
+    return kept
+
+
+def write_figure(folder: Path, document: dict[str, Any]) -> None:
+    """Write a figure's document beside its picture."""
+    write_text(folder / f"figure-{int(document['figure']):02d}.json", json.dumps(document, indent=1) + "\n")
+
+
+def write_page(target: Path, pictures: Path, introduction: str) -> None:
+    """Write the page of all figures whose documents lie in `pictures`.
+
+    Args:
+        target: the page.
+        pictures: the folder of pictures and documents, below the page's own.
+        introduction: what stands above the figures, in Markdown.
+    """
+    documents = [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(pictures.glob("figure-[0-9][0-9].json"))
+    ]
+    parts = ["# Reproduction of the paper's figures", introduction, _counts(documents)]
+    where = os.path.relpath(pictures, target.parent)
+    for document in documents:
+        parts.append(_section(document, where))
+    write_text(target, "\n\n".join(parts) + "\n")
+
+
+def _counts(documents: Sequence[dict[str, Any]]) -> str:
+    words = [claim["word"] for document in documents for claim in document["claims"]]
+    rows = [
+        f"| [{document['figure']}](#figure-{document['figure']}) | {document['title']} | "
+        + " | ".join(
+            str(sum(claim["word"] == word for claim in document["claims"])) for word in (HOLDS, WITHIN_NOISE, FAILS)
+        )
+        + " |"
+        for document in documents
+    ]
+    total = " | ".join(f"**{words.count(word)}**" for word in (HOLDS, WITHIN_NOISE, FAILS))
+    return "\n".join(
+        [f"| figure | | {HOLDS} | {WITHIN_NOISE} | {FAILS} |", "|---|---|---|---|---|", *rows, f"| all | | {total} |"]
+    )
+
+
+def _section(document: dict[str, Any], where: str) -> str:
+    number = document["figure"]
+    seeds = ", ".join(map(str, document["seeds"]))
+    several = len({claim["panel"] for claim in document["claims"]}) > 1
+    rows = [
+        f"| {claim['text']}{_panel(claim) if several else ''} | {_numbers_of(claim)} | **{claim['word']}** |"
+        for claim in document["claims"]
+    ]
+    lines = [
+        f"## Figure {number}",
+        "",
+        f"{document['title']}. `{document['command']}`, seeds {seeds}, {document['hardware']}.",
+        *(["", document["note"]] if document["note"] else []),
+        "",
+        f"![{document['title']}]({where}/figure-{int(number):02d}.png)",
+        "",
+        "| the paper says | here | verdict |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines)
+
+
+def _panel(claim: dict[str, Any]) -> str:
+    return f" ({claim['panel']})"
+
+
+def _numbers_of(claim: dict[str, Any]) -> str:
+    return Judged(**{**claim, "differences": tuple(claim["differences"])}).numbers

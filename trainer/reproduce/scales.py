@@ -1,0 +1,139 @@
+"""How large a reproduction is: data, networks, lengths and seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.presets import PAPER_METHOD, PRESETS
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One combination of data and network on which a figure is made.
+
+    Attributes:
+        title: for people.
+        settings: training settings.
+    """
+
+    title: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size of a reproduction.
+
+    Attributes:
+        name: `smoke`, `small` or `paper`.
+        panels: by the name of the paper's panel that each stands for.
+        seeds: how many, from 0.
+        points: places along a line or curve.
+        test_images: images that measure, the first of a shuffled test set; None for all of them.
+        corrupted_images: the same for each corruption.
+        calibration: images for BatchNorm's statistics.
+        plane: networks a side of a plane, and `plane_images` measure each.
+        lengths: of figure 10, in multiples of a panel's epochs.
+        long: of figure 12, the same.
+        label_noise: levels beside 0.
+        sweep: values of dropout and of label smoothing.
+        shared: fractions of the epochs that are shared before members part (figure 21).
+        mixtures: networks drawn for each random mixture (figure 21).
+        most_endpoints: of the simplexes of figures 7 and 16.
+    """
+
+    name: str
+    panels: dict[str, Panel]
+    seeds: int = 3
+    points: int = 11
+    test_images: int | None = None
+    corrupted_images: int | None = None
+    calibration: int = 2048
+    plane: int = 15
+    plane_images: int = 2000
+    lengths: tuple[float, ...] = (1, 2, 3)
+    long: float = 3
+    label_noise: tuple[float, ...] = (0.2, 0.4, 0.8)
+    sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    shared: tuple[float, ...] = (0, 0.05, 0.1, 0.25, 0.5, 0.75)
+    mixtures: int = 5
+    most_endpoints: int = 6
+
+
+_SMALL = PAPER_METHOD | {
+    "data": "fashion-mnist",
+    "image_size": 14,
+    "train_images": 4000,
+    "architecture": "cresnet8-8",
+    "batch_size": 64,
+    "epochs": 20,
+    "device": "cpu",
+}
+_SMOKE = PAPER_METHOD | {
+    "data": "digits",
+    "architecture": "cresnet8-4",
+    "batch_size": 128,
+    "epochs": 4,
+    "train_images": 512,
+    "device": "cpu",
+}
+
+
+def _all_panels(title: str, settings: dict[str, Any]) -> dict[str, Panel]:
+    """Return one combination of data and network that stands for each of the paper's."""
+    return dict.fromkeys(("cifar10", "mnist", "imagenet"), Panel(title, settings))
+
+
+SCALES: dict[str, Scale] = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            "smoke",
+            _all_panels("digits, cresnet8-4", _SMOKE),
+            seeds=2,
+            points=3,
+            corrupted_images=64,
+            calibration=256,
+            plane=3,
+            plane_images=64,
+            lengths=(0.5, 1),
+            long=1.5,
+            label_noise=(0.4,),
+            sweep=(0.1,),
+            shared=(0, 0.5),
+            mixtures=2,
+            most_endpoints=3,
+        ),
+        Scale(
+            "small",
+            _all_panels("Fashion-MNIST, cresnet8-8", _SMALL),
+            corrupted_images=2000,
+            plane=9,
+            plane_images=1000,
+            lengths=(0.5, 1, 2, 4),
+        ),
+        Scale(
+            "paper",
+            {
+                "cifar10": Panel("CIFAR-10, cResNet20", PRESETS["paper-cifar10"]),
+                "tiny-imagenet": Panel("TinyImageNet, ResNet18", PRESETS["paper-tiny-imagenet"]),
+                "tiny-imagenet-50": Panel(
+                    "TinyImageNet, ResNet50", PRESETS["paper-tiny-imagenet"] | {"architecture": "tiny-resnet50"}
+                ),
+                "mnist": Panel(
+                    "MNIST, cresnet8", PRESETS["paper-cifar10"] | {"data": "mnist", "architecture": "cresnet8"}
+                ),
+                "imagenet": Panel("ImageNet, ResNet50", PRESETS["paper-imagenet"]),
+                "imagenet-wide": Panel(
+                    "ImageNet, WideResNet50",
+                    PRESETS["paper-imagenet"] | {"architecture": "wide_resnet50_2", "epochs": 100},
+                ),
+            },
+            calibration=10_000,
+            plane=21,
+            plane_images=10_000,
+        ),
+    )
+}
+"""Every scale by name."""

@@ -1,0 +1,46 @@
+"""Whether a claim holds here: what the seeds say, and how sure that is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student_t
+
+HOLDS, WITHIN_NOISE, FAILS = "holds", "holds within noise", "does not hold here"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds say of a claim.
+
+    Attributes:
+        word: `holds`: the mean, and with 95 % confidence the expectation (one-sided t-interval over seeds), lie on
+            the claim's side; `holds within noise`: only the mean does; `does not hold here`: not even the mean.
+        mean: of the differences, positive on the claim's side.
+        deviation: their sample standard deviation; None of one seed.
+    """
+
+    word: str
+    mean: float
+    deviation: float | None
+
+
+def verdict(differences: Sequence[float], margin: float = 0.0) -> Verdict:
+    """Judge a claim by one difference a seed, positive where the claim holds.
+
+    Args:
+        differences: one a seed, paired (both sides of a difference have the seed, and its data order, in common).
+        margin: how far below zero still counts as holding, for claims that something is matched.
+    """
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
+        return Verdict(WITHIN_NOISE if mean + margin >= 0 else FAILS, mean, None)
+    deviation = statistics.stdev(differences)
+    count = len(differences)
+    lower = mean - float(student_t.ppf(CONFIDENCE, count - 1)) * deviation / count**0.5
+    if mean + margin < 0 or (mean + margin == 0 and margin == 0):
+        return Verdict(FAILS, mean, deviation)
+    return Verdict(HOLDS if lower + margin >= 0 else WITHIN_NOISE, mean, deviation)
