@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.plot.style import DOTS_PER_INCH, GREY, check_picture, picture
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours in an order of falling contrast to the one before.
@@ -72,14 +73,16 @@ def plot_series(panels: Sequence[SeriesPanel], target: Path, *, dots_per_inch: i
     size = (3.9 * columns + (1.6 if columns == 1 else 0.4), 3.2 * rows + 0.26 * legend_rows + 0.2)
     with picture(target, size, dots_per_inch=dots_per_inch) as figure:
         every = figure.subplots(rows, columns, squeeze=False).flat
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         for axes, panel in zip(every, panels, strict=False):
             _draw_panel(axes, panel, labels)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
         for axes in list(figure.axes)[len(panels) :]:
             axes.remove()
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False, fontsize=9
+        )
 
 
 def _draw_panel(axes: Axes, panel: SeriesPanel, labels: Sequence[str]) -> None:

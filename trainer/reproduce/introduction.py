@@ -9,10 +9,10 @@ Made by `python -m trainer.reproduce all --scale {scale}`: {what}. {seeds} seeds
 in pictures the band. Accuracies are on the test images; networks are recalibrated on {calibration:,} training images.
 
 A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
-difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where only
-the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the margin
-that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell; and of
-so many claims some land on either side by chance."""
+difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where
+only the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the
+margin that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell;
+and of so many claims some land on either side by chance."""
 
 
 def introduction(scale: Scale) -> str:

