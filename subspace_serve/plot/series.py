@@ -1,4 +1,4 @@
-"""Curves over any axis, side by side in panels: the mean over seeds with a band of one sample standard deviation."""
+"""Curves or dots over any axis, in panels: the mean over seeds, and one sample standard deviation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SeriesPanel:
         series: what is drawn.
         x_label: what the places are.
         y_label: what the values are.
-        ticks: names of the places, where they are no numbers.
+        ticks: names of the places, where they are no numbers; values are then dots with bars, not curves.
     """
 
     title: str
@@ -99,6 +99,9 @@ def _draw_panel(axes: Axes, panel: SeriesPanel, labels: Sequence[str]) -> None:
             axes.axhspan(
                 float(mean[0] - deviation[0]), float(mean[0] + deviation[0]), color=color, alpha=0.1, linewidth=0
             )
+            continue
+        if panel.ticks is not None:
+            axes.errorbar(series.places, mean, deviation, fmt=marker, color=color, label=series.label, capsize=3)
             continue
         axes.plot(
             series.places,

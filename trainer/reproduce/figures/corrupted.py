@@ -39,7 +39,9 @@ def _draw_shown(panels: Mapping[str, Results], target: Path) -> None:
                 series += [over_places(label, documents, "ensemble", "accuracy", "-")]
             standard = [[100 * _under(run, name)["points"][0]["metrics"]["accuracy"]] for run in results[_STANDARD]]
             series.append(Series(_STANDARD, standard, style=":"))
-            parts.append(SeriesPanel(f"{title}: {name}", series, "α", "test accuracy (%)"))
+            parts.append(
+                SeriesPanel(f"{title}: {name}", series, "α (dashed: models, solid: ensembles)", "test accuracy (%)")
+            )
         return parts
 
     draw_panels(panels, target, build)
@@ -131,7 +133,7 @@ def _draw_gains(pick: Pick):
             for label in _LINES:
                 values = [[100 * gain[name] for name in PUBLISHED] for gain in _gains(results, label, pick)]
                 series = [
-                    Series(label, values, list(ticks), ""),
+                    Series(label, values, list(ticks)),
                     Series("standard training", [[0.0]], style=":"),
                 ]
                 parts.append(

@@ -174,7 +174,7 @@ def _draw_distances(panels: Mapping[str, Results], target: Path) -> None:
         return [
             SeriesPanel(
                 f"{title}: {name}",
-                [over("two networks", list(ticks), [(runs, get) for runs in results.values()], factor=1, style="")],
+                [over("two networks", list(ticks), [(runs, get) for runs in results.values()], factor=1)],
                 "",
                 name,
                 ticks,

@@ -130,9 +130,7 @@ def _ensemble(label: str) -> Get:
 def _draw_random(panels: Mapping[str, Results], target: Path) -> None:
     def build(title: str, results: Results) -> list[SeriesPanel]:
         ticks = dict(enumerate(results))
-        series = [
-            over("ensemble", list(ticks), [(runs, _ensemble(label)) for label, runs in results.items()], style="")
-        ]
+        series = [over("ensemble", list(ticks), [(runs, _ensemble(label)) for label, runs in results.items()])]
         return [SeriesPanel(title, series, "", "test accuracy (%)", ticks)]
 
     draw_panels(panels, target, build)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from subspace_serve.plot.series import Series, SeriesPanel
@@ -33,27 +33,31 @@ STANDARD_NETWORK = "standard network"
 TWO_NETWORKS = "two independent networks"
 
 
-def _one_panel(title: str, results: Results, kinds: Mapping[str, str], labels: Sequence[str]) -> SeriesPanel:
-    """Draw subspaces as the paper does: models dashed, ensembles solid, standard training dotted."""
+def _one_panel(title: str, results: Results, kinds: Mapping[str, str], names: Mapping[str, str]) -> SeriesPanel:
+    """Draw subspaces as the paper does: models dashed, ensembles solid, standard training dotted.
+
+    `names` says under which name each run is drawn.
+    """
     series: list[Series] = []
-    for label in labels:
+    for label, name in names.items():
         for kind, style in kinds.items():
-            series.append(over_places(label, results[label], kind, "accuracy", style))
+            series.append(over_places(name, results[label], kind, "accuracy", style))
     if STANDARD_NETWORK in results:
         series.append(level(STANDARD_NETWORK, results[STANDARD_NETWORK], midpoint()))
     if TWO_NETWORKS in results and "ensemble" in kinds:
         series.append(level(TWO_NETWORKS, results[TWO_NETWORKS], ends_ensemble(), "-."))
-    return SeriesPanel(title, series, "α", "test accuracy (%)")
+    x_label = "α (dashed: models, solid: ensembles)" if len(kinds) > 1 else "α"
+    return SeriesPanel(title, series, x_label, "test accuracy (%)")
 
 
-def _draw(kinds: Mapping[str, str], groups: Mapping[str, Sequence[str]]):
+def _draw(kinds: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]):
     def draw(panels: Mapping[str, Results], target: Path) -> None:
         draw_panels(
             panels,
             target,
             lambda title, results: [
-                _one_panel(f"{title}: {name}" if name else title, results, kinds, labels)
-                for name, labels in groups.items()
+                _one_panel(f"{title}: {name}" if name else title, results, kinds, names)
+                for name, names in groups.items()
             ],
         )
 
@@ -68,7 +72,7 @@ FIGURE_4 = Figure(
     runs=lambda scale: {
         name: Wanted(settings, along(scale)) for name, settings in {**SHAPES, STANDARD_NETWORK: STANDARD}.items()
     },
-    draw=_draw(MODELS, {"": tuple(SHAPES)}),
+    draw=_draw(MODELS, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
     claims=lambda scale: [
         more_accurate(
             f"The midpoint of a {name} is at least as accurate as standard training of the same length.",
@@ -88,7 +92,7 @@ FIGURE_5 = Figure(
     runs=lambda scale: {
         name: Wanted(settings, along(scale)) for name, settings in {**SHAPES, TWO_NETWORKS: INDEPENDENT}.items()
     },
-    draw=_draw(ENSEMBLES, {"": tuple(SHAPES)}),
+    draw=_draw(ENSEMBLES, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
     claims=lambda scale: [
         more_accurate(
             f"The ensemble of a {name}'s ends comes within half a point of two independently trained networks.",
@@ -122,7 +126,7 @@ FIGURE_6 = Figure(
     "6",
     "Models and ensembles for regularisation strengths β = 0, 1, 2",
     runs=_betas,
-    draw=_draw(BOTH, {name: [f"{name}, beta = {beta:g}" for beta in BETAS] for name in SHAPES}),
+    draw=_draw(BOTH, {name: {f"{name}, beta = {beta:g}": f"β = {beta:g}" for beta in BETAS} for name in SHAPES}),
     claims=lambda scale: [
         more_accurate(
             "Regularisation makes the ensemble of a line's ends more accurate (β = 1 against β = 0).",
@@ -173,7 +177,11 @@ FIGURE_13 = Figure(
     "Several samples of α a batch, and the feature-similarity term",
     runs=_samples,
     draw=_draw(
-        BOTH, {name: [f"{name}, {variant}" for variant in (*SAMPLES, *SIMILARITY)] for name in ("line", "curve")}
+        BOTH,
+        {
+            name: {f"{name}, {variant}": variant.replace("lambda", "λ") for variant in (*SAMPLES, *SIMILARITY)}
+            for name in ("line", "curve")
+        },
     ),
     claims=lambda scale: [
         *(
@@ -231,7 +239,7 @@ def _draw_beside_swa(panels: Mapping[str, Results], target: Path) -> None:
     """SWA's checkpoints are measured at their ends and middle (a simplex): levels, not curves."""
 
     def build(title: str, results: Results) -> list[SeriesPanel]:
-        panel = _one_panel(title, results, BOTH, ["line", "curve"])
+        panel = _one_panel(title, results, BOTH, {"line": "line", "curve": "curve"})
         checkpoints = results["SWA, cyclic"]
         extra = [
             level("SWA, midpoint", checkpoints, midpoint(), "--"),
