@@ -1,4 +1,4 @@
-"""Data sets by name and by file: digits, Fashion-MNIST, CIFAR, .npz."""
+"""Data sets by name and by file: digits, MNIST, Fashion-MNIST, CIFAR, .npz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torchvision import datasets
 
 from subspace_serve.data import Augmentation, load_data, load_images
-from subspace_serve.data.sources import fashion_mnist
+from subspace_serve.data.sources import mnist
 from subspace_serve.errors import DataError
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -72,7 +72,7 @@ def test_what_a_checkpoint_records():
     }
 
 
-# Fashion-MNIST
+# MNIST and Fashion-MNIST
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -81,8 +81,8 @@ def idx(array: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def fashion(tmp_path: Path) -> Path:
-    """Twenty training and ten test images of 28 x 28, compressed as in Debian's package."""
+def compressed(tmp_path: Path) -> Path:
+    """Twenty training and ten test images of 28 x 28, compressed as in Debian's package of Fashion-MNIST."""
     for prefix, count in (("train", 20), ("t10k", 10)):
         images = np.arange(count, dtype=np.uint8).repeat(28 * 28).reshape(count, 28, 28)
         labels = (np.arange(count) % 10).astype(np.uint8)
@@ -91,8 +91,8 @@ def fashion(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_fashion_mnist_from_compressed_files(fashion):
-    data = load_data(f"fashion-mnist:{fashion}")
+def test_fashion_mnist_from_compressed_files(compressed):
+    data = load_data(f"fashion-mnist:{compressed}")
     assert (data.shape, data.label_names[9]) == ((28, 28, 1), "Ankle boot")
     assert [len(data.train), len(data.validation), len(data.test)] == [10, 10, 10]
     assert (data.preprocessing.mean, data.preprocessing.std) == ((0.2860,), (0.3530,))
@@ -101,18 +101,76 @@ def test_fashion_mnist_from_compressed_files(fashion):
     assert labels.tolist() == list(range(10))
 
 
-def test_fashion_mnist_from_torchvisions_unpacked_files_under_the_data_root(fashion, tmp_path, monkeypatch):
-    raw = tmp_path / "root" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for file in fashion.glob("*.gz"):
-        (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+def test_mnist_differs_from_fashion_mnist_in_names_constants_and_flips(compressed):
+    data = load_data(f"mnist:{compressed}")
+    assert (data.name, data.shape, data.label_names) == ("mnist", (28, 28, 1), tuple(DIGITS))
+    assert [len(data.train), len(data.validation), len(data.test)] == [10, 10, 10]
+    assert (data.preprocessing.mean, data.preprocessing.std) == ((0.1307,), (0.3081,))
+    assert data.augmentation == Augmentation(padding=2, flip=False)
+    clothes = load_data(f"fashion-mnist:{compressed}")
+    assert clothes.augmentation == Augmentation(padding=2, flip=True)
+    assert same_images(data.test, clothes.test)
+
+
+def unpack(compressed: Path, folder: Path) -> None:
+    """Lay the files out as torchvision does."""
+    folder.mkdir(parents=True)
+    for file in compressed.glob("*.gz"):
+        (folder / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_mnist_from_torchvisions_unpacked_files(compressed, tmp_path, monkeypatch, name, folder):
+    unpack(compressed, tmp_path / "root" / folder / "raw")
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path / "root"))
-    assert load_data("fashion-mnist").fingerprint == load_data(f"fashion-mnist:{fashion}").fingerprint
+    expected = load_data(f"{name}:{compressed}")
+    for spec in (name, f"{name}:{tmp_path}/root", f"{name}:{tmp_path}/root/{folder}"):
+        found = load_data(spec)
+        assert found.fingerprint == expected.fingerprint
+        assert same_images(found.test, expected.test)
+
+
+def test_neither_mnist_is_taken_for_the_other(compressed, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(compressed))
+    unpack(compressed, compressed / "FashionMNIST" / "raw")
+    with pytest.raises(DataError, match=r"mnist is not there; looked in .*/MNIST/raw, .*/mnist; name the folder"):
+        load_data("mnist")
+    (compressed / "FashionMNIST").rename(compressed / "MNIST")
+    with pytest.raises(DataError, match="fashion-mnist is not there"):
+        load_data("fashion-mnist")
+
+
+@pytest.mark.parametrize(("name", "published"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_mnist_is_downloaded_through_torchvision_only_when_asked(compressed, tmp_path, monkeypatch, name, published):
+    monkeypatch.setattr(mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    root, asked = tmp_path / "root", []
+
+    def fetched(folder, download):
+        asked.append((folder, download))
+        unpack(compressed, folder / published / "raw")
+
+    monkeypatch.setattr(datasets, published, fetched)
+    with pytest.raises(DataError, match=f"{name} is not there.*--download"):
+        load_data(f"{name}:{root}")
+    assert asked == []
+    assert len(load_data(f"{name}:{root}", download=True).test) == 10
+    assert len(load_data(f"{name}:{root}", download=True).test) == 10
+    assert asked == [(root, True)]
+
+
+def test_an_mnist_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch):
+    def unreachable(folder, download):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(datasets, "MNIST", unreachable)
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded to .*train-images.*check the connection"):
+        load_data(f"mnist:{tmp_path}", download=True)
 
 
 def test_a_missing_fashion_mnist_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
-    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     with pytest.raises(DataError, match=r"not there; looked in .*FashionMNIST/raw.*debian.*dataset-fashion-mnist"):
         load_data("fashion-mnist")
 
@@ -130,15 +188,15 @@ def test_a_missing_fashion_mnist_says_where_it_looked(tmp_path, monkeypatch):
         (lambda content: gzip.compress(b"\0\0\x08\3\0\0"), "it is 6 bytes long"),
     ],
 )
-def test_damaged_idx_files_are_refused_by_name(fashion, spoil, message):
-    path = fashion / "train-images-idx3-ubyte.gz"
+def test_damaged_idx_files_are_refused_by_name(compressed, spoil, message):
+    path = compressed / "train-images-idx3-ubyte.gz"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DataError, match=message) as caught:
-        load_data(f"fashion-mnist:{fashion}")
+        load_data(f"fashion-mnist:{compressed}")
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not mnist.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
     data = load_data("fashion-mnist")
@@ -361,7 +419,7 @@ def test_training_needs_training_images(tmp_path):
     ("spec", "message"),
     [
         ("digit", "no data set 'digit'.*did you mean digits?"),
-        ("nonsense", "give a .npz file, a folder, or one of digits, fashion-mnist"),
+        ("nonsense", "give a .npz file, a folder, or one of digits, mnist, fashion-mnist"),
         ("digits:", "a colon but no path"),
         ("digits:somewhere", "digits comes with scikit-learn and has no path"),
         ("", "no data set ''"),

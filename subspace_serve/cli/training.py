@@ -34,8 +34,8 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option(
     "--data",
     metavar="SPEC",
-    help="digits, fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, imagenet:PATH, "
-    "FILE.npz, or a folder with one folder a class.  [default: digits]",
+    help="digits, mnist[:PATH], fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, "
+    "imagenet:PATH, FILE.npz, or a folder with one folder a class.  [default: digits]",
 )
 @click.option(
     "--arch",
@@ -110,7 +110,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     help="Go on with an interrupted run, with the settings it was started with.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
-@click.option("--download", is_flag=True, help="Let torchvision download CIFAR or Fashion-MNIST.")
+@click.option("--download", is_flag=True, help="Let torchvision download CIFAR, MNIST or Fashion-MNIST.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
 @json_option
 def train(

@@ -6,16 +6,17 @@ from subspace_serve.data.sources.cifar import read_cifar10, read_cifar100
 from subspace_serve.data.sources.cifar_c import CIFAR10_C, CIFAR100_C, CORRUPTED_COPY
 from subspace_serve.data.sources.corrupted_sets import CorruptedReader
 from subspace_serve.data.sources.digits import read_digits
-from subspace_serve.data.sources.fashion_mnist import read_fashion_mnist
 from subspace_serve.data.sources.image_folder import read_folder, read_imagenet, read_tiny_imagenet
 from subspace_serve.data.sources.imagenet_c import IMAGENET_C, TINY_IMAGENET_C
 from subspace_serve.data.sources.medmnist_c import MEDMNIST_C
+from subspace_serve.data.sources.mnist import read_fashion_mnist, read_mnist
 from subspace_serve.data.sources.mnist_c import MNIST_C
 from subspace_serve.data.sources.npz import read_npz
 from subspace_serve.data.sources.source import Options, Reader, Source
 
 READERS: dict[str, Reader] = {
     "digits": read_digits,
+    "mnist": read_mnist,
     "fashion-mnist": read_fashion_mnist,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
