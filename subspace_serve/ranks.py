@@ -149,7 +149,7 @@ class Ranks:
             return tensor.unsqueeze(0)
         stacked = tensor.new_empty(self.world_size, *tensor.shape)
         with _others_watched():
-            distributed.all_gather_into_tensor(stacked.flatten(), tensor.flatten())
+            distributed.all_gather(list(stacked.unbind()), tensor)
         return stacked
 
     def check_same(self, what: str, value: Any) -> None:

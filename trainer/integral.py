@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainingConfig
+from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork
 from trainer.schedule import StepSettings
 from trainer.step import Stepper
@@ -26,15 +27,27 @@ class IntegralStepper(Stepper):
         config: the run's settings.
         endpoints: what is trained, a line.
         networks: three; their weights are overwritten in every step.
+        division: of every batch among ranks; all of it for this process when None.
     """
 
-    def __init__(self, config: TrainingConfig, endpoints: EndpointMatrix, networks: list[FlatNetwork]) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        endpoints: EndpointMatrix,
+        networks: list[FlatNetwork],
+        division: Division | None = None,
+    ) -> None:
         if len(networks) != NETWORKS:
             raise ValueError(f"an integral takes {NETWORKS} networks, not {len(networks)}")
-        super().__init__(config, endpoints, networks)
+        super().__init__(config, endpoints, networks, division)
 
     def step(
-        self, images: Tensor, labels: Tensor, generator: np.random.Generator, settings: StepSettings
+        self,
+        images: Tensor,
+        labels: Tensor,
+        generator: np.random.Generator,
+        settings: StepSettings,
+        whole: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Train f(x, P(alpha)) on one batch (equation 17); arguments and result are those of `Stepper.step`."""
         if not self.endpoints.layout.channels_last:
@@ -50,12 +63,10 @@ class IntegralStepper(Stepper):
                 outputs.append(forward(images))
         start, here, further = outputs
         logits = start + (further - here) / epsilon
-        loss = self._loss(logits, labels)
+        loss = self._loss(logits, labels) * self.division.weight(whole or len(images))
         loss.backward()
-        if self.config.clip_gradient:
-            self._clip()
         self.endpoints.update(
-            [(c, network.gradient) for c, network in zip(coefficients, self.networks, strict=True)],
+            self._exchanged(coefficients),
             pair=(0, 1),
             beta=settings.beta,
             learning_rate=settings.learning_rate,

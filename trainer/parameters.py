@@ -157,9 +157,18 @@ class EndpointMatrix:
             torch.mv(self.values[:, where].t(), coefficients[:, layer], out=network.values[where])
 
     @torch.no_grad()
+    def spread(self, gradients: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the endpoints' gradients, shape (m, n), from those of sampled networks as `update` takes them."""
+        summed = torch.zeros_like(self.values)
+        for coefficients, gradient in gradients:
+            for where, layer in self._segments:
+                summed[:, where].addr_(coefficients[:, layer], gradient[where])
+        return summed
+
+    @torch.no_grad()
     def update(
         self,
-        gradients: Sequence[tuple[Tensor, Tensor]],
+        gradients: Sequence[tuple[Tensor, Tensor]] | Tensor,
         *,
         pair: tuple[int, int] | None,
         beta: float,
@@ -170,18 +179,22 @@ class EndpointMatrix:
         """Take one step of SGD with momentum on every endpoint (Algorithm 1).
 
         Args:
-            gradients: for each sampled network, its coefficients, shape (m, 1) or (m, layers), and dL/d theta, (n,).
+            gradients: for each sampled network, its coefficients, shape (m, 1) or (m, layers), and dL/d theta, (n,);
+                or the endpoints' own, shape (m, n).
             pair: the two endpoints whose cosine the regulariser penalises in this step; None for none.
             beta: the regulariser's strength.
             learning_rate: step size.
             momentum: share of the velocity that is kept.
             weight_decay: L2 penalty on every parameter.
         """
-        decay = momentum
-        for coefficients, gradient in gradients:
-            for where, layer in self._segments:
-                self.velocity[:, where].addr_(coefficients[:, layer], gradient[where], beta=decay)
-            decay = 1.0
+        if isinstance(gradients, Tensor):
+            self.velocity.mul_(momentum).add_(gradients)
+        else:
+            decay = momentum
+            for coefficients, gradient in gradients:
+                for where, layer in self._segments:
+                    self.velocity[:, where].addr_(coefficients[:, layer], gradient[where], beta=decay)
+                decay = 1.0
         if pair is not None and beta:
             compared = self.values[:, : self.layout.regularised]
             self.velocity[:, : self.layout.regularised].addmm_(cosine_gradient(compared, pair, beta), compared)

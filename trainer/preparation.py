@@ -11,10 +11,11 @@ from torch.nn.utils import parametrize
 from subspace_serve.architectures import Architecture, check_output, resolve_architecture
 from subspace_serve.data import DataSet, label_noise, load_data
 from subspace_serve.data.splits import carve
-from subspace_serve.devices import choose_device
 from subspace_serve.errors import TrainingError
+from subspace_serve.ranks import Ranks
 from subspace_serve.subspace import Weights
 from trainer.config import TrainingConfig
+from trainer.division import Division
 from trainer.initialise import initial_endpoints
 from trainer.integral import NETWORKS, IntegralStepper
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
@@ -68,22 +69,32 @@ def starting_points(config: TrainingConfig, architecture: Architecture) -> list[
     return initial_endpoints(architecture, count, how, config.seed)
 
 
-def prepared_stepper(config: TrainingConfig, architecture: Architecture, start: Sequence[Weights]) -> Stepper:
-    """Build the networks of a step, and the endpoints where they start.
+def prepared_stepper(
+    config: TrainingConfig, architecture: Architecture, start: Sequence[Weights], ranks: Ranks | None = None
+) -> Stepper:
+    """Build the networks of a step, and the endpoints where they start; of several ranks, this one's networks.
 
     Raises:
-        TrainingError: the network's weights are no coordinates in weight space.
+        TrainingError: the network's weights are no coordinates in weight space, or a batch's samples cannot be divided
+            among the ranks.
         ArchitectureError: it does not fit its input.
     """
-    device = choose_device(config.device)
+    ranks = ranks or Ranks()
+    device = ranks.device(config.device)
+    division = Division(config.samples, ranks)
+    if config.feature_similarity and len(division.groups) < 2:
+        raise TrainingError(
+            f"feature_similarity compares samples on one rank: with {ranks.world_size} ranks it needs --samples "
+            f"{2 * ranks.world_size} or a multiple, not {config.samples}"
+        )
     integral = config.subspace == "integral"
-    networks = [architecture.build() for _ in range(NETWORKS if integral else config.samples)]
+    networks = [architecture.build() for _ in range(NETWORKS if integral else len(division.groups))]
     check_output(networks[0], architecture)
     _check_parameters(networks[0])
     layout = Layout.of(networks[0])
     endpoints = EndpointMatrix(layout, start[: config.geometry.endpoints], device, layerwise=config.layerwise)
     flat = [FlatNetwork(network, layout, device) for network in networks]
-    return (IntegralStepper if integral else Stepper)(config, endpoints, flat)
+    return (IntegralStepper if integral else Stepper)(config, endpoints, flat, division)
 
 
 def _check_parameters(network: nn.Module) -> None:

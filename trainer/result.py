@@ -11,7 +11,6 @@ from subspace_serve.architectures import Architecture
 from subspace_serve.calibration_data import draw_calibration_data
 from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet
-from subspace_serve.devices import choose_device
 from subspace_serve.gaussian import fit_gaussian
 from subspace_serve.geometry import Geometry
 from subspace_serve.metrics import classification_metrics
@@ -60,7 +59,7 @@ def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[dict[st
     return [dict(gaussian.sample(torch_generator(config.seed, "gaussian", index))) for index in range(len(members))]
 
 
-def validate(subspace: Subspace, data: DataSet, config: TrainingConfig) -> dict[str, float]:
+def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: torch.device) -> dict[str, float]:
     """Return the metrics on the validation images of the network that is meant to be used alone: the midpoint.
 
     Of members that answer together, and of an integral, it is the last endpoint.
@@ -72,7 +71,7 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig) -> dict[
         data.preprocessing,
         name="train",
         count=VALIDATION_CALIBRATION,
-        device=choose_device(config.device),
+        device=device,
     )
     model = recalibrated(subspace, alpha, calibration)
     logits = predict_logits(model, data.validation, data.preprocessing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from subspace_serve.architectures import penultimate
 from subspace_serve.geometry import Geometry
 from trainer.config import TrainingConfig
+from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork
 from trainer.schedule import StepSettings
 
@@ -72,11 +74,19 @@ class Stepper:
     Args:
         config: the run's settings.
         endpoints: what is trained.
-        networks: one network a sample; their weights are overwritten in every step.
+        networks: one network a sample that this rank has images of; their weights are overwritten in every step.
+        division: of every batch among ranks; all of it for this process when None.
     """
 
-    def __init__(self, config: TrainingConfig, endpoints: EndpointMatrix, networks: list[FlatNetwork]) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        endpoints: EndpointMatrix,
+        networks: list[FlatNetwork],
+        division: Division | None = None,
+    ) -> None:
         self.config = config
+        self.division = division or Division(config.samples)
         self._geometry = config.geometry
         self.endpoints = endpoints
         self.networks = networks
@@ -94,19 +104,25 @@ class Stepper:
                 penultimate(network.model).register_forward_pre_hook(self._keep_features(index))
 
     def step(
-        self, images: Tensor, labels: Tensor, generator: np.random.Generator, settings: StepSettings
+        self,
+        images: Tensor,
+        labels: Tensor,
+        generator: np.random.Generator,
+        settings: StepSettings,
+        whole: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Train on one batch.
+        """Train on one batch, of which every rank gives its part.
 
         Args:
             images: preprocessed, shape (N, C, H, W).
             labels: shape (N,).
             generator: draws alpha and the pair of endpoints.
             settings: learning rate and the like of this step.
+            whole: images of the whole batch; N when None.
 
         Returns:
             The classification loss and the number of correct answers of the sampled networks, both 0-dimensional on
-            the images' device.
+            the images' device; of several ranks the loss and the number are the sums of what each returns.
         """
         if not self.endpoints.layout.channels_last:
             # A copy, since one-channel images have both orders at once and torch would choose channels-last.
@@ -114,19 +130,19 @@ class Stepper:
         drawn = draw(
             self._geometry,
             generator,
-            samples=len(self.networks),
+            samples=self.config.samples,
             layers=self.layers,
             device=self.device,
             spread=settings.spread,
         )
-        for network, coefficients in zip(self.networks, drawn.coefficients, strict=True):
+        groups = self.division.groups
+        for network, group in zip(self.networks, groups, strict=True):
+            coefficients = drawn.coefficients[group]
             self.endpoints.collapse_into(network, _first_only(coefficients) if settings.together else coefficients)
             network.gradient.zero_()
-        loss, correct = self._backward(images, labels, drawn, generator)
-        if self.config.clip_gradient:
-            self._clip()
+        loss, correct = self._backward(images, labels, drawn, generator, self.division.weight(whole or len(images)))
         self.endpoints.update(
-            [(self._shares(c, settings), n.gradient) for c, n in zip(drawn.coefficients, self.networks, strict=True)],
+            self._exchanged([self._shares(coefficients, settings) for coefficients in drawn.coefficients]),
             pair=None if settings.together else drawn.pair,
             beta=settings.beta,
             learning_rate=settings.learning_rate,
@@ -134,6 +150,19 @@ class Stepper:
             weight_decay=self.config.weight_decay,
         )
         return loss, correct
+
+    def _exchanged(self, shares: list[Tensor]) -> list[tuple[Tensor, Tensor]] | Tensor:
+        """Return the gradients of all groups for `EndpointMatrix.update`, whichever ranks they were computed on."""
+        own = [network.gradient for network in self.networks]
+        if not self.division.sums_endpoints(len(self.endpoints.values)):
+            gradients = self.division.all_gradients(own)
+            self._clip(gradients)
+            return list(zip(shares, gradients, strict=True))
+        self._clip(own)
+        groups = self.division.groups
+        summed = self.endpoints.spread(list(zip(shares[groups.start : groups.stop], own, strict=True)))
+        self.division.ranks.reduce_(summed)
+        return summed
 
     def _shares(self, coefficients: Tensor, settings: StepSettings) -> Tensor:
         """Return the share of the network's gradient that each endpoint takes: dP/d omega_i = c_i (equation 3).
@@ -143,15 +172,15 @@ class Stepper:
         return torch.ones_like(coefficients) if settings.together else coefficients * self._gradient_scale
 
     def _backward(
-        self, images: Tensor, labels: Tensor, drawn: Draw, generator: np.random.Generator
+        self, images: Tensor, labels: Tensor, drawn: Draw, generator: np.random.Generator, weight: float
     ) -> tuple[Tensor, Tensor]:
-        """Add each sample's gradient to its network's; return loss and correct answers."""
+        """Add each sample's gradient to its network's, by its weight; return loss and correct answers."""
         losses, correct = [], []
         groups = zip(images.tensor_split(len(self.networks)), labels.tensor_split(len(self.networks)), strict=True)
         for forward, (group, answers) in zip(self._forward, groups, strict=True):
             with self._autocast():
                 logits = forward(group)
-                loss = self._loss(logits, answers) / len(self.networks)
+                loss = self._loss(logits, answers) / self.config.samples * weight
             if not self.config.feature_similarity:
                 loss.backward()  # at once, so that only one group's activations are alive
             losses.append(loss)
@@ -174,19 +203,21 @@ class Stepper:
     def _feature_similarity(self, alphas: np.ndarray, generator: np.random.Generator) -> Tensor:
         """Return lambda |alpha_j - alpha_k| cos^2(phi_j, phi_k) for a random pair of samples (equation 13).
 
-        Features of a group's images are compared as one vector. Where alpha is a vector (a simplex), or differs by
+        Features of a group's images are compared as one vector. Each rank compares two groups of its own, and the
+        strength is the mean over ranks. Where alpha is a vector (a simplex), or differs by
         layer, |alpha_j - alpha_k| is half the L1 distance, averaged over layers, which is the same for a line.
         """
         j, k = generator.choice(len(self.networks), size=2, replace=False)
         phi_j, phi_k = self._features[int(j)], self._features[int(k)]
         count = min(len(phi_j), len(phi_k))
         cosine = torch.cosine_similarity(phi_j[:count].flatten(), phi_k[:count].flatten(), dim=0)
-        difference = np.abs(alphas[j] - alphas[k])
+        first = self.division.groups.start
+        difference = np.abs(alphas[first + j] - alphas[first + k])
         distance = float(difference.mean() if difference.shape[-1] == 1 else 0.5 * difference.sum(-1).mean())
-        return self.config.feature_similarity * distance * cosine.square()
+        return self.config.feature_similarity / self.division.ranks.world_size * distance * cosine.square()
 
-    def _clip(self) -> None:
-        """Scale each sampled network's gradient down to the largest norm that is allowed."""
-        for network in self.networks:
-            norm = network.gradient.norm()
-            network.gradient.mul_((self.config.clip_gradient / (norm + 1e-6)).clamp(max=1.0))
+    def _clip(self, gradients: Sequence[Tensor]) -> None:
+        """Scale each sampled network's gradient down to the largest norm that is allowed, when there is one."""
+        if self.config.clip_gradient:
+            for gradient in gradients:
+                gradient.mul_((self.config.clip_gradient / (gradient.norm() + 1e-6)).clamp(max=1.0))

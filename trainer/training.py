@@ -13,14 +13,16 @@ import torch
 from subspace_serve.checkpoint import save_subspace
 from subspace_serve.data import DataSet, preprocess
 from subspace_serve.errors import TrainingError
+from subspace_serve.ranks import Ranks
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
-from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
+from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.progress import Progress
 from trainer.randomness import derived_seed, numpy_generator, torch_generator
 from trainer.result import result, validate
 from trainer.run_folder import RunFolder
 from trainer.schedule import Schedule
+from trainer.shared import load_shared_progress, shared_data
 from trainer.step import Stepper
 from trainer.trajectory import Epoch, enter, leave, planned_epochs
 
@@ -39,6 +41,7 @@ def train(
     overwrite: bool = False,
     download: bool = False,
     tensorboard: bool = False,
+    ranks: Ranks | None = None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     track: Track = lambda batches, length, label: batches,
 ) -> Subspace:
@@ -47,6 +50,9 @@ def train(
     A run that was interrupted at any moment goes on with `resume`, and on a CPU ends with the same bits as one that
     was not interrupted.
 
+    Several ranks divide every batch (see `trainer.division`). The first one reads and writes the folder, and reports;
+    `resume` goes on with any number of ranks.
+
     Args:
         config: the settings.
         out: the run's folder.
@@ -54,6 +60,7 @@ def train(
         overwrite: replace a run that is already in `out`.
         download: let torchvision download a data set that it knows.
         tensorboard: write TensorBoard's event files too (needs the package tensorboard).
+        ranks: the processes that train together; this one alone when None.
         report: called with each epoch's metrics.
         track: wraps each epoch's batches to show progress.
 
@@ -65,22 +72,26 @@ def train(
             the last finished epoch is kept.
         DataError: the data set is missing or bad.
         ArchitectureError: the network is unknown or does not fit the data.
+        RankError: another rank has other settings, data or versions, or ended.
     """
+    ranks = ranks or Ranks()
     run = RunFolder(Path(out))
-    make_writer = _summary_writer_class() if tensorboard else None
-    data = prepared_data(config, download=download)
+    make_writer = _summary_writer_class() if tensorboard and ranks.is_first else None
+    data = shared_data(config, ranks, download=download)
     architecture = prepared_architecture(config, data)
-    start = starting_points(config, architecture)
-    stepper = prepared_stepper(config, architecture, start)
+    start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
+    stepper = prepared_stepper(config, architecture, start, ranks)
     endpoints, progress = stepper.endpoints, Progress()
-    schedule = Schedule(config, _batching(config, data)[1])
+    batch_size, steps = _batching(config, data)
+    stepper.division.part(batch_size)
+    schedule = Schedule(config, steps)
     _check_members(config, schedule)
     if resume:
-        progress = run.load_progress(endpoints)
-    else:
+        progress = load_shared_progress(run, endpoints, ranks)
+    elif ranks.is_first:
         run.create(config, overwrite=overwrite)
     writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
-    records = run.read_metrics(progress.epochs)
+    records = run.read_metrics(progress.epochs) if ranks.is_first else []
     plan = planned_epochs(config)
     for epoch in plan[progress.epochs :]:
         enter(epoch, config, endpoints, progress, start)
@@ -88,11 +99,14 @@ def train(
         leave(epoch, config, endpoints, progress)
         progress.epochs += 1
         if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
-            record["validation"] = validate(
-                result(config, data, architecture, endpoints, _without_best(progress)), data, config
+            last = result(config, data, architecture, endpoints, _without_best(progress))
+            record["validation"] = ranks.broadcast(
+                validate(last, data, config, stepper.device) if ranks.is_first else {}
             )
         if config.early_stopping:
             progress.note_accuracy(progress.epochs, record["validation"]["accuracy"], endpoints)
+        if not ranks.is_first:
+            continue
         records.append(record)
         run.write_metrics(records)
         save_subspace(result(config, data, architecture, endpoints, progress), run.path)
@@ -139,14 +153,17 @@ def _train_epoch(
     """Train for one epoch; return its metrics."""
     started = time.perf_counter()
     batch_size, steps = _batching(config, data)
-    # Dropout and the like draw from torch's global generator.
-    torch.manual_seed(derived_seed(config.seed, epoch.purpose("network"), epoch.index))
+    division, ranks = stepper.division, stepper.division.ranks
+    # Dropout and the like draw from torch's global generator: on each rank other noise.
+    noise = epoch.purpose("network") + (f" of rank {ranks.rank}" if ranks.rank else "")
+    torch.manual_seed(derived_seed(config.seed, noise, epoch.index))
     generator = numpy_generator(config.seed, epoch.purpose("alpha"), epoch.index)
     batches = data.train.batches(
         batch_size,
         generator=torch_generator(config.seed, epoch.purpose("order"), epoch.index),
         augmentation=data.augmentation,
         drop_last=True,
+        part=division.part if ranks.world_size > 1 else None,
     )
     device = stepper.device
     losses = torch.zeros(steps, device=device)
@@ -157,18 +174,26 @@ def _train_epoch(
     number = progress.epochs + 1
     rate = 0.0
     label = f"epoch {number}/{len(planned_epochs(config))}"
-    for step, (images, labels) in enumerate(track(batches, steps, label), start=epoch.index * steps):
+    shown = track(batches, steps, label) if ranks.is_first else batches
+    looked = 0
+    for step, (images, labels) in enumerate(shown, start=epoch.index * steps):
         settings = schedule.at(step)
         rate = settings.learning_rate
         pixels = preprocess(images, data.preprocessing, device)
-        loss, right = stepper.step(pixels, labels.to(device), generator, settings)
+        loss, right = stepper.step(pixels, labels.to(device), generator, settings, batch_size)
         done = step % steps
         losses[done] = loss
         correct += right
         if step in kept_after:
             progress.keep(stepper.endpoints)
         if done % NAN_CHECK_INTERVAL == NAN_CHECK_INTERVAL - 1 or done == steps - 1:
+            ranks.reduce_(losses[looked : done + 1])
             _check_finite(losses[: done + 1], progress.epochs, run)
+            looked = done + 1
+    ranks.reduce_(correct)
+    # Ranks on machines that differ may round differently; all go on with what the first one keeps.
+    ranks.broadcast_(stepper.endpoints.values)
+    ranks.broadcast_(stepper.endpoints.velocity)
     l2, cosine_squared = stepper.endpoints.distances()
     return {
         "epoch": number,

@@ -127,6 +127,7 @@ def train(
 
     Writes runs/NAME/ and points runs/latest at it. Without options: a line on scikit-learn's digits.
     """
+    from subspace_serve.ranks import Ranks
     from trainer.config import TrainingConfig
     from trainer.presets import PRESETS
     from trainer.run_folder import RunFolder
@@ -137,11 +138,15 @@ def train(
     if resume is not None:
         if given or preset or out:
             raise click.UsageError("--resume takes the run's own settings: give no other settings with it")
-        config = RunFolder(resume).read_config()
+        ranks = Ranks.current()
+        # The other ranks' machines need not see the run's folder.
+        recorded = ranks.broadcast(RunFolder(resume).read_config().to_json() if ranks.is_first else {})
+        config = TrainingConfig.from_json(recorded)
         target = resume
     else:
         if preset is not None and preset not in PRESETS:
             raise click.BadParameter(f"{preset!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
+        ranks = Ranks.current()
         config = TrainingConfig.from_json((PRESETS[preset] if preset else {}) | given)
         target = out or Path("runs") / config.run_name
     records: list[dict[str, Any]] = []
@@ -158,10 +163,11 @@ def train(
         overwrite=overwrite,
         download=download,
         tensorboard=tensorboard,
+        ranks=ranks,
         report=report,
         track=track,
     )
-    if json_file:
+    if json_file and ranks.is_first:
         write_json({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
 
 

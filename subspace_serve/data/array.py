@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.images import batch_indices, checked_labels, fingerprint
+from subspace_serve.data.images import Part, batch_indices, checked_labels, fingerprint
 from subspace_serve.errors import DataError
 
 _RANK = 4
@@ -56,12 +56,13 @@ class ArrayImages:
         generator: torch.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        part: Part | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in batch_indices(len(self), batch_size, generator, drop_last):
-            pixels = self._read(indices)
+        for batch in batch_indices(len(self), batch_size, generator, drop_last, part):
+            pixels = self._read(batch.indices)
             if augmentation is not None:
-                pixels = augment(pixels, augmentation, generator)
-            yield pixels, self.labels[indices]
+                pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
+            yield pixels, self.labels[batch.indices]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self._read(indices), self.labels[indices]

@@ -31,10 +31,17 @@ class Augmentation:
         return asdict(self)
 
 
-def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator | None) -> Tensor:
+def augment(
+    pixels: Tensor,
+    augmentation: Augmentation,
+    generator: torch.Generator | None,
+    whole: int | None = None,
+    part: slice | None = None,
+) -> Tensor:
     """Return a batch, uint8 (N, height, width, channels), with each image cropped and flipped on its own.
 
-    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off.
+    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. Of a `part` of a
+    batch of `whole` images the crops and flips are those that the whole would have had.
 
     Raises:
         DataError: `resized_crop` is asked for, which needs the files.
@@ -45,13 +52,14 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
             "found images in memory; use Augmentation(padding=..., flip=...)"
         )
     count, height, width, _ = pixels.shape
+    whole, part = whole or count, part or slice(None)
     if augmentation.padding:
         margin = augmentation.padding
         padded = functional.pad(pixels, (0, 0, margin, margin, margin, margin))
         crops = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-        top, left = torch.randint(2 * margin + 1, (2, count), generator=generator)
+        top, left = torch.randint(2 * margin + 1, (2, whole), generator=generator)[:, part]
         pixels = crops[torch.arange(count), top, left]
     if augmentation.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
+        mirrored = torch.rand(whole, generator=generator)[part] < 0.5
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
     return pixels

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from subspace_serve.data.augmentation import Augmentation, augment
 from subspace_serve.data.decoding import MODES, Decoder, decode_batches
-from subspace_serve.data.images import batch_indices, checked_labels, evenly_spaced
+from subspace_serve.data.images import Part, batch_indices, checked_labels, evenly_spaced
 from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
@@ -76,6 +76,7 @@ class FolderImages:
         generator: torch.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        part: Part | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches as `Images.batches` says; the number of workers never changes a byte.
 
@@ -87,10 +88,11 @@ class FolderImages:
             # Each file gets a seed of its own, so that it does not matter which process decodes it.
             seeds = torch.randint(2**62, (len(self),), generator=generator)
             augmentation = replace(augmentation, resized_crop=False)
-        chosen = list(batch_indices(len(self), batch_size, generator, drop_last))
-        for indices, decoded in zip(chosen, self._decoded(chosen, seeds), strict=True):
-            pixels = decoded if augmentation is None else augment(decoded, augmentation, generator)
-            yield pixels, self.labels[indices]
+        chosen = list(batch_indices(len(self), batch_size, generator, drop_last, part))
+        for batch, pixels in zip(chosen, self._decoded([batch.indices for batch in chosen], seeds), strict=True):
+            if augmentation is not None:
+                pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
+            yield pixels, self.labels[batch.indices]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         chunks = indices.split(_TAKEN_AT_ONCE) if len(indices) else ()

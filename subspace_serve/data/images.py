@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
 _CHUNK = 1024
+
+Part = Callable[[int], slice]
+"""Which images of a batch of so many are wanted, as a slice from `start` to `stop`."""
 
 
 class Images(Protocol):
@@ -37,12 +40,14 @@ class Images(Protocol):
         generator: torch.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        part: Part | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image once, as pixels and labels, `batch_size` at a time; the last batch may be smaller.
 
         Shuffled when `generator` is given. It decides the order and the augmentation: the same state gives
-        the same bytes. `drop_last` leaves out a smaller last batch. What is yielded is for reading only, as
-        it may share memory with the set.
+        the same bytes. `drop_last` leaves out a smaller last batch. With `part` only that part of each batch is read
+        and yielded, in the same bytes as without. What is yielded is for reading only, as it may share memory with
+        the set.
         """
         ...
 
@@ -95,12 +100,13 @@ class MemoryImages:
         generator: torch.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        part: Part | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in batch_indices(len(self), batch_size, generator, drop_last):
-            pixels = self.pixels[indices]
+        for batch in batch_indices(len(self), batch_size, generator, drop_last, part):
+            pixels = self.pixels[batch.indices]
             if augmentation is not None:
-                pixels = augment(pixels, augmentation, generator)
-            yield pixels, self.labels[indices]
+                pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
+            yield pixels, self.labels[batch.indices]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels[indices], self.labels[indices]
@@ -142,10 +148,24 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     return smooth.permute(0, 2, 3, 1)
 
 
+class Batch(NamedTuple):
+    """What is read of a batch.
+
+    Attributes:
+        indices: where the images lie in the set.
+        whole: how many images the whole batch has.
+        part: which of them these are.
+    """
+
+    indices: Tensor | slice
+    whole: int
+    part: slice
+
+
 def batch_indices(
-    count: int, batch_size: int, generator: torch.Generator | None, drop_last: bool
-) -> Iterator[Tensor | slice]:
-    """Yield the indices of each batch: shuffled by the generator, or slices in order without one."""
+    count: int, batch_size: int, generator: torch.Generator | None, drop_last: bool, part: Part | None = None
+) -> Iterator[Batch]:
+    """Yield what is read of each batch: shuffled by the generator, or slices in order without one."""
     if batch_size < 1:
         raise DataError(f"the batch size must be at least 1; found {batch_size}; give a larger one")
     order = None if generator is None else torch.randperm(count, generator=generator)
@@ -153,7 +173,9 @@ def batch_indices(
         stop = min(start + batch_size, count)
         if drop_last and stop - start < batch_size:
             return
-        yield slice(start, stop) if order is None else order[start:stop]
+        wanted = slice(0, stop - start) if part is None else part(stop - start)
+        first, last = start + wanted.start, start + wanted.stop
+        yield Batch(slice(first, last) if order is None else order[first:last], stop - start, wanted)
 
 
 def checked_labels(labels: Tensor, count: int) -> Tensor:

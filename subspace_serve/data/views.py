@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.images import Images, MemoryImages, fingerprint, resize
+from subspace_serve.data.images import Images, MemoryImages, Part, fingerprint, resize
 
 _TAKEN_AT_ONCE = 1024
 
@@ -39,6 +39,7 @@ class ChangedImages(ABC):
         generator: torch.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
+        part: Part | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches as `Images.batches` says; what is changed is augmented, not the other way round.
 
@@ -48,10 +49,16 @@ class ChangedImages(ABC):
         if augmentation is not None and augmentation.resized_crop:
             decoding = Augmentation(resized_crop=True)
             augmentation = replace(augmentation, resized_crop=False)
-        read = self.images.batches(batch_size, generator=generator, augmentation=decoding, drop_last=drop_last)
-        for pixels, labels in read:
+        read = self.images.batches(
+            batch_size, generator=generator, augmentation=decoding, drop_last=drop_last, part=part
+        )
+        for number, (pixels, labels) in enumerate(read):
             changed = self.change(pixels)
-            yield (changed if augmentation is None else augment(changed, augmentation, generator)), labels
+            if augmentation is not None:
+                whole = min(batch_size, len(self) - number * batch_size)
+                wanted = None if part is None else part(whole)
+                changed = augment(changed, augmentation, generator, whole, wanted)
+            yield changed, labels
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         pixels = torch.empty(len(indices), *self.shape, dtype=torch.uint8)

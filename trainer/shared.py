@@ -1,0 +1,44 @@
+"""What several ranks agree on before they train together: settings, data, and where an earlier run has come to."""
+
+from __future__ import annotations
+
+from subspace_serve.checkpoint import versions
+from subspace_serve.data import DataSet
+from subspace_serve.ranks import Ranks
+from trainer.config import TrainingConfig
+from trainer.parameters import EndpointMatrix
+from trainer.preparation import prepared_data
+from trainer.progress import Progress
+from trainer.run_folder import RunFolder
+
+
+def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool) -> DataSet:
+    """Load the data set on every rank; on each machine one rank downloads it where that is asked for.
+
+    Raises:
+        RankError: a rank has other versions, settings or data.
+        DataError, TrainingError: as `prepared_data`.
+    """
+    ranks.check_same("versions", versions())
+    ranks.check_same("settings", config.to_json())
+    waits = download and ranks.local_rank > 0
+    if waits:
+        ranks.everyones("has its machine's data")
+    data = prepared_data(config, download=download)
+    if download and not waits:
+        ranks.everyones("has its machine's data")
+    ranks.check_same("data (their fingerprint)", data.fingerprint)
+    return data
+
+
+def load_shared_progress(run: RunFolder, endpoints: EndpointMatrix, ranks: Ranks) -> Progress:
+    """Restore what the first rank finds recorded into every rank's endpoints; return how far the run has come.
+
+    Raises:
+        TrainingError: as `RunFolder.load_progress`, on the first rank.
+    """
+    state = run.load_progress(endpoints).state() if ranks.is_first else {}
+    progress = Progress.from_state(ranks.broadcast(state), endpoints.values.device)
+    ranks.broadcast_(endpoints.values)
+    ranks.broadcast_(endpoints.velocity)
+    return progress
