@@ -14,6 +14,8 @@ from trainer.config import TrainingConfig
 MAXIMAL_WARMUP = 0.25
 CYCLE_DEPTH = 100
 """A cycle of the tail falls to the hundredth part of the rate that it starts with (Garipov et al. 2018, section 5)."""
+TAILED = ("swa", "swag", "fge")
+"""Methods that keep members of the run's tail."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +65,23 @@ class Schedule:
 
     def learning_rate(self, step: int) -> float:
         """Return the step size of a step, counted from 0."""
-        config, start = self.config, self._tail_start
+        config = self.config
         if config.subspace == "snapshot":
             return self._snapshot(step)
-        if config.subspace in ("swa", "swag", "fge") and step >= start:
-            position = (step - start) * config.members / (self.steps - start) % 1
-            if config.subspace == "fge":  # down to the middle of a cycle and up again
-                return self._between(1 - abs(1 - 2 * position))
-            return self._between(position) if config.tail_schedule == "cyclic" else config.tail_learning_rate
+        if config.subspace in TAILED and step >= self._tail_start:
+            return self._tail(step)
         warmup = round(config.warmup_epochs * self.steps_per_epoch)
         return warm_cosine(step, peak=config.learning_rate, total=self.steps, warmup=warmup)
 
     def kept_after(self) -> list[int]:
         """Return the steps, counted from 0, after which a member is kept; the same number as there are members.
 
-        None where members are whole trajectories (`ensemble`) or the endpoints themselves.
+        Empty where members are whole trajectories (`ensemble`) or the endpoints themselves.
         """
-        config, members = self.config, self.config.members
-        if config.subspace == "snapshot":
-            return [end - 1 for _, end in self._snapshot_cycles()]
-        if config.subspace in ("swa", "swag", "fge"):
-            start = self._tail_start
-            share = (self.steps - start) / members
-            # The learning rate is lowest at a cycle's end, or in its middle where it rises again.
-            within = 0.5 if config.subspace == "fge" else 1.0
-            return [max(start, round(start + (index + within) * share) - 1) for index in range(members)]
+        if self.config.subspace == "fge":
+            return [first + (end - first - 1) // 2 for first, end in self._cycles]
+        if self.config.subspace == "snapshot" or self.config.subspace in TAILED:
+            return [end - 1 for _, end in self._cycles]
         return []
 
     @property
@@ -95,18 +89,32 @@ class Schedule:
         # A tail has a step for each member at least.
         return min(round((1 - self.config.tail) * self.steps), self.steps - self.config.members)
 
+    @property
+    def _cycles(self) -> list[tuple[int, int]]:
+        """First step and end of each member's share of the run, or of its tail."""
+        members, start = self.config.members, 0 if self.config.subspace == "snapshot" else self._tail_start
+        ends = [round(start + (index + 1) * (self.steps - start) / members) for index in range(members)]
+        return list(zip([start, *ends], ends, strict=False))
+
+    def _cycle_of(self, step: int) -> tuple[int, int]:
+        return next((first, end) for first, end in self._cycles if step < end)
+
+    def _tail(self, step: int) -> float:
+        if self.config.subspace != "fge" and self.config.tail_schedule == "constant":
+            return self.config.tail_learning_rate
+        first, end = self._cycle_of(step)
+        # Reaches 1 with a cycle's last step (Izmailov et al. 2018, section 3.1; Garipov et al. 2018, section 5).
+        position = (step - first + 1) / (end - first)
+        # An FGE's goes down to the middle of a cycle and up again.
+        return self._between(1 - abs(1 - 2 * position) if self.config.subspace == "fge" else position)
+
     def _between(self, position: float) -> float:
         """Return the rate at a position of a cycle's fall, from 0 to 1."""
         peak = self.config.tail_learning_rate
         return peak * (1 - position) + peak / CYCLE_DEPTH * position
 
-    def _snapshot_cycles(self) -> list[tuple[int, int]]:
-        members = self.config.members
-        ends = [round((index + 1) * self.steps / members) for index in range(members)]
-        return list(zip([0, *ends], ends, strict=False))
-
     def _snapshot(self, step: int) -> float:
-        first, end = next(cycle for cycle in self._snapshot_cycles() if step < cycle[1])
+        first, end = self._cycle_of(step)
         warmup = round(self.config.warmup_epochs * self.steps_per_epoch) if first == 0 else 0
         return warm_cosine(step - first, peak=self.config.learning_rate, total=end - first, warmup=warmup)
 
