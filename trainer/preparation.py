@@ -43,6 +43,12 @@ def prepared_data(config: TrainingConfig, *, download: bool) -> DataSet:
         train = train.subset(carve(train.labels, config.train_images, config.data_seed)[1])
     elif config.train_images is not None and config.train_images > len(train):
         raise TrainingError(f"{config.data} has {len(train)} training images; {config.train_images} are wanted")
+    if config.train_images is not None and len(train) != config.train_images:
+        # Carving takes at least one image of each class, and never its last.
+        raise TrainingError(
+            f"{config.train_images} training images cannot be drawn class by class from {config.data}: it comes to "
+            f"{len(train)}; give --train-images {len(train)}"
+        )
     if config.label_noise:
         train = train.with_labels(label_noise(train.labels, config.label_noise, data.classes, config.data_seed))
     return dataclasses.replace(data, train=train)
