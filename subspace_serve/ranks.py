@@ -218,9 +218,9 @@ def _seconds() -> float:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of torch's message without the places in its source."""
+    """Return the first sentence of torch's message without the places in its source."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"\[\S*\.(cc|cpp|h):\d+\]\s*", "", line).rstrip(".")
+    return re.sub(r"\[\S*\.(cc|cpp|h):\d+\]\s*", "", line).split(". ")[0].rstrip(".")
 
 
 def _difference(found: Any, expected: Any) -> tuple[str, str]:

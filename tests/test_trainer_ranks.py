@@ -274,18 +274,8 @@ def test_methods_with_other_steps_train_on_two_ranks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(tmp_path: Path, killed: int) -> None:
     run = tmp_path / "run"
-    options = [
-        "--train-images",
-        "400",
-        "--arch",
-        "cresnet8-4",
-        "--epochs",
-        "40",
-        "--samples",
-        "2",
-        "--warmup-epochs",
-        "1",
-    ]
+    settings = {"architecture": "cresnet8-4", "epochs": 40, "samples": 2, "train_images": 400}
+    options = ["--arch", "cresnet8-4", "--epochs", "40", "--samples", "2", "--train-images", "400"]
     with RankProcesses([*COMMAND, "train", *options, "--out", str(run)]) as ranks:
         deadline = time.monotonic() + LIMIT
         while not (run / "resume.pt").exists() and time.monotonic() < deadline:
