@@ -6,6 +6,7 @@ Prints one JSON document. Everything runs on the CPU on random 32x32 colour imag
 - `step_seconds`: one training step, from drawing and augmenting a batch to the updated weights. `plain_torch` is an
   ordinary channels-last network under `torch.optim.SGD`; `standard`, `line` and the others are the trainer's own step.
 - `step_ratios`: each of them against `standard` and against `plain_torch`.
+- `epochs`: an epoch of each training method against one of standard training (see `benchmarks.methods`).
 - `input_share`: input work (order, gather, augmentation, normalisation) as a share of a standard network's epoch.
 - `recalibration_speed`: `recalibrate_batchnorm` against a plain forward pass in train mode without gradients, on the
   same batches.
@@ -51,14 +52,13 @@ from benchmarks.measure import (
     synthetic_images,
     use_threads,
 )
+from benchmarks.methods import measure_epochs
 from subspace_serve.architectures import Architecture
 from subspace_serve.calibrate import recalibrate_batchnorm
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, preprocess
 from trainer.config import TrainingConfig
-from trainer.initialise import initial_endpoints
-from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
+from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings
-from trainer.step import Stepper
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 AUGMENTATION = Augmentation(padding=4, flip=True)
@@ -75,6 +75,8 @@ TRAINER_STEPS: dict[str, dict[str, Any]] = {
     "line_2_samples": {"subspace": "line", "samples": 2},
     "line_4_samples": {"subspace": "line", "samples": 4},
     "simplex_6": {"subspace": "simplex", "endpoints": 6},
+    "feature_similarity": {"subspace": "line", "samples": 2, "feature_similarity": 1.0},
+    "integral": {"subspace": "integral"},
 }
 STEP_LIMITS = {"line": 1.03, "simplex_6": 1.08}
 INPUT_LIMIT = 0.03
@@ -111,13 +113,12 @@ class Workload:
 
 def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
     """Return a function that takes one step of the trainer's."""
-    config = TrainingConfig(architecture=workload.architecture.name, batch_size=workload.batch_size, **settings)
-    device = torch.device("cpu")
-    networks = [workload.architecture.build().train() for _ in range(config.samples)]
-    layout = Layout.of(networks[0])
-    start = initial_endpoints(workload.architecture, config.geometry.endpoints, config.initialisation, config.seed)
-    endpoints = EndpointMatrix(layout, start, device, layerwise=config.layerwise)
-    stepper = Stepper(config, endpoints, [FlatNetwork(network, layout, device) for network in networks])
+    config = TrainingConfig(
+        architecture=workload.architecture.name, batch_size=workload.batch_size, device="cpu", **settings
+    )
+    stepper = prepared_stepper(config, workload.architecture, starting_points(config, workload.architecture))
+    for network in stepper.networks:
+        network.model.train()
     batches, generator = workload.batches(), np.random.default_rng(0)
     return lambda: stepper.step(*next(batches), generator, StepSettings(LEARNING_RATE))
 
@@ -281,6 +282,10 @@ def measure_memory(architecture: str) -> dict[str, Any]:
 @click.option("--architecture", default="cresnet20", show_default=True, help="A cresnet, for the reference's sake.")
 @click.option("--batch-size", type=click.IntRange(4), default=128, show_default=True)
 @click.option("--images", "image_count", type=click.IntRange(4), default=12_800, show_default=True, help="An epoch's.")
+@click.option("--epochs/--no-epochs", default=True, help="Also train whole epochs with every method.")
+@click.option("--epoch-architecture", default="cresnet8", show_default=True)
+@click.option("--epoch-images", type=click.IntRange(4), default=2_560, show_default=True)
+@click.option("--epoch-rounds", type=click.IntRange(1), help="[default: as many as the others]")
 @click.option("--memory/--no-memory", default=True, help="Also measure memory, which takes three more processes.")
 @click.option("--memory-architecture", default="resnet18", show_default=True)
 @click.option(
@@ -295,6 +300,10 @@ def main(
     architecture: str,
     batch_size: int,
     image_count: int,
+    epochs: bool,
+    epoch_architecture: str,
+    epoch_images: int,
+    epoch_rounds: int | None,
     memory: bool,
     memory_architecture: str,
     reference: Path | None,
@@ -315,6 +324,8 @@ def main(
         "settings": {"architecture": architecture, "batch_size": batch_size, "images": image_count, "rounds": rounds},
         **measure_speed(workload, rounds, reference),
     }
+    if epochs:
+        document["epochs"] = measure_epochs(epoch_architecture, epoch_images, batch_size, epoch_rounds or rounds)
     if memory:
         document["memory"] = measure_memory(memory_architecture)
     report(document, json_file)

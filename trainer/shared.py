@@ -12,8 +12,8 @@ from trainer.progress import Progress
 from trainer.run_folder import RunFolder
 
 
-def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool) -> DataSet:
-    """Load the data set on every rank; on each machine one rank downloads it where that is asked for.
+def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool, data: DataSet | None = None) -> DataSet:
+    """Load the data set on every rank, where it is not given; on each machine one rank downloads it if it may.
 
     Raises:
         RankError: a rank has other versions, settings or data.
@@ -24,7 +24,8 @@ def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool) -> Data
     waits = download and ranks.local_rank > 0
     if waits:
         ranks.everyones("has its machine's data")
-    data = prepared_data(config, download=download)
+    if data is None:
+        data = prepared_data(config, download=download)
     if download and not waits:
         ranks.everyones("has its machine's data")
     ranks.check_same("data (their fingerprint)", data.fingerprint)

@@ -42,6 +42,7 @@ def train(
     download: bool = False,
     tensorboard: bool = False,
     ranks: Ranks | None = None,
+    data: DataSet | None = None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     track: Track = lambda batches, length, label: batches,
 ) -> Subspace:
@@ -61,6 +62,7 @@ def train(
         download: let torchvision download a data set that it knows.
         tensorboard: write TensorBoard's event files too (needs the package tensorboard).
         ranks: the processes that train together; this one alone when None.
+        data: what `prepared_data` returns for these settings, to spare loading it again; loaded when None.
         report: called with each epoch's metrics.
         track: wraps each epoch's batches to show progress.
 
@@ -77,7 +79,7 @@ def train(
     ranks = ranks or Ranks()
     run = RunFolder(Path(out))
     make_writer = _summary_writer_class() if tensorboard and ranks.is_first else None
-    data = shared_data(config, ranks, download=download)
+    data = shared_data(config, ranks, download=download, data=data)
     architecture = prepared_architecture(config, data)
     start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
     stepper = prepared_stepper(config, architecture, start, ranks)

@@ -14,14 +14,17 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from subspace_serve.checkpoint import load_subspace
-from subspace_serve.errors import SubspaceServeError, TrainingError
+from subspace_serve.data import DataSet
+from subspace_serve.errors import TrainingError
 from subspace_serve.files import write_text
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
+from trainer.preparation import prepared_data
 from trainer.run_folder import RunFolder
 from trainer.training import train
 
@@ -59,7 +62,7 @@ class Cache:
             return run
         with self._ours(folder):
             resume = RunFolder(run).config_file.exists()
-            train(config, run, resume=resume, report=lambda record: self._report(config, record))
+            train(config, run, resume=resume, data=data_of(config), report=lambda record: self._report(config, record))
             write_text(folder / "finished", "")
         return run
 
@@ -139,6 +142,17 @@ class Cache:
             self.say(f"trained {_describe(config)}: loss {record['loss']:.3f}, {record['seconds']:.1f} s an epoch")
 
 
+def data_of(config: TrainingConfig) -> DataSet:
+    """Return a run's data; what was loaded last is kept, since many runs in a row have the same."""
+    names = ("data", "validation", "data_seed", "image_size", "train_images", "label_noise", "early_stopping")
+    return _loaded(tuple((name, getattr(config, name)) for name in names))
+
+
+@lru_cache(maxsize=4)
+def _loaded(settings: tuple[tuple[str, Any], ...]) -> DataSet:
+    return prepared_data(TrainingConfig(subspace="standard", **dict(settings)), download=False)
+
+
 def _describe(config: TrainingConfig) -> str:
     return config.run_name
 
@@ -146,6 +160,3 @@ def _describe(config: TrainingConfig) -> str:
 def _hash(document: dict[str, Any]) -> str:
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-__all__ = ["BusyError", "Cache", "SubspaceServeError"]

@@ -25,7 +25,7 @@ from subspace_serve.networks import Candidate, Networks
 from subspace_serve.plane import plane_errors, subspace_path, subspace_plane
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
-from trainer.preparation import prepared_data
+from trainer.reproduce.cache import data_of
 
 TEST_SEED = 0
 """Of the order in which test images are taken, where not all of them are."""
@@ -53,7 +53,7 @@ class Trained:
 
     @cached_property
     def data(self) -> DataSet:
-        return prepared_data(self.config, download=False)
+        return data_of(self.config)
 
     @cached_property
     def calibration(self) -> CalibrationData:

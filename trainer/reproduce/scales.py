@@ -66,8 +66,9 @@ _SMALL = PAPER_METHOD | {
     "image_size": 14,
     "train_images": 4000,
     "architecture": "cresnet8-8",
+    "validation": 0.02,
     "batch_size": 64,
-    "epochs": 20,
+    "epochs": 10,
     "device": "cpu",
 }
 _SMOKE = PAPER_METHOD | {
@@ -108,10 +109,13 @@ SCALES: dict[str, Scale] = {
         Scale(
             "small",
             _all_panels("Fashion-MNIST, cresnet8-8", _SMALL),
+            test_images=5000,
             corrupted_images=2000,
             plane=9,
             plane_images=1000,
             lengths=(0.5, 1, 2, 4),
+            sweep=(0.1, 0.4),
+            shared=(0, 0.1, 0.25, 0.5),
         ),
         Scale(
             "paper",

@@ -1,0 +1,259 @@
+"""The reproduction: verdicts by hand, a cache that resumes and refuses, figures at the smallest scale."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from subspace_serve.checkpoint import load_subspace
+from subspace_serve.errors import DataError, TrainingError
+from trainer.config import TrainingConfig
+from trainer.reproduce.__main__ import main
+from trainer.reproduce.cache import BusyError, Cache
+from trainer.reproduce.figures import FIGURES
+from trainer.reproduce.measures import Alone, Along, Branches
+from trainer.reproduce.scales import SCALES
+from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
+from trainer.reproduce.work import Task, perform_all, tasks_of
+
+SMOKE = SCALES["smoke"]
+TINY = TrainingConfig(
+    data="digits", architecture="cresnet8-4", subspace="standard", epochs=2, batch_size=128, train_images=256
+)
+
+
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_every_figure_from_2_to_21_is_described_once() -> None:
+    assert list(FIGURES) == [str(number) for number in range(2, 22)]
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
+def test_every_run_of_every_figure_is_a_valid_training(scale) -> None:
+    for figure in FIGURES.values():
+        tasks = tasks_of(figure, scale, {})
+        assert len({(task.panel, task.label, task.config.seed) for task in tasks}) == len(tasks)
+        labels = set(figure.runs(scale))
+        assert {task.label for task in tasks} == labels
+        assert all(claim.text.endswith((".", "…")) for claim in figure.claims(scale))
+
+
+def test_figures_train_as_the_paper_does_whatever_the_trainers_own_defaults_are() -> None:
+    """A standard network and a line of one panel differ in nothing but what is trained."""
+    tasks = {task.label: task.config for task in tasks_of(FIGURES["4"], SCALES["paper"], {}, seeds=1)}
+    line, standard = tasks["line"], tasks["standard network"]
+    assert (line.samples, line.shared, line.spread, line.scaled_gradients, line.beta) == (1, 0, 0, False, 1)
+    assert line.to_json() | {"subspace": "standard"} == standard.to_json()
+    assert (line.learning_rate, line.epochs, line.batch_size, line.weight_decay) == (0.1, 160, 128, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("differences", "margin", "word"),
+    [
+        # t(0.95, 2 degrees) = 2.92: the mean 1 with deviation 0.1 has its bound at 1 - 2.92 * 0.1 / sqrt(3) = 0.83.
+        ([0.9, 1.0, 1.1], 0.0, HOLDS),
+        # ... and with deviation 1 at -0.69.
+        ([0.0, 1.0, 2.0], 0.0, WITHIN_NOISE),
+        ([0.0, 1.0, 2.0], 0.7, HOLDS),
+        ([0.0, 1.0, 2.0], 0.68, WITHIN_NOISE),
+        ([-1.0, -2.0, -3.0], 0.0, FAILS),
+        ([-1.0, -2.0, -3.0], 1.9, FAILS),
+        ([-0.1, -0.1, -0.1], 0.2, HOLDS),
+        ([0.0, 0.0, 0.0], 0.0, FAILS),
+        ([1.0], 0.0, WITHIN_NOISE),
+        ([-1.0], 0.0, FAILS),
+    ],
+)
+def test_verdicts_by_hand(differences: list[float], margin: float, word: str) -> None:
+    found = verdict(differences, margin)
+    assert found.word == word
+    assert found.mean == pytest.approx(sum(differences) / len(differences))
+
+
+def test_a_run_is_trained_once_and_found_again(cache_folder: Path) -> None:
+    lines: list[str] = []
+    cache = Cache(cache_folder, lines.append)
+    folder = cache.run(TINY)
+    assert len(lines) == 1
+    written = (folder / "subspace.safetensors").stat().st_mtime_ns
+    assert cache.run(TINY) == folder
+    assert (folder / "subspace.safetensors").stat().st_mtime_ns == written
+    assert cache.finished(TINY)
+    assert load_subspace(folder).provenance["training"]["finished_epochs"] == 2
+    other = TrainingConfig(**{**TINY.to_json(), "seed": 1})
+    assert not cache.finished(other)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import training
+
+    whole = load_subspace(Cache(cache_folder).run(TINY))
+    save, calls = training.save_subspace, []
+
+    def interrupted(subspace, path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return save(subspace, path)
+
+    monkeypatch.setattr(training, "save_subspace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Cache(tmp_path).run(TINY)
+    monkeypatch.undo()
+    assert not Cache(tmp_path).finished(TINY)
+    lines: list[str] = []
+    again = load_subspace(Cache(tmp_path, lines.append).run(TINY))
+    assert len(lines) == 1  # the second epoch only
+    assert all(weights.equal(again.endpoints[0][name]) for name, weights in whole.endpoints[0].items())
+
+
+def test_a_measurement_is_made_once_and_belongs_to_its_settings(cache_folder: Path) -> None:
+    cache = Cache(cache_folder)
+    calls = []
+
+    def measure() -> dict:
+        calls.append(1)
+        return {"accuracy": 0.5}
+
+    for _ in range(2):
+        assert cache.measurement(TINY, {"measure": "it", "images": 5}, measure) == {"accuracy": 0.5}
+    assert len(calls) == 1
+    cache.measurement(TINY, {"measure": "it", "images": 6}, measure)
+    assert len(calls) == 2
+
+
+def test_an_entry_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry = cache._entry(TINY) / "entry.json"
+    entry.write_text(json.dumps({"version": 0, "settings": {}}))
+    with pytest.raises(
+        TrainingError, match=r"made by version 0 of the cache.*makes version \d+; remove it, or.*--cache"
+    ):
+        cache.run(TINY)
+    entry.write_text("{")
+    with pytest.raises(TrainingError, match="is damaged"):
+        cache.run(TINY)
+
+
+def test_a_damaged_measurement_is_refused_by_name(cache_folder: Path) -> None:
+    key = {"measure": "damaged"}
+    Cache(cache_folder).measured_file(TINY, key).write_text('{"measured"')
+    with pytest.raises(TrainingError, match=r"measured-.*json is damaged.*remove it"):
+        Cache(cache_folder).measurement(TINY, key, dict)
+
+
+def test_an_entry_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    descriptor = os.open(cache._entry(TINY), os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(BusyError):
+        cache.run(TINY)
+    os.close(descriptor)
+    assert cache.run(TINY).is_dir()
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    tasks = [
+        Task("panel", f"seed {seed}", TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128), 128)
+        for seed in range(3)
+    ]
+    perform_all(tasks, tmp_path, 2, print)
+    assert all(Cache(tmp_path).finished(task.config) for task in tasks)
+    measured = [task.perform(Cache(tmp_path))["accuracy"] for task in tasks]
+    assert all(0 <= accuracy <= 1 for accuracy in measured)
+
+
+def test_an_error_of_a_process_is_one_message(tmp_path: Path) -> None:
+    missing = TrainingConfig(**{**TINY.to_json(), "data": str(tmp_path / "absent.npz")})
+    tasks = [Task("panel", f"{count}", missing, Alone(count, 128), 128) for count in (8, 9)]
+    with pytest.raises(TrainingError, match=r"there is no file .*absent\.npz"):
+        perform_all(tasks, tmp_path / "cache", 2, print)
+
+
+def test_branches_of_a_shared_trajectory(tmp_path: Path) -> None:
+    """With everything shared, members, averages and mixtures are one network."""
+    config = TrainingConfig(**{**TINY.to_json(), "subspace": "ensemble", "endpoints": 3, "shared": 1.0})
+    task = Task("panel", "all shared", config, Branches(2, 1, 64, 128), 128)
+    found = task.perform(Cache(tmp_path))
+    assert len(found["members"]) == 2
+    expected = pytest.approx(found["members"][0], abs=1 / 64)
+    assert [found[key] for key in ("weight_average", "ensemble", "global", "layerwise", "weightwise")] == [expected] * 5
+    assert found["total_variation"] == pytest.approx(0, abs=1e-6)
+
+
+def test_measuring_beyond_the_ends_of_a_line(tmp_path: Path) -> None:
+    config = TrainingConfig(**{**TINY.to_json(), "subspace": "line"})
+    found = Task("panel", "line", config, Along(3, 64, 128, beyond=0.05), 128).perform(Cache(tmp_path))
+    assert [point["alpha"] for point in found["points"]] == pytest.approx([-0.05, 0, 0.5, 1, 1.05])
+    assert found["points"][0]["ensemble"] == found["points"][-1]["ensemble"]
+
+
+def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
+    options = ["--scale", "smoke", "--cache", tmp_path / "cache", "--out", tmp_path / "docs", "--workers", "1"]
+    code, output = run("3", *options)
+    assert code == 0
+    assert "2 of 4" not in output
+    document = json.loads((tmp_path / "docs" / "reproduction" / "figure-03.json").read_text())
+    assert document["seeds"] == [0, 1]
+    by_text = {claim["text"]: claim for claim in document["claims"]}
+    claim = next(claim for text, claim in by_text.items() if "farther apart" in text)
+    last = document["numbers"]["digits, cresnet8-4"]
+    differences = [
+        one["last_epoch"]["endpoint_l2"] - zero["last_epoch"]["endpoint_l2"]
+        for one, zero in zip(last["beta = 1"], last["beta = 0"], strict=True)
+    ]
+    assert claim["differences"] == pytest.approx(differences, abs=1e-5)
+    assert claim["mean"] == pytest.approx(math.fsum(differences) / 2, abs=1e-5)
+    page = (tmp_path / "docs" / "reproduction.md").read_text()
+    assert "python -m trainer.reproduce 3 --scale smoke" in page
+    assert f"**{claim['word']}**" in page
+    assert (tmp_path / "docs" / "reproduction" / "figure-03.png").stat().st_size > 10_000
+    code, output = run("3", *options)
+    assert "0 of 4 measurements to make" in output
+    code, output = run("3", "--list", *options)
+    assert output.split()[:4] == ["3", "4", "of", "4"]
+
+
+def test_all_figures_at_the_smallest_scale(tmp_path: Path) -> None:
+    code, _ = run(
+        "all", "--scale", "smoke", "--seeds", "1", "--cache", tmp_path / "c", "--out", tmp_path, "--workers", "1"
+    )
+    assert code == 0
+    page = (tmp_path / "reproduction.md").read_text()
+    for number in range(2, 22):
+        assert f"## Figure {number}\n" in page
+        assert (tmp_path / "reproduction" / f"figure-{number:02d}.png").exists()
+    assert page.count("| **") >= 60
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no figure '22' to reproduce.*2, 3, 4.*or all"):
+        run("3", "22", "--scale", "smoke", "--cache", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_missing_data_set_says_where_it_looked_and_leaves_nothing(tmp_path: Path) -> None:
+    options = ["--scale", "paper", "--seeds", "1", "--cache", tmp_path / "cache", "--workers", "1"]
+    with pytest.raises(DataError, match=r"tiny-imagenet|cifar"):
+        run("4", "--data", f"cifar10=cifar10:{tmp_path / 'absent'}", *options)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert not list((tmp_path / "cache").rglob("reproduction.md"))
+    code, output = run("4", "--data", "cifar10", *options)
+    assert code == 2
+    assert "NAME=SPEC" in output
