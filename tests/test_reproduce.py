@@ -208,7 +208,7 @@ def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
     options = ["--scale", "smoke", "--cache", tmp_path / "cache", "--out", tmp_path / "docs", "--workers", "1"]
     code, output = run("3", *options)
     assert code == 0
-    assert "2 of 4" not in output
+    assert "figures: 1; 4 of 4 measurements to make" in output
     document = json.loads((tmp_path / "docs" / "reproduction" / "figure-03.json").read_text())
     assert document["seeds"] == [0, 1]
     by_text = {claim["text"]: claim for claim in document["claims"]}
@@ -225,7 +225,7 @@ def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
     assert f"**{claim['word']}**" in page
     assert (tmp_path / "docs" / "reproduction" / "figure-03.png").stat().st_size > 10_000
     code, output = run("3", *options)
-    assert "0 of 4 measurements to make" in output
+    assert "figures: 1; 0 of 4 measurements to make" in output
     code, output = run("3", "--list", *options)
     assert output.split()[:4] == ["3", "4", "of", "4"]
 

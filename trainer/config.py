@@ -8,16 +8,22 @@ from typing import Any
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.geometry import Geometry
-from trainer.methods import METHODS
+from trainer.methods import METHODS, NEUTRAL
 
 PRECISIONS = ("float32", "bfloat16")
 TAIL_SCHEDULES = ("constant", "cyclic")
 BETA_SCHEDULES = ("constant", "growing", "fading")
 
+_METHODS_OWN: Any = None
+"""A default that depends on the method: what suits a line does not suit a single network."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of one training run. The defaults are the paper's for CIFAR-10, but for the length (section 4).
+    """Settings of one training run.
+
+    Lines, curves and simplexes are trained by the recipe of docs/recipe.md unless told otherwise; the paper's own
+    settings are the presets (`trainer.presets`). What is left at None becomes what the method recommends.
 
     Attributes:
         data: data set specification (see `subspace_serve.data`).
@@ -71,11 +77,11 @@ class TrainingConfig:
     beta: float = 1.0
     beta_schedule: str = "constant"
     layerwise: bool = False
-    samples: int = 1
+    samples: int = _METHODS_OWN
     feature_similarity: float = 0.0
-    shared: float = 0.0
-    spread: float = 0.0
-    scaled_gradients: bool = False
+    shared: float = _METHODS_OWN
+    spread: float = _METHODS_OWN
+    scaled_gradients: bool = _METHODS_OWN
     epsilon: float = 0.1
     tail: float = 0.25
     tail_learning_rate: float = 0.05
@@ -85,7 +91,7 @@ class TrainingConfig:
     initialisation: str = "independent"
     epochs: int = 30
     batch_size: int = 128
-    learning_rate: float = 0.1
+    learning_rate: float = _METHODS_OWN
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_epochs: float = 5.0
@@ -103,6 +109,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         self._check_choice("subspace", tuple(METHODS))
+        for name, value in (NEUTRAL | METHODS[self.subspace].recommended).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         self._check_choice("precision", PRECISIONS)
         self._check_choice("tail_schedule", TAIL_SCHEDULES)
         self._check_choice("beta_schedule", BETA_SCHEDULES)
@@ -159,9 +168,9 @@ class TrainingConfig:
         """Refuse settings that the method does not have, instead of ignoring them."""
         method = METHODS[self.subspace]
         for name in method.foreign_settings:
-            default = _DEFAULTS[name]
-            if getattr(self, name) != default:
-                raise TrainingError(f"{self.subspace} has no {name}: leave it at {default}")
+            neutral = NEUTRAL.get(name, _DEFAULTS[name])
+            if getattr(self, name) != neutral:
+                raise TrainingError(f"{self.subspace} has no {name}: leave it at {neutral}")
         _ = self.geometry, self.members
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:

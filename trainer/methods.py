@@ -6,7 +6,8 @@ members of its trajectory, which span a simplex. What is meant to be done with t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.geometry import Geometry, single_network
@@ -17,6 +18,19 @@ MOST_MEMBERS = 10
 _SUBSPACE_SETTINGS = ("beta_schedule", "layerwise", "samples", "feature_similarity", "spread", "scaled_gradients")
 _TAIL_SETTINGS = ("tail", "tail_learning_rate", "tail_schedule")
 _INTEGRAL_SETTINGS = ("epsilon",)
+
+
+NEUTRAL: dict[str, Any] = {
+    "samples": 1,
+    "shared": 0.0,
+    "spread": 0.0,
+    "scaled_gradients": False,
+    "learning_rate": 0.1,
+}
+"""Algorithm 1 as it stands in the paper: settings for which a method may recommend others."""
+
+RECIPE: dict[str, Any] = {"spread": 1.0, "scaled_gradients": True}
+"""What makes the midpoint of a line as good as a standard network of the same length (docs/recipe.md)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Method:
         endpoints: how many it has unless told otherwise; None where it cannot be told.
         members: how many members are kept unless told otherwise; 0 where what is trained is the result.
         foreign_settings: settings that mean nothing here and are refused.
+        recommended: settings that differ from `NEUTRAL` unless told otherwise.
     """
 
     name: str
@@ -41,6 +56,7 @@ class Method:
     endpoints: int | None = None
     members: int = 0
     foreign_settings: tuple[str, ...] = ()
+    recommended: dict[str, Any] = field(default_factory=dict)
 
     def trained_geometry(self, endpoints: int | None) -> Geometry:
         """Return the shape that is trained.
@@ -85,7 +101,15 @@ METHODS: dict[str, Method] = {
             _MIDPOINT,
             foreign_settings=(*_ONE_NETWORK, *_TAIL_SETTINGS, "shared"),
         ),
-        Method("line", "a line between two endpoints", (*_MIDPOINT, *_ENDS), "line", 2, foreign_settings=_TRAINED),
+        Method(
+            "line",
+            "a line between two endpoints",
+            (*_MIDPOINT, *_ENDS),
+            "line",
+            2,
+            foreign_settings=_TRAINED,
+            recommended=RECIPE,
+        ),
         Method(
             "curve",
             "a quadratic Bezier curve with one bend",
@@ -93,6 +117,7 @@ METHODS: dict[str, Method] = {
             "curve",
             3,
             foreign_settings=_TRAINED,
+            recommended=RECIPE,
         ),
         Method(
             "simplex",
@@ -101,6 +126,7 @@ METHODS: dict[str, Method] = {
             "simplex",
             3,
             foreign_settings=_TRAINED,
+            recommended=RECIPE,
         ),
         Method(
             "integral",

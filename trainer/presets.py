@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-PAPER_METHOD: dict[str, Any] = {
+from trainer.methods import NEUTRAL
+
+PAPER_METHOD: dict[str, Any] = NEUTRAL | {
     "beta": 1.0,
     "beta_schedule": "constant",
     "layerwise": False,
-    "samples": 1,
-    "shared": 0.0,
-    "spread": 0.0,
-    "scaled_gradients": False,
     "initialisation": "independent",
-    "learning_rate": 0.1,
     "momentum": 0.9,
     "weight_decay": 1e-4,
     "warmup_epochs": 5.0,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -62,7 +60,7 @@ def main(
     """Make the paper's figures again, and test its claims: FIGURE is a number from 2 to 21, several, or all.
 
     What was interrupted goes on where it stopped. Writes a picture, numbers and verdicts for each figure, and a page of
-    all that are there.
+    all that are there. Under torchrun each rank takes runs that no other is busy with.
     """
     scale = SCALES[scale_name]
     figures = _figures(names)
@@ -70,24 +68,30 @@ def main(
     if only_list:
         _list(figures, tasks, cache)
         return
-    folder = out or cache / f"page-{scale.name}"
-    command = "python -m trainer.reproduce {} " + shlex.join(["--scale", scale.name])
-    for figure in figures:
-        started = time.perf_counter()
-        _make(figure, scale, tasks[figure.name], cache, workers or os.cpu_count() or 1, folder, command)
-        click.echo(f"figure {figure.name}: {time.perf_counter() - started:.0f} s", err=True)
-    click.echo(f"page: {folder / 'reproduction.md'}")
+    ranks, rank = int(os.environ.get("WORLD_SIZE") or 1), int(os.environ.get("RANK") or 0)
+    processes = 1 if ranks > 1 else workers or os.cpu_count() or 1
+    missing = _missing([task for figure in figures for task in tasks[figure.name]], cache)
+    total = sum(map(len, tasks.values()))
+    click.echo(f"figures: {len(figures)}; {len(missing)} of {total} measurements to make", err=True)
+    try:
+        perform_all(missing, cache, min(processes, max(1, len(missing))), lambda line: click.echo(line, err=True))
+    finally:
+        # What is complete is drawn whatever happened to the rest.
+        if rank == 0:
+            complete = [figure for figure in figures if not _missing(tasks[figure.name], cache)]
+            for figure in complete:
+                _draw(figure, scale, tasks[figure.name], Cache(cache), out or cache / f"page-{scale.name}")
 
 
-def _make(
-    figure: Figure, scale: Scale, tasks: list[Task], cache: Path, workers: int, folder: Path, command: str
-) -> None:
-    """Run what a figure lacks, then draw and judge it."""
-    started = time.perf_counter()
+def _missing(tasks: list[Task], cache: Path) -> list[Task]:
+    """Return the measurements that are not there, each once."""
     store = Cache(cache)
-    missing = [task for task in tasks if not store.measured_file(task.config, task.measure.key()).exists()]
-    click.echo(f"figure {figure.name}, {figure.title}: {len(missing)} of {len(tasks)} measurements to make", err=True)
-    perform_all(missing, cache, min(workers, max(1, len(missing))), lambda line: click.echo(f"  {line}", err=True))
+    missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
+    return [task for file, task in missing.items() if not file.exists()]
+
+
+def _draw(figure: Figure, scale: Scale, tasks: list[Task], store: Cache, folder: Path) -> None:
+    """Draw and judge a figure whose measurements are there; write the page of all figures."""
     panels: dict[str, dict[str, list[Measurement]]] = {}
     for task in tasks:
         panels.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(store))
@@ -95,9 +99,10 @@ def _make(
     pictures.mkdir(parents=True, exist_ok=True)
     figure.draw(panels, pictures / f"figure-{int(figure.name):02d}.png")
     judged = judge(figure, scale, panels)
-    elapsed = time.perf_counter() - started
-    write_figure(pictures, figure_document(figure, scale, panels, judged, command.format(figure.name), elapsed))
+    command = f"python -m trainer.reproduce {figure.name} --scale {scale.name}"
+    write_figure(pictures, figure_document(figure, scale, panels, judged, command))
     write_page(folder / "reproduction.md", pictures, introduction(scale))
+    click.echo(f"figure {figure.name}, {figure.title}: {pictures}/figure-{int(figure.name):02d}.png")
     for claim in judged:
         click.echo(f"  {claim.word}: {claim.text} {claim.numbers}")
 

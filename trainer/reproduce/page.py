@@ -49,7 +49,7 @@ def _judge(claim: Claim, panel: str, results: Results) -> Judged:
 
 
 def figure_document(
-    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Judged], command: str, seconds: float
+    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Judged], command: str
 ) -> dict[str, Any]:
     """Return what is kept of a figure beside its picture: claims, numbers and where they came from."""
     seeds = len(next(iter(next(iter(panels.values())).values())))
@@ -65,7 +65,6 @@ def figure_document(
         "versions": versions(),
         "numbers": {title: {label: [_numbers(run) for run in runs] for label, runs in results.items()}
                     for title, results in panels.items()},
-        "seconds": round(seconds, 1),
     }  # fmt: skip
 
 
