@@ -134,7 +134,8 @@ def summary(document: dict[str, Any]) -> str:
     return f"""# Results
 
 A line trained as in the paper (β = 1, `--preset paper`) against a standard network of equal training on Fashion-MNIST:
-`{ARCHITECTURE}`, {document["epochs"]} epochs, batch 128, learning rate 0.1, seeds {seeds}. Accuracy, expected calibration error (15 bins) and negative
+`{ARCHITECTURE}`, {document["epochs"]} epochs,
+batch 128, learning rate 0.1, seeds {seeds}. Accuracy, expected calibration error (15 bins) and negative
 log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample standard deviation over seeds. Made by
 
     python -m benchmarks.fashion_mnist
@@ -142,8 +143,8 @@ log-likelihood on the {runs[0]["line"]["count"]:,} test images, mean ± sample s
 {table(document)}
 
 - Midpoint less standard network, paired by seed: {spread(differences(runs), 100)} points of accuracy. At this length of
-  training the paper's settings cost accuracy; its gains are those of wider networks trained for 160 epochs. The trainer's
-  default recipe does better: [recipe.md](recipe.md).
+  training the paper's settings cost accuracy; its gains are those of wider networks trained for 160 epochs. The
+  trainer's default recipe does better: [recipe.md](recipe.md).
 - Squared cosine similarity of the ends: {spread(cosines, 1, 5)}. Mean total variation between the ends' answers:
   {spread(variations, 1, 3)}.
 - Seconds per epoch, {len(seconds["line"])} epochs of each in turn: standard {spread(seconds["standard"], 1, 1)}, line
