@@ -41,10 +41,12 @@ def as_one() -> Iterator[Callable[[str], None]]:
 
     SIGTERM becomes an error, so that what is half written is cleaned up. On success the group is left.
     """
-    errors = sys.stderr
+    errors, process = sys.stderr, os.getpid()
     first = os.environ.get("RANK", "0") == "0"
 
     def terminate(*_: object) -> None:
+        if os.getpid() != process:  # a worker that was forked from this one
+            os._exit(128 + signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
