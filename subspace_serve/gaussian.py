@@ -51,11 +51,13 @@ class Gaussian:
             raise GeometryError(f"the covariance is scaled by {scale:g}; give a finite number of 0 or more")
         along = _normal((self.members,), generator).div_(math.sqrt(2 * (self.members - 1)))
         drawn = {}
-        for name, mean in self.mean.items():
+        # In an order of their own: a checkpoint may name the parameters in another one than the network.
+        for name in sorted(self.mean):
+            mean = self.mean[name]
             independent = (self.variance[name].double() / 2).sqrt() * _normal(mean.shape, generator).to(mean.device)
             together = torch.tensordot(along.to(mean.device), self.deviations[name].double(), dims=1)
             drawn[name] = (mean.double() + math.sqrt(scale) * (independent + together)).to(mean.dtype)
-        return drawn
+        return {name: drawn[name] for name in self.mean}
 
 
 def fit_gaussian(members: Sequence[Weights]) -> Gaussian:

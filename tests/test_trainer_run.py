@@ -24,6 +24,7 @@ from subspace_serve.errors import TrainingError
 from trainer import training
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
+from trainer.methods import NEUTRAL, RECIPE
 from trainer.parameters import EndpointMatrix, Layout
 from trainer.presets import PRESETS
 from trainer.progress import Progress
@@ -292,11 +293,24 @@ def test_presets_are_the_papers(name: str) -> None:
     config = TrainingConfig(**PRESETS[name])
     assert (config.momentum, config.learning_rate, config.warmup_epochs, config.beta) == (0.9, 0.1, 5.0, 1.0)
     expected = {
+        # The method alone, of whatever length.
+        "paper": (128, 1e-4, 30),
         "paper-cifar10": (128, 1e-4, 160),
         "paper-tiny-imagenet": (128, 1e-4, 160),
         "paper-imagenet": (256, 5e-5, 200),
     }
     assert (config.batch_size, config.weight_decay, config.epochs) == expected[name]
+    assert (config.samples, config.shared, config.spread, config.scaled_gradients) == (1, 0, 0, False)
+
+
+@pytest.mark.parametrize("subspace", ["line", "curve", "simplex"])
+def test_subspaces_are_trained_by_the_recipe_unless_told_otherwise(subspace: str) -> None:
+    config = TrainingConfig(subspace=subspace)
+    assert {name: getattr(config, name) for name in RECIPE} == RECIPE
+    assert TrainingConfig(subspace=subspace, spread=0.0).spread == 0
+    assert TrainingConfig.from_json(config.to_json()) == config
+    plain = TrainingConfig(subspace="standard")
+    assert {name: getattr(plain, name) for name in NEUTRAL} == NEUTRAL
 
 
 def test_parametrised_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

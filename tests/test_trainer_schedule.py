@@ -117,7 +117,8 @@ def test_places_spread_linearly_from_where_the_endpoints_part() -> None:
 
 
 def test_nothing_is_shared_and_everything_spread_unless_asked() -> None:
-    assert all(schedule().at(step).spread == 1 and not schedule().at(step).together for step in range(100))
+    plain = schedule(spread=0.0)
+    assert all(plain.at(step).spread == 1 and not plain.at(step).together for step in range(100))
     # Members of an ensemble share a trajectory, whose steps are those of one network.
     ensemble = schedule(subspace="ensemble", shared=0.5)
     assert not any(ensemble.at(step).together for step in range(100))

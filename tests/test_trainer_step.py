@@ -13,6 +13,7 @@ from torch.func import functional_call
 from subspace_serve.geometry import Geometry
 from subspace_serve.subspace import weights_of
 from trainer.config import TrainingConfig
+from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout, cosine_gradient
 from trainer.schedule import StepSettings
 from trainer.step import Stepper, draw
@@ -40,7 +41,7 @@ def batch(seed: int = 0, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
 
 def stepper_for(**settings) -> tuple[Stepper, list[dict[str, torch.Tensor]]]:
     torch.manual_seed(0)
-    config = TrainingConfig(momentum=MOMENTUM, weight_decay=DECAY, **settings)
+    config = TrainingConfig(momentum=MOMENTUM, weight_decay=DECAY, **(NEUTRAL | settings))
     networks = [small_network() for _ in range(config.samples)]
     layout = Layout.of(networks[0])
     start = [weights_of(small_network()) for _ in range(config.geometry.endpoints)]

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from subspace_serve.subspace import weights_of
 from trainer.config import TrainingConfig
 from trainer.integral import IntegralStepper
+from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.schedule import StepSettings
 from trainer.step import Stepper
@@ -41,7 +42,7 @@ def batch(seed: int = 0, count: int = 8) -> tuple[Tensor, Tensor]:
 
 def stepper_for(build=small_network, start: list | None = None, **settings) -> Stepper:
     torch.manual_seed(0)
-    config = TrainingConfig(**({"momentum": MOMENTUM, "weight_decay": DECAY} | settings))
+    config = TrainingConfig(**(NEUTRAL | {"momentum": MOMENTUM, "weight_decay": DECAY} | settings))
     integral = config.subspace == "integral"
     networks = [build() for _ in range(3 if integral else config.samples)]
     layout = Layout.of(networks[0])

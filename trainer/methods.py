@@ -134,7 +134,8 @@ METHODS: dict[str, Method] = {
             ("integral=endpoint:1",),
             "line",
             2,
-            foreign_settings=(*_SUBSPACE_SETTINGS, *_TAIL_SETTINGS, "shared", "early_stopping"),
+            # Clipping would cut each of its three networks, whose large gradients nearly cancel.
+            foreign_settings=(*_SUBSPACE_SETTINGS, *_TAIL_SETTINGS, "shared", "early_stopping", "clip_gradient"),
         ),
         Method(
             "ensemble",

@@ -55,8 +55,7 @@ def result(
 
 def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[dict[str, torch.Tensor]]:
     """Return as many samples of the Gaussian fitted to the members as there are members."""
-    # In the order of names that a checkpoint has: numbers are drawn parameter by parameter.
-    gaussian = fit_gaussian([dict(sorted(member.items())) for member in members])
+    gaussian = fit_gaussian(members)
     return [dict(gaussian.sample(torch_generator(config.seed, "gaussian", index))) for index in range(len(members))]
 
 
