@@ -19,7 +19,6 @@ _SUBSPACE_SETTINGS = ("beta_schedule", "layerwise", "samples", "feature_similari
 _TAIL_SETTINGS = ("tail", "tail_learning_rate", "tail_schedule")
 _INTEGRAL_SETTINGS = ("epsilon",)
 
-
 NEUTRAL: dict[str, Any] = {
     "samples": 1,
     "shared": 0.0,
@@ -29,7 +28,7 @@ NEUTRAL: dict[str, Any] = {
 }
 """Algorithm 1 as it stands in the paper: settings for which a method may recommend others."""
 
-RECIPE: dict[str, Any] = {"spread": 1.0, "scaled_gradients": True}
+RECIPE: dict[str, Any] = {"samples": 2, "spread": 1.0, "scaled_gradients": True, "learning_rate": 0.2}
 """What makes the midpoint of a line as good as a standard network of the same length (docs/recipe.md)."""
 
 

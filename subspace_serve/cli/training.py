@@ -30,7 +30,11 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 
 
 @click.command()
-@click.option("--preset", help="Start from the paper's settings: paper-cifar10, paper-tiny-imagenet, paper-imagenet.")
+@click.option(
+    "--preset",
+    help="Start from the paper's settings instead of the default recipe: paper (the method alone), paper-cifar10, "
+    "paper-tiny-imagenet, paper-imagenet.",
+)
 @click.option(
     "--data",
     metavar="SPEC",
@@ -65,12 +69,18 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option("--beta", type=float, help="Strength of the term that keeps endpoints diverse.  [default: 1]")
 @click.option("--beta-schedule", type=click.Choice(["constant", "growing", "fading"]), help="[default: constant]")
 @click.option("--layerwise", is_flag=True, default=None, help="Draw a place of its own for each layer.")
-@click.option("--samples", type=click.IntRange(1), help="Places drawn a batch.  [default: 1]")
-@click.option("--feature-similarity", type=float, help="Strength of the feature-similarity term.  [default: 0]")
-@click.option("--shared", type=float, help="Fraction of the epochs before endpoints or members part.")
-@click.option("--spread", type=float, help="Fraction of the run in which the drawn places spread from the midpoint.")
 @click.option(
-    "--scaled-gradients/--plain-gradients", default=None, help="Whether the midpoint moves as fast as one network."
+    "--samples", type=click.IntRange(1), help="Places drawn a batch.  [default: 2 for line, curve and simplex]"
+)
+@click.option("--feature-similarity", type=float, help="Strength of the feature-similarity term.  [default: 0]")
+@click.option("--shared", type=float, help="Fraction of the epochs before endpoints or members part.  [default: 0]")
+@click.option(
+    "--spread", type=float, help="Fraction of the run in which drawn places spread from the midpoint.  [default: 1]"
+)
+@click.option(
+    "--scaled-gradients/--plain-gradients",
+    default=None,
+    help="Whether the midpoint moves as fast as one network.  [default: scaled]",
 )
 @click.option("--epsilon", type=float, help="Step of an integral's finite difference.  [default: 0.1]")
 @click.option("--tail", type=float, help="Last part of the run, where swa, swag and fge keep members.  [default: 0.25]")
@@ -88,7 +98,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training images.  [default: 30]")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 128]")
-@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.1]")
+@click.option("--learning-rate", type=float, help="Its peak.  [default: 0.2 for line, curve and simplex, else 0.1]")
 @click.option("--momentum", type=float, help="[default: 0.9]")
 @click.option("--weight-decay", type=float, help="[default: 0.0001]")
 @click.option("--warmup-epochs", type=float, help="[default: 5, at most a quarter of the run]")
