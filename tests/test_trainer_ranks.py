@@ -271,8 +271,12 @@ def test_methods_with_other_steps_train_on_two_ranks(tmp_path: Path) -> None:
         assert records[-1]["loss"] < records[0]["loss"] or name == "ensemble"
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(tmp_path: Path, killed: int) -> None:
+@pytest.mark.parametrize(
+    ("killed", "by"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)], ids=["first", "second", "told"]
+)
+def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(
+    tmp_path: Path, killed: int, by: signal.Signals
+) -> None:
     run = tmp_path / "run"
     settings = {"architecture": "cresnet8-4", "epochs": 40, "samples": 2, "train_images": 400}
     options = ["--arch", "cresnet8-4", "--epochs", "40", "--samples", "2", "--train-images", "400"]
@@ -280,12 +284,14 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(tmp_pa
         deadline = time.monotonic() + LIMIT
         while not (run / "resume.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.kill(ranks.processes[killed].pid, signal.SIGKILL)
+        os.kill(ranks.processes[killed].pid, by)
         ends = ranks.ended()
-    assert ends[killed].status == -9
+    assert ends[killed].status == (-9 if by == signal.SIGKILL else 1)
     assert ends[1 - killed].status == 1
-    message = ends[1 - killed].err
-    assert message.count("Error: another rank ended or cannot be reached any more (") == 1
+    message = ends[0].err + ends[1].err
+    assert message.count("Error: ") == 1
+    said = "another rank ended or cannot be reached" if by == signal.SIGKILL else "this run was told to end (SIGTERM)"
+    assert f"Error: {said}" in message
     assert "--resume RUN" in message
     assert "Traceback" not in message
     finished = len((run / "metrics.jsonl").read_text().splitlines())
