@@ -29,13 +29,16 @@ from trainer.reproduce.measures import Along
 from trainer.reproduce.verdict import verdict
 from trainer.reproduce.work import Task, perform_all
 
+STANDARD, CHOSEN = "standard network", "spreading, scaled, rate 0.2, 2 samples"
+"""What the others are compared with, and what became the trainer's default."""
+
 CALIBRATION = 2048
 SPREAD = {"spread": 1.0, "scaled_gradients": True}
 FAST = {"learning_rate": 0.2}
 PART = {"shared": 0.25, "spread": 0.75, "scaled_gradients": True}
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "standard network": {"subspace": "standard"},
+    STANDARD: {"subspace": "standard"},
     "standard network, rate 0.2": {"subspace": "standard"} | FAST,
     "paper": {},
     "paper, 4 samples": {"samples": 4},
@@ -45,7 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "parting at half, scaled": {"shared": 0.5, "scaled_gradients": True},
     "spreading, scaled": SPREAD,
     "spreading, scaled, rate 0.2": SPREAD | FAST,
-    "spreading, scaled, rate 0.2, 2 samples": SPREAD | FAST | {"samples": 2},
+    CHOSEN: SPREAD | FAST | {"samples": 2},
     "spreading, scaled, rate 0.2, fading β": SPREAD | FAST | {"beta_schedule": "fading"},
     "parting at a quarter, spreading, scaled": PART,
     "parting at a quarter, spreading, scaled, 2 samples": PART | {"samples": 2},
@@ -67,7 +70,7 @@ def sets(mnist: Path | None) -> dict[str, tuple[dict[str, Any], tuple[int, ...]]
     return found
 
 
-def tasks(mnist: Path | None, seeds: int) -> list[Task]:
+def tasks(mnist: Path | None, seeds: Sequence[int], recipes: Sequence[str]) -> list[Task]:
     """Return every run and what is measured on it: midpoint, ends and their ensemble."""
     return [
         Task(
@@ -87,10 +90,11 @@ def tasks(mnist: Path | None, seeds: int) -> list[Task]:
             Along(3, 5000, CALIBRATION),
             CALIBRATION,
         )
-        for seed in range(seeds)
+        for seed in seeds
         for name, (base, lengths) in sets(mnist).items()
         for epochs in lengths
         for recipe, settings in RECIPES.items()
+        if recipe in recipes
     ]
 
 
@@ -114,15 +118,14 @@ def _midpoint(run: dict[str, Any]) -> float:
     return run["points"][len(run["points"]) // 2]["metrics"]["accuracy"]
 
 
-def overall(document: dict[str, Any], recipe: str) -> float:
+def overall(results: dict[str, Any], recipe: str) -> float:
     """Return a recipe's mean lead over the standard network, over sets, lengths and seeds."""
-    return statistics.mean(statistics.mean(rows[recipe]["less_standard"]) for rows in document["results"].values())
+    return statistics.mean(statistics.mean(rows[recipe]["less_standard"]) for rows in results.values())
 
 
-def table(document: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return one table for all sets and lengths: a recipe a row, best mean lead first."""
-    results = document["results"]
-    order = sorted(RECIPES, key=lambda recipe: -overall(document, recipe))
+    order = sorted(next(iter(results.values())), key=lambda recipe: -overall(results, recipe))
     lines = [
         "| recipe | " + " | ".join(results) + " | mean lead | ends' ensemble less standard | cos² |",
         "|---|" + "---|" * (len(results) + 3),
@@ -131,7 +134,7 @@ def table(document: dict[str, Any]) -> str:
         rows = [results[name][recipe] for name in results]
         cells = [_points(each["less_standard"]) for each in rows]
         ends = [
-            statistics.mean(each["ends_ensemble"]) - statistics.mean(results[name]["standard network"]["midpoint"])
+            statistics.mean(each["ends_ensemble"]) - statistics.mean(results[name][STANDARD]["midpoint"])
             for name, each in zip(results, rows, strict=True)
             if each["ends_ensemble"]
         ]
@@ -139,7 +142,7 @@ def table(document: dict[str, Any]) -> str:
         lines.append(
             f"| {recipe} | "
             + " | ".join(cells)
-            + f" | **{100 * overall(document, recipe):+.2f}** | "
+            + f" | **{100 * overall(results, recipe):+.2f}** | "
             + (f"{100 * statistics.mean(ends):+.2f} | {statistics.mean(cosines):.3f} |" if ends else "| |")
         )
     return "\n".join(lines)
@@ -155,7 +158,7 @@ def _points(values: Sequence[float]) -> str:
 def page(document: dict[str, Any]) -> str:
     """Return docs/recipe.md."""
     baseline = "; ".join(
-        f"{name}, {100 * statistics.mean(rows['standard network']['midpoint']):.2f} %"
+        f"{name}, {100 * statistics.mean(rows[STANDARD]['midpoint']):.2f} %"
         for name, rows in document["results"].items()
     )
     return f"""# The default recipe
@@ -181,7 +184,11 @@ Made by
 
     {document["command"]}
 
-{table(document)}
+{table(document["results"])}
+
+The recipe was chosen by these figures, which flatters it. On {document["seeds"]} other seeds:
+
+{table(document["confirmation"])}
 
 What it does not give: with the recipes that come near the standard network, the ensemble of the ends is no better than
 the midpoint; and a standard network may profit from a rate of 0.2 too. Endpoints that part late stay nearly one network
@@ -204,6 +211,18 @@ def write_mnist(folder: Path, target: Path) -> None:
         np.savez_compressed(file, images=np.concatenate(pixels), labels=np.asarray(labels))
 
 
+def _results(wanted: list[Task], cache: Path, workers: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return a row for each data set and length, and recipe; make what is not in the cache."""
+    perform_all(wanted, cache, workers, partial(click.echo, err=True))
+    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task in wanted:
+        measured.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(Cache(cache)))
+    return {
+        panel: {recipe: row(runs, recipes[STANDARD]) for recipe, runs in recipes.items()}
+        for panel, recipes in measured.items()
+    }
+
+
 @click.command()
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--mnist", type=click.Path(path_type=Path), help="A .npz file of MNIST's digits; left out without it.")
@@ -217,23 +236,19 @@ def main(seeds: int, mnist: Path | None, digits_from: Path | None, workers: int,
     """Compare recipes for training a line, and write the table to the documentation."""
     if digits_from is not None and mnist is not None:
         write_mnist(digits_from, mnist)
-    wanted = tasks(mnist, seeds)
-    perform_all(wanted, cache, workers, partial(click.echo, err=True))
-    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for task in wanted:
-        measured.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(Cache(cache)))
+    found = _results(tasks(mnist, range(seeds), list(RECIPES)), cache, workers)
+    # The recipe was chosen by these figures, which flatters it: other seeds say what it is worth.
+    again = _results(tasks(mnist, range(seeds, 2 * seeds), [STANDARD, CHOSEN]), cache, workers)
     document = {
         "command": "python -m benchmarks.recipe" + (f" --mnist {mnist.name}" if mnist else ""),
         "seeds": seeds,
         **environment(),
-        "results": {
-            panel: {recipe: row(runs, recipes["standard network"]) for recipe, runs in recipes.items()}
-            for panel, recipes in measured.items()
-        },
+        "results": found,
+        "confirmation": again,
     }
     write_text(docs / "recipe.json", json.dumps(document, indent=1) + "\n")
     write_text(docs / "recipe.md", page(document))
-    click.echo(table(document))
+    click.echo(table(found))
 
 
 if __name__ == "__main__":
