@@ -23,6 +23,7 @@ from subspace_serve.plot import (
     plot_selections,
     plot_subspace,
 )
+from subspace_serve.plot.series import Series, SeriesPanel, plot_series
 
 BASELINE = {"accuracy": 0.5, "ece": 0.25}
 
@@ -331,3 +332,26 @@ def test_a_simplex_is_drawn_under_corruption_too(tmp_path: Path, figures: list[F
     assert y_of(figures[0].axes[1])[-1] == [75, 75]
     names = [label.get_text() for label in figures[1].axes[0].get_xticklabels()]
     assert names == ["endpoint-0", "endpoint-1", "midpoint", "0.12, 0.88"]
+
+
+def panel(values: list[list[float]], **settings) -> SeriesPanel:
+    series = [Series("one", values, [0.0, 1.0]), Series("level", [[70.0], [72.0]], style=":")]
+    return SeriesPanel("title", series, "x", "y", **settings)
+
+
+def test_series_are_drawn_the_same_for_the_same_numbers(tmp_path: Path) -> None:
+    for name, values in (
+        ("a", [[1.0, 2.0], [3.0, 4.0]]),
+        ("b", [[1.0, 2.0], [3.0, 4.0]]),
+        ("c", [[1.0, 2.0], [3.0, 9.0]]),
+    ):
+        plot_series([panel(values), panel(values, ticks={0: "zero", 1: "one"})], tmp_path / f"{name}.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+    with pytest.raises(SubspaceServeError, match=r"must end in \.png or \.svg"):
+        plot_series([panel([[1.0, 2.0]])], tmp_path / "a.gif")
+
+
+def test_series_of_one_name_are_explained_once(tmp_path: Path) -> None:
+    plot_series([panel([[1.0, 2.0]]) for _ in range(4)], tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().count("<!-- level -->") == 1

@@ -6,6 +6,8 @@ import fcntl
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -240,6 +242,17 @@ def test_all_figures_at_the_smallest_scale(tmp_path: Path) -> None:
         assert f"## Figure {number}\n" in page
         assert (tmp_path / "reproduction" / f"figure-{number:02d}.png").exists()
     assert page.count("| **") >= 60
+
+
+def test_ranks_share_the_runs_and_the_first_draws(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["3", "--scale", "smoke", "--seeds", "1", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path)]
+    command = [*torchrun, "-m", "trainer.reproduce", *options]
+    run = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("figure 3, ") == 1
+    assert run.stderr.count("measured Dynamics") == 2  # each run once, by whichever rank
+    assert (tmp_path / "reproduction" / "figure-03.png").exists()
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_done(tmp_path: Path) -> None:

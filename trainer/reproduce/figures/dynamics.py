@@ -38,7 +38,7 @@ def _over_epochs(title: str, results: Results, key: str) -> SeriesPanel:
         )
         for label, runs in results.items()
     ]
-    return SeriesPanel(f"{title}: {_KINDS[key]}", series, "epoch", _KINDS[key])
+    return SeriesPanel(title, series, "epoch", _KINDS[key])
 
 
 def _draw_dynamics(panels: Mapping[str, Results], target: Path) -> None:
@@ -121,7 +121,7 @@ def _draw_simplexes(panels: Mapping[str, Results], target: Path) -> None:
         sizes = sorted({int(label.split()[2].rstrip(",")) for label in results})
         return [
             SeriesPanel(
-                f"{title}: {name}",
+                title,
                 [
                     over(
                         f"beta = {beta}",
