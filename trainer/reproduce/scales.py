@@ -36,6 +36,7 @@ class Scale:
         plane: networks a side of a plane, and `plane_images` measure each.
         lengths: of figure 10, in multiples of a panel's epochs.
         long: of figure 12, the same.
+        beyond_figure_10: whether figure 10 also follows ensembles and the default recipe, which the paper's does not.
         label_noise: levels beside 0.
         sweep: values of dropout and of label smoothing.
         shared: fractions of the epochs that are shared before members part (figure 21).
@@ -54,6 +55,7 @@ class Scale:
     plane_images: int = 2000
     lengths: tuple[float, ...] = (1, 2, 3)
     long: float = 3
+    beyond_figure_10: bool = True
     label_noise: tuple[float, ...] = (0.2, 0.4, 0.8)
     sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
     shared: tuple[float, ...] = (0, 0.05, 0.1, 0.25, 0.5, 0.75)
@@ -137,6 +139,7 @@ SCALES: dict[str, Scale] = {
             calibration=10_000,
             plane=21,
             plane_images=10_000,
+            beyond_figure_10=False,
         ),
     )
 }

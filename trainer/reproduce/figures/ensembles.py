@@ -1,4 +1,4 @@
-"""Length of training, random ensembles, and whether nonlinearity is required: figures 10, 11 and 12."""
+"""Random ensembles, and whether nonlinearity is required: figures 11 and 12."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from trainer.reproduce.figures.common import (
     along,
     draw_panels,
     ends_ensemble,
-    less,
     level,
     more_accurate,
     over,
@@ -29,80 +28,6 @@ from trainer.reproduce.scales import Scale
 
 STANDARD_NETWORK = "standard"
 
-
-def _lengths(scale: Scale) -> dict[str, Wanted]:
-    return {
-        f"{name} x {length:g}": Wanted(settings, alone(scale), length)
-        for length in scale.lengths
-        for name, settings in ((STANDARD_NETWORK, STANDARD), ("line, midpoint", LINE))
-    }
-
-
-def _draw_lengths(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        lengths = sorted({float(label.rsplit(" x ", 1)[1]) for label in results})
-        return [
-            SeriesPanel(
-                f"{title}: {name}",
-                [
-                    over(who, lengths, [(results[f"{who} x {length:g}"], plain(key)) for length in lengths])
-                    for who in (STANDARD_NETWORK, "line, midpoint")
-                ],
-                "length of training (multiples)",
-                f"{name} (%)",
-            )
-            for key, name in (("accuracy", "test accuracy"), ("ece", "calibration error"))
-        ]
-
-    draw_panels(panels, target, build)
-
-
-def _length_claims(scale: Scale) -> list[Claim]:
-    claims = []
-    for length in scale.lengths:
-        ours, theirs = f"line, midpoint x {length:g}", f"{STANDARD_NETWORK} x {length:g}"
-        claims.append(
-            more_accurate(
-                f"Trained {length:g} times as long, a line's midpoint is at least as accurate as standard training.",
-                ours,
-                plain(),
-                theirs,
-                plain(),
-            )
-        )
-    for length in scale.lengths:
-        ours, theirs = f"line, midpoint x {length:g}", f"{STANDARD_NETWORK} x {length:g}"
-        claims.append(
-            Claim(
-                f"Trained {length:g} times as long, the midpoint is better calibrated than standard training.",
-                less(theirs, plain("ece"), ours),
-                "points of ECE",
-            )
-        )
-    first, last = scale.lengths[0], scale.lengths[-1]
-    claims.append(
-        Claim(
-            f"The midpoint gains on standard training with length: its lead at {last:g} less that at {first:g}.",
-            lambda results: [
-                later - earlier for later, earlier in zip(_lead(results, last), _lead(results, first), strict=True)
-            ],
-        )
-    )
-    return claims
-
-
-def _lead(results: Results, length: float) -> list[float]:
-    return less(f"line, midpoint x {length:g}", plain(), f"{STANDARD_NETWORK} x {length:g}")(results)
-
-
-FIGURE_10 = Figure(
-    "10",
-    "Accuracy and calibration of a line's midpoint by length of training",
-    runs=_lengths,
-    draw=_draw_lengths,
-    claims=_length_claims,
-    panels=("imagenet",),
-)
 
 ENSEMBLE = 6
 DRAWS = 3
@@ -242,4 +167,4 @@ FIGURE_12 = Figure(
     panels=("imagenet",),
 )
 
-FIGURES = (FIGURE_10, FIGURE_11, FIGURE_12)
+FIGURES = (FIGURE_11, FIGURE_12)
