@@ -5,8 +5,9 @@ from __future__ import annotations
 from trainer.reproduce.scales import Scale
 
 _TEXT = """\
-Made by `python -m trainer.reproduce all --scale {scale}`: {what}. {seeds} seeds, mean ± one sample standard deviation;
-in pictures the band. Accuracies are on the test images; networks are recalibrated on {calibration:,} training images.
+Made by `python -m trainer.reproduce all --scale {scale}`: {what}.
+{seeds} seeds, mean ± one sample standard deviation; in pictures the band. Accuracies are on the test images; networks
+are recalibrated on {calibration:,} training images.
 
 A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
 difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where

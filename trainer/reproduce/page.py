@@ -12,7 +12,8 @@ from typing import Any
 
 from subspace_serve.checkpoint import versions
 from subspace_serve.files import write_text
-from trainer.reproduce.description import Claim, Figure, Measurement, Results
+from trainer.reproduce.description import Claim, Figure, Results
+from trainer.reproduce.numbers import numbers_of, values_table
 from trainer.reproduce.scales import Scale
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
 
@@ -63,37 +64,9 @@ def figure_document(
         "claims": [claim.__dict__ for claim in judged],
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": versions(),
-        "numbers": {title: {label: [_numbers(run) for run in runs] for label, runs in results.items()}
+        "numbers": {title: {label: [numbers_of(run) for run in runs] for label, runs in results.items()}
                     for title, results in panels.items()},
     }  # fmt: skip
-
-
-def _numbers(run: Measurement) -> dict[str, Any]:
-    """Return the few numbers of a measurement that fit on a page."""
-    kept: dict[str, Any] = {key: value for key, value in run.items() if isinstance(value, int | float)}
-    if "points" in run:
-        kept["points"] = [
-            {"alpha": point["alpha"], "accuracy": point["metrics"]["accuracy"], "ece": point["metrics"]["ece"]}
-            for point in run["points"]
-        ]
-    if "endpoints_ensemble" in run:
-        ensemble = run["endpoints_ensemble"]
-        kept["ends_ensemble"] = ensemble["metrics"]["accuracy"]
-        kept["total_variation"] = ensemble["total_variation"]
-    if run.get("endpoint_distances"):
-        kept["endpoint_distances"] = run["endpoint_distances"][0]
-    if "epochs" in run and run["epochs"][-1].get("endpoint_l2") is not None:
-        kept["last_epoch"] = {key: run["epochs"][-1][key] for key in ("endpoint_l2", "endpoint_cosine_squared")}
-    if "corruptions" in run:
-        kept["corruptions"] = [
-            {
-                "corruption": entry["corruption"],
-                "severity": entry["severity"],
-                "accuracy": [point["metrics"]["accuracy"] for point in entry["points"]],
-            }
-            for entry in run["corruptions"]
-        ]
-    return kept
 
 
 def write_figure(folder: Path, document: dict[str, Any]) -> None:
@@ -154,6 +127,7 @@ def _section(document: dict[str, Any], where: str) -> str:
         "| the paper says | here | verdict |",
         "|---|---|---|",
         *rows,
+        *values_table(document["numbers"]),
     ]
     return "\n".join(lines)
 
