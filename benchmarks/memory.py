@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.measure import synthetic_images
 from trainer.config import TrainingConfig
+from trainer.methods import NEUTRAL
 from trainer.training import train
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
@@ -51,6 +52,7 @@ def measure(subspace: str, endpoints: int | None, architecture: str, batch_size:
             test_labels=images.labels[train_count:],
         )
         config = TrainingConfig(
+            **NEUTRAL,
             data=str(data),
             architecture=architecture,
             subspace=subspace,

@@ -26,7 +26,8 @@ EPOCH_LIMIT = 1.02
 
 METHODS: dict[str, dict[str, Any]] = {
     "standard": {"subspace": "standard"},
-    "line": {"subspace": "line"},
+    "line": {"subspace": "line", "samples": 1},
+    "line_default": {"subspace": "line"},
     "swa": {"subspace": "swa", "endpoints": MEMBERS, "tail": 0.5},
     "swag": {"subspace": "swag", "endpoints": MEMBERS, "tail": 0.5},
     "snapshot": {"subspace": "snapshot", "endpoints": MEMBERS},

@@ -45,7 +45,7 @@ from trainer.schedule import StepSettings
 WORLD_SIZE = 2
 THROUGHPUT_LIMIT = 0.9
 WARM_UP = 2
-SUBSPACES: dict[str, dict[str, Any]] = {"line": {}, "line_2_samples": {"samples": 2}}
+SUBSPACES: dict[str, dict[str, Any]] = {"line": {"samples": 1}, "line_2_samples": {"samples": 2}}
 
 
 class Workers:

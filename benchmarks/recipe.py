@@ -88,7 +88,6 @@ def tasks(mnist: Path | None, seeds: Sequence[int], recipes: Sequence[str]) -> l
                 }
             ),
             Along(3, 5000, CALIBRATION),
-            CALIBRATION,
         )
         for seed in seeds
         for name, (base, lengths) in sets(mnist).items()

@@ -57,6 +57,7 @@ from subspace_serve.architectures import Architecture
 from subspace_serve.calibrate import recalibrate_batchnorm
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, preprocess
 from trainer.config import TrainingConfig
+from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings
 
@@ -114,7 +115,7 @@ class Workload:
 def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
     """Return a function that takes one step of the trainer's."""
     config = TrainingConfig(
-        architecture=workload.architecture.name, batch_size=workload.batch_size, device="cpu", **settings
+        **NEUTRAL | settings, architecture=workload.architecture.name, batch_size=workload.batch_size, device="cpu"
     )
     stepper = prepared_stepper(config, workload.architecture, starting_points(config, workload.architecture))
     for network in stepper.networks:

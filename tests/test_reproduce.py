@@ -172,7 +172,7 @@ def test_an_entry_that_another_process_holds_is_left_to_it(tmp_path: Path) -> No
 
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     tasks = [
-        Task("panel", f"seed {seed}", TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128), 128)
+        Task("panel", f"seed {seed}", TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128))
         for seed in range(3)
     ]
     perform_all(tasks, tmp_path, 2, print)
@@ -183,7 +183,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
 
 def test_an_error_of_a_process_is_one_message(tmp_path: Path) -> None:
     missing = TrainingConfig(**{**TINY.to_json(), "data": str(tmp_path / "absent.npz")})
-    tasks = [Task("panel", f"{count}", missing, Alone(count, 128), 128) for count in (8, 9)]
+    tasks = [Task("panel", f"{count}", missing, Alone(count, 128)) for count in (8, 9)]
     with pytest.raises(TrainingError, match=r"there is no file .*absent\.npz"):
         perform_all(tasks, tmp_path / "cache", 2, print)
 
@@ -191,7 +191,7 @@ def test_an_error_of_a_process_is_one_message(tmp_path: Path) -> None:
 def test_branches_of_a_shared_trajectory(tmp_path: Path) -> None:
     """With everything shared, members, averages and mixtures are one network."""
     config = TrainingConfig(**{**TINY.to_json(), "subspace": "ensemble", "endpoints": 3, "shared": 1.0})
-    task = Task("panel", "all shared", config, Branches(2, 1, 64, 128), 128)
+    task = Task("panel", "all shared", config, Branches(2, 1, 64, 128))
     found = task.perform(Cache(tmp_path))
     assert len(found["members"]) == 2
     expected = pytest.approx(found["members"][0], abs=1 / 64)
@@ -201,7 +201,7 @@ def test_branches_of_a_shared_trajectory(tmp_path: Path) -> None:
 
 def test_measuring_beyond_the_ends_of_a_line(tmp_path: Path) -> None:
     config = TrainingConfig(**{**TINY.to_json(), "subspace": "line"})
-    found = Task("panel", "line", config, Along(3, 64, 128, beyond=0.05), 128).perform(Cache(tmp_path))
+    found = Task("panel", "line", config, Along(3, 64, 128, beyond=0.05)).perform(Cache(tmp_path))
     assert [point["alpha"] for point in found["points"]] == pytest.approx([-0.05, 0, 0.5, 1, 1.05])
     assert found["points"][0]["ensemble"] == found["points"][-1]["ensemble"]
 

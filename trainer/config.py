@@ -111,7 +111,8 @@ class TrainingConfig:
         self._check_choice("subspace", tuple(METHODS))
         for name, value in (NEUTRAL | METHODS[self.subspace].recommended).items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+                fitting = min(value, self.batch_size) if name == "samples" else value
+                object.__setattr__(self, name, fitting)
         self._check_choice("precision", PRECISIONS)
         self._check_choice("tail_schedule", TAIL_SCHEDULES)
         self._check_choice("beta_schedule", BETA_SCHEDULES)
@@ -122,7 +123,7 @@ class TrainingConfig:
         if self.feature_similarity and self.samples < 2:
             raise TrainingError("feature_similarity compares samples of one batch: it needs samples of 2 or more")
         if self.samples > self.batch_size:
-            raise TrainingError(f"a batch of {self.batch_size} cannot be split into {self.samples} samples")
+            raise TrainingError(f"a batch of {self.batch_size} cannot be split into {self.samples} samples; take fewer")
         self._check_method()
 
     @property

@@ -89,7 +89,7 @@ class Method:
 
 _MIDPOINT, _ENDS = ("midpoint",), ("endpoints",)
 _TRAINED = (*_INTEGRAL_SETTINGS, *_TAIL_SETTINGS)
-_ONE_NETWORK = (*_SUBSPACE_SETTINGS, *_INTEGRAL_SETTINGS)
+_ONE_NETWORK = ("beta", *_SUBSPACE_SETTINGS, *_INTEGRAL_SETTINGS)
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -133,8 +133,16 @@ METHODS: dict[str, Method] = {
             ("integral=endpoint:1",),
             "line",
             2,
-            # Clipping would cut each of its three networks, whose large gradients nearly cancel.
-            foreign_settings=(*_SUBSPACE_SETTINGS, *_TAIL_SETTINGS, "shared", "early_stopping", "clip_gradient"),
+            # Clipping would cut each of its three networks, whose large gradients nearly cancel; and the small
+            # difference of two outputs is lost in bfloat16.
+            foreign_settings=(
+                *_SUBSPACE_SETTINGS,
+                *_TAIL_SETTINGS,
+                "shared",
+                "early_stopping",
+                "clip_gradient",
+                "precision",
+            ),
         ),
         Method(
             "ensemble",

@@ -21,6 +21,7 @@ from trainer.methods import METHODS
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress
 from trainer.randomness import torch_generator
+from trainer.trajectory import planned_epochs
 
 VALIDATION_CALIBRATION = 2048
 
@@ -32,7 +33,10 @@ def result(
 
     A baseline's are the members that it has kept; the network in training while there are none.
     """
-    training: dict[str, Any] = config.to_json() | {"finished_epochs": progress.epochs}
+    training: dict[str, Any] = config.to_json() | {
+        "finished_epochs": progress.epochs,
+        "planned_epochs": len(planned_epochs(config)),
+    }
     if progress.best is not None:
         training["kept_epoch"] = progress.best.epoch
     provenance = {

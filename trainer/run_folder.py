@@ -20,6 +20,7 @@ import torch
 from subspace_serve.errors import TrainingError
 from subspace_serve.files import atomic_file, write_text
 from trainer.config import TrainingConfig
+from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress
 
@@ -74,7 +75,9 @@ class RunFolder:
             TrainingError: there is no run in the folder, or its settings are damaged.
         """
         try:
-            return TrainingConfig.from_json(json.loads(self.config_file.read_text(encoding="utf-8")))
+            document = json.loads(self.config_file.read_text(encoding="utf-8"))
+            # A run of before these settings were there had none of them.
+            return TrainingConfig.from_json(NEUTRAL | document)
         except FileNotFoundError:
             raise TrainingError(f"{self.path} holds no run to resume: it has no config.json") from None
         except (ValueError, TypeError) as error:

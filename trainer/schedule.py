@@ -58,8 +58,8 @@ class Schedule:
         parting = config.shared_epochs * self.steps_per_epoch if config.members == 0 else 0
         done = step / self.steps
         beta = config.beta * {"constant": 1.0, "growing": done, "fading": 1 - done}[config.beta_schedule]
-        # The spread grows from where the endpoints part.
-        since = (step - parting) / max(config.spread * self.steps, 1)
+        # The spread grows from where the endpoints part, and is whole at the end however late that is.
+        since = (step - parting) / max(min(config.spread * self.steps, self.steps - parting), 1)
         spread = min(1.0, max(0.0, since)) if config.spread else 1.0
         return StepSettings(self.learning_rate(step), beta, spread, together=step < parting)
 

@@ -47,6 +47,8 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
     if json_file == "-":
         return
     architecture, training = subspace.architecture, subspace.provenance.get("training", {})
+    # An ensemble's members are trained one after another.
+    planned = training.get("planned_epochs", training.get("epochs", "?"))
     rows = [
         ["checkpoint", str(opened.file)],
         ["sha256", opened.checkpoint_sha256],
@@ -55,7 +57,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         ["input", f"{architecture.height}x{architecture.width}, {architecture.channels} channel(s)"],
         ["classes", str(architecture.classes)],
         ["data", str(training.get("data", "not recorded"))],
-        ["epochs", f"{training.get('finished_epochs', '?')} of {training.get('epochs', '?')}"],
+        ["epochs", f"{training.get('finished_epochs', '?')} of {planned}"],
         ["settings", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if key in training)],
         ["recommended use", described_use(subspace)],
     ]

@@ -63,6 +63,7 @@ def main(
     all that are there. Under torchrun each rank takes runs that no other is busy with.
     """
     scale = SCALES[scale_name]
+    _check_data(data, scale)
     figures = _figures(names)
     tasks = {figure.name: tasks_of(figure, scale, data, seeds) for figure in figures}
     if only_list:
@@ -79,8 +80,18 @@ def main(
         # What is complete is drawn whatever happened to the rest.
         if rank == 0:
             complete = [figure for figure in figures if not _missing(tasks[figure.name], cache)]
+            options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
             for figure in complete:
-                _draw(figure, scale, tasks[figure.name], Cache(cache), out or cache / f"page-{scale.name}")
+                command = f"python -m trainer.reproduce {figure.name} {options}"
+                _draw(figure, scale, tasks[figure.name], Cache(cache), out or cache / f"page-{scale.name}", command)
+
+
+def _check_data(data: dict[str, str], scale: Scale) -> None:
+    """Raise `TrainingError` when a data set is named that the scale does not use."""
+    known = sorted({str(panel.settings["data"]) for panel in scale.panels.values()})
+    unknown = sorted(data.keys() - set(known))
+    if unknown:
+        raise TrainingError(f"the scale {scale.name} has no data set {unknown[0]!r}; it has {', '.join(known)}")
 
 
 def _missing(tasks: list[Task], cache: Path) -> list[Task]:
@@ -90,7 +101,7 @@ def _missing(tasks: list[Task], cache: Path) -> list[Task]:
     return [task for file, task in missing.items() if not file.exists()]
 
 
-def _draw(figure: Figure, scale: Scale, tasks: list[Task], store: Cache, folder: Path) -> None:
+def _draw(figure: Figure, scale: Scale, tasks: list[Task], store: Cache, folder: Path, command: str) -> None:
     """Draw and judge a figure whose measurements are there; write the page of all figures."""
     panels: dict[str, dict[str, list[Measurement]]] = {}
     for task in tasks:
@@ -99,7 +110,6 @@ def _draw(figure: Figure, scale: Scale, tasks: list[Task], store: Cache, folder:
     pictures.mkdir(parents=True, exist_ok=True)
     figure.draw(panels, pictures / f"figure-{int(figure.name):02d}.png")
     judged = judge(figure, scale, panels)
-    command = f"python -m trainer.reproduce {figure.name} --scale {scale.name}"
     write_figure(pictures, figure_document(figure, scale, panels, judged, command))
     write_page(folder / "reproduction.md", pictures, introduction(scale))
     click.echo(f"figure {figure.name}, {figure.title}: {pictures}/figure-{int(figure.name):02d}.png")

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,7 +62,11 @@ class Cache:
         if (folder / "finished").exists():
             return run
         with self._ours(folder):
+            if (folder / "finished").exists():  # by another process, just now
+                return run
             resume = RunFolder(run).config_file.exists()
+            if run.exists() and not resume:  # killed before it had written anything
+                shutil.rmtree(run)
             train(config, run, resume=resume, data=data_of(config), report=lambda record: self._report(config, record))
             write_text(folder / "finished", "")
         return run
@@ -91,8 +96,9 @@ class Cache:
         file = self.measured_file(config, key)
         if not file.exists():
             with self._ours(folder):
-                write_text(file, json.dumps({"key": key, "measured": measure()}) + "\n")
-            self.say(f"measured {key['measure']} on {_describe(config)}")
+                if not file.exists():  # else another process made it just now
+                    write_text(file, json.dumps({"key": key, "measured": measure()}) + "\n")
+                    self.say(f"measured {key['measure']} on {_describe(config)}")
         try:
             return json.loads(file.read_text(encoding="utf-8"))["measured"]
         except (ValueError, KeyError) as error:

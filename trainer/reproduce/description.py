@@ -44,6 +44,8 @@ class Claim:
         scale: by which they are multiplied for people (100 for percentage points).
         margin: how far below zero still counts as holding, in the numbers' own unit: for claims that something is
             matched or approached.
+        strict: whether a difference of zero fails; not where the claim is "at least as".
+        of_paper: whether the paper says so; other claims are shown apart and not counted.
     """
 
     text: str
@@ -51,6 +53,8 @@ class Claim:
     unit: str = "points"
     scale: float = 100.0
     margin: float = 0.0
+    strict: bool = True
+    of_paper: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from trainer.reproduce.scales import Scale
 
 _TEXT = """\
 Made by `python -m trainer.reproduce all --scale {scale}`: {what}.
-{seeds} seeds, mean ± one sample standard deviation; in pictures the band. Accuracies are on the test images; networks
-are recalibrated on {calibration:,} training images.
+{seeds} seeds unless a figure says otherwise, mean ± one sample standard deviation; in pictures the band. Accuracies are
+on {images} test images ({corrupted} for each corruption); networks are recalibrated on {calibration:,} training images.
 
 A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
 difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where
 only the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the
 margin that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell;
-and of so many claims some land on either side by chance."""
+and of so many claims some land on either side by chance. Claims "beyond the paper" are ours and not counted."""
 
 
 def introduction(scale: Scale) -> str:
@@ -26,4 +26,15 @@ def introduction(scale: Scale) -> str:
         + f", batch {settings['batch_size']}"
         for title, settings in panels.items()
     )
-    return _TEXT.format(scale=scale.name, what=what, seeds=scale.seeds, calibration=scale.calibration)
+    return _TEXT.format(
+        scale=scale.name,
+        what=what,
+        seeds=scale.seeds,
+        images=_count(scale.test_images),
+        corrupted=_count(scale.corrupted_images),
+        calibration=scale.calibration,
+    )
+
+
+def _count(images: int | None) -> str:
+    return "all" if images is None else f"{images:,}"

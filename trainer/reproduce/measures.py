@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from subspace_serve.calibration_data import CalibrationData, draw_calibration_data
-from subspace_serve.checkpoint import load_subspace
+from subspace_serve.checkpoint import load_subspace, provenance_value
 from subspace_serve.data import DataSet, Images
 from subspace_serve.domains import corrupted_domains
+from subspace_serve.errors import DataError
 from subspace_serve.evaluate import default_alphas, evaluate
 from subspace_serve.geometry import Alpha, Geometry
 from subspace_serve.mixtures import mixture_accuracies
@@ -38,13 +39,11 @@ class Trained:
     Attributes:
         config: its settings.
         folder: its folder.
-        calibration_count: images for BatchNorm's statistics.
         other: gives the folder of another run by its settings, which is trained where it is not there.
     """
 
     config: TrainingConfig
     folder: Path
-    calibration_count: int
     other: Callable[[TrainingConfig], Path]
 
     @cached_property
@@ -53,14 +52,22 @@ class Trained:
 
     @cached_property
     def data(self) -> DataSet:
-        return data_of(self.config)
+        """The data of the run.
 
-    @cached_property
-    def calibration(self) -> CalibrationData:
-        """Images that the run was trained on, for BatchNorm's statistics (appendix D.3)."""
-        return draw_calibration_data(
-            self.data.train, self.data.preprocessing, name="train", count=self.calibration_count
-        )
+        Raises:
+            DataError: they are not what they were when it was trained.
+        """
+        data = data_of(self.config)
+        if data.fingerprint != provenance_value(self.subspace, "data", "fingerprint"):
+            raise DataError(
+                f"{self.config.data} has changed since {self.folder} was trained on it (its fingerprint differs); "
+                "bring the old data back, or give another cache (--cache)"
+            )
+        return data
+
+    def calibration(self, count: int) -> CalibrationData:
+        """Return images that the run was trained on, for BatchNorm's statistics (appendix D.3)."""
+        return draw_calibration_data(self.data.train, self.data.preprocessing, name="train", count=count)
 
     def test_images(self, count: int | None) -> Images:
         """Return so many test images, at random but always the same ones; all of them when None."""
@@ -109,7 +116,7 @@ class Along(Measure):
         return evaluate(
             run.subspace,
             run.test_images(self.images),
-            calibration=run.calibration,
+            calibration=run.calibration(self.calibration),
             alphas=alphas,
             extrapolate=self.beyond > 0,
         )
@@ -130,7 +137,7 @@ class Alone(Measure):
     def of(self, run: Trained) -> dict[str, Any]:
         geometry = run.subspace.geometry
         alpha = geometry.midpoint if self.end is None else geometry.ends[self.end]
-        networks = Networks(run.subspace, run.calibration)
+        networks = Networks(run.subspace, run.calibration(self.calibration))
         (scores,) = networks.score([Candidate.point(alpha)], run.test_images(self.images))
         return scores.metrics()
 
@@ -157,7 +164,7 @@ class RandomEnsembles(Measure):
                 float(place) if place.ndim == 0 else tuple(place.tolist())
                 for place in geometry.sample(generator, self.members)
             ]
-            networks = Networks(run.subspace, run.calibration)
+            networks = Networks(run.subspace, run.calibration(self.calibration))
             (scores,) = networks.score([Candidate(tuple(places))], run.test_images(self.images))
             accuracies.append(scores.metrics()["accuracy"])
         return {"accuracies": accuracies, "accuracy": float(np.mean(accuracies))}
@@ -196,7 +203,7 @@ class Corrupted(Measure):
         return evaluate(
             run.subspace,
             images,
-            calibration=run.calibration,
+            calibration=run.calibration(self.calibration),
             alphas=alphas,
             corrupted=corrupted_domains(images, run.config.data, self.corruptions, self.severities),
         )
@@ -226,7 +233,7 @@ class OnPlane(Measure):
             plane,
             run.subspace.architecture,
             run.test_images(self.images),
-            calibration=run.calibration,
+            calibration=run.calibration(self.calibration),
             resolution=self.resolution,
         )
         return errors | {"path": subspace_path(run.subspace, plane)}
@@ -255,7 +262,7 @@ class Branches(Measure):
             whole.provenance,
         )
         images = run.test_images(self.images)
-        measured = evaluate(first, images, calibration=run.calibration)
+        measured = evaluate(first, images, calibration=run.calibration(self.calibration))
         result: dict[str, Any] = {
             "members": [point["metrics"]["accuracy"] for point in measured["points"][:-1]],
             "weight_average": measured["points"][-1]["metrics"]["accuracy"],
@@ -266,7 +273,12 @@ class Branches(Measure):
             line = first if self.members != 2 else dataclasses.replace(first, geometry=Geometry("line", 2))
             for scale in ("global", "layerwise", "weightwise"):
                 drawn = mixture_accuracies(
-                    line, images, run.calibration, scale=scale, draws=self.mixtures, seed=run.config.seed
+                    line,
+                    images,
+                    run.calibration(self.calibration),
+                    scale=scale,
+                    draws=self.mixtures,
+                    seed=run.config.seed,
                 )
                 result[scale] = float(np.mean([metrics["accuracy"] for metrics in drawn]))
         return result

@@ -29,6 +29,7 @@ class Judged:
     mean: float
     deviation: float | None
     unit: str
+    of_paper: bool = True
 
     @property
     def numbers(self) -> str:
@@ -43,10 +44,12 @@ def judge(figure: Figure, scale: Scale, panels: Mapping[str, Results]) -> list[J
 
 def _judge(claim: Claim, panel: str, results: Results) -> Judged:
     differences = list(claim.difference(results))
-    found = verdict(differences, claim.margin)
+    found = verdict(differences, claim.margin, strict=claim.strict)
     scaled = tuple(round(claim.scale * value, 6) for value in differences)
     deviation = None if found.deviation is None else claim.scale * found.deviation
-    return Judged(panel, claim.text, found.word, scaled, claim.scale * found.mean, deviation, claim.unit)
+    return Judged(
+        panel, claim.text, found.word, scaled, claim.scale * found.mean, deviation, claim.unit, claim.of_paper
+    )
 
 
 def figure_document(
@@ -93,11 +96,12 @@ def write_page(target: Path, pictures: Path, introduction: str) -> None:
 
 
 def _counts(documents: Sequence[dict[str, Any]]) -> str:
-    words = [claim["word"] for document in documents for claim in document["claims"]]
+    words = [claim["word"] for document in documents for claim in document["claims"] if claim["of_paper"]]
     rows = [
         f"| [{document['figure']}](#figure-{document['figure']}) | {document['title']} | "
         + " | ".join(
-            str(sum(claim["word"] == word for claim in document["claims"])) for word in (HOLDS, WITHIN_NOISE, FAILS)
+            str(sum(claim["word"] == word for claim in document["claims"] if claim["of_paper"]))
+            for word in (HOLDS, WITHIN_NOISE, FAILS)
         )
         + " |"
         for document in documents
@@ -111,11 +115,6 @@ def _counts(documents: Sequence[dict[str, Any]]) -> str:
 def _section(document: dict[str, Any], where: str) -> str:
     number = document["figure"]
     seeds = ", ".join(map(str, document["seeds"]))
-    several = len({claim["panel"] for claim in document["claims"]}) > 1
-    rows = [
-        f"| {claim['text']}{_panel(claim) if several else ''} | {_numbers_of(claim)} | **{claim['word']}** |"
-        for claim in document["claims"]
-    ]
     lines = [
         f"## Figure {number}",
         "",
@@ -123,13 +122,23 @@ def _section(document: dict[str, Any], where: str) -> str:
         *(["", document["note"]] if document["note"] else []),
         "",
         f"![{document['title']}]({where}/figure-{int(number):02d}.png)",
-        "",
-        "| the paper says | here | verdict |",
-        "|---|---|---|",
-        *rows,
+        *_claims_table("the paper says", [claim for claim in document["claims"] if claim["of_paper"]]),
+        *_claims_table("beyond the paper", [claim for claim in document["claims"] if not claim["of_paper"]]),
         *values_table(document["numbers"]),
     ]
     return "\n".join(lines)
+
+
+def _claims_table(heading: str, claims: Sequence[dict[str, Any]]) -> list[str]:
+    """Return claims and their verdicts as a Markdown table; nothing where there are none."""
+    if not claims:
+        return []
+    several = len({claim["panel"] for claim in claims}) > 1
+    rows = [
+        f"| {claim['text']}{_panel(claim) if several else ''} | {_numbers_of(claim)} | **{claim['word']}** |"
+        for claim in claims
+    ]
+    return ["", f"| {heading} | here | verdict |", "|---|---|---|", *rows]
 
 
 def _panel(claim: dict[str, Any]) -> str:

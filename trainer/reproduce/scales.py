@@ -85,7 +85,7 @@ _SMOKE = PAPER_METHOD | {
 
 def _all_panels(title: str, settings: dict[str, Any]) -> dict[str, Panel]:
     """Return one combination of data and network that stands for each of the paper's."""
-    return dict.fromkeys(("cifar10", "mnist", "imagenet"), Panel(title, settings))
+    return dict.fromkeys(("cifar10", "mnist", "imagenet", "imagenet-wide"), Panel(title, settings))
 
 
 SCALES: dict[str, Scale] = {
@@ -117,7 +117,7 @@ SCALES: dict[str, Scale] = {
             plane_images=1000,
             lengths=(0.5, 1, 2, 4),
             sweep=(0.1, 0.4),
-            shared=(0, 0.1, 0.25, 0.5),
+            shared=(0, 0.1, 0.2, 0.5),
         ),
         Scale(
             "paper",
@@ -139,6 +139,7 @@ SCALES: dict[str, Scale] = {
             calibration=10_000,
             plane=21,
             plane_images=10_000,
+            lengths=(0.5, 1, 1.5),
             beyond_figure_10=False,
         ),
     )

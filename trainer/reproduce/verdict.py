@@ -28,19 +28,21 @@ class Verdict:
     deviation: float | None
 
 
-def verdict(differences: Sequence[float], margin: float = 0.0) -> Verdict:
+def verdict(differences: Sequence[float], margin: float = 0.0, *, strict: bool = True) -> Verdict:
     """Judge a claim by one difference a seed, positive where the claim holds.
 
     Args:
         differences: one a seed, paired (both sides of a difference have the seed, and its data order, in common).
         margin: how far below zero still counts as holding, for claims that something is matched.
+        strict: whether a mean of exactly zero fails; not where the claim is "at least as".
     """
     mean = statistics.mean(differences)
+    fails = mean + margin < 0 or (mean + margin == 0 and strict)
     if len(differences) < 2:
-        return Verdict(WITHIN_NOISE if mean + margin >= 0 else FAILS, mean, None)
+        return Verdict(FAILS if fails else WITHIN_NOISE, mean, None)
     deviation = statistics.stdev(differences)
     count = len(differences)
     lower = mean - float(student_t.ppf(CONFIDENCE, count - 1)) * deviation / count**0.5
-    if mean + margin < 0 or (mean + margin == 0 and margin == 0):
+    if fails:
         return Verdict(FAILS, mean, deviation)
     return Verdict(HOLDS if lower + margin >= 0 else WITHIN_NOISE, mean, deviation)

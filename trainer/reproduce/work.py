@@ -32,14 +32,12 @@ class Task:
         label: of the run in its figure.
         config: the run's settings.
         measure: what is measured.
-        calibration: images for BatchNorm's statistics.
     """
 
     panel: str
     label: str
     config: TrainingConfig
     measure: Measure
-    calibration: int
 
     def perform(self, cache: Cache) -> Measurement:
         """Return the measurement; train and measure where it is not there.
@@ -51,7 +49,7 @@ class Task:
         key = self.measure.key()
         if cache.measured_file(self.config, key).exists():
             return cache.measurement(self.config, key, dict)
-        run = Trained(self.config, cache.run(self.config), self.calibration, cache.run)
+        run = Trained(self.config, cache.run(self.config), cache.run)
         return cache.measurement(self.config, key, partial(self.measure.of, run))
 
 
@@ -67,14 +65,13 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
     Raises:
         TrainingError: the scale has none of the figure's panels.
     """
-    count = min(seeds or scale.seeds, figure.seeds or scale.seeds)
+    count = min(seeds or scale.seeds, figure.seeds or seeds or scale.seeds)
     tasks = [
         Task(
             panel.title,
             label,
             _config(panel, wanted.settings, wanted.length, seed, data),
             wanted.measure,
-            scale.calibration,
         )
         for panel in (scale.panels[name] for name in figure.panels if name in scale.panels)
         for seed in range(count)
@@ -123,11 +120,9 @@ def perform_all(tasks: Sequence[Task], cache: Path, workers: int, say: Callable[
         for process in processes:
             while process.is_alive():
                 process.join(WAIT_SECONDS)
-                if not errors.empty():
-                    raise TrainingError(errors.get())
             if process.exitcode:
                 message = errors.get() if not errors.empty() else f"ended with status {process.exitcode}"
-                raise TrainingError(f"{process.name}: {message}; what was finished is kept, run the same command again")
+                raise TrainingError(f"{message}; what was finished is kept")
     finally:
         for process in processes:
             process.terminate()
@@ -146,7 +141,9 @@ def _worker(tasks: Sequence[Task], cache: Path, errors: Any) -> None:
 
 
 def _perform(tasks: Sequence[Task], cache: Cache) -> None:
+    """Perform what nobody else is busy with until all is done; an error of one task does not keep the others."""
     waiting = list(tasks)
+    errors: list[SubspaceServeError] = []
     while waiting:
         busy = []
         for task in waiting:
@@ -154,6 +151,10 @@ def _perform(tasks: Sequence[Task], cache: Cache) -> None:
                 task.perform(cache)
             except BusyError:
                 busy.append(task)
+            except SubspaceServeError as error:
+                errors.append(error)
         if len(busy) == len(waiting):
             time.sleep(WAIT_SECONDS)
         waiting = busy
+    if errors:
+        raise errors[0]

@@ -12,6 +12,7 @@ from trainer.reproduce.measures import Alone, Along
 from trainer.reproduce.scales import Scale
 
 STANDARD: Settings = {"subspace": "standard"}
+EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True, "validation": 0.02}
 LINE: Settings = {"subspace": "line"}
 CURVE: Settings = {"subspace": "curve"}
 LAYERWISE: Settings = {"subspace": "line", "layerwise": True}
@@ -70,9 +71,14 @@ def less(first: str, get_first: Get, second: str, get_second: Get | None = None)
     return lambda results: [get_first(a) - other(b) for a, b in zip(results[first], results[second], strict=True)]
 
 
-def more_accurate(text: str, first: str, get_first: Get, second: str, get_second: Get, margin: float = 0.0) -> Claim:
-    """Return a claim that the first is as accurate as the second, or more."""
-    return Claim(text, less(first, get_first, second, get_second), margin=margin)
+def more_accurate(text: str, first: str, get_first: Get, second: str, get_second: Get) -> Claim:
+    """Return a claim that the first is more accurate than the second."""
+    return Claim(text, less(first, get_first, second, get_second))
+
+
+def as_accurate(text: str, first: str, get_first: Get, second: str, get_second: Get, margin: float = 0.0) -> Claim:
+    """Return a claim that the first is at least as accurate as the second, but for a margin."""
+    return Claim(text, less(first, get_first, second, get_second), margin=margin, strict=False)
 
 
 def over_places(label: str, runs: Sequence[Measurement], kind: str, metric: str, style: str) -> Series:

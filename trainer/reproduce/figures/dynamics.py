@@ -57,7 +57,7 @@ FIGURE_3 = Figure(
         Claim(
             "With β = 1 the endpoints are nearly orthogonal at the end of training (cos² below 0.05).",
             lambda results: [0.05 - _last("endpoint_cosine_squared")(run) for run in results["beta = 1"]],
-            "",
+            "(0.05 less cos²)",
             1,
         ),
         Claim(
@@ -100,7 +100,7 @@ FIGURE_15 = Figure(
         Claim(
             f"With β = {beta:g} a shared initialisation ends within a tenth of the L2 distance of independent ones.",
             _within_a_tenth(beta),
-            "",
+            "(0.1 less the relative difference)",
             1,
         )
         for beta in (0.0, 1.0)
@@ -203,10 +203,17 @@ FIGURE_17 = Figure(
             1,
         ),
         Claim(
+            "β = 1 gives ends that lie farther apart than β = 0 (L2 distance).",
+            less("line, beta = 1", _distance("l2"), "line, beta = 0"),
+            "of L2",
+            1,
+        ),
+        Claim(
             "Two independent networks answer more differently still.",
             less("independent", total_variation, "line, beta = 1"),
             "of total variation",
             1,
+            of_paper=False,
         ),
     ],
 )

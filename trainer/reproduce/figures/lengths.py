@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from subspace_serve.plot.series import SeriesPanel
@@ -12,11 +13,11 @@ from trainer.reproduce.figures.common import (
     INDEPENDENT,
     LINE,
     STANDARD,
+    as_accurate,
     draw_panels,
     ends_ensemble,
     less,
     midpoint,
-    more_accurate,
     over,
 )
 from trainer.reproduce.measures import Along
@@ -67,17 +68,14 @@ def _draw(panels: Mapping[str, Results], target: Path) -> None:
 
 
 def _claims(scale: Scale) -> list[Claim]:
+    shortest, *longer = scale.lengths
     claims = [
-        more_accurate(
-            f"Trained {length:g} times as long, the midpoint of a {who} is at least as accurate as standard training.",
-            f"{who} x {length:g}",
-            midpoint(),
-            f"{STANDARD_NETWORK} x {length:g}",
-            midpoint(),
+        Claim(
+            f"Trained {shortest:g} times as long, the midpoint of a line falls below standard training.",
+            less(f"{STANDARD_NETWORK} x {shortest:g}", midpoint(), f"{PAPER} x {shortest:g}"),
         )
-        for who in (PAPER, *([DEFAULT] if scale.beyond_figure_10 else []))
-        for length in scale.lengths
     ]
+    claims += [_as_good_as_standard(PAPER, length) for length in longer]
     claims += [
         Claim(
             f"Trained {length:g} times as long, the midpoint of a line is better calibrated than standard training.",
@@ -87,15 +85,15 @@ def _claims(scale: Scale) -> list[Claim]:
         for length in scale.lengths
     ]
     if scale.beyond_figure_10:
+        claims += [replace(_as_good_as_standard(DEFAULT, length), of_paper=False) for length in scale.lengths]
         claims += [
-            more_accurate(
+            Claim(
                 f"Trained {length:g} times as long, the ends of a {who} come together within half a point of two "
                 "independent networks.",
-                f"{who} x {length:g}",
-                ends_ensemble(),
-                f"{TWO} x {length:g}",
-                ends_ensemble(),
+                less(f"{who} x {length:g}", ends_ensemble(), f"{TWO} x {length:g}"),
                 margin=CLOSE,
+                strict=False,
+                of_paper=False,
             )
             for who in (PAPER, DEFAULT)
             for length in scale.lengths
@@ -112,6 +110,16 @@ def _claims(scale: Scale) -> list[Claim]:
     return claims
 
 
+def _as_good_as_standard(who: str, length: float) -> Claim:
+    return as_accurate(
+        f"Trained {length:g} times as long, the midpoint of a {who} is at least as accurate as standard training.",
+        f"{who} x {length:g}",
+        midpoint(),
+        f"{STANDARD_NETWORK} x {length:g}",
+        midpoint(),
+    )
+
+
 def _lead(results: Results, length: float) -> list[float]:
     return less(f"{PAPER} x {length:g}", midpoint(), f"{STANDARD_NETWORK} x {length:g}")(results)
 
@@ -123,7 +131,7 @@ FIGURE_10 = Figure(
     draw=_draw,
     claims=_claims,
     panels=("imagenet",),
-    note="The trainer's default recipe and ensembles, where they are shown, are not in the paper's figure.",
+    note="The trainer's default recipe (rate 0.2) and ensembles, where they are shown, are not in the paper's figure.",
 )
 
 FIGURES = (FIGURE_10,)

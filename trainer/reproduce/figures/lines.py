@@ -14,6 +14,7 @@ from trainer.reproduce.figures.common import (
     LINE,
     STANDARD,
     along,
+    as_accurate,
     draw_panels,
     ends_ensemble,
     less,
@@ -74,7 +75,7 @@ FIGURE_4 = Figure(
     },
     draw=_draw(MODELS, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
     claims=lambda scale: [
-        more_accurate(
+        as_accurate(
             f"The midpoint of a {name} is at least as accurate as standard training of the same length.",
             name,
             midpoint(),
@@ -94,7 +95,7 @@ FIGURE_5 = Figure(
     },
     draw=_draw(ENSEMBLES, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
     claims=lambda scale: [
-        more_accurate(
+        as_accurate(
             f"The ensemble of a {name}'s ends comes within half a point of two independently trained networks.",
             name,
             ends_ensemble(),
@@ -198,10 +199,11 @@ FIGURE_13 = Figure(
         ),
         *(
             Claim(
-                f"Feature similarity (λ = 1) improves the ends' ensemble of a {name}.",
-                less(f"{name}, 2 samples, lambda = 1", ends_ensemble(), f"{name}, 2 samples"),
+                f"Feature similarity (λ = 1) improves the {what} of a {name}.",
+                less(f"{name}, 2 samples, lambda = 1", get, f"{name}, 2 samples"),
             )
             for name in ("line", "curve")
+            for what, get in (("midpoint", midpoint()), ("ends' ensemble", ends_ensemble()))
         ),
     ],
     panels=("cifar10", "tiny-imagenet"),
