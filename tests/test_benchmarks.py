@@ -34,7 +34,7 @@ def test_ratios_are_taken_round_by_round():
 def test_training_prints_its_document(tmp_path):
     file = tmp_path / "report.json"
     options = ["--rounds=1", "--architecture=cresnet8-8", "--batch-size=4", "--images=8", "--no-memory"]
-    options += ["--epoch-architecture=cresnet8-4", "--epoch-images=8", "--epoch-rounds=1"]
+    options += ["--epoch-architecture=cresnet8-4", "--epoch-images=20", "--epoch-rounds=1"]
     result = CliRunner().invoke(training.main, [*options, f"--json={file}"], catch_exceptions=False)
     document = json.loads(result.stdout)
     assert json.loads(file.read_text()) == document

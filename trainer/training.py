@@ -83,6 +83,8 @@ def train(
     architecture = prepared_architecture(config, data)
     start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
     stepper = prepared_stepper(config, architecture, start, ranks)
+    if config.subspace != "ensemble":
+        start = []  # copied: only an ensemble's later members still have to start
     endpoints, progress = stepper.endpoints, Progress()
     batch_size, steps = _batching(config, data)
     stepper.division.part(batch_size)
