@@ -96,11 +96,11 @@ def write_page(target: Path, pictures: Path, introduction: str) -> None:
 
 
 def _counts(documents: Sequence[dict[str, Any]]) -> str:
-    words = [claim["word"] for document in documents for claim in document["claims"] if claim["of_paper"]]
+    words = [claim["word"] for document in documents for claim in document["claims"] if claim.get("of_paper", True)]
     rows = [
         f"| [{document['figure']}](#figure-{document['figure']}) | {document['title']} | "
         + " | ".join(
-            str(sum(claim["word"] == word for claim in document["claims"] if claim["of_paper"]))
+            str(sum(claim["word"] == word for claim in document["claims"] if claim.get("of_paper", True)))
             for word in (HOLDS, WITHIN_NOISE, FAILS)
         )
         + " |"
@@ -122,8 +122,8 @@ def _section(document: dict[str, Any], where: str) -> str:
         *(["", document["note"]] if document["note"] else []),
         "",
         f"![{document['title']}]({where}/figure-{int(number):02d}.png)",
-        *_claims_table("the paper says", [claim for claim in document["claims"] if claim["of_paper"]]),
-        *_claims_table("beyond the paper", [claim for claim in document["claims"] if not claim["of_paper"]]),
+        *_claims_table("the paper says", [claim for claim in document["claims"] if claim.get("of_paper", True)]),
+        *_claims_table("beyond the paper", [claim for claim in document["claims"] if not claim.get("of_paper", True)]),
         *values_table(document["numbers"]),
     ]
     return "\n".join(lines)
