@@ -184,7 +184,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
 def test_an_error_of_a_process_is_one_message(tmp_path: Path) -> None:
     missing = TrainingConfig(**{**TINY.to_json(), "data": str(tmp_path / "absent.npz")})
     tasks = [Task("panel", f"{count}", missing, Alone(count, 128)) for count in (8, 9)]
-    with pytest.raises(TrainingError, match=r"there is no file .*absent\.npz"):
+    with pytest.raises(DataError, match=r"there is no file .*absent\.npz"):
         perform_all(tasks, tmp_path / "cache", 2, print)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from subspace_serve.errors import SubspaceServeError, TrainingError
+from subspace_serve.errors import DataError, SubspaceServeError, TrainingError
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.description import Figure, Measurement
 from trainer.reproduce.figures import FIGURES
@@ -155,6 +155,9 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on from here", err=True)
         sys.exit(130)
+    except DataError as error:
+        click.echo(f"Error: {error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)", err=True)
+        sys.exit(1)
     except (SubspaceServeError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

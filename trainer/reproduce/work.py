@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from subspace_serve.errors import SubspaceServeError, TrainingError
+from subspace_serve.errors import DataError, SubspaceServeError, TrainingError
 from trainer.config import TrainingConfig
 from trainer.reproduce.cache import BusyError, Cache
 from trainer.reproduce.description import Figure, Measurement
@@ -121,8 +121,8 @@ def perform_all(tasks: Sequence[Task], cache: Path, workers: int, say: Callable[
             while process.is_alive():
                 process.join(WAIT_SECONDS)
             if process.exitcode:
-                message = errors.get() if not errors.empty() else f"ended with status {process.exitcode}"
-                raise TrainingError(f"{message}; what was finished is kept")
+                kind, message = errors.get() if not errors.empty() else ("", f"ended with status {process.exitcode}")
+                raise (DataError if kind == DataError.__name__ else TrainingError)(message)
     finally:
         for process in processes:
             process.terminate()
@@ -134,7 +134,7 @@ def _worker(tasks: Sequence[Task], cache: Path, errors: Any) -> None:
     try:
         _perform(tasks, Cache(cache, partial(print, flush=True)))
     except (SubspaceServeError, OSError) as error:
-        errors.put(str(error))
+        errors.put((type(error).__name__, str(error)))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
