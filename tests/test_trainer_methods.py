@@ -17,7 +17,7 @@ from subspace_serve.geometry import Geometry
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
-from trainer.methods import METHODS
+from trainer.methods import METHODS, NEUTRAL
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
 from trainer.randomness import torch_generator
 from trainer.schedule import StepSettings, warm_cosine
@@ -202,7 +202,7 @@ def test_members_that_share_the_whole_run_are_one_network(standard: list[Subspac
 def test_endpoints_are_the_standard_network_until_they_part(
     standard: list[Subspace], method: str, tmp_path: Path
 ) -> None:
-    shared, parted = run(tmp_path / "run", subspace=method, shared=0.5)
+    shared, parted = run(tmp_path / "run", **NEUTRAL | {"subspace": method, "shared": 0.5})
     assert all(same(end, standard[0].endpoints[0]) for end in shared.endpoints)
     ends = parted.endpoints
     assert all(unlike(ends[i], ends[j]) for i in range(len(ends)) for j in range(i))

@@ -30,7 +30,14 @@ from trainer.preparation import prepared_architecture, prepared_data, prepared_s
 from trainer.step import Stepper
 from trainer.training import train
 
-TINY = {"data": "digits", "architecture": "cresnet8-4", "epochs": 2, "batch_size": 250, "train_images": 800}
+TINY = {
+    "samples": 1,
+    "data": "digits",
+    "architecture": "cresnet8-4",
+    "epochs": 2,
+    "batch_size": 250,
+    "train_images": 800,
+}
 
 TRAIN = """
 import json, sys
@@ -95,7 +102,7 @@ def test_what_is_exchanged_does_not_grow_with_the_endpoints_for_one_place_and_is
 
 
 def test_feature_similarity_needs_two_groups_a_rank() -> None:
-    config = TrainingConfig(**TINY, samples=2, feature_similarity=1.0, device="cpu")
+    config = TrainingConfig(**TINY | {"samples": 2, "feature_similarity": 1.0, "device": "cpu"})
     architecture = prepared_architecture(config, prepared_data(config, download=False))
     start = starting_points(config, architecture)
     with pytest.raises(TrainingError, match="with 2 ranks it needs --samples 4 or a multiple, not 2"):

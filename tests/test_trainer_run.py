@@ -274,7 +274,7 @@ def test_seeds_differ_by_purpose_and_index() -> None:
         ({"label_noise": 1.5}, "label_noise is 1.5"),
         ({"beta": -1.0}, "beta is -1"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
-        ({"feature_similarity": 1.0}, "samples of 2 or more"),
+        ({"feature_similarity": 1.0, "samples": 1}, "samples of 2 or more"),
         ({"samples": 300}, "cannot be split"),
     ],
 )

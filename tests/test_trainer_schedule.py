@@ -21,7 +21,9 @@ KEPT = ("swa", "swag", "snapshot", "fge")
 
 
 def schedule(steps_per_epoch: int = 10, **settings) -> Schedule:
-    return Schedule(TrainingConfig(**({"epochs": 10, "warmup_epochs": 1} | settings)), steps_per_epoch)
+    return Schedule(
+        TrainingConfig(**({"epochs": 10, "warmup_epochs": 1, "learning_rate": 0.1} | settings)), steps_per_epoch
+    )
 
 
 def rates(of: Schedule) -> list[float]:
