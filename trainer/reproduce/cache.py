@@ -19,11 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.data import DataSet
 from subspace_serve.errors import TrainingError
 from subspace_serve.files import write_text
-from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_data
 from trainer.run_folder import RunFolder
@@ -74,10 +72,6 @@ class Cache:
     def finished(self, config: TrainingConfig) -> bool:
         """Return whether the run is there, whole."""
         return (self._entry(config) / "finished").exists()
-
-    def subspace(self, config: TrainingConfig) -> Subspace:
-        """Return the subspace of a run, which is trained where it is not there."""
-        return load_subspace(self.run(config))
 
     def measurement(
         self, config: TrainingConfig, key: dict[str, Any], measure: Callable[[], dict[str, Any]]
