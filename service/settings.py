@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from subspace_serve.bundle.images import MAX_PIXELS
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Name, describe
 from subspace_serve.bundle.session import Device
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.suggestions import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -243,8 +243,7 @@ def _hint(name: str, error: ValidationError) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    return did_you_mean(name, known) or f"known are {', '.join(sorted(known))}"
 
 
 def _read_token(file: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from subspace_serve.data import CorruptedImages, Images
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,6 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
     Raises:
         DataError: a name is not among `known`; the nearest are named.
     """
-    import difflib
-
     names: list[str] = []
     for name in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         if name == "all":
@@ -77,7 +76,6 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
         elif name in known:
             names.append(name)
         else:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"choose all or some of {', '.join(known)}"
+            hint = did_you_mean(name, known, 3) or f"choose all or some of {', '.join(known)}"
             raise DataError(f"there is no corruption {name!r}; {hint}")
     return list(dict.fromkeys(names))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from subspace_serve.architectures import cresnet, custom, tiny_resnet, torchvision_models
 from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
+from subspace_serve.suggestions import did_you_mean
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -26,8 +25,7 @@ def find_builder(name: str) -> Builder:
         builder = family.find_builder(name)
         if builder is not None:
             return builder
-    near = difflib.get_close_matches(name, architecture_names(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "try cresnet20, tiny-resnet18 or resnet18;"
+    hint = did_you_mean(name, architecture_names(), 3) or "try cresnet20, tiny-resnet18 or resnet18;"
     raise ArchitectureError(
         f"Unknown architecture {name!r}; {hint} "
         "Names are cresnet{6n+2}[-width], tiny-resnet18, tiny-resnet50, torchvision's classifiers, "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 CORRUPTIONS = (
     "gaussian_noise",
@@ -79,6 +79,5 @@ def check_preset(preset: str) -> None:
 def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
     if name in names:
         return
-    near = difflib.get_close_matches(str(name), names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(names)}"
+    hint = did_you_mean(str(name), names, 3) or f"give one of {', '.join(names)}"
     raise DataError(f"there is no {kind} {name!r}; {hint}")

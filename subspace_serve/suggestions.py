@@ -1,0 +1,16 @@
+"""What a mistyped name may have been meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_LONGEST = 100
+"""Characters of a name that is compared: clients send names of megabytes."""
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Return `did you mean a or b?` with the nearest known names, at most so many; empty when none is near."""
+    import difflib  # only an error needs it, and every --help would wait
+
+    near = difflib.get_close_matches(name, known, n=most) if len(name) <= _LONGEST else []
+    return f"did you mean {' or '.join(near)}?" if near else ""
