@@ -314,6 +314,21 @@ def test_wrong_usage_is_status_2(
     assert fail(arguments, capsys, monkeypatch)[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("trian", "No such command 'trian'. Did you mean train?"),
+        ("Export --help", "No such command 'Export'. Did you mean export?"),
+        ("fly", "No such command 'fly'."),
+    ],
+)
+def test_a_mistyped_command_is_told_the_nearest(
+    words: str, message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, text = fail(words, capsys, monkeypatch)
+    assert (status, text.splitlines()[-1]) == (2, f"Error: {message}")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "labels"])
 def test_damaged_input_is_refused(
     own_run: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ import click
 from subspace_serve import __version__
 from subspace_serve.cli.ranks import as_one, several_ranks
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.suggestions import did_you_mean
 
 
 class _Entry(NamedTuple):
@@ -58,6 +59,18 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"subspace_serve.cli.{entry.module}")
         return module.COMMANDS[cmd_name]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchOption:  # click itself knows the nearest
+            raise
+        except click.UsageError as error:
+            if hint := did_you_mean(args[0], _COMMANDS):
+                error.message += f" {hint.capitalize()}"
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands, in the order of the road"):
