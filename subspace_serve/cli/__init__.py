@@ -68,9 +68,8 @@ class _LazyGroup(click.Group):
         except click.NoSuchOption:  # click itself knows the nearest
             raise
         except click.UsageError as error:
-            if hint := did_you_mean(args[0], _COMMANDS):
-                error.message += f" {hint.capitalize()}"
-            raise
+            hint = did_you_mean(args[0], _COMMANDS).capitalize()
+            raise click.UsageError(f"{error.message} {hint}".rstrip(), ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands, in the order of the road"):
