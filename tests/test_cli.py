@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -312,6 +313,40 @@ def test_wrong_usage_is_status_2(
     arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fail(arguments, capsys, monkeypatch)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --epochs ten", "--epochs takes a whole number of at least 1; found 'ten'"),
+        ("train --epochs 1.5", "--epochs takes a whole number of at least 1; found '1.5'"),
+        ("train --epochs 0", "--epochs takes a whole number of at least 1; found '0'"),
+        ("train --endpoints 11", "--endpoints takes a whole number from 2 to 10; found '11'"),
+        ("train --beta much", "--beta takes a number; found 'much'"),
+        ("train --beta nan", "--beta takes a number; found 'nan'"),
+        ("evaluate --severity five", "--severity takes a whole number; found 'five'"),
+        ("bench URL --rate 0", "--rate takes a number greater than 0; found '0'"),
+        ("bench URL --rate nan", "--rate takes a number greater than 0; found 'nan'"),
+    ],
+)
+def test_an_option_that_takes_a_number_says_so_in_plain_words(
+    words: str, message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, text = fail(words, capsys, monkeypatch)
+    assert (status, text.splitlines()[-1]) == (2, f"Error: {message}")
+
+
+@pytest.mark.parametrize("command", list(cli.list_commands(click.Context(cli))))
+def test_no_option_of_any_command_speaks_of_integer_ranges(
+    command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    numeric = (click.types.IntParamType, click.types.FloatParamType)
+    for option in (part for part in found.params if isinstance(part.type, numeric)):
+        with pytest.raises(click.BadParameter) as error:
+            option.type_cast_value(click.Context(found), ["x"] if option.multiple else "x")
+        assert error.value.format_message().startswith(f"{option.opts[-1]} takes a ")
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_selection_over_ranks_is_that_of_one_process_to_the_bit(line_run: Path
 def test_an_error_that_every_rank_has_is_said_once(tmp_path: Path) -> None:
     for arguments, status, message in (
         (["evaluate", "nothing"], 1, "Error: no checkpoint at nothing/subspace.safetensors"),
-        (["evaluate", "--points", "many"], 2, "Error: Invalid value for '--points'"),
+        (["evaluate", "--points", "many"], 2, "Error: --points takes a whole number of at least 2; found 'many'"),
     ):
         shared = torchrun(*arguments, cwd=tmp_path)
         assert shared.returncode == 1

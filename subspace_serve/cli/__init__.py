@@ -16,6 +16,7 @@ from typing import NamedTuple
 import click
 
 from subspace_serve import __version__
+from subspace_serve.cli.numbers import explain_numbers
 from subspace_serve.cli.ranks import as_one, several_ranks
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.suggestions import did_you_mean
@@ -58,7 +59,9 @@ class _LazyGroup(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"subspace_serve.cli.{entry.module}")
-        return module.COMMANDS[cmd_name]
+        command = module.COMMANDS[cmd_name]
+        explain_numbers(command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
