@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -51,6 +51,7 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
         Route("/metrics", endpoints.scrape, methods=["GET"]),
         Route("/docs.json", endpoints.openapi, methods=["GET"]),
         Route("/playground", endpoints.playground, methods=["GET"]),
+        Route("/", endpoints.root, methods=["GET"]),
         Route("/admin/reload", endpoints.reload, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers=_handlers(engine))
@@ -136,6 +137,9 @@ class _Endpoints:
     async def playground(self, request: Request) -> Response:
         content, headers = page()
         return Response(content, headers=headers)
+
+    async def root(self, request: Request) -> Response:
+        return RedirectResponse("playground", 307)  # relative: a proxy may have put it anywhere
 
     async def reload(self, request: Request) -> Response:
         if self._engine.settings.token is None:

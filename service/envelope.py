@@ -18,9 +18,9 @@ from service.record import Record
 from service.tracing import Tracing
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-# What probes ask, and a page that says nothing about the models.
-_OPEN = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/playground"})
-_PROBES = _OPEN - {"/playground"}
+_PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+# Probes, and a page that says nothing about the models, with what leads to it.
+_OPEN = _PROBES | {"/playground", "/"}
 _REASONS = {
     400: "invalid",
     401: "token",

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import GOOD, IMAGES, JSON, expected, held_up, png, post_slowly, probabilities, served, text
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -307,7 +309,7 @@ def test_unknown_models_and_members_are_404(client, request_):
 
 
 def test_unknown_routes_are_404_and_wrong_methods_405(client):
-    for path in ("/", "/nothing", "/predict/", "/v2/models", "/v2/models/midpoint/nothing", "/docs"):
+    for path in ("/nothing", "/predict/", "/v2/models", "/v2/models/midpoint/nothing", "/docs"):
         response = client.get(path)
         assert response.status_code == 404
         assert response.json() == {"error": f"there is no route '{path}'"}
@@ -316,6 +318,23 @@ def test_unknown_routes_are_404_and_wrong_methods_405(client):
     assert response.headers["allow"] == "POST"
     assert response.json() == {"error": "/predict does not take GET; it takes POST"}
     assert client.post("/models").status_code == 405
+
+
+def test_the_root_leads_to_the_playground_behind_a_prefix_too(bundle, caplog):
+    with caplog.at_level(logging.INFO, "subspace_serve.access"), served(bundle) as client:
+        answer = client.get("/", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"], answer.content) == (307, "playground", b"")
+        assert client.head("/", follow_redirects=False).status_code == 307
+        assert client.post("/").status_code == 405
+        page = client.get("/playground").content
+        behind_proxy = TestClient(Starlette(routes=[Mount("/models/digits", client.app)]))
+        for asked, prefix in ((client, ""), (behind_proxy, "/models/digits")):
+            followed = asked.get(f"{prefix}/")
+            assert (followed.url.path, followed.content) == (f"{prefix}/playground", page)
+        metrics = client.get("/metrics").text
+    assert 'subspace_serve_requests_total{method="GET",route="/",status="307"} 2.0' in metrics
+    first = json.loads(caplog.records[0].message)
+    assert (first["path"], first["status"]) == ("/", 307)
 
 
 def test_bodies_and_images_over_their_limits_are_413(client):
@@ -481,7 +500,7 @@ def test_a_token(bundle):
             assert "Authorization: Bearer TOKEN" in response.json()["error"]
         for path in ("/models", "/metrics", "/docs.json", "/v2", "/nothing"):
             assert client.get(path).status_code == 401
-        for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/playground"):
+        for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/playground", "/"):
             assert client.get(path).status_code == 200
         bearer = {"authorization": "Bearer secret"}
         assert client.post("/predict", json={"images": [GOOD]}, headers=bearer).status_code == 200

@@ -32,6 +32,7 @@ HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "Challenge": {"description": "`Bearer`.", "required": True, "schema": {"type": "string"}},
+    "Location": {"description": "The other address.", "required": True, "schema": {"type": "string"}},
     "Allow": {"description": "The methods that the route takes.", "required": True, "schema": {"type": "string"}},
     "JsonLength": {
         "description": "Bytes of the JSON document at the beginning of a body with binary tensors after it.",
@@ -139,22 +140,23 @@ class Operations:
         body: Json | None = None,
         parameters: Iterable[str] = (),
         is_open: bool = False,
+        status: int = 200,
     ) -> Json:
         """Return an operation object.
 
-        `ok` is the answer 200, `refusals` are statuses with the usual message, `others` answers of the operation's own,
-        `parameters` names of PARAMETERS. An operation that `is_open` asks for no token.
+        `ok` is the answer when all is well, with `status`; `refusals` are statuses with the usual message, `others`
+        answers of the operation's own, `parameters` names of PARAMETERS. An operation that `is_open` asks for no token.
         """
         needs_token = self._token and not is_open
         usual = {405, *refusals} | ({401} if needs_token else set())
-        answers = {200: ok} | {status: ref("responses", f"Refused{status}") for status in usual} | (others or {})
+        answers = {status: ok} | {refusal: ref("responses", f"Refused{refusal}") for refusal in usual} | (others or {})
         operation: Json = {"operationId": name, "tags": [tag], "summary": summary}
         if description is not None:
             operation["description"] = description
         operation["parameters"] = [ref("parameters", parameter) for parameter in ("RequestId", *parameters)]
         if body is not None:
             operation["requestBody"] = body
-        operation["responses"] = {str(status): answers[status] for status in sorted(answers)}
+        operation["responses"] = {str(number): answers[number] for number in sorted(answers)}
         if self._token and is_open:
             operation["security"] = []
         return operation

@@ -213,6 +213,16 @@ def _models(operation: Operations) -> Json:
                 is_open=True,
             )
         },
+        "/": {
+            "get": operation(
+                "root",
+                "models",
+                "Leads to the playground",
+                answer("The playground's address, relative to this one.", {}, {"Location": "Location"}),
+                is_open=True,
+                status=307,
+            )
+        },
     }
 
 

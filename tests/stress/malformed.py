@@ -211,12 +211,13 @@ def _binary_tensors() -> Iterator[Case]:
 def _addresses() -> Iterator[Case]:
     """Paths and methods that are not there."""
     for path in (
-        "/", "/predict/", "//predict", "/predict/../predict", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/%ff%fe",
+        "/predict/", "//predict", "/predict/../predict", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/%ff%fe",
         "/%ED%A0%80", "/" + "a" * 30_000, "/v2/models//infer", "/v2/models/%2F/infer", "/v2/models/a%0d%0ab/infer",
     ):  # fmt: skip
         yield refused(f"path: {path[:40]}", document(path, {"images": [_PIXELS]}), 404)
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"):
         yield refused(f"method: {method} /predict", request("/predict", method=method), 405)
-    yield refused("method: POST /metrics", document("/metrics", {}), 405)
+    for path in ("/metrics", "/"):
+        yield refused(f"method: POST {path}", document(path, {}), 405)
     yield refused("a query", document("/predict?model=pair", {"images": [_PIXELS]}))
     yield refused("reload without a token", document("/admin/reload", {}), 403)
