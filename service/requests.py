@@ -20,6 +20,7 @@ from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _UnitFloat = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -89,12 +90,15 @@ class PredictRequest(Options):
     images: Annotated[list[Any], Field(min_length=1)]
 
 
+_FIELDS = PredictRequest.model_fields.keys()  # a form has the same
+
+
 def parse_json(body: bytes) -> PredictRequest:
     """Parse the body of POST /predict. Raises `RequestError`; numbers, booleans and strings are never mixed up."""
     try:
         return PredictRequest.model_validate(load_json(body), strict=True)
     except ValidationError as error:
-        raise RequestError(f"the request is not valid: {describe(error)}") from None
+        raise RequestError(f"the request is not valid: {describe(error, known=_FIELDS)}") from None
 
 
 def load_json(body: bytes) -> Any:
@@ -117,7 +121,8 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
         is_file = not isinstance(value, str)
         if is_file != (name == "images"):
             expected = "files" if name == "images" else "text (only `images` are files)"
-            raise RequestError(f"the form's field {name!r:.120} must be {expected}")
+            hint = did_you_mean(name, ["images"]) if is_file else ""
+            raise RequestError(f"the form's field {name!r:.120} must be {expected}" + (f"; {hint}" if hint else ""))
         if is_file:
             files.append(value)
         elif name in _LISTS:
@@ -133,7 +138,7 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
     try:
         return Options.model_validate(values), files
     except ValidationError as error:
-        raise RequestError(f"the form is not valid: {describe(error)}") from None
+        raise RequestError(f"the form is not valid: {describe(error, known=_FIELDS)}") from None
 
 
 def image_array(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import itertools
 import json
 import logging
@@ -196,7 +197,16 @@ BAD_REQUESTS = {
     "not an image": ({"images": [text(b"hello")]}, "images[0]: an image cannot be decoded"),
     "half an image": ({"images": [text(png(IMAGES[0])[:50])]}, "cannot be decoded"),
     "too many images": ({"images": [GOOD] * 9}, "got 9 images, the limit is 8"),
-    "unknown field": ({"images": [GOOD], "modle": "midpoint"}, "modle: Extra inputs"),
+    "unknown field": ({"images": [GOOD], "colour": "red"}, "colour: Extra inputs are not permitted"),
+    "mistyped field": (
+        {"images": [GOOD], "modle": "midpoint", "topk": 1},
+        "modle: Extra inputs are not permitted (did you mean model?); "
+        "topk: Extra inputs are not permitted (did you mean top_k?)",
+    ),
+    "image for images": (
+        {"image": [GOOD]},
+        "images: Field required; image: Extra inputs are not permitted (did you mean images?)",
+    ),
     "model not text": ({"images": [GOOD], "model": 1}, "model: Input should be a valid string"),
     "empty members": ({"images": [GOOD], "members": []}, "members is empty"),
     "member not text": ({"images": [GOOD], "members": [1]}, "members.0"),
@@ -246,6 +256,21 @@ def test_bodies_that_are_not_json_are_400(client, body):
     assert response.json().keys() == {"error"}
 
 
+def test_no_time_is_spent_on_what_many_or_long_names_were_meant_for(client, monkeypatch):
+    compared = []
+
+    def get_close_matches(name, known, n):
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", get_close_matches)
+    request = {"images": [GOOD], "m" * 100_000: 1} | {f"model{index}": 1 for index in range(900)}
+    response = client.post("/predict", json=request)
+    assert response.status_code == 400
+    assert response.json()["error"].endswith("; and 898 more")
+    assert compared == ["model0", "model1"]
+
+
 def test_options_in_the_address_are_400(client):
     response = client.post("/predict?model=endpoints", json={"images": [GOOD]})
     assert response.status_code == 400
@@ -260,7 +285,19 @@ def test_options_in_the_address_are_400(client):
         ([("images", png(IMAGES[0]))], {"weights": "nan,1", "model": "endpoints"}, "weights"),
         ([("images", png(IMAGES[0]))], {"model": ["endpoints", "midpoint"]}, "is given twice"),
         ([("images", png(IMAGES[0])), ("model", b"midpoint")], {}, "must be text"),
-        ([("image", png(IMAGES[0]))], {}, "only `images` are files"),
+        (
+            [("image", png(IMAGES[0]))],
+            {},
+            "the form's field 'image' must be text (only `images` are files); did you mean images?",
+        ),
+        ([("Images", png(IMAGES[0]))], {}, "did you mean images?"),
+        ([("photo", png(IMAGES[0]))], {}, "the form's field 'photo' must be text (only `images` are files)"),
+        (
+            [("images", png(IMAGES[0]))],
+            {"modle": "midpoint"},
+            "modle: Extra inputs are not permitted (did you mean model?)",
+        ),
+        ([("images", png(IMAGES[0]))], {"image": "x"}, "image: Extra inputs are not permitted (did you mean images?)"),
         ([("images", png(IMAGES[0])), ("images", b"x")], {}, "images[1]: an image cannot be decoded"),
         ([("images", png(IMAGES[0]))] * 9, {}, "Too many files"),
     ],

@@ -6,6 +6,7 @@ used, and an older reader says so by name.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from subspace_serve.errors import BundleError
+from subspace_serve.suggestions import did_you_mean
 
 FORMAT: Literal["subspace-serve-bundle"] = "subspace-serve-bundle"
 VERSION: Literal[1] = 1
@@ -249,12 +251,19 @@ def parse_manifest(data: bytes | str, origin: str = MANIFEST_FILE) -> Manifest:
         raise BundleError(f"{origin} is not valid: {describe(error)}") from None
 
 
-def describe(error: ValidationError, limit: int = 3) -> str:
-    """Return pydantic's complaints as one line: `place: complaint; place: complaint`."""
+def describe(error: ValidationError, limit: int = 3, known: Collection[str] = ()) -> str:
+    """Return pydantic's complaints as one line: `place: complaint; place: complaint`.
+
+    An unknown field of the document itself comes with the nearest of the `known` ones.
+    """
+    items = error.errors(include_url=False, include_context=False, include_input=False)
     complaints = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    for item in items[:limit]:
         place = ".".join(f"{part!s:.60}" for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+            hint = did_you_mean(str(item["loc"][0]), known)
+            message += f" ({hint})" if hint else ""
         complaints.append(f"{place}: {message}" if place else message)
-    more = len(complaints) - limit
-    return "; ".join(complaints[:limit]) + (f"; and {more} more" if more > 0 else "")
+    more = len(items) - limit
+    return "; ".join(complaints) + (f"; and {more} more" if more > 0 else "")
