@@ -92,13 +92,8 @@ class Request:
                 f"the ensemble {name} has the members {', '.join(members) or '(none)'}; they must be different ones "
                 f"of the points: {', '.join(self.points)}"
             )
-        if weights is not None and (
-            len(weights) != len(members) or not min(weights) >= 0 or not 0 < sum(weights) < math.inf
-        ):
-            raise GeometryError(
-                f"the ensemble {name} has the weights {', '.join(f'{weight:g}' for weight in weights) or '(none)'}; "
-                f"its {len(members)} members need one each, none negative and not all 0"
-            )
+        if weights is not None:
+            check_weights(name, members, weights)
         if aggregate not in (None, "probabilities", "logits"):
             raise GeometryError(f"the ensemble {name} averages {aggregate!r}; choose probabilities or logits")
         ensemble = EnsembleRequest(tuple(members), None if weights is None else tuple(map(float, weights)), aggregate)
@@ -113,6 +108,15 @@ def check_name(name: str) -> None:
     """Raise `GeometryError` when a point or an ensemble cannot have this name."""
     if not NAME.fullmatch(name):
         raise GeometryError(f"{name!r} cannot name a point; use letters, digits, '.', '_' and '-'")
+
+
+def check_weights(ensemble: str, members: Sequence[str], weights: Sequence[float]) -> None:
+    """Raise `GeometryError` when these weights are not one for each member, not negative, of a positive sum."""
+    if len(weights) != len(members) or not min(weights) >= 0 or not 0 < sum(weights) < math.inf:
+        raise GeometryError(
+            f"the ensemble {ensemble} has the weights {', '.join(f'{weight:g}' for weight in weights) or '(none)'}; "
+            f"its {len(members)} members need one each, finite, none negative and not all 0"
+        )
 
 
 def parse_alphas(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -16,6 +17,10 @@ from subspace_serve.alpha import SYNTAX
 from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.cli.run import OpenRun
+from subspace_serve.data import Images
+from subspace_serve.metrics import classification_metrics
+from subspace_serve.networks import predict_logits, recalibrated
+from subspace_serve.temperature import apply_temperature, fit_and_report
 
 
 @pytest.fixture
@@ -134,6 +139,82 @@ def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> No
     result = invoke("collapse", own_run, "--alpha", "best:both")
     assert result.exit_code == 2
     assert "is the places 0, 0.6: collapse each" in result.output
+
+
+def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Path, tmp_path: Path) -> None:
+    output = run("export", own_run, "--ensemble", "tilted=endpoint-0:3, endpoint-1:1", "--temperature")
+    assert "tilted endpoint-0:3+endpoint-1:1" in " ".join(output.split())
+    bundle = Bundle.open(own_run / "bundle")
+    ensemble = bundle.ensembles["tilted"]
+    assert (ensemble.members, ensemble.weights) == (("endpoint-0", "endpoint-1"), (3.0, 1.0))
+    assert bundle.ensembles["endpoints"].weights == (0.5, 0.5)
+    opened = OpenRun(own_run)
+
+    def averaged(images: Images) -> torch.Tensor:
+        first, second = (
+            predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), images, opened.preprocessing)
+            for alpha in (0.0, 1.0)
+        )
+        return 0.75 * first.double().softmax(1) + 0.25 * second.double().softmax(1)
+
+    fitted = fit_and_report(averaged(opened.data.validation), opened.data.validation.labels, seed=opened.seed)
+    assert ensemble.temperature == pytest.approx(fitted.temperature, rel=1e-4)
+    assert ensemble.temperature_fit.before.nll == pytest.approx(fitted.before["nll"], rel=1e-5)
+    test = opened.data.test
+    answers = apply_temperature(averaged(test), ensemble.temperature)
+    assert ensemble.metrics == pytest.approx(classification_metrics(answers, test.labels), rel=1e-4)
+    assert ensemble.metrics["nll"] != pytest.approx(bundle.ensembles["endpoints"].metrics["nll"], rel=1e-4)
+
+    Image.fromarray(test.take(torch.arange(1))[0][0, ..., 0].numpy()).save(tmp_path / "digit.png")
+    words = [own_run / "bundle", "--image", tmp_path / "digit.png", "--model", "tilted", "--top-k", 10]
+    answer = json.loads(run("predict", *words, "--device", "cpu", "--json", "-"))
+    assert (answer["weights"], answer["temperature"]) == ([0.75, 0.25], ensemble.temperature)
+    found = {label["index"]: label["probability"] for label in answer["predictions"][0]["labels"]}
+    assert [found[index] for index in range(10)] == pytest.approx(answers[0].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "message"),
+    [
+        ("midpoint,endpoint-0", "'midpoint,endpoint-0' is not NAME=POINT,POINT…"),
+        ("p=endpoint-0:0.7,endpoint-1", "'p=endpoint-0:0.7,endpoint-1': endpoint-1 has no weight; give every member"),
+        ("p=endpoint-0,endpoint-1:0.3", "'p=endpoint-0,endpoint-1:0.3': endpoint-0 has no weight; give every member"),
+        ("p=endpoint-0:much,endpoint-1:1", "the weight of endpoint-0 is 'much'; give a number, as in endpoint-0:0.7"),
+        ("p=endpoint-0:1:2,endpoint-1:1", "the weight of endpoint-0 is '1:2'; give a number"),
+        ("p=endpoint-0:,endpoint-1:1", "the weight of endpoint-0 is ''; give a number"),
+        ("p=endpoint-0:2,endpoint-1:-1", "the ensemble p has the weights 2, -1; its 2 members need one each, finite"),
+        ("p=endpoint-0:0,endpoint-1:0", "the ensemble p has the weights 0, 0; its 2 members need one each, finite"),
+        ("p=endpoint-0:nan,endpoint-1:1", "the ensemble p has the weights nan, 1; its 2 members need one each, finite"),
+        ("p=endpoint-0:inf,endpoint-1:1", "the ensemble p has the weights inf, 1; its 2 members need one each, finite"),
+    ],
+)
+def test_weights_that_cannot_be_are_wrong_usage(line_run: Path, tmp_path: Path, ensemble: str, message: str) -> None:
+    result = invoke("export", line_run, "--ensemble", ensemble, "--out", tmp_path / "bundle")
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith("Error: Invalid value for '--ensemble': ")
+    assert message in result.output
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_no_name_of_a_point_has_the_colon_that_begins_a_weight(own_run: Path) -> None:
+    result = invoke("export", own_run, "--alpha", "a:1=0.5")
+    assert (result.exit_code, str(result.exception)) == (
+        1,
+        "'a:1' cannot name a point; use letters, digits, '.', '_' and '-'",
+    )
+    store(own_run, **{"fog:3": {"alpha": 0.4}})
+    run(
+        "export",
+        own_run,
+        "--alpha",
+        "best:fog:3",
+        "--alpha",
+        "0.5",
+        "--ensemble",
+        "p=fog-3:2,alpha-0.5:6",
+        "--no-evaluate",
+    )
+    assert Bundle.open(own_run / "bundle").ensembles["p"].weights == (2.0, 6.0)
 
 
 def test_a_standard_network_is_exported_once(own_run: Path, tmp_path: Path) -> None:

@@ -361,9 +361,10 @@ def invoke(*words: object) -> Result:
 def test_export_writes_a_repository_of_a_real_network(line_run: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     words = ["export", line_run, "--layout", "triton", "--out", repository, "--no-evaluate"]
+    words += ["--ensemble", "tilted=endpoint-0:3,endpoint-1:1"]
     result = invoke(*words, "--max-batch-size", 8, "--temperature", "--json", tmp_path / "manifest.json")
     assert result.exit_code == 0, (result.output, result.exception)
-    assert f"Triton model repository: {repository} (version 1 of 4 models)" in result.stdout
+    assert f"Triton model repository: {repository} (version 1 of 5 models)" in result.stdout
     assert not (line_run / "triton").exists()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == json.loads((repository / "bundle-1.json").read_text())
@@ -383,6 +384,14 @@ def test_export_writes_a_repository_of_a_real_network(line_run: Path, tmp_path: 
         plain = np.exp(plain - plain.max(1, keepdims=True))
         plain /= plain.sum(1, keepdims=True)
         np.testing.assert_allclose(together["member_probabilities"][:, index], plain, atol=1e-5)
+
+    tilted = manifest["ensembles"]["tilted"]
+    assert json.loads(parameters(repository / "tilted")["weights"]) == [0.75, 0.25]
+    found = run_graph(repository / "tilted" / "1" / "model.onnx", images)
+    powers = np.tensordot([0.75, 0.25], found["member_probabilities"].swapaxes(0, 1), axes=1) ** (
+        1 / tilted["temperature"]
+    )
+    np.testing.assert_allclose(found["probabilities"], powers / powers.sum(1, keepdims=True), atol=1e-5)
 
     refused = invoke(*words, "--model-version", 1)
     assert refused.exit_code == 1

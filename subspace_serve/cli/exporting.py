@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 from subspace_serve.alpha import SYNTAX
+from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
+from subspace_serve.cli.ensembles import NamedEnsemble, read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
-from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_json
+from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
 from subspace_serve.cli.run import OpenRun
 
 _calibrate_on_option = click.option(
@@ -39,6 +41,7 @@ def collapse(
     from subspace_serve.networks import describe_alpha, recalibrated
 
     opened = OpenRun(run, **options)
+    say_note(opened.note)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
         places = ", ".join(describe_alpha(place) for place in request.points.values())
@@ -79,8 +82,9 @@ def collapse(
     "--ensemble",
     "ensembles",
     multiple=True,
-    metavar="NAME=POINT,POINT…",
-    help="Name an ensemble of exported points (repeatable).",
+    metavar="NAME=POINT[:WEIGHT],…",
+    callback=read_ensembles,
+    help=f"Name an ensemble of exported points: {ENSEMBLE_SYNTAX} (repeatable).",
 )
 @click.option(
     "--aggregate",
@@ -150,7 +154,7 @@ def export(
     alphas: tuple[str, ...],
     extrapolate: bool,
     calibrate_on: str | None,
-    ensembles: tuple[str, ...],
+    ensembles: list[NamedEnsemble],
     aggregate: Any,
     default: str | None,
     input_dtype: str,
@@ -185,6 +189,7 @@ def export(
     if layout != "triton" and (model_version is not None or max_batch_size is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
     opened = OpenRun(run, **options)
+    say_note(opened.note)
     target = out or opened.folder / layout
     if layout == "triton":
         check_target(target, model_version)  # before the work, too
@@ -197,11 +202,8 @@ def export(
         # members. Where `endpoints` was typed its first point answers, as it always has.
         typed_ends = bool(alphas) and alphas[0].rpartition("=")[2].strip() == "endpoints"
         default = None if typed_ends else next(iter(first.ensembles), None)
-    for text in ensembles:
-        name, equals, members = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not NAME=POINT,POINT…", param_hint="--ensemble")
-        request.add_ensemble(name, members.split(","))
+    for name, members, weights in ensembles:
+        request.add_ensemble(name, members, weights)
     temperature, temperatures = (
         temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
     )
@@ -242,7 +244,7 @@ def export(
     models = manifest["points"] | manifest["ensembles"]
     rows = []
     for name, entry in models.items():
-        place = "+".join(entry["members"]) if "members" in entry else describe_alpha(request.points[name])
+        place = _mixture(entry) if "members" in entry else describe_alpha(request.points[name])
         accuracy = percent(entry["metrics"]["accuracy"]) if entry["metrics"] else "-"
         rows.append([name, place, accuracy])
     print_table(["model", "alpha or members", "test accuracy %"], rows)
@@ -262,6 +264,13 @@ def _bundle_folder(target: Path, layout: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="subspace-serve-") as folder:
         yield Path(folder) / "bundle"
+
+
+def _mixture(ensemble: dict[str, Any]) -> str:
+    """Return an ensemble's members, with their weights where they differ."""
+    if len(set(ensemble["weights"])) == 1:
+        return "+".join(ensemble["members"])
+    return "+".join(f"{name}:{weight:g}" for name, weight in zip(ensemble["members"], ensemble["weights"], strict=True))
 
 
 def _print_temperatures(models: dict[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""What `--ensemble` takes: a name and members, all of them with a weight or none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import click
+
+from subspace_serve.alpha import check_weights
+from subspace_serve.errors import GeometryError
+
+SYNTAX = "NAME=POINT,POINT… or, with weights of any sum, NAME=POINT:0.7,POINT:0.3…"
+
+
+class NamedEnsemble(NamedTuple):
+    """An ensemble as it was typed; `weights` are None where its members count alike."""
+
+    name: str
+    members: list[str]
+    weights: list[float] | None
+
+
+def read_ensembles(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> list[NamedEnsemble]:
+    """Read all that were given to the option; it is a callback of click's."""
+    return [_read(text) for text in texts]
+
+
+def _read(text: str) -> NamedEnsemble:
+    name, equals, members = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not {SYNTAX}")
+    # No point's name has a colon.
+    parts = [[word.strip() for word in part.partition(":")] for part in members.split(",")]
+    names = [member for member, _, _ in parts]
+    if not any(colon for _, colon, _ in parts):
+        return NamedEnsemble(name, names, None)
+    weights = []
+    for member, colon, weight in parts:
+        if not colon:
+            raise click.BadParameter(f"{text!r}: {member or 'a member'} has no weight; give every member one, or none")
+        try:
+            weights.append(float(weight))
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r}: the weight of {member} is {weight!r}; give a number, as in {member}:0.7"
+            ) from None
+    try:
+        check_weights(name, names, weights)
+    except GeometryError as error:
+        raise click.BadParameter(str(error)) from None
+    return NamedEnsemble(name, names, weights)
