@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import io
+import itertools
 import json
 import socket
 import ssl
@@ -22,6 +24,7 @@ import numpy as np
 import pytest
 import uvicorn
 from bundle_factory import LABELS, make_bundle, random_images
+from PIL import ExifTags, Image
 from service_client import IMAGES, expected, png, served
 from starlette.testclient import TestClient
 
@@ -37,6 +40,7 @@ from subspace_serve.client import (
 )
 from subspace_serve.client.catalogue import InputFormat
 from subspace_serve.client.exchange import Exchange, Lost, Pause, Reply, Send
+from subspace_serve.client.images import batch
 from subspace_serve.client.wire import HttpRequest, Options, infer_request
 from subspace_serve.errors import SubspaceServeError
 
@@ -241,6 +245,123 @@ def test_images_that_are_none(client, seen, images, message):
     assert not any(request.method == "POST" for request in seen)
 
 
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+COLOURS = Image.fromarray(random_images(1, seed=5)[0]).resize((10, 8), Image.Resampling.NEAREST)
+GREYS = np.linspace(0, 65535, 80).reshape(8, 10)
+OPENED = {
+    "PNG": encoded(COLOURS, "PNG"),
+    **{f"JPEG turned {turn}": encoded(COLOURS, "JPEG", exif=turned(turn)) for turn in (1, 3, 6, 8)},
+    "PNG turned": encoded(COLOURS, "PNG", exif=turned(6)),
+    "TIFF turned": encoded(COLOURS, "TIFF", exif=turned(5)),
+    "WebP": encoded(COLOURS, "WEBP", lossless=True),
+    "CMYK": encoded(COLOURS.convert("CMYK"), "JPEG"),
+    "palette": encoded(COLOURS.quantize(7), "GIF"),
+    "palette with a transparent colour": encoded(COLOURS.quantize(7), "PNG", transparency=2),
+    "black and white": encoded(COLOURS.convert("1"), "PNG"),
+    "grey": encoded(COLOURS.convert("L"), "PNG"),
+    "grey and alpha": encoded(COLOURS.convert("LA"), "PNG"),
+    "alpha": encoded(Image.fromarray(random_images(2, seed=6)[..., :4].reshape(6, 5, 4)), "PNG"),
+    "16 bits": encoded(Image.fromarray(GREYS.astype(np.uint16)), "PNG"),
+    "32 bits": encoded(Image.fromarray(GREYS.astype(np.int32)), "TIFF"),
+    "floats": encoded(Image.fromarray((GREYS / 200).astype(np.float32)), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_a_pillow_image_is_answered_as_the_file_that_it_was_opened_from(client, seen, name):
+    file = client.predict(OPENED[name], model="endpoint-1", top_k=4)
+    picture = client.predict(Image.open(io.BytesIO(OPENED[name])), model="endpoint-1", top_k=4)
+    assert asked(seen) == ["/predict_image"] * 2
+    np.testing.assert_array_equal(picture.probabilities, file.probabilities)
+
+
+def test_orientations_that_are_not_applied_would_be_noticed(client):
+    answers = [client.predict(OPENED[f"JPEG turned {turn}"], top_k=4).probabilities for turn in (1, 3, 6, 8)]
+    for one, other in itertools.combinations(answers, 2):
+        assert np.abs(one - other).max() > 0.01
+
+
+def test_pillow_images_in_a_list_with_others_and_as_pixels(client, seen):
+    pictures = [Image.fromarray(image) for image in IMAGES]
+    answer = client.predict(pictures, model="endpoint-0", top_k=4)
+    np.testing.assert_allclose(answer.probabilities, expected("endpoint-0"), atol=1e-6)
+    answer = client.predict([pictures[2], IMAGES[0], FILES[1]], model="endpoint-0", top_k=4)
+    np.testing.assert_allclose(answer.probabilities, expected("endpoint-0")[[2, 0, 1]], atol=1e-6)
+    assert asked(seen) == ["/predict_image", "/models", "/predict"]
+    hsv = Image.fromarray(np.full((4, 5, 3), 128, np.uint8), "HSV")
+    hsv_answer, rgb_answer = (client.predict(same, top_k=4).probabilities for same in (hsv, hsv.convert("RGB")))
+    np.testing.assert_array_equal(hsv_answer, rgb_answer)
+
+
+def test_pillow_images_that_cannot_be_sent(client, seen):
+    closed = Image.new("RGB", (5, 4))
+    closed.close()
+    half = Image.open(io.BytesIO(encoded(Image.fromarray(random_images(1)[0]), "PNG")[:90]))
+    for picture, message in [
+        (closed, r"a Pillow image \(RGB, 5x4\) cannot be sent \(.*closed"),
+        (half, r"a Pillow image \(RGB, 5x4\) cannot be sent \("),
+        (Image.new("RGB", (0, 4)), r"a Pillow image \(RGB, 0x4\) cannot be sent \(.*empty"),
+    ]:
+        with pytest.raises(ClientError, match=message) as error:
+            client.predict([FILES[0], picture])
+        assert "or the image file itself" in str(error.value)
+    assert seen == []
+
+
+def test_grey_arrays_need_no_axis_of_channels(line_bundle, seen):
+    greys = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    with served(line_bundle) as service, Client(URL, transport=through(service, seen)) as own:
+        whole = own.predict(greys[..., np.newaxis]).probabilities
+        np.testing.assert_array_equal(own.predict(greys).probabilities, whole)
+        np.testing.assert_array_equal(own.predict(greys[1]).probabilities, whole[[1]])
+        np.testing.assert_array_equal(own.predict([greys[2], greys[:2]]).probabilities, whole[[2, 0, 1]])
+        picture = own.predict(Image.fromarray(greys[0]), top_k=10).probabilities
+        np.testing.assert_allclose(picture, whole[[0]], atol=1e-6)
+        with pytest.raises(ClientError, match=r"shape \(8, 9\), the server takes \(8, 8, 1\) or \(8, 8\), or \(N, "):
+            own.predict(np.zeros((8, 9), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "fitted"),
+    [
+        ((4, 5), (1, 1, 4, 5)),
+        ((1, 4, 5), (1, 1, 4, 5)),
+        ((2, 4, 5), (2, 1, 4, 5)),
+        ((2, 1, 4, 5), (2, 1, 4, 5)),
+        ((0, 4, 5), None),
+        ((5, 4), None),
+        ((2, 3, 4, 5), None),
+        ((5,), None),
+    ],
+)
+def test_grey_arrays_of_a_server_that_takes_floats(shape, fitted):
+    array = np.random.default_rng(0).random(shape, dtype=np.float32)
+    input = InputFormat("image", "float32", "NCHW", 4, 5, 1)
+    if fitted is None:
+        with pytest.raises(ClientError, match="got pixels of shape"):
+            batch([array], input)
+    else:
+        found = batch([array], input)
+        assert found.shape == fitted
+        np.testing.assert_array_equal(found.ravel(), array.ravel())
+
+
+def test_grey_arrays_are_not_made_colours(client):
+    with pytest.raises(ClientError, match=r"got pixels of shape \(4, 5\), the server takes \(4, 5, 3\), or"):
+        client.predict(IMAGES[0, ..., 0])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -409,9 +530,12 @@ def test_async_files_are_read(service, tmp_path):
         async with AsyncClient(URL, transport=httpx.ASGITransport(service.app)) as own:
             with pytest.raises(RequestRefused, match="403|token"):
                 await own.reload()
-            return await own.predict(tmp_path / "image", top_k=4)
+            pictures = [Image.fromarray(IMAGES[0]), tmp_path / "image"]
+            return await own.predict(tmp_path / "image", top_k=4), await own.predict(pictures, top_k=4)
 
-    np.testing.assert_allclose(asyncio.run(ask()).probabilities[0].argmax(), expected("midpoint")[0].argmax())
+    file, pictures = asyncio.run(ask())
+    np.testing.assert_allclose(file.probabilities[0].argmax(), expected("midpoint")[0].argmax())
+    np.testing.assert_allclose(pictures.probabilities, file.probabilities[[0, 0]], atol=1e-6)
 
 
 def test_the_layout_of_a_binary_request():
@@ -746,3 +870,12 @@ def test_it_needs_little():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_without_pillow_all_else_can_be_sent():
+    code = (
+        "import sys, numpy; from subspace_serve.client.images import listed\n"
+        "print(len(listed([numpy.zeros((4, 5)), b'file', 'path'])), 'PIL' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["3", "False"]

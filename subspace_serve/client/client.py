@@ -67,7 +67,8 @@ class Client:
 
         Args:
             images: an array of one image or of several, in the format of the server's input (`models().input`); an
-                image file's path, or its bytes; or a sequence of any of these.
+                image file's path, or its bytes; one of Pillow's images; or a sequence of any of these. Where the
+                server's input has one channel, arrays may leave it out.
             model: a point or an ensemble; the server's default unless given.
             members: points to average: alone an ensemble of its own, with `model` a subset of that ensemble.
             weights: one a member, not negative, of any sum.

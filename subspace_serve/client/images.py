@@ -1,19 +1,23 @@
-"""Images as callers have them: arrays, paths, the bytes of files, alone or several."""
+"""Images as callers have them: arrays, paths, the bytes of files, Pillow's images, alone or several."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from subspace_serve.client.catalogue import InputFormat
 from subspace_serve.client.errors import ClientError
+from subspace_serve.client.pictures import is_picture, png
 
-Image = np.ndarray | bytes | Path
-"""An array of one image or of several, an image file's bytes, or its path."""
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+Image: TypeAlias = "np.ndarray | bytes | Path | Picture"
+"""An array of one image or of several, an image file's bytes, its path, or one of Pillow's images."""
 
 
 class MisfitError(ClientError):
@@ -22,7 +26,7 @@ class MisfitError(ClientError):
 
 def listed(images: Any) -> list[Image]:
     """Return images as a list, checked for their kind. Raises `ClientError`."""
-    if isinstance(images, np.ndarray | bytes | bytearray | memoryview | str | os.PathLike):
+    if isinstance(images, np.ndarray | bytes | bytearray | memoryview | str | os.PathLike) or is_picture(images):
         return [_image(images)]
     if not isinstance(images, Sequence):
         raise ClientError(f"images are {_kind(images)}; {_EXPECTED}")
@@ -32,8 +36,11 @@ def listed(images: Any) -> list[Image]:
 
 
 def read_files(images: Sequence[Image]) -> list[np.ndarray | bytes]:
-    """Return images with what is in the files at their paths. Raises `ClientError` for one that cannot be read."""
-    return [_read(image) if isinstance(image, Path) else image for image in images]
+    """Return images with the contents of files in place of paths and of Pillow's images.
+
+    Raises `ClientError` for one that cannot be read.
+    """
+    return [image if isinstance(image, np.ndarray | bytes) else _read(image) for image in images]
 
 
 def batch(arrays: Sequence[np.ndarray], input: InputFormat) -> np.ndarray:
@@ -42,11 +49,11 @@ def batch(arrays: Sequence[np.ndarray], input: InputFormat) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-_EXPECTED = "give an array, an image file's path or bytes, or a list of these"
+_EXPECTED = "give an array, an image file's path or bytes, a Pillow image, or a list of these"
 
 
 def _image(image: Any) -> Image:
-    if isinstance(image, np.ndarray | bytes):
+    if isinstance(image, np.ndarray | bytes) or is_picture(image):
         return image
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
@@ -59,7 +66,11 @@ def _kind(value: Any) -> str:
     return f"of the type {type(value).__module__}.{type(value).__qualname__}"
 
 
-def _read(path: Path) -> bytes:
+def _read(image: Path | Picture) -> bytes:
+    return _contents(image) if isinstance(image, Path) else png(image)
+
+
+def _contents(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -70,11 +81,13 @@ def _read(path: Path) -> bytes:
 
 
 def _fitted(array: np.ndarray, input: InputFormat) -> np.ndarray:
-    images = array[np.newaxis] if array.shape == input.shape else array
+    images = _with_channel(array, input)
+    images = images[np.newaxis] if images.shape == input.shape else images
     if images.shape[1:] != input.shape or not len(images):
+        grey = f" or {(input.height, input.width)}" if input.channels == 1 else ""
         raise MisfitError(
-            f"got pixels of shape {array.shape}, the server takes {input.shape}, or (N, ...) of these, {input.layout}; "
-            "bring them to that size, or send an image file, which the server fits"
+            f"got pixels of shape {array.shape}, the server takes {input.shape}{grey}, or (N, ...) of these, "
+            f"{input.layout}; bring them to that size, or send an image file, which the server fits"
         )
     if input.dtype == "uint8":
         fits = images.dtype == np.uint8 or (images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 255)
@@ -86,3 +99,11 @@ def _fitted(array: np.ndarray, input: InputFormat) -> np.ndarray:
         span = f" from {images.min()} to {images.max()}" if images.dtype.kind in "iuf" else ""
         raise MisfitError(f"got pixels of type {array.dtype}{span}, the server takes {expected}; convert them")
     return images.astype(input.wire_type, copy=False)
+
+
+def _with_channel(array: np.ndarray, input: InputFormat) -> np.ndarray:
+    """Return grey images of shape (H, W) or (N, H, W) with the axis of the server's only channel."""
+    is_grey = input.channels == 1 and array.ndim < 4 and array.shape[-2:] == (input.height, input.width)
+    if not is_grey or array.shape == input.shape:
+        return array
+    return np.expand_dims(array, -1 if input.layout == "NHWC" else -3)
