@@ -9,10 +9,12 @@ from subspace_serve.data.corrupted_copy import write_corrupted_copy
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.images import Images, MemoryImages
-from subspace_serve.data.load import load_data, load_images, load_part, load_unlabelled
+from subspace_serve.data.load import load_images, load_part, load_unlabelled
 from subspace_serve.data.noise import label_noise
 from subspace_serve.data.preprocessing import Preprocessing, preprocess
 from subspace_serve.data.specification import corruptions_in
+from subspace_serve.data.summary import summary
+from subspace_serve.data.training_data import load_checked, load_data
 
 __all__ = [
     "ArrayImages",
@@ -25,10 +27,12 @@ __all__ = [
     "Preprocessing",
     "corruptions_in",
     "label_noise",
+    "load_checked",
     "load_data",
     "load_images",
     "load_part",
     "load_unlabelled",
     "preprocess",
+    "summary",
     "write_corrupted_copy",
 ]

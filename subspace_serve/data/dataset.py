@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subspace_serve.data.augmentation import Augmentation
+from subspace_serve.data.file_check import FileCheck
 from subspace_serve.data.images import Images
 from subspace_serve.data.preprocessing import Preprocessing
 
@@ -23,6 +24,7 @@ class DataSet:
         validation_seed: decided which images validate; None where the set publishes its validation images.
         validation_count: how many they are.
         test_carved: the set publishes no test images, so some of its training images were set aside.
+        files: what a look at every image file found; None where nobody looked.
     """
 
     name: str
@@ -37,6 +39,7 @@ class DataSet:
     validation_seed: int | None
     validation_count: int
     test_carved: bool = False
+    files: FileCheck | None = None
 
     @property
     def classes(self) -> int:

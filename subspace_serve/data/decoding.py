@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandomResizedCrop
@@ -20,6 +20,7 @@ from subspace_serve.errors import DataError
 
 MODES = {1: "L", 3: "RGB"}
 _DEEP_MODES = ("I", "F")
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 # From 128 pixels on, evaluation looks at the middle 224/256 of a picture, as is customary for ImageNet.
 _LARGE = 128
 _CROP_AREA = [0.08, 1.0]
@@ -47,11 +48,8 @@ class Decoder:
             DataError: the file cannot be read as an image of 8-bit pixels.
         """
         try:
-            with Image.open(path) as opened:
-                if opened.mode.startswith(_DEEP_MODES):
-                    raise ValueError(f"its pixels are not 8-bit but of mode {opened.mode}")
-                image = opened.convert(MODES[self.channels])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            image = _opened(path).convert(MODES[self.channels])
+        except _UNREADABLE as error:
             raise DataError(f"{path} cannot be read as an image ({error}); replace it or take it away") from error
         cut = self._middle(image) if seed is None else self._random_area(image, seed)
         return torch.from_numpy(np.array(cut)).view(self.size, self.size, self.channels)
@@ -66,6 +64,25 @@ class Decoder:
             torch.default_generator.manual_seed(seed)
             area = RandomResizedCrop.get_params(image, _CROP_AREA, _CROP_RATIO)
         return transforms.resized_crop(image, *area, [self.size, self.size])
+
+
+def decoded_size(path: Path) -> tuple[int, int] | str:
+    """Decode a picture whole; return its width and height, or why it cannot be read."""
+    try:
+        return _opened(path).size
+    except UnidentifiedImageError:
+        return "not an image"
+    except _UNREADABLE as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+def _opened(path: Path) -> Image.Image:
+    """Return a decoded picture. Raises one of `_UNREADABLE`."""
+    with Image.open(path) as opened:
+        if opened.mode.startswith(_DEEP_MODES):
+            raise ValueError(f"its pixels are not 8-bit but of mode {opened.mode}")
+        opened.load()
+        return opened
 
 
 class _Batches(Dataset[Tensor | DataError]):

@@ -101,18 +101,26 @@ class FolderImages:
             target.copy_(decoded)
         return pixels, self.labels[indices]
 
+    def path_of(self, index: int) -> Path:
+        """Return where one file lies."""
+        return self.root / os.fsdecode(self.files[index])
+
     def subset(self, indices: Tensor) -> FolderImages:
         return self._like(self.files[indices.numpy()], self.labels[indices])
 
     def with_labels(self, labels: Tensor) -> FolderImages:
         return self._like(self.files, labels)
 
+    def at_size(self, size: int) -> FolderImages:
+        """Return the same files, decoded at another size."""
+        return self._like(self.files, self.labels, size)
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of names and labels, and of the sizes of up to 4096 evenly spaced files."""
         digest = hashlib.sha256(b"\0".join(self.files.tolist()))
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         for index in evenly_spaced(len(self), _SAMPLED).tolist():
-            path = self.root / os.fsdecode(self.files[index])
+            path = self.path_of(index)
             try:
                 digest.update(f"{path.stat().st_size},".encode())
             except OSError as error:
@@ -132,12 +140,12 @@ class FolderImages:
             return self.workers
         return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
 
-    def _like(self, files: np.ndarray, labels: Tensor) -> FolderImages:
+    def _like(self, files: np.ndarray, labels: Tensor, size: int | None = None) -> FolderImages:
         return FolderImages(
             self.root,
             files,
             labels,
-            size=self.size,
+            size=size or self.size,
             channels=self.channels,
             workers=self.workers,
             cropped=self.cropped,

@@ -1,70 +1,15 @@
-"""Loading a data set for training, or one labelled set for evaluation."""
+"""Loading images to evaluate on or to recalibrate with, and parts of a data set."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
-import torch
-
-from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.images import Images
-from subspace_serve.data.parts import check, divided, listed, one_part
-from subspace_serve.data.preprocessing import measure_preprocessing
+from subspace_serve.data.parts import check, listed, one_part
 from subspace_serve.data.sources import Options, Source
-from subspace_serve.data.specification import read_source, split_of, trains_nothing
+from subspace_serve.data.specification import read_source, split_of
 from subspace_serve.data.views import resized
 from subspace_serve.errors import DataError
-
-
-def load_data(
-    spec: str,
-    *,
-    validation: float = 0.1,
-    seed: int = 0,
-    image_size: int | None = None,
-    download: bool = False,
-    workers: int | None = None,
-) -> DataSet:
-    """Load a data set and divide it into training, validation and test images.
-
-    A set that publishes validation or test images keeps them. Otherwise a fifth of the training images are
-    set aside for the test (the same ones always), then the validation images are carved out of the rest; both
-    class by class.
-
-    Args:
-        spec: `digits`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `tiny-imagenet:PATH`,
-            `imagenet:PATH`, `mnist-c:PATH:TYPE`, `FILE.npz`, `folder:PATH` or the path of a folder.
-        validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
-        seed: decides which images validate.
-        image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
-        download: let torchvision fetch CIFAR or Fashion-MNIST where they are missing.
-        workers: processes that decode image files; None chooses, 0 decodes in this process.
-
-    Raises:
-        DataError: the set is unknown, missing, damaged or empty, a class has no training image, or an
-            argument is out of range.
-    """
-    if trains_nothing(spec):
-        raise DataError(
-            f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
-            "evaluate on these"
-        )
-    source = _source(spec, Options(image_size=image_size, download=download, workers=workers))
-    parts = {split: _of_size(images, image_size) for split, images in divided(source, validation, seed).items()}
-    _check_every_class(parts["train"], source)
-    return DataSet(
-        name=source.name,
-        spec=spec,
-        label_names=source.label_names,
-        preprocessing=source.preprocessing or measure_preprocessing(_all_pixels(parts["train"])),
-        augmentation=source.augmentation,
-        **parts,
-        fingerprint=_fingerprint(source),
-        validation_seed=seed if source.validation is None else None,
-        validation_count=len(parts["validation"]),
-        test_carved=source.test is None,
-    )
 
 
 def load_part(
@@ -85,8 +30,8 @@ def load_part(
     Raises:
         DataError: as `load_data`, or the set has no such part.
     """
-    source = _source(spec, Options(image_size=image_size, download=download, workers=workers))
-    images = _of_size(one_part(source, spec, split, validation, seed), image_size)
+    source = open_source(spec, Options(image_size=image_size, download=download, workers=workers))
+    images = of_size(one_part(source, spec, split, validation, seed), image_size)
     return _not_empty(images, spec), source.label_names
 
 
@@ -121,7 +66,7 @@ def load_images(
     """
     names = tuple(label_names)
     data_set, split = split_of(spec)
-    source = _source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
+    source = open_source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
     if source.label_names != names:
         raise DataError(
             f"{spec} has other classes than the network: {listed(source.label_names)} instead of {listed(names)}; "
@@ -154,13 +99,13 @@ def load_unlabelled(
             is named.
     """
     data_set, split = split_of(spec)
-    source = _source(data_set, Options(image_size=height, channels=channels, labelled=False, workers=workers))
+    source = open_source(data_set, Options(image_size=height, channels=channels, labelled=False, workers=workers))
     images = one_part(source, spec, split, validation, seed)
     return _fitted(images, spec, (height, width, channels), resize)
 
 
-def _source(spec: str, options: Options) -> Source:
-    """Read a data set and check it."""
+def open_source(spec: str, options: Options) -> Source:
+    """Read a data set, as published, and check it."""
     if options.image_size is not None and options.image_size < 1:
         raise DataError(f"the image size must be at least 1 pixel; found {options.image_size}; give a larger one")
     source = read_source(spec, options)
@@ -186,23 +131,6 @@ def _not_empty(images: Images, spec: str) -> Images:
     return images
 
 
-def _check_every_class(train: Images, source: Source) -> None:
-    counts = torch.bincount(train.labels, minlength=len(source.label_names)).tolist()
-    absent = [name for name, count in zip(source.label_names, counts, strict=True) if count == 0]
-    if absent:
-        raise DataError(f"{source.name} has classes without a training image: {listed(absent)}; add images of them")
-
-
-def _fingerprint(source: Source) -> str:
-    digest = hashlib.sha256(repr(source.label_names).encode())
-    for split, images in source.splits.items():
-        digest.update(f"{split}:{images.fingerprint()}".encode())
-    return digest.hexdigest()
-
-
-def _of_size(images: Images, size: int | None) -> Images:
+def of_size(images: Images, size: int | None) -> Images:
+    """Return images at a size; at their own when it is None."""
     return images if size is None else resized(images, size, size)
-
-
-def _all_pixels(images: Images) -> torch.Tensor:
-    return images.take(torch.arange(len(images)))[0]

@@ -12,6 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.folder import FolderImages
+from subspace_serve.data.picture_size import PHOTOGRAPH, SMALL, fitting_side, typical_sizes
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.sources.source import Options, Source, need_path
 from subspace_serve.errors import DataError
@@ -27,11 +28,13 @@ _ANNOTATION_FIELDS = 2
 def read_folder(path: Path | None, options: Options) -> Source:
     """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind.
 
-    Where labels are not needed, the images may lie in any of these folders without one per class.
+    Where labels are not needed, the images may lie in any of these folders without one per class. Files that are
+    trained on are decoded at the size that suits them (`picture_size.fitting_side`) where none is named, and small ones
+    are varied by shifts instead of random areas, of which little would be left.
     """
     root = need_path("folder", path)
     folders = _split_folders(root)
-    size = options.image_size or IMAGENET_SIZE
+    size = options.image_size or PHOTOGRAPH
     if not options.labelled and any(_images_in(folder) for folder in folders.values()):
         label_names: tuple[str, ...] = ("unlabelled",)
         splits = {split: _unlabelled_files(folder, size, options) for split, folder in folders.items()}
@@ -42,10 +45,15 @@ def read_folder(path: Path | None, options: Options) -> Source:
             split: labelled_files(folder, label_names, size, options, need_every=need_every)
             for split, folder in folders.items()
         }
+    side = fitting_side(typical_sizes(list(splits.values()))) if options.label_names is None else size
+    if options.image_size is None:
+        size = side
+        splits = {split: files.at_size(side) for split, files in splits.items()}
+    shifted = Augmentation(padding=size // 8, flip=True)
     return Source(
         name=root.resolve().name,
         label_names=label_names,
-        augmentation=Augmentation(flip=True, resized_crop=True),
+        augmentation=shifted if side <= SMALL else Augmentation(flip=True, resized_crop=True),
         preprocessing=IMAGENET,
         train=splits["train"],
         validation=splits.get("validation"),

@@ -1,0 +1,137 @@
+"""Loading a data set for training, divided into three parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from subspace_serve.data.dataset import DataSet
+from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
+from subspace_serve.data.images import Images
+from subspace_serve.data.load import of_size, open_source
+from subspace_serve.data.parts import check, divided, listed
+from subspace_serve.data.preprocessing import measure_preprocessing
+from subspace_serve.data.sources import Options, Source
+from subspace_serve.data.specification import trains_nothing
+from subspace_serve.errors import DataError
+
+
+def load_data(
+    spec: str,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    decoded_size: int | None = None,
+    left_out: Mapping[str, Sequence[str]] | None = None,
+    download: bool = False,
+    workers: int | None = None,
+) -> DataSet:
+    """Load a data set and divide it into training, validation and test images.
+
+    A set that publishes validation or test images keeps them. Otherwise a fifth of the training images are
+    set aside for the test (the same ones always), then the validation images are carved out of the rest; both
+    class by class.
+
+    Args:
+        spec: `digits`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `tiny-imagenet:PATH`,
+            `imagenet:PATH`, `mnist-c:PATH:TYPE`, `FILE.npz`, `folder:PATH` or the path of a folder.
+        validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
+        seed: decides which images validate.
+        image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
+        decoded_size: pixels on a side to which image files are brought where `image_size` is None, as an earlier run
+            did; None chooses what suits the files (`picture_size.fitting_side`).
+        left_out: image files to leave out, by part, as `DataSet.files` of an earlier run says.
+        download: let torchvision fetch CIFAR or Fashion-MNIST where they are missing.
+        workers: processes that decode image files; None chooses, 0 decodes in this process.
+
+    Raises:
+        DataError: the set is unknown, missing, damaged or empty, a class has no training image, or an
+            argument is out of range.
+    """
+    source = _training_source(spec, Options(image_size=image_size or decoded_size, download=download, workers=workers))
+    return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size)
+
+
+def load_checked(
+    spec: str,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    decoded_size: int | None = None,
+    skip_unreadable: bool = False,
+    download: bool = False,
+    track: Track = untracked,
+) -> DataSet:
+    """Load a data set as `load_data` does, after every image file was decoded once.
+
+    Args:
+        skip_unreadable: leave files out that cannot be read, and say so in `DataSet.files`, instead of refusing them.
+        track: shows the progress of the check.
+
+    Raises:
+        DataError: as `load_data`; or files cannot be read, of which the first ten are named.
+    """
+    source = _training_source(spec, Options(image_size=image_size or decoded_size, download=download))
+    files = check_files(source, track)
+    if not skip_unreadable:
+        refuse_unreadable(files, source)
+    data = _divided(leave_out(source, files.left_out), spec, validation, seed, image_size)
+    return replace(data, files=files)
+
+
+def _training_source(spec: str, options: Options) -> Source:
+    """Read a data set that can be trained on."""
+    if trains_nothing(spec):
+        raise DataError(
+            f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
+            "evaluate on these"
+        )
+    return open_source(spec, options)
+
+
+def _divided(source: Source, spec: str, validation: float, seed: int, image_size: int | None) -> DataSet:
+    """Divide what was read into three parts of one size."""
+    check(source)
+    parts = {split: of_size(images, image_size) for split, images in divided(source, validation, seed).items()}
+    _check_every_class(parts["train"], source)
+    if len(parts["test"]) == 0:
+        raise DataError(
+            f"{source.name} has no class with two images, so none can be set aside for the test; add images"
+        )
+    return DataSet(
+        name=source.name,
+        spec=spec,
+        label_names=source.label_names,
+        preprocessing=source.preprocessing or measure_preprocessing(_all_pixels(parts["train"])),
+        augmentation=source.augmentation,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        fingerprint=_fingerprint(source),
+        validation_seed=seed if source.validation is None else None,
+        validation_count=len(parts["validation"]),
+        test_carved=source.test is None,
+    )
+
+
+def _check_every_class(train: Images, source: Source) -> None:
+    counts = torch.bincount(train.labels, minlength=len(source.label_names)).tolist()
+    absent = [name for name, count in zip(source.label_names, counts, strict=True) if count == 0]
+    if absent:
+        raise DataError(f"{source.name} has classes without a training image: {listed(absent)}; add images of them")
+
+
+def _fingerprint(source: Source) -> str:
+    digest = hashlib.sha256(repr(source.label_names).encode())
+    for split, images in source.splits.items():
+        digest.update(f"{split}:{images.fingerprint()}".encode())
+    return digest.hexdigest()
+
+
+def _all_pixels(images: Images) -> torch.Tensor:
+    return images.take(torch.arange(len(images)))[0]
