@@ -30,7 +30,8 @@ from subspace_serve.plot import plot_subspace
 from subspace_serve.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.presets import PAPER_METHOD
-from trainer.training import describe, train
+from trainer.reporting import describe
+from trainer.training import train
 
 DATA = "fashion-mnist"
 ARCHITECTURE = "cresnet8-16"

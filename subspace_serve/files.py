@@ -117,6 +117,16 @@ def _remove_leftovers(target: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a folder while the block runs; yield whether no other process holds it.
+
+    The lock ends with the process however it ends. A file system without locks holds nobody off.
+    """
+    with _locked(folder) as lock:
+        yield lock is not _Lock.TAKEN
+
+
 class _Lock(Enum):
     """What came of locking a folder: ours; another's, or gone by now; or one that cannot be locked."""
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 from subspace_serve.checkpoint import load_subspace
 from subspace_serve.data import label_noise, load_data
-from subspace_serve.errors import TrainingError
+from subspace_serve.errors import DataError, TrainingError
 from trainer import training
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
@@ -29,7 +30,7 @@ from trainer.parameters import EndpointMatrix, Layout
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.randomness import derived_seed
-from trainer.run_folder import RESUME_VERSION, RunFolder
+from trainer.run_folder import RESUME_VERSION, RunFolder, TrainedOn
 from trainer.schedule import warm_cosine
 from trainer.training import train
 
@@ -159,7 +160,7 @@ def test_a_disk_that_fills_up_while_progress_is_recorded(uninterrupted: Path, tm
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
         with pytest.raises((TrainingError, OSError)):
-            run.save_progress(endpoints, Progress(epochs=4))
+            run.save_progress(endpoints, Progress(epochs=4), TrainedOn(8, "0"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert run.resume_file.read_bytes() == before
@@ -196,12 +197,55 @@ def test_a_pickle_in_the_resume_file_is_not_executed(uninterrupted: Path, tmp_pa
     assert not (tmp_path / "executed").exists()
 
 
-def test_latest_points_at_the_newest_run(tmp_path: Path) -> None:
+def test_latest_points_at_the_run_that_finished_an_epoch_last(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
     for name in ("first", "second"):
-        RunFolder(tmp_path / "runs" / name).create(TrainingConfig(**TINY), overwrite=False)
-        assert (tmp_path / "runs" / "latest").readlink() == Path(name)
-    RunFolder(tmp_path / "elsewhere" / "third").create(TrainingConfig(**TINY), overwrite=False)
+        train(TrainingConfig(**TINY | {"epochs": 1}), runs / name)
+        assert (runs / "latest").readlink() == Path(name)
+    train(TrainingConfig(**TINY | {"epochs": 1}), tmp_path / "elsewhere" / "third")
     assert not (tmp_path / "elsewhere" / "latest").exists()
+    train(TrainingConfig(**TINY | {"epochs": 1}), runs / "latest", overwrite=True)
+    assert (runs / "latest").readlink() == Path("second")
+
+
+def test_a_failed_start_hides_no_good_run_and_leaves_an_empty_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = tmp_path / "runs" / "good", tmp_path / "runs" / "bad"
+    train(TrainingConfig(**TINY | {"epochs": 1}), good)
+
+    def interrupted(self, *arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(training.Stepper, "step", interrupted)
+        train(TrainingConfig(**TINY), bad)
+    assert (tmp_path / "runs" / "latest").readlink() == Path("good")
+    assert [entry.name for entry in bad.iterdir()] == ["config.json"]
+    # No epoch was finished, so there is nothing to replace.
+    train(TrainingConfig(**TINY | {"epochs": 1}), bad)
+    assert (tmp_path / "runs" / "latest").readlink() == Path("bad")
+    with pytest.raises(DataError):
+        train(TrainingConfig(**TINY | {"data": "nowhere"}), tmp_path / "runs" / "absent")
+    assert not (tmp_path / "runs" / "absent").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").held(), pytest.raises(TrainingError, match="another process is training in"):
+        train(TrainingConfig(**TINY), tmp_path / "run", overwrite=True)
+    train(TrainingConfig(**TINY | {"epochs": 1}), tmp_path / "run")
+
+
+def test_a_run_goes_on_with_the_data_that_it_was_started_on_only(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"images": rng.integers(0, 256, (60, 8, 8, 1), np.uint8), "labels": np.arange(60) % 3}
+    np.savez(tmp_path / "set.npz", **arrays)
+    settings = TINY | {"data": str(tmp_path / "set.npz"), "epochs": 1}
+    train(TrainingConfig(**settings), tmp_path / "run")
+    arrays["images"][0] += 1
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(TrainingError, match="has changed since the run was started"):
+        train(TrainingConfig(**settings), tmp_path / "run", resume=True)
 
 
 def test_initialisations(uninterrupted: Path, tmp_path: Path) -> None:

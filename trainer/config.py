@@ -60,7 +60,8 @@ class TrainingConfig:
         clip_gradient: largest L2 norm of the collapsed network's gradient; 0 does not clip.
         validation: fraction of the training images set aside.
         train_images: how many of the other training images are used, drawn class by class; all when None.
-        image_size: side to which a folder's images are brought; the data set's own when None.
+        image_size: side to which images are brought; when None the data set's own, or what suits a folder's files.
+        skip_unreadable: leave image files out that cannot be read, instead of refusing them.
         arguments: extra keyword arguments of the architecture.
         precision: `float32`, or `bfloat16` for autocast on CUDA.
         compile: run the network through `torch.compile`.
@@ -100,6 +101,7 @@ class TrainingConfig:
     validation: float = 0.1
     train_images: int | None = None
     image_size: int | None = None
+    skip_unreadable: bool = False
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     precision: str = "float32"
     compile: bool = False

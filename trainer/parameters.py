@@ -24,8 +24,8 @@ class Layout:
     """Where each parameter of a network lies in the flat vector.
 
     Parameters with two or more dimensions (convolutions, linear layers) come first: they are the part that the
-    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order, which is about a fifth faster
-    on a CPU, where that is safe.
+    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order where that is safe (see
+    `trainer.memory_order`).
 
     Attributes:
         shapes: each parameter's shape, by name, in the order of the vector.
@@ -37,18 +37,18 @@ class Layout:
     shapes: dict[str, torch.Size]
     layers: tuple[int, ...]
     regularised: int
-    channels_last: bool = True
+    channels_last: bool = False
 
     @staticmethod
-    def of(model: nn.Module) -> Layout:
-        """Return the layout of a network's parameters."""
+    def of(model: nn.Module, *, channels_last: bool = False) -> Layout:
+        """Return the layout of a network's parameters; `memory_order` says whether channels-last is safe."""
         parameters = sorted(model.named_parameters(), key=lambda item: item[1].dim() < 2)
         modules = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in parameters))
         return Layout(
             {name: parameter.shape for name, parameter in parameters},
             tuple(modules.index(name.rpartition(".")[0]) for name, _ in parameters),
             sum(parameter.numel() for _, parameter in parameters if parameter.dim() >= 2),
-            channels_last_is_safe(model),
+            channels_last,
         )
 
     @property
@@ -77,21 +77,6 @@ class Layout:
     def weights(self, vector: Tensor) -> dict[str, Tensor]:
         """Return copies of the parameters in `vector`, shape (n,), as ordinary weights on the CPU."""
         return {name: view.detach().cpu().contiguous().clone() for name, view in self.views(vector).items()}
-
-
-def channels_last_is_safe(model: nn.Module) -> bool:
-    """Return whether torch can train a network in channels-last order.
-
-    On a CPU the backward pass of a strided 1x1 convolution with fewer than 8 input channels writes outside its memory
-    in that order (seen with torch 2.14.1 on x86-64; the same layer in contiguous order does not).
-    """
-    return not any(
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
-        and module.stride != (1, 1)
-        and module.in_channels // module.groups < 8
-        for module in model.modules()
-    )
 
 
 def _shaped(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from subspace_serve.architectures import Architecture, check_output, resolve_architecture
-from subspace_serve.data import DataSet, label_noise, load_data
+from subspace_serve.architectures import Architecture, resolve_architecture
+from subspace_serve.data import DataSet, label_noise, load_checked
+from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.data.splits import carve
 from subspace_serve.errors import TrainingError
 from subspace_serve.ranks import Ranks
@@ -18,23 +19,35 @@ from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.initialise import initial_endpoints
 from trainer.integral import NETWORKS, IntegralStepper
+from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.step import Stepper
 
 
-def prepared_data(config: TrainingConfig, *, download: bool) -> DataSet:
+def prepared_data(
+    config: TrainingConfig, *, download: bool, decoded_size: int | None = None, track: Track = untracked
+) -> DataSet:
     """Load the data set; keep so many training images as are wanted, and replace labels when there is to be noise.
 
+    Args:
+        config: the run's settings.
+        download: let torchvision download a data set that it knows.
+        decoded_size: side to which an earlier start of the run brought its image files.
+        track: shows the progress of checking image files.
+
     Raises:
-        DataError: the data set is missing or bad.
+        DataError: the data set is missing or bad, or files of it cannot be read and are not to be skipped.
         TrainingError: it has fewer training images than are wanted, or no validation images for early stopping.
     """
-    data = load_data(
+    data = load_checked(
         config.data,
         validation=config.validation,
         seed=config.data_seed,
         image_size=config.image_size,
+        decoded_size=decoded_size,
+        skip_unreadable=config.skip_unreadable,
         download=download,
+        track=track,
     )
     if config.early_stopping and len(data.validation) == 0:
         raise TrainingError("early stopping needs validation images and there are none; give --validation above 0")
@@ -95,9 +108,9 @@ def prepared_stepper(
         )
     integral = config.subspace == "integral"
     networks = [architecture.build() for _ in range(NETWORKS if integral else len(division.groups))]
-    check_output(networks[0], architecture)
     _check_parameters(networks[0])
-    layout = Layout.of(networks[0])
+    # Whatever the device, so that a run can be resumed on another.
+    layout = Layout.of(networks[0], channels_last=channels_last_is_safe(networks[0], architecture))
     endpoints = EndpointMatrix(layout, start[: config.geometry.endpoints], device, layerwise=config.layerwise)
     flat = [FlatNetwork(network, layout, device) for network in networks]
     return (IntegralStepper if integral else Stepper)(config, endpoints, flat, division)

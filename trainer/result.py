@@ -40,7 +40,12 @@ def result(
     if progress.best is not None:
         training["kept_epoch"] = progress.best.epoch
     provenance = {
-        "data": {"spec": config.data, "name": data.name, "fingerprint": data.fingerprint},
+        "data": {
+            "spec": config.data,
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "left_out": data.files.left_out if data.files else {},
+        },
         "preprocessing": data.preprocessing.to_json(),
         "labels": list(data.label_names),
         "training": training,

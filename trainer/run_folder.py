@@ -8,24 +8,41 @@ subspace.safetensors    the subspace after the last finished epoch
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from subspace_serve.checkpoint import FILE_NAME
 from subspace_serve.errors import TrainingError
-from subspace_serve.files import atomic_file, write_text
+from subspace_serve.files import atomic_file, held, write_text
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress
 
-RESUME_VERSION = 2
+RESUME_VERSION = 3
 LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What must be the same when a run goes on.
+
+    Attributes:
+        decoded_size: side to which its image files are brought.
+        fingerprint: of its data.
+    """
+
+    decoded_size: int
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -50,23 +67,54 @@ class RunFolder:
     def resume_file(self) -> Path:
         return self.path / "resume.pt"
 
-    def create(self, config: TrainingConfig, *, overwrite: bool) -> None:
-        """Make the folder for a new run.
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether an epoch was finished here; a folder in which none was counts as empty."""
+        return self.resume_file.exists() or (self.path / FILE_NAME).exists()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder while the block runs.
 
         Raises:
-            TrainingError: it exists already, and `overwrite` is false or it holds something else than a run.
+            TrainingError: another process trains in it.
         """
-        if self.path.exists() and any(self.path.iterdir()):
-            if not self.config_file.is_file():
-                raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
-            if not overwrite:
+        made = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with held(self.path) as ours:
+            if not ours:
                 raise TrainingError(
-                    f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
-                    "or choose another folder (--out)"
+                    f"another process is training in {self.path}; wait until it ends, or choose another folder (--out)"
                 )
-            shutil.rmtree(self.path)
+            try:
+                yield
+            finally:
+                if made and not any(self.path.iterdir()):
+                    self.path.rmdir()
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Refuse a folder in which no new run can begin.
+
+        Raises:
+            TrainingError: it holds a run already and `overwrite` is false, or it holds something else than a run.
+        """
+        if any(self.path.iterdir()) and not self.config_file.is_file():
+            raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
+        if self.has_checkpoint and not overwrite:
+            raise TrainingError(
+                f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
+                "or choose another folder (--out)"
+            )
+
+    def create(self, config: TrainingConfig) -> None:
+        """Begin a new run in the place of what is in the folder."""
+        # The folder itself stays: it is held, and may be a mount point.
+        for entry in list(self.path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
         write_text(self.config_file, json.dumps(config.to_json(), indent=2) + "\n")
-        self._point_latest_here()
 
     def read_config(self) -> TrainingConfig:
         """Read the settings of an earlier run.
@@ -83,7 +131,7 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 
-    def save_progress(self, endpoints: EndpointMatrix, progress: Progress) -> None:
+    def save_progress(self, endpoints: EndpointMatrix, progress: Progress, data: TrainedOn) -> None:
         """Record the state after the epochs that are finished, atomically.
 
         Raises:
@@ -91,6 +139,7 @@ class RunFolder:
         """
         state = {
             "version": RESUME_VERSION,
+            "data": asdict(data),
             "values": endpoints.values.cpu(),
             "velocity": endpoints.velocity.cpu(),
             **progress.state(),
@@ -103,27 +152,45 @@ class RunFolder:
                 f"{self.resume_file} cannot be written: is the disk full? Make room and go on with --resume {self.path}"
             ) from error
 
+    def trained_on(self) -> TrainedOn | None:
+        """Return what the run was trained on before; None where no epoch was finished.
+
+        Raises:
+            TrainingError: the record is damaged, or of another version.
+        """
+        with self._recorded() as state:
+            return None if state is None else TrainedOn(**state["data"])
+
     def load_progress(self, endpoints: EndpointMatrix) -> Progress:
         """Restore the recorded state into `endpoints`; return how far the run has come (nowhere: none recorded).
 
         Raises:
             TrainingError: the record is damaged, of another version, or of another network.
         """
-        if not self.resume_file.exists():
-            return Progress()
-        try:
-            state = torch.load(self.resume_file, map_location="cpu", weights_only=True)
-            if state["version"] != RESUME_VERSION:
-                raise TrainingError(
-                    f"{self.resume_file} has version {state['version']}, not {RESUME_VERSION}; finish the run with the "
-                    "program that started it, or start it anew"
-                )
+        with self._recorded() as state:
+            if state is None:
+                return Progress()
             if state["values"].shape != endpoints.values.shape:
                 raise TrainingError(f"{self.resume_file} belongs to another network; start the run anew")
             progress = Progress.from_state(state, endpoints.values.device)
             endpoints.values.copy_(state["values"])
             endpoints.velocity.copy_(state["velocity"])
             return progress
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[dict[str, Any] | None]:
+        """Yield the recorded state, if there is any; what fails while it is read is damage."""
+        try:
+            if not self.resume_file.exists():
+                yield None
+                return
+            state = torch.load(self.resume_file, map_location="cpu", weights_only=True)
+            if state["version"] != RESUME_VERSION:
+                raise TrainingError(
+                    f"{self.resume_file} has version {state['version']}, not {RESUME_VERSION}; finish the run with the "
+                    "program that started it, or start it anew"
+                )
+            yield state
         except TrainingError:
             raise
         except Exception as error:  # damaged bytes make torch.load fail in any way
@@ -142,17 +209,22 @@ class RunFolder:
                 break
         return records
 
+    def finished_epochs(self) -> int:
+        """Return how many epochs are recorded as finished."""
+        return len(self.read_metrics(sys.maxsize))
+
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write one line an epoch, atomically."""
         write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
-    def _point_latest_here(self) -> None:
+    def point_latest_here(self) -> None:
         """Point `runs/latest` at this run, when it lies in a folder named `runs`."""
-        runs = self.path.absolute().parent
-        link = runs / LATEST
+        # A link, such as `latest` itself, would point at itself.
+        here = self.path.resolve() if self.path.is_symlink() else self.path.absolute()
+        runs, link = here.parent, here.parent / LATEST
         if runs.name != "runs" or (link.exists() and not link.is_symlink()):
             return
         temporary = runs / f".{LATEST}.{os.getpid()}"
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(self.path.name)
+        temporary.symlink_to(here.name)
         os.replace(temporary, link)

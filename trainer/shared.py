@@ -4,20 +4,39 @@ from __future__ import annotations
 
 from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet
+from subspace_serve.data.file_check import Track, untracked
+from subspace_serve.errors import TrainingError
 from subspace_serve.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix
 from trainer.preparation import prepared_data
 from trainer.progress import Progress
-from trainer.run_folder import RunFolder
+from trainer.run_folder import RunFolder, TrainedOn
 
 
-def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool, data: DataSet | None = None) -> DataSet:
+def shared_data(
+    config: TrainingConfig,
+    ranks: Ranks,
+    *,
+    download: bool,
+    earlier: TrainedOn | None = None,
+    track: Track = untracked,
+    data: DataSet | None = None,
+) -> DataSet:
     """Load the data set on every rank, where it is not given; on each machine one rank downloads it if it may.
+
+    Args:
+        config: the run's settings.
+        ranks: the processes that train together.
+        download: let torchvision download a data set that it knows.
+        earlier: what an earlier start of the run was trained on, when it is resumed.
+        track: shows the progress of checking image files.
+        data: the data set, where it is loaded already.
 
     Raises:
         RankError: a rank has other versions, settings or data.
-        DataError, TrainingError: as `prepared_data`.
+        TrainingError: the data are not those of the earlier start.
+        DataError: as `prepared_data`.
     """
     ranks.check_same("versions", versions())
     ranks.check_same("settings", config.to_json())
@@ -25,10 +44,16 @@ def shared_data(config: TrainingConfig, ranks: Ranks, *, download: bool, data: D
     if waits:
         ranks.everyones("has its machine's data")
     if data is None:
-        data = prepared_data(config, download=download)
+        size = earlier.decoded_size if earlier else None
+        data = prepared_data(config, download=download, decoded_size=size, track=track)
     if download and not waits:
         ranks.everyones("has its machine's data")
     ranks.check_same("data (their fingerprint)", data.fingerprint)
+    if earlier and data.fingerprint != earlier.fingerprint:
+        raise TrainingError(
+            f"the data set {config.data} has changed since the run was started on it (its fingerprint differs); bring "
+            "the old data back, or start the run anew"
+        )
     return data
 
 

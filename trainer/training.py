@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from subspace_serve.architectures import Architecture
 from subspace_serve.checkpoint import save_subspace
 from subspace_serve.data import DataSet, preprocess
+from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.ranks import Ranks
 from subspace_serve.subspace import Subspace
@@ -19,8 +22,9 @@ from trainer.config import TrainingConfig
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.progress import Progress
 from trainer.randomness import derived_seed, numpy_generator, torch_generator
+from trainer.reporting import summary_writer_class, write_summary
 from trainer.result import result, validate
-from trainer.run_folder import RunFolder
+from trainer.run_folder import RunFolder, TrainedOn
 from trainer.schedule import Schedule
 from trainer.shared import load_shared_progress, shared_data
 from trainer.step import Stepper
@@ -28,9 +32,6 @@ from trainer.trajectory import Epoch, enter, leave, planned_epochs
 
 NAN_CHECK_INTERVAL = 20
 """Steps between two looks at the losses: a look makes the host wait for the device."""
-
-Track = Callable[[Iterable, int, str], Iterable]
-"""Wraps the batches of an epoch to show progress: (batches, how many, label)."""
 
 
 def train(
@@ -43,8 +44,9 @@ def train(
     tensorboard: bool = False,
     ranks: Ranks | None = None,
     data: DataSet | None = None,
+    announce: Callable[[DataSet, Architecture], None] = lambda data, architecture: None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
-    track: Track = lambda batches, length, label: batches,
+    track: Track = untracked,
 ) -> Subspace:
     """Train a subspace (Algorithm 1) or a baseline, and keep it in a run's folder.
 
@@ -63,8 +65,9 @@ def train(
         tensorboard: write TensorBoard's event files too (needs the package tensorboard).
         ranks: the processes that train together; this one alone when None.
         data: what `prepared_data` returns for these settings, to spare loading it again; loaded when None.
+        announce: called with the data and the network before the first step.
         report: called with each epoch's metrics.
-        track: wraps each epoch's batches to show progress.
+        track: shows progress: wraps the checking of image files, and each epoch's batches.
 
     Returns:
         The trained subspace, as it was written.
@@ -78,46 +81,54 @@ def train(
     """
     ranks = ranks or Ranks()
     run = RunFolder(Path(out))
-    make_writer = _summary_writer_class() if tensorboard and ranks.is_first else None
-    data = shared_data(config, ranks, download=download, data=data)
-    architecture = prepared_architecture(config, data)
-    start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
-    stepper = prepared_stepper(config, architecture, start, ranks)
-    if config.subspace != "ensemble":
-        start = []  # copied: only an ensemble's later members still have to start
-    endpoints, progress = stepper.endpoints, Progress()
-    batch_size, steps = _batching(config, data)
-    stepper.division.part(batch_size)
-    schedule = Schedule(config, steps)
-    _check_members(config, schedule)
-    if resume:
-        progress = load_shared_progress(run, endpoints, ranks)
-    elif ranks.is_first:
-        run.create(config, overwrite=overwrite)
-    writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
-    records = run.read_metrics(progress.epochs) if ranks.is_first else []
-    plan = planned_epochs(config)
-    for epoch in plan[progress.epochs :]:
-        enter(epoch, config, endpoints, progress, start)
-        record = _train_epoch(epoch, config, data, stepper, schedule, progress, run, track)
-        leave(epoch, config, endpoints, progress)
-        progress.epochs += 1
-        if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
-            last = result(config, data, architecture, endpoints, _without_best(progress))
-            record["validation"] = ranks.broadcast(
-                validate(last, data, config, stepper.device) if ranks.is_first else {}
-            )
-        if config.early_stopping:
-            progress.note_accuracy(progress.epochs, record["validation"]["accuracy"], endpoints)
-        if not ranks.is_first:
-            continue
-        records.append(record)
-        run.write_metrics(records)
-        save_subspace(result(config, data, architecture, endpoints, progress), run.path)
-        run.save_progress(endpoints, progress)
-        report(record)
-        if writer is not None:
-            _write_summary(writer, record)
+    make_writer = summary_writer_class() if tensorboard and ranks.is_first else None
+    with run.held() if ranks.is_first else contextlib.nullcontext():
+        if ranks.is_first and not resume:
+            run.check_free(overwrite=overwrite)
+        earlier = ranks.broadcast(run.trained_on() if ranks.is_first else None) if resume else None
+        data = shared_data(config, ranks, download=download, earlier=earlier, track=track, data=data)
+        trained_on = TrainedOn(data.shape[0], data.fingerprint)
+        architecture = prepared_architecture(config, data)
+        if ranks.is_first:
+            announce(data, architecture)
+        start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
+        stepper = prepared_stepper(config, architecture, start, ranks)
+        if config.subspace != "ensemble":
+            start = []  # copied: only an ensemble's later members still have to start
+        endpoints, progress = stepper.endpoints, Progress()
+        batch_size, steps = _batching(config, data)
+        stepper.division.part(batch_size)
+        schedule = Schedule(config, steps)
+        _check_members(config, schedule)
+        if resume:
+            progress = load_shared_progress(run, endpoints, ranks)
+        elif ranks.is_first:
+            run.create(config)
+        writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
+        records = run.read_metrics(progress.epochs) if ranks.is_first else []
+        plan = planned_epochs(config)
+        for epoch in plan[progress.epochs :]:
+            enter(epoch, config, endpoints, progress, start)
+            record = _train_epoch(epoch, config, data, stepper, schedule, progress, run, track)
+            leave(epoch, config, endpoints, progress)
+            progress.epochs += 1
+            if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
+                last = result(config, data, architecture, endpoints, _without_best(progress))
+                record["validation"] = ranks.broadcast(
+                    validate(last, data, config, stepper.device) if ranks.is_first else {}
+                )
+            if config.early_stopping:
+                progress.note_accuracy(progress.epochs, record["validation"]["accuracy"], endpoints)
+            if not ranks.is_first:
+                continue
+            records.append(record)
+            run.write_metrics(records)
+            save_subspace(result(config, data, architecture, endpoints, progress), run.path)
+            run.save_progress(endpoints, progress, trained_on)
+            run.point_latest_here()
+            report(record)
+            if writer is not None:
+                write_summary(writer, record)
     return result(config, data, architecture, endpoints, progress)
 
 
@@ -221,29 +232,3 @@ def _check_finite(losses: torch.Tensor, finished: int, run: RunFolder) -> None:
         f"the loss is {losses[step].item()} at step {step + 1} of epoch {finished + 1}; {kept}. Train again with a "
         "lower learning rate (--learning-rate), a longer warm-up (--warmup-epochs) or clipping (--clip-gradient)"
     )
-
-
-def _summary_writer_class() -> Callable[[str], Any]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError("TensorBoard's files need the package tensorboard: pip install tensorboard") from error
-    return SummaryWriter
-
-
-def _write_summary(writer: Any, record: dict[str, Any]) -> None:
-    for name, value in record.items():
-        if isinstance(value, float):
-            writer.add_scalar(f"train/{name}", value, record["epoch"])
-    writer.flush()
-
-
-def describe(record: dict[str, Any]) -> str:
-    """Return an epoch's metrics as one line."""
-    parts = [f"epoch {record['epoch']:>3}", f"loss {record['loss']:.4f}", f"accuracy {100 * record['accuracy']:.2f} %"]
-    if record["endpoint_l2"] is not None:
-        parts += [f"L2 {record['endpoint_l2']:.2f}", f"cos^2 {record['endpoint_cosine_squared']:.4f}"]
-    parts.append(f"{record['seconds']:.1f} s")
-    if "validation" in record:
-        parts.append(f"validation accuracy {100 * record['validation']['accuracy']:.2f} %")
-    return "  ".join(parts)

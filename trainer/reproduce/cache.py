@@ -8,10 +8,8 @@ cache/HASH/measured-HASH.json   a measurement and what it depends on
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from typing import Any
 
 from subspace_serve.data import DataSet
 from subspace_serve.errors import TrainingError
-from subspace_serve.files import write_text
+from subspace_serve.files import held, write_text
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_data
 from trainer.run_folder import RunFolder
@@ -126,15 +124,10 @@ class Cache:
     @contextlib.contextmanager
     def _ours(self, folder: Path) -> Iterator[None]:
         """Hold an entry while the block runs; the lock of a process that ended is free."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(folder) from None
+        with held(folder) as ours:
+            if not ours:
+                raise BusyError(folder)
             yield
-        finally:
-            os.close(descriptor)
 
     def _report(self, config: TrainingConfig, record: dict[str, Any]) -> None:
         total = config.epochs if config.members == 0 else None

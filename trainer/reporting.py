@@ -1,0 +1,52 @@
+"""What a run says of itself: a line an epoch, TensorBoard's events, and which network would suit the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from subspace_serve.architectures import Architecture
+from subspace_serve.errors import TrainingError
+
+_SMALL = 64
+
+
+def network_note(architecture: Architecture) -> str | None:
+    """Return which network would suit the images better than this one, if it is of a known kind that does not."""
+    side, name = min(architecture.height, architecture.width), architecture.name
+    if name.startswith("cresnet") and side > _SMALL:
+        return (
+            f"{name} is made for images of up to {_SMALL} px and sees small details only; for photographs of {side} "
+            "take --arch resnet18 or mobilenet_v3_small, which are slower, or fewer pixels (--image-size 64)"
+        )
+    if name.startswith(("resnet", "mobilenet", "densenet", "efficientnet", "convnext")) and side < _SMALL:
+        return f"{name} shrinks images 32 times, which leaves little of {side} pixels; cresnet20-32 is made for these"
+    return None
+
+
+def summary_writer_class() -> Callable[[str], Any]:
+    """Return TensorBoard's writer. Raises `TrainingError` where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError("TensorBoard's files need the package tensorboard: pip install tensorboard") from error
+    return SummaryWriter
+
+
+def write_summary(writer: Any, record: dict[str, Any]) -> None:
+    """Write an epoch's numbers as TensorBoard's events."""
+    for name, value in record.items():
+        if isinstance(value, float):
+            writer.add_scalar(f"train/{name}", value, record["epoch"])
+    writer.flush()
+
+
+def describe(record: dict[str, Any]) -> str:
+    """Return an epoch's metrics as one line."""
+    parts = [f"epoch {record['epoch']:>3}", f"loss {record['loss']:.4f}", f"accuracy {100 * record['accuracy']:.2f} %"]
+    if record["endpoint_l2"] is not None:
+        parts += [f"L2 {record['endpoint_l2']:.2f}", f"cos^2 {record['endpoint_cosine_squared']:.4f}"]
+    parts.append(f"{record['seconds']:.1f} s")
+    if "validation" in record:
+        parts.append(f"validation accuracy {100 * record['validation']['accuracy']:.2f} %")
+    return "  ".join(parts)
