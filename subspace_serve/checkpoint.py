@@ -206,3 +206,12 @@ def provenance_value(subspace: Subspace, *keys: str) -> Any:
             raise CheckpointError(f"the checkpoint does not record {'.'.join(keys)}, which is needed here")
         value = value[key]
     return value
+
+
+def unfinished_training(subspace: Subspace) -> tuple[int, int] | None:
+    """Return how many epochs of how many were done, for a run that has not come to its end; else None."""
+    training = subspace.provenance.get("training", {})
+    finished, planned = training.get("finished_epochs"), training.get("planned_epochs", training.get("epochs"))
+    if finished is None or planned is None or finished >= planned:
+        return None
+    return finished, planned

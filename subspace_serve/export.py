@@ -10,11 +10,12 @@ from torch import Tensor
 
 from subspace_serve.alpha import EnsembleRequest, Request
 from subspace_serve.answers import Answers
-from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Parity, Source
+from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Parity, Source, UnfinishedTraining
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.writer import write_bundle
 from subspace_serve.calibrate import batchnorm_layers, check_calibration
 from subspace_serve.calibration_data import CalibrationData
+from subspace_serve.checkpoint import unfinished_training
 from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import ExportError
 from subspace_serve.geometry import Alpha
@@ -107,6 +108,7 @@ def export_bundle(
             checkpoint_sha256=checkpoint_sha256,
             geometry=subspace.geometry.name,
             architecture=architecture.to_json(),
+            unfinished=_unfinished(subspace),
         ),
         input=served_input,
         labels=labels,
@@ -219,6 +221,12 @@ def _temperatures(
 
 def _calibration(data: CalibrationData) -> Calibration:
     return Calibration(data=data.name, count=len(data), batch_size=data.batch_size, seed=data.seed)
+
+
+def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:
+    """Return how far the run had come, for the manifest, when it has not come to its end."""
+    unfinished = unfinished_training(subspace)
+    return unfinished and UnfinishedTraining(finished_epochs=unfinished[0], planned_epochs=unfinished[1])
 
 
 def _input(subspace: Subspace, preprocessing: Preprocessing, input_dtype: str) -> Input:

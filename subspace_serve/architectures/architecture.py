@@ -70,9 +70,10 @@ class Architecture:
         except SubspaceServeError:
             raise
         except Exception as error:  # a builder may be the user's own function, and fail in any way
+            expected = f"; it is called as {custom.SIGNATURE}" if custom.is_custom(self.name) else ""
             raise ArchitectureError(
                 f"{self.name!r} cannot be built for {self.channels}x{self.height}x{self.width} images, "
-                f"{self.classes} classes and arguments {self.arguments}: {type(error).__name__}: {error}"
+                f"{self.classes} classes and arguments {self.arguments}: {type(error).__name__}: {error}{expected}"
             ) from error
         if not isinstance(model, nn.Module):
             raise ArchitectureError(f"{self.name!r} must return a torch.nn.Module; found {type(model).__name__}.")

@@ -10,6 +10,9 @@ import sys
 from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
 
+SIGNATURE = "(*, classes, channels, height, width)"
+"""What a builder of the user's own is called with: keyword arguments, and those of --arch-argument."""
+
 _PATTERN = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
 
@@ -45,6 +48,6 @@ def import_builder(name: str) -> Builder:
         )
     if not callable(function):
         raise ArchitectureError(
-            f"{name!r} must be a function that returns a torch.nn.Module; found {type(function).__name__}."
+            f"{name!r} must be a function {SIGNATURE} that returns a torch.nn.Module; found {type(function).__name__}."
         )
     return function

@@ -7,7 +7,7 @@ used, and an older reader says so by name.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -39,13 +39,34 @@ Count = Annotated[int, Field(ge=1)]
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    _where_used: ClassVar[tuple[str, ...]] = ()
+    """Later additions, written only where they are used: older readers can so read every bundle without them."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document = serialize(self)
+        for name in self._where_used:
+            if document.get(name, ...) is None:
+                del document[name]
+        return document
+
+
+class UnfinishedTraining(_Record):
+    """How far a run had come that was exported before its end."""
+
+    finished_epochs: Count
+    planned_epochs: Count
+
 
 class Source(_Record):
-    """The checkpoint that the points were collapsed from."""
+    """The checkpoint that the points were collapsed from; `unfinished` when its training had not come to its end."""
 
     checkpoint_sha256: Sha256
     geometry: str
     architecture: dict[str, Any]
+    unfinished: UnfinishedTraining | None = None
+
+    _where_used = ("unfinished",)
 
 
 class Preprocessing(_Record):
@@ -130,13 +151,7 @@ class _Model(_Record):
     The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are those of that answer.
     """
 
-    @model_serializer(mode="wrap")
-    def _without_absent_fit(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Readers that do not know the field yet can so read every bundle that does not need it.
-        document = serialize(self)
-        if document.get("temperature_fit", ...) is None:
-            del document["temperature_fit"]
-        return document
+    _where_used = ("temperature_fit",)
 
 
 class Point(_Model):

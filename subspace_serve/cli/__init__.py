@@ -108,8 +108,9 @@ def _run(say: Callable[[str], None]) -> None:
         error.show(file=message)
         say(message.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        say("stopped")
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        # Click makes an Abort of an interrupt; the command's own words are in what it was made of.
+        say(str(interrupt.__cause__ or interrupt) or "stopped")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`... | head`): keep the interpreter from complaining about it.

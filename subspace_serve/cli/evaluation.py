@@ -10,7 +10,7 @@ import click
 from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
-from subspace_serve.cli.output import json_option, progress_line, write_json
+from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
 from subspace_serve.cli.recommending import described_use, recommended_candidates, with_use
 from subspace_serve.cli.run import OpenRun
 
@@ -140,6 +140,7 @@ def evaluate(
         check_picture(plot)
     ranks = Ranks.current()
     opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
+    say_note(opened.note)
     geometry = opened.subspace.geometry
     if alphas:
         request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate)

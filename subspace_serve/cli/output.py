@@ -52,6 +52,12 @@ def progress_line(line: str) -> None:
     click.echo(f"  {line}", err=True)
 
 
+def say_note(text: str | None) -> None:
+    """Say on standard error what a user should know; None is nothing."""
+    if text is not None:
+        click.echo(f"note: {text}", err=True)
+
+
 def track(batches: Iterable, length: int, label: str) -> Iterable:
     """Show a progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():

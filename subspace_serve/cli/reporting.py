@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, progress_line, write_json
+from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
 from subspace_serve.cli.run import OpenRun
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def report(
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
     opened = OpenRun(run, **options)
+    say_note(opened.note)
     target = check_target(out or opened.folder / "report")
     clean = opened.clean_part(spec) if corruptions else spec
     other = opened.comparable(baseline) if baseline is not None else None

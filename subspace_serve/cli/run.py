@@ -62,6 +62,19 @@ class OpenRun:
         _ = self.subspace  # which says what to do where there is none
         return sha256_of(self.file)
 
+    @property
+    def note(self) -> str | None:
+        """What a user of an unfinished run must know; None for a finished one."""
+        from subspace_serve.checkpoint import unfinished_training
+
+        unfinished = unfinished_training(self.subspace)
+        if unfinished is None:
+            return None
+        return (
+            f"{self.folder} was trained for {unfinished[0]} of {unfinished[1]} epochs; go on with "
+            f"subspace-serve train --resume {self.folder}"
+        )
+
     @cached_property
     def data(self) -> DataSet:
         """The data set that the run was trained on, divided as it was then.
@@ -78,6 +91,8 @@ class OpenRun:
             validation=self._recorded("training", "validation"),
             seed=self._recorded("training", "data_seed"),
             image_size=self._recorded("training", "image_size"),
+            decoded_size=self.subspace.architecture.height,
+            left_out=self.subspace.provenance.get("data", {}).get("left_out", {}),
         )
         if data.fingerprint != self._recorded("data", "fingerprint"):
             raise DataError(

@@ -9,7 +9,15 @@ import click
 
 from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, metric_cells, percent, print_table, progress_line, write_json
+from subspace_serve.cli.output import (
+    json_option,
+    metric_cells,
+    percent,
+    print_table,
+    progress_line,
+    say_note,
+    write_json,
+)
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
 from subspace_serve.cli.run import OWN_PARTS, OpenRun, is_corrupted_set
 
@@ -82,6 +90,7 @@ def select(
 
     ranks = Ranks.current()
     opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
+    say_note(opened.note)
     opened.selections()
     _say_midpoint_not_recommended(opened)
     domains = _domains(opened, specs, corruptions, severities, preset, name)

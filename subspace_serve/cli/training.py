@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.output import json_option, track, write_json
+from subspace_serve.cli.output import json_option, say_note, track, write_json
 from trainer.methods import METHODS
+
+if TYPE_CHECKING:
+    from subspace_serve.architectures import Architecture
+    from subspace_serve.data import DataSet
 
 # Read without torch, so that --help is instant.
 _METHODS = {name: method.summary for name, method in METHODS.items()}
@@ -45,7 +49,9 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     "--arch",
     "architecture",
     metavar="NAME",
-    help="cresnet20-32, tiny-resnet18, a torchvision classifier, or MODULE:FUNCTION.  [default: cresnet8-8]",
+    help="cresnet20-32, tiny-resnet18, a torchvision classifier, or your own MODULE:FUNCTION, a function "
+    "(*, classes, channels, height, width) that returns a torch.nn.Module; later commands need --arch for it again.  "
+    "[default: cresnet8-8]",
 )
 @click.option(
     "--arch-argument",
@@ -106,7 +112,16 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.option("--clip-gradient", type=float, help="Largest gradient norm; 0 does not clip.  [default: 0]")
 @click.option("--validation", type=float, help="Fraction of the training images set aside.  [default: 0.1]")
 @click.option("--train-images", type=click.IntRange(1), help="How many training images to use.  [default: all]")
-@click.option("--image-size", type=click.IntRange(1), help="Side to which images are brought.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Side to which images are brought.  [default: the data's own; of a folder of files its "
+    "own up to 64 px, or up to 224 where all are alike, else 224]",
+)
+@click.option(
+    "--skip-unreadable", is_flag=True, default=None, help="Leave image files out that cannot be read, and record them."
+)
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="bfloat16 is for CUDA.")
 @click.option("--compile", is_flag=True, default=None, help="Run the network through torch.compile.")
 @click.option("--device", help="auto, cpu or cuda.  [default: auto]")
@@ -137,11 +152,13 @@ def train(
 
     Writes runs/NAME/ and points runs/latest at it. Without options: a line on scikit-learn's digits.
     """
+    from subspace_serve.architectures.custom import is_custom
+    from subspace_serve.data import summary
     from subspace_serve.ranks import Ranks
     from trainer.config import TrainingConfig
     from trainer.presets import PRESETS
+    from trainer.reporting import describe, network_note
     from trainer.run_folder import RunFolder
-    from trainer.training import describe
     from trainer.training import train as run_training
 
     given = {name: value for name, value in settings.items() if value is not None and value != {}}
@@ -165,20 +182,40 @@ def train(
         records.append(record)
         click.echo(describe(record), err=json_file == "-")
 
+    def announce(data: DataSet, architecture: Architecture) -> None:
+        click.echo(summary(data), err=True)
+        say_note(network_note(architecture))
+
     click.echo(f"training {config.subspace} of {config.architecture} on {config.data} into {target}", err=True)
-    run_training(
-        config,
-        target,
-        resume=resume is not None,
-        overwrite=overwrite,
-        download=download,
-        tensorboard=tensorboard,
-        ranks=ranks,
-        report=report,
-        track=track,
-    )
+    try:
+        run_training(
+            config,
+            target,
+            resume=resume is not None,
+            overwrite=overwrite,
+            download=download,
+            tensorboard=tensorboard,
+            ranks=ranks,
+            announce=announce,
+            report=report,
+            track=track,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_go_on(target, resumable=bool(records) or resume is not None)) from None
+    if is_custom(config.architecture):
+        click.echo(f"later commands need your network again: add --arch {config.architecture} to each", err=True)
     if json_file and ranks.is_first:
         write_json({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
+
+
+def _how_to_go_on(run: Path, *, resumable: bool) -> str:
+    """Return what somebody can do who stopped a run."""
+    from trainer.run_folder import RunFolder
+
+    finished = RunFolder(run).finished_epochs() if resumable else 0
+    if not finished:
+        return "stopped before the first epoch was finished: nothing is kept; start it again with the same command"
+    return f"stopped; {finished} finished epochs are kept: go on with subspace-serve train --resume {run}"
 
 
 COMMANDS = {"train": train}
