@@ -259,7 +259,10 @@ def test_check_verifies_and_exits(run, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("toml", "options", "status", "message"),
     [
-        ("", ["--port", "70000"], 1, "--port is '70000'"),
+        ("", ["--port", "70000"], 2, "--port takes a whole number from 1 to 65535; found '70000'"),
+        ("", ["--workers", "two"], 2, "--workers takes a whole number of at least 1; found 'two'"),
+        ("", ["--deadline", "0"], 2, "--deadline takes a number greater than 0; found '0'"),
+        ("deadline = 0", [], 1, "deadline is 0: Input should be greater than 0"),
         ("", ["--wrokers", "2"], 2, "--workers"),
         ("wrokers = 2", [], 1, "did you mean workers?"),
         ("default = 'nobody'", [], 1, "the default model does not fit the bundle"),

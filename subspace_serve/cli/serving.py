@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from pydantic.fields import FieldInfo
 
 from service.settings import Settings, load_settings
 from subspace_serve.cli.output import print_verification
@@ -34,11 +35,23 @@ def _setting_options(command: Callable) -> Callable:
             flag,
             name,
             default=None,
+            type=_number(field),
             multiple=several,
             metavar=None if field.annotation is bool else _metavar(name, field.annotation),
             help=(field.description or "") + (" Repeatable." if several else "") + shown,
         )(command)
     return command
+
+
+def _number(field: FieldInfo) -> click.ParamType | None:
+    """Return the type of a setting that is a number, with the setting's own bounds; None for the others."""
+    bounds = {
+        name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le") if hasattr(part, name)
+    }
+    low, high = bounds.get("gt", bounds.get("ge")), bounds.get("le")
+    if field.annotation is int:
+        return click.IntRange(low, high, min_open="gt" in bounds)
+    return click.FloatRange(low, high, min_open="gt" in bounds) if field.annotation is float else None
 
 
 def _metavar(name: str, annotation: Any) -> str:
