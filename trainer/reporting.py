@@ -1,4 +1,4 @@
-"""What a run says of itself: a line an epoch, TensorBoard's events, and which network would suit the images."""
+"""What a run says of itself: a line an epoch, TensorBoard's events, and what would suit the data better."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from subspace_serve.architectures import Architecture
+from subspace_serve.data import DataSet
 from subspace_serve.errors import TrainingError
+from trainer.config import TrainingConfig
 
 _SMALL = 64
+_FEW_STEPS = 300
 
 
-def network_note(architecture: Architecture) -> str | None:
+def notes(config: TrainingConfig, data: DataSet, architecture: Architecture) -> list[str]:
+    """Return what somebody should know who left settings at their defaults: an unfit network, a run too short."""
+    found = [_unfit_network(architecture), _few_steps(config, len(data.train))]
+    return [note for note in found if note is not None]
+
+
+def _unfit_network(architecture: Architecture) -> str | None:
     """Return which network would suit the images better than this one, if it is of a known kind that does not."""
     side, name = min(architecture.height, architecture.width), architecture.name
     if name.startswith("cresnet") and side > _SMALL:
@@ -22,6 +31,18 @@ def network_note(architecture: Architecture) -> str | None:
     if name.startswith(("resnet", "mobilenet", "densenet", "efficientnet", "convnext")) and side < _SMALL:
         return f"{name} shrinks images 32 times, which leaves little of {side} pixels; cresnet20-32 is made for these"
     return None
+
+
+def _few_steps(config: TrainingConfig, images: int) -> str | None:
+    """Return that a run has few steps, and what would make more of them."""
+    batch_size = min(config.batch_size, images)
+    steps = config.epochs * (images // batch_size)
+    if steps >= _FEW_STEPS:
+        return None
+    return (
+        f"{images} training images in batches of {batch_size} make {steps} steps in {config.epochs} epochs, which is "
+        "little to learn from; smaller batches (--batch-size 16) or more --epochs make more"
+    )
 
 
 def summary_writer_class() -> Callable[[str], Any]:

@@ -157,7 +157,7 @@ def train(
     from subspace_serve.ranks import Ranks
     from trainer.config import TrainingConfig
     from trainer.presets import PRESETS
-    from trainer.reporting import describe, network_note
+    from trainer.reporting import describe, notes
     from trainer.run_folder import RunFolder
     from trainer.training import train as run_training
 
@@ -184,7 +184,8 @@ def train(
 
     def announce(data: DataSet, architecture: Architecture) -> None:
         click.echo(summary(data), err=True)
-        say_note(network_note(architecture))
+        for note in notes(config, data, architecture):
+            say_note(note)
 
     click.echo(f"training {config.subspace} of {config.architecture} on {config.data} into {target}", err=True)
     try:
