@@ -16,8 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from subspace_serve.corruptions.corrupt import corrupt_with
-from subspace_serve.corruptions.severities import TABLES
+from subspace_serve.data.corruptions.corrupt import corrupt_with
+from subspace_serve.data.corruptions.severities import TABLES
 
 REPLAYED = (
     "gaussian_noise",

@@ -33,7 +33,7 @@ import scipy.ndimage
 from PIL import Image
 
 from benchmarks.corruption_replay import differences
-from subspace_serve.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from subspace_serve.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 SCRIPTS = {"cifar": "make_cifar_c.py", "tiny": "make_tinyimagenet_c.py"}
 SIDES = {"cifar": 32, "tiny": 64}

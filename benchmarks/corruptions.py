@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.corruption_strengths import photograph_patches
 from benchmarks.measure import at_least, environment, interleaved, ratio, report, summary
-from subspace_serve.corruptions import CORRUPTIONS, corrupt
+from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
 
 SEVERITY = 3
 SIDE = 32

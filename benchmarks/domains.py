@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from benchmarks.measure import environment
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.files import write_text
-from subspace_serve.networks import describe_alpha
+from subspace_serve.measure.networks import describe_alpha
+from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import select
 
 RUNS = "runs/fashion-mnist-cresnet8-16-line-seed{seed}-8epochs"

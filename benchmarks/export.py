@@ -44,12 +44,12 @@ from benchmarks.measure import (
 )
 from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle
-from subspace_serve.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import export_bundle
-from subspace_serve.geometry import Alpha, Geometry
-from subspace_serve.networks import recalibrated
-from subspace_serve.subspace import Subspace, weights_of
+from subspace_serve.measure.networks import recalibrated
+from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.subspace import Subspace, weights_of
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 PREPROCESSING = Preprocessing(mean=(0.5,) * CHANNELS, std=(0.25,) * CHANNELS)

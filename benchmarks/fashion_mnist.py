@@ -19,15 +19,15 @@ from typing import Any
 import click
 import torch
 
-from subspace_serve.calibration_data import draw_calibration_data
-from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet, load_data
-from subspace_serve.evaluate import evaluate
 from subspace_serve.files import write_text
-from subspace_serve.metrics import classification_metrics, ensemble_probabilities
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.plot import plot_subspace
-from subspace_serve.subspace import Subspace
+from subspace_serve.measure.evaluation import evaluate
+from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.show.plot import plot_subspace
+from subspace_serve.space.checkpoint import versions
+from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.presets import PAPER_METHOD
 from trainer.reporting import describe

@@ -37,7 +37,7 @@ from benchmarks.measure import (
 from benchmarks.training import AUGMENTATION, CHANNELS, CLASSES, LEARNING_RATE, PREPROCESSING, SIDE
 from subspace_serve.architectures import Architecture
 from subspace_serve.data import preprocess
-from subspace_serve.ranks import Ranks
+from subspace_serve.distributed.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings

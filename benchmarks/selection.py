@@ -18,13 +18,13 @@ import click
 import torch
 
 from benchmarks.measure import at_least, environment, report, summary, use_threads
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.data import Images, preprocess
-from subspace_serve.domains import Domain, corrupted_domains
-from subspace_serve.evaluate import default_alphas
-from subspace_serve.geometry import Alpha
-from subspace_serve.networks import Networks, place, recalibrated
+from subspace_serve.data.domains import Domain, corrupted_domains
+from subspace_serve.measure.evaluation import default_alphas
+from subspace_serve.measure.networks import Networks, place, recalibrated
+from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import raced
+from subspace_serve.space.geometry import Alpha
 
 RUN = Path("runs/fashion-mnist-cresnet8-16-line-seed0-8epochs")
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "contrast", "jpeg_compression")

@@ -54,8 +54,8 @@ from benchmarks.measure import (
 )
 from benchmarks.methods import measure_epochs
 from subspace_serve.architectures import Architecture
-from subspace_serve.calibrate import recalibrate_batchnorm
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, preprocess
+from subspace_serve.network.calibrate import recalibrate_batchnorm
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points

@@ -27,8 +27,8 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the line's midpoint and ends; tests must not change it."""
-    from subspace_serve.cli.run import OpenRun
     from subspace_serve.export import export_bundle
+    from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(line_run)
     return export_bundle(

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from subspace_serve.alpha import EnsembleRequest, Request, parse_alphas
 from subspace_serve.errors import GeometryError
-from subspace_serve.geometry import Geometry
+from subspace_serve.space.alpha import EnsembleRequest, Request, parse_alphas
+from subspace_serve.space.geometry import Geometry
 
 LINE, CURVE, TRIANGLE = Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)
 PAIR = ("endpoint-0", "endpoint-1")
@@ -118,7 +118,7 @@ def test_random_ensembles_of_every_size_and_seed_go_together() -> None:
 
 
 def test_reading_specifications_needs_no_numpy() -> None:
-    code = "import sys, subspace_serve.alpha; print('numpy' in sys.modules)"
+    code = "import sys, subspace_serve.space.alpha; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import benchmarks.memory
 from benchmarks import domains, export, measure, methods, selection, training
-from subspace_serve.cli.run import OpenRun
+from subspace_serve.run.opened import OpenRun
 
 
 def test_candidates_take_turns():

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from subspace_serve.calibrate import batchnorm_layers, check_calibration, recalibrate_batchnorm
-from subspace_serve.calibration_data import draw_calibration_data
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.errors import CalibrationError
-from subspace_serve.networks import recalibrated
+from subspace_serve.measure.networks import recalibrated
+from subspace_serve.network.calibrate import batchnorm_layers, check_calibration, recalibrate_batchnorm
+from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.run.opened import OpenRun
 
 
 def network() -> nn.Module:

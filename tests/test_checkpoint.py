@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from subspace_serve import checkpoint
 from subspace_serve.architectures import Architecture
-from subspace_serve.checkpoint import load_subspace, provenance_value, save_subspace
 from subspace_serve.errors import ArchitectureError, CheckpointError
-from subspace_serve.geometry import Geometry
-from subspace_serve.subspace import Subspace, weights_of
+from subspace_serve.space import checkpoint
+from subspace_serve.space.checkpoint import load_subspace, provenance_value, save_subspace
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace, weights_of
 
 ARCHITECTURE = Architecture("cresnet8-4", classes=3, channels=1, height=8, width=8)
 

@@ -18,11 +18,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from subspace_serve.cli import cli, main
-from subspace_serve.cli.run import OpenRun
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.networks import predict_logits, recalibrated
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import store_selections
-from subspace_serve.subspace import Subspace
+from subspace_serve.space.subspace import Subspace
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
 
@@ -388,7 +388,7 @@ def test_damaged_input_is_refused(
 def test_data_that_changed_since_training_is_refused(
     own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from subspace_serve.checkpoint import load_subspace, save_subspace
+    from subspace_serve.space.checkpoint import load_subspace, save_subspace
 
     trained = load_subspace(own_run)
     data = trained.provenance["data"] | {"fingerprint": "0" * 64}

@@ -15,16 +15,17 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from subspace_serve.cli.corrupting import COMMANDS
-from subspace_serve.corruptions import CORRUPTIONS, corrupt
 from subspace_serve.data import (
     CorruptedImages,
     MemoryImages,
     corrupted_copy,
     corruptions_in,
+    decoding,
     load_data,
     load_images,
     write_corrupted_copy,
 )
+from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
 from subspace_serve.errors import DataError
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -134,7 +135,7 @@ def test_parts_sizes_and_presets_are_those_asked_for(tmp_path):
 
 def test_all_are_written_by_default_and_frost_left_out_aloud_without_its_photographs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("subspace_serve.corruptions.corrupt", "subspace_serve.corruptions.photographs"):
+    for module in ("subspace_serve.data.corruptions.corrupt", "subspace_serve.data.corruptions.photographs"):
         monkeypatch.setattr(importlib.import_module(module), "frost_photographs", lambda: ())
     printed = run("--severity 1")
     assert "left out: the corruption frost needs photographs" in printed
@@ -149,16 +150,16 @@ def test_folders_of_images_are_decoded_once_and_streamed(tmp_path, monkeypatch):
         (tmp_path / "animals" / name).mkdir(parents=True)
         for index in range(5):
             Image.new("RGB", (12, 10), (40 * label, 10 * index, 0)).save(tmp_path / "animals" / name / f"{index}.png")
-    opened = []
-    plain_open = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(Path(path).name) or plain_open(path))
+    decoded = []
+    plainly = decoding._opened
+    monkeypatch.setattr(decoding, "_opened", lambda path: decoded.append(path.name) or plainly(path))
     monkeypatch.setattr(corrupted_copy, "_BATCH_BYTES", 3 * 16 * 16 * 3)
     run(
         f"--data {tmp_path}/animals --split train --validation 0 --image-size 16 --corruption fog,brightness "
         f"--out {tmp_path}/copy"
     )
     # Of ten images two are carved out to test.
-    assert len(opened) == 8
+    assert len(decoded) == 8
     train = load_data(f"{tmp_path}/animals", validation=0, image_size=16).train
     images = load_images(
         f"corrupted:{tmp_path}/copy:fog:5", height=16, width=16, channels=3, label_names=["eel", "fox"]

@@ -13,14 +13,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from subspace_serve.alpha import SYNTAX
 from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.data import Images
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.temperature import apply_temperature, fit_and_report
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.measure.temperature import apply_temperature, fit_and_report
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.alpha import SYNTAX
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from subspace_serve.geometry import Geometry
+from subspace_serve.space.geometry import Geometry
 
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 4)]
 FEATURES, CLASSES, EXAMPLES, PLACES = 3, 3, 24, 500

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 from benchmarks.corruption_replay import REPLAYED, differences
 from benchmarks.corruption_strengths import SIDES, change, photograph_patches
 from benchmarks.corruptions import corruption_speed
-from subspace_serve.corruptions import (
+from subspace_serve.data.corruptions import (
     CORRUPTIONS,
     PRESETS,
     SEVERITIES,
@@ -27,11 +27,11 @@ from subspace_serve.corruptions import (
     frost_photographs,
     preset_for,
 )
-from subspace_serve.corruptions import photographs as photographs_module
-from subspace_serve.corruptions.blur import _disk_kernel, _followed
-from subspace_serve.corruptions.filters import gaussian_weights, magnification, smear, smoothing_matrix
-from subspace_serve.corruptions.severities import TABLES, Disk, Motion
-from subspace_serve.corruptions.weather import _plasma
+from subspace_serve.data.corruptions import photographs as photographs_module
+from subspace_serve.data.corruptions.blur import _disk_kernel, _followed
+from subspace_serve.data.corruptions.filters import gaussian_weights, magnification, smear, smoothing_matrix
+from subspace_serve.data.corruptions.severities import TABLES, Disk, Motion
+from subspace_serve.data.corruptions.weather import _plasma
 from subspace_serve.errors import DataError
 
 STRENGTHS = Path(__file__).parent / "data" / "corruption_strengths.json"
@@ -169,7 +169,7 @@ def test_without_photographs_frost_is_refused_and_not_available(monkeypatch):
 
 def test_photographs_are_found_without_importing_their_package_or_torch():
     code = (
-        "import sys, subspace_serve.corruptions as c; c.available(); "
+        "import sys, subspace_serve.data.corruptions as c; c.available(); "
         "assert not {'imagecorruptions', 'skimage', 'torch'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

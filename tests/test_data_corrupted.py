@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from subspace_serve.corruptions import corrupt
 from subspace_serve.data import (
     ArrayImages,
     CorruptedImages,
@@ -21,6 +20,7 @@ from subspace_serve.data import (
     load_part,
     load_unlabelled,
 )
+from subspace_serve.data.corruptions import corrupt
 from subspace_serve.data.sources.cifar_names import CIFAR10_NAMES, CIFAR100_NAMES
 from subspace_serve.errors import DataError
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from subspace_serve.cli.run import OpenRun
-from subspace_serve.domains import corrupted_domains, parse_corruptions
+from subspace_serve.data.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.evaluate import default_alphas, evaluate, relative_change, with_baseline
-from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.networks import Candidate, Networks, predict_logits, recalibrated
+from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change, with_baseline
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.networks import Candidate, Networks, predict_logits, recalibrated
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.geometry import Geometry, single_network
 
 
 def test_default_places() -> None:

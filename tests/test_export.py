@@ -14,23 +14,23 @@ import pytest
 import torch
 from torch import nn
 
-from subspace_serve import export as module
-from subspace_serve.alpha import EnsembleRequest, parse_alphas
 from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle, Input
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.calibration_data import draw_calibration_data
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.data import Images, MemoryImages, Preprocessing
 from subspace_serve.errors import CalibrationError, DataError, ExportError, GeometryError
 from subspace_serve.export import export_bundle
-from subspace_serve.geometry import Geometry
-from subspace_serve.metrics import classification_metrics, ensemble_probabilities
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.onnx_graph import ServedNetwork, check_parity, export_onnx
-from subspace_serve.subspace import Subspace, weights_of
-from subspace_serve.temperature import TemperatureData, apply_temperature, fit_and_report
+from subspace_serve.export import points as module
+from subspace_serve.export.onnx_graph import ServedNetwork, check_parity, export_onnx
+from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.measure.temperature import TemperatureData, apply_temperature, fit_and_report
+from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace, weights_of
 
 
 def layernorm_network(*, classes: int, channels: int, height: int, width: int) -> nn.Module:

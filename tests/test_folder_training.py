@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.cli import cli, main
 from subspace_serve.data import Augmentation, load_checked, load_data, summary
 from subspace_serve.data.picture_size import fitting_side
 from subspace_serve.errors import DataError
+from subspace_serve.space.checkpoint import load_subspace
 
 COMMAND = [sys.executable, "-m", "subspace_serve"]
 DIGITS = "train --data digits --arch cresnet8-4 --out runs/x"

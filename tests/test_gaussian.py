@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from subspace_serve.errors import CheckpointError, GeometryError
-from subspace_serve.gaussian import Gaussian, fit_gaussian
-from subspace_serve.subspace import Weights
+from subspace_serve.space.subspace import Weights
+from trainer.gaussian import Gaussian, fit_gaussian
 
 SAMPLES = 40_000
 

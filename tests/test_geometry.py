@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from subspace_serve.errors import GeometryError
-from subspace_serve.geometry import Geometry, single_network
+from subspace_serve.space.geometry import Geometry, single_network
 
 LINE, CURVE, TRIANGLE = Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)
 

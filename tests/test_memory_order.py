@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from subspace_serve.architectures import Architecture
 from subspace_serve.errors import TrainingError
-from subspace_serve.subspace import weights_of
+from subspace_serve.space.subspace import weights_of
 from trainer.config import TrainingConfig
 from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout

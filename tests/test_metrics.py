@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subspace_serve.errors import DataError
-from subspace_serve.metrics import (
+from subspace_serve.measure.metrics import (
     METRICS,
     Scores,
     classification_metrics,
@@ -189,7 +189,7 @@ def test_unfit_members_are_refused() -> None:
 
 def test_slow_libraries_are_imported_only_when_needed() -> None:
     program = (
-        "import sys, subspace_serve.metrics, subspace_serve.plot; "
+        "import sys, subspace_serve.measure.metrics, subspace_serve.show.plot; "
         "sys.exit(bool({'torchmetrics', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

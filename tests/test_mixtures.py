@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from subspace_serve.architectures import Architecture
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.mixtures import SCALES, Scale, mixed_weights, mixture_accuracies
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.subspace import Subspace
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.mixtures import SCALES, Scale, mixed_weights, mixture_accuracies
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.geometry import Geometry, single_network
+from subspace_serve.space.subspace import Subspace
 
 SHAPES = {"first.weight": (30, 20), "first.bias": (30,), "norm.weight": (30,), "last.weight": (4, 30)}
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.plane import plane_errors, plane_through, subspace_path, subspace_plane
-from subspace_serve.subspace import Subspace, Weights, weights_of
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.measure.plane import plane_errors, plane_through, subspace_path, subspace_plane
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.geometry import Geometry, single_network
+from subspace_serve.space.subspace import Subspace, Weights, weights_of
 
 
 def vector(*values: float) -> Weights:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.plot import (
+from subspace_serve.show.plot import (
     check_picture,
     plot_corruptions,
     plot_distances,
@@ -23,7 +23,7 @@ from subspace_serve.plot import (
     plot_selections,
     plot_subspace,
 )
-from subspace_serve.plot.series import Series, SeriesPanel, plot_series
+from subspace_serve.show.plot.series import Series, SeriesPanel, plot_series
 
 BASELINE = {"accuracy": 0.5, "ece": 0.25}
 

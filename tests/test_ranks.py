@@ -15,12 +15,12 @@ import torch
 from rank_processes import COMMAND, LIMIT, ROOT, run_ranks, run_script
 
 from subspace_serve.data import load_data
+from subspace_serve.distributed.ranks import Ranks
+from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import RankError
-from subspace_serve.geometry import Geometry
-from subspace_serve.networks import place
-from subspace_serve.ranks import Ranks
+from subspace_serve.measure.networks import place
 from subspace_serve.select.candidates import candidates_of
-from subspace_serve.sharing import Homes
+from subspace_serve.space.geometry import Geometry
 
 
 def test_one_process_gets_back_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch)
 TALK = """
 import torch
 from subspace_serve.errors import RankError
-from subspace_serve.ranks import Ranks
+from subspace_serve.distributed.ranks import Ranks
 
 with Ranks.current() as ranks:
     assert ranks == Ranks.current()
@@ -106,7 +106,7 @@ def test_three_ranks_share_gather_sum_and_compare() -> None:
 KILLED = """
 import os, signal, sys
 from subspace_serve.errors import RankError
-from subspace_serve.ranks import Ranks
+from subspace_serve.distributed.ranks import Ranks
 
 ranks = Ranks.current()
 ranks.everyones("here")
@@ -131,7 +131,8 @@ def test_a_rank_that_is_killed_is_one_clear_error_of_the_others() -> None:
 
 def test_a_rank_that_does_not_come_ends_the_wait() -> None:
     script = (
-        "from subspace_serve.ranks import Ranks\ntry:\n    Ranks.current(timeout=2)\nexcept Exception as e: print(e)"
+        "from subspace_serve.distributed.ranks import Ranks\n"
+        "try:\n    Ranks.current(timeout=2)\nexcept Exception as e: print(e)"
     )
     (end,) = run_script(script, 2, absent=[1])
     assert end.out.startswith("rank 0 of 2 found no group within 2 s (")

@@ -18,9 +18,9 @@ from evaluation_documents import evaluation, metrics, plane, records, selections
 from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.report import Documents, write_report
-from subspace_serve.report.summary import findings, standard_error
-from subspace_serve.subspace import weights_of
+from subspace_serve.show.report import Documents, write_report
+from subspace_serve.show.report.summary import findings, standard_error
+from subspace_serve.space.subspace import weights_of
 
 RUN = {
     "name": "digits-line",
@@ -278,9 +278,9 @@ def own_run(line_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def standard_run(line_run: Path, tmp_path: Path) -> Path:
     """A standard network with a record of training like the line's: one that was never trained."""
-    from subspace_serve.checkpoint import load_subspace, save_subspace
-    from subspace_serve.geometry import single_network
-    from subspace_serve.subspace import Subspace
+    from subspace_serve.space.checkpoint import load_subspace, save_subspace
+    from subspace_serve.space.geometry import single_network
+    from subspace_serve.space.subspace import Subspace
 
     line = load_subspace(line_run)
     weights = weights_of(line.architecture.build())

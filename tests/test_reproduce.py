@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.errors import DataError, TrainingError
+from subspace_serve.space.checkpoint import load_subspace
 from trainer.config import TrainingConfig
 from trainer.reproduce.__main__ import main
 from trainer.reproduce.cache import BusyError, Cache

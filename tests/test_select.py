@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from subspace_serve.cli.run import OpenRun
-from subspace_serve.domains import Domain, corrupted_domains
+from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
-from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.metrics import METRICS, Scores
-from subspace_serve.networks import Candidate, Networks
+from subspace_serve.measure.metrics import METRICS, Scores
+from subspace_serve.measure.networks import Candidate, Networks
+from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import candidates_of, check_selection_name, read_selections, select, split, store_selections
 from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
 from subspace_serve.select.race import Race
+from subspace_serve.space.geometry import Geometry, single_network
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 

@@ -7,8 +7,8 @@ import torch
 
 from subspace_serve.architectures import Architecture
 from subspace_serve.errors import CheckpointError, GeometryError
-from subspace_serve.geometry import Geometry
-from subspace_serve.subspace import Subspace, endpoint_distances, load_weights, mismatch, weights_of
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace, endpoint_distances, load_weights, mismatch, weights_of
 
 ARCHITECTURE = Architecture("cresnet8-4", classes=10, channels=1, height=8, width=8)
 

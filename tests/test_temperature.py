@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from subspace_serve.errors import DataError
-from subspace_serve.metrics import classification_metrics, ensemble_probabilities
-from subspace_serve.temperature import HIGHEST, LOWEST, apply_temperature, fit_and_report, fit_temperature
+from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.temperature import HIGHEST, LOWEST, apply_temperature, fit_and_report, fit_temperature
 
 
 def calibrated(count: int, classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from trainer_runs import STEPS, TINY, records_of, run, same
 
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.errors import TrainingError
-from subspace_serve.subspace import Subspace
+from subspace_serve.space.checkpoint import load_subspace
+from subspace_serve.space.subspace import Subspace
 from trainer import training
 from trainer.config import TrainingConfig
 from trainer.integral import IntegralStepper

@@ -12,10 +12,10 @@ from trainer_runs import STEPS, TINY, records_of, run, same, unlike
 
 from subspace_serve.data import preprocess
 from subspace_serve.errors import TrainingError
-from subspace_serve.gaussian import fit_gaussian
-from subspace_serve.geometry import Geometry
-from subspace_serve.subspace import Subspace
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
+from trainer.gaussian import fit_gaussian
 from trainer.initialise import initial_endpoints
 from trainer.methods import METHODS, NEUTRAL
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points

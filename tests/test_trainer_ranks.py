@@ -18,12 +18,12 @@ from PIL import Image
 from rank_processes import COMMAND, LIMIT, RankProcesses, run_ranks, run_script
 from safetensors.torch import load_file
 
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.data import ArrayImages, Augmentation, FolderImages, MemoryImages, load_data
 from subspace_serve.data.decoding import Decoder
 from subspace_serve.data.views import ResizedImages
+from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.ranks import Ranks
+from subspace_serve.space.checkpoint import load_subspace
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
@@ -41,7 +41,7 @@ TINY = {
 
 TRAIN = """
 import json, sys
-from subspace_serve.ranks import Ranks
+from subspace_serve.distributed.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.training import train
 
@@ -353,7 +353,7 @@ def test_a_rank_with_other_data_or_settings_ends_the_run_before_it_has_a_folder(
 
 NOT_FINITE = """
 import math
-from subspace_serve.ranks import Ranks
+from subspace_serve.distributed.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.step import Stepper
 from trainer.training import train

@@ -19,9 +19,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from subspace_serve.checkpoint import load_subspace
 from subspace_serve.data import label_noise, load_data
 from subspace_serve.errors import DataError, TrainingError
+from subspace_serve.space.checkpoint import load_subspace
 from trainer import training
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.geometry import Geometry
+from subspace_serve.space.geometry import Geometry
 from trainer.config import TrainingConfig
 from trainer.methods import METHODS
 from trainer.schedule import Schedule

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from subspace_serve.geometry import Geometry
-from subspace_serve.subspace import weights_of
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import weights_of
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout, cosine_gradient

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from subspace_serve.subspace import weights_of
+from subspace_serve.space.subspace import weights_of
 from trainer.config import TrainingConfig
 from trainer.integral import IntegralStepper
 from trainer.methods import NEUTRAL

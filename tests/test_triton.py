@@ -24,12 +24,12 @@ from subspace_serve.bundle import Bundle, Input, Preprocessing
 from subspace_serve.bundle.predict import Prediction, Predictor, combine
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.cli import cli
+from subspace_serve.deploy.triton import graph as graph_module
+from subspace_serve.deploy.triton import head as head_module
+from subspace_serve.deploy.triton import write_triton_repository
+from subspace_serve.deploy.triton.graph import fuse
 from subspace_serve.errors import BundleError
 from subspace_serve.files import sha256_of
-from subspace_serve.triton import graph as graph_module
-from subspace_serve.triton import head as head_module
-from subspace_serve.triton import write_triton_repository
-from subspace_serve.triton.graph import fuse
 
 PAIR = ("endpoint-0", "endpoint-1")
 POINT_OUTPUTS = ["probabilities", "logits", "entropy"]
@@ -318,7 +318,7 @@ def test_a_killed_write_leaves_the_old_repository(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from subspace_serve.bundle import Bundle
-from subspace_serve.triton import write_triton_repository
+from subspace_serve.deploy.triton import write_triton_repository
 die = lambda line: os.kill(os.getpid(), signal.SIGKILL)
 write_triton_repository(Bundle.open({str(bundle.folder)!r}), {str(repository)!r}, max_batch_size=2, progress=die)
 """

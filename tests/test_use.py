@@ -13,15 +13,15 @@ import torch
 from click.testing import CliRunner, Result
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.checkpoint import load_subspace, save_subspace
 from subspace_serve.cli import cli
-from subspace_serve.cli.run import OpenRun
 from subspace_serve.errors import CheckpointError
-from subspace_serve.geometry import Geometry, single_network
-from subspace_serve.metrics import classification_metrics, ensemble_probabilities
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.subspace import Subspace, weights_of
-from subspace_serve.use import is_recorded, recommended_models, recommended_use
+from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.checkpoint import load_subspace, save_subspace
+from subspace_serve.space.geometry import Geometry, single_network
+from subspace_serve.space.subspace import Subspace, weights_of
+from subspace_serve.space.use import is_recorded, recommended_models, recommended_use
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 MIDDLE = (1 / 3, 1 / 3, 1 / 3)

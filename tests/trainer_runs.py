@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from subspace_serve.checkpoint import load_subspace
-from subspace_serve.subspace import Subspace, Weights
+from subspace_serve.space.checkpoint import load_subspace
+from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
 from trainer.training import train
 

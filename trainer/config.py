@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.geometry import Geometry
+from subspace_serve.space.geometry import Geometry
 from trainer.methods import METHODS, NEUTRAL
 
 PRECISIONS = ("float32", "bfloat16")

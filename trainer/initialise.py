@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from subspace_serve.architectures import Architecture
-from subspace_serve.checkpoint import FILE_NAME, load_subspace
 from subspace_serve.errors import CheckpointError, SubspaceServeError, TrainingError
-from subspace_serve.subspace import Weights, mismatch, weights_of
+from subspace_serve.space.checkpoint import FILE_NAME, load_subspace
+from subspace_serve.space.subspace import Weights, mismatch, weights_of
 from trainer.randomness import derived_seed
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.geometry import Geometry, single_network
+from subspace_serve.space.geometry import Geometry, single_network
 
 MOST_MEMBERS = 10
 """A simplex has no more endpoints."""

@@ -16,7 +16,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from subspace_serve.subspace import Weights
+from subspace_serve.space.subspace import Weights
 
 
 @dataclass(frozen=True)

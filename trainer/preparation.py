@@ -12,9 +12,9 @@ from subspace_serve.architectures import Architecture, resolve_architecture
 from subspace_serve.data import DataSet, label_noise, load_checked
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.data.splits import carve
+from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.ranks import Ranks
-from subspace_serve.subspace import Weights
+from subspace_serve.space.subspace import Weights
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.initialise import initial_endpoints

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from subspace_serve.architectures import Architecture
-from subspace_serve.calibration_data import draw_calibration_data
-from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet
-from subspace_serve.gaussian import fit_gaussian
-from subspace_serve.geometry import Geometry
-from subspace_serve.metrics import classification_metrics
-from subspace_serve.networks import predict_logits, recalibrated
-from subspace_serve.subspace import Subspace, Weights
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.networks import predict_logits, recalibrated
+from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.space.checkpoint import versions
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
+from trainer.gaussian import fit_gaussian
 from trainer.methods import METHODS
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress

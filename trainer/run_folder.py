@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from subspace_serve.checkpoint import FILE_NAME
 from subspace_serve.errors import TrainingError
 from subspace_serve.files import atomic_file, held, write_text
+from subspace_serve.space.checkpoint import FILE_NAME
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.parameters import EndpointMatrix

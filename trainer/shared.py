@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from subspace_serve.checkpoint import versions
 from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
+from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.ranks import Ranks
+from subspace_serve.space.checkpoint import versions
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix
 from trainer.preparation import prepared_data

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace_serve.architectures import penultimate
-from subspace_serve.geometry import Geometry
+from subspace_serve.space.geometry import Geometry
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork

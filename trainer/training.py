@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from subspace_serve.architectures import Architecture
-from subspace_serve.checkpoint import save_subspace
 from subspace_serve.data import DataSet, preprocess
 from subspace_serve.data.file_check import Track, untracked
+from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.ranks import Ranks
-from subspace_serve.subspace import Subspace
+from subspace_serve.space.checkpoint import save_subspace
+from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.progress import Progress

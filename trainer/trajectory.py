@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from subspace_serve.subspace import Weights
+from subspace_serve.space.subspace import Weights
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress

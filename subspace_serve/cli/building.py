@@ -42,7 +42,7 @@ def build(
     """
     from subspace_serve.bundle.reader import Bundle
     from subspace_serve.bundle.verify import verify_bundle
-    from subspace_serve.packaging import build_bento, export_bento, write_container_context
+    from subspace_serve.deploy.packaging import build_bento, export_bento, write_container_context
 
     if not bento and (out or not context):
         raise click.UsageError("--no-bento leaves nothing to build; give --context DIR, and no --out")

@@ -72,9 +72,9 @@ def corrupt(
     One array a corruption, <type>.npy, with one severity after another, and labels.npy; corruptions.json says how
     they were made. Evaluate on it with --data corrupted:DIR:fog:3.
     """
-    from subspace_serve.corruptions import SEVERITIES
     from subspace_serve.data import load_part, write_corrupted_copy
     from subspace_serve.data.corrupted_copy import check_target
+    from subspace_serve.data.corruptions import SEVERITIES
 
     names, left_out = _chosen(chosen or (_ALL,))
     target = out or Path("data") / f"{Path(data.partition(':')[0]).stem}-c"
@@ -120,8 +120,8 @@ def _chosen(values: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     Raises:
         DataError: there is no such type.
     """
-    from subspace_serve.corruptions import CORRUPTIONS, available, check_corruption
-    from subspace_serve.corruptions.photographs import require_frost
+    from subspace_serve.data.corruptions import CORRUPTIONS, available, check_corruption
+    from subspace_serve.data.corruptions.photographs import require_frost
     from subspace_serve.errors import DataError
 
     parts = [part.strip() for value in values for part in value.split(",")]

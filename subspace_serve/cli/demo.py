@@ -75,8 +75,8 @@ def _write_noisy_validation(file: Path) -> Path:
     """Write the run's validation images with noise, as a user would bring images from where the model will run."""
     import numpy as np
 
-    from subspace_serve.cli.run import OpenRun
     from subspace_serve.files import atomic_file
+    from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(LINE)
     pixels, labels = next(run.data.validation.batches(len(run.data.validation)))
@@ -138,7 +138,7 @@ def _ask(address: str) -> None:
     """Ask for a clean and a noisy digit, with one network and with the ensemble."""
     import numpy as np
 
-    from subspace_serve.cli.run import OpenRun
+    from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(LINE)
     pixels, labels = next(run.data.test.batches(1))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import click
 
-from subspace_serve.alpha import check_weights
 from subspace_serve.errors import GeometryError
+from subspace_serve.space.alpha import check_weights
 
 SYNTAX = "NAME=POINT,POINT… or, with weights of any sum, NAME=POINT:0.7,POINT:0.3…"
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
 from subspace_serve.cli.recommending import described_use, recommended_candidates, with_use
-from subspace_serve.cli.run import OpenRun
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
-    from subspace_serve.alpha import Request
-    from subspace_serve.geometry import Geometry
-    from subspace_serve.networks import Candidate
+    from subspace_serve.measure.networks import Candidate
+    from subspace_serve.space.alpha import Request
+    from subspace_serve.space.geometry import Geometry
 
 
 @click.command()
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @json_option
 def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
     """Show a run's geometry, architecture, recommended use, endpoint distances, training and hashes."""
-    from subspace_serve.subspace import endpoint_distances
-    from subspace_serve.use import recommended_use
+    from subspace_serve.space.subspace import endpoint_distances
+    from subspace_serve.space.use import recommended_use
 
     opened = OpenRun(run, arch)
     subspace = opened.subspace
@@ -130,11 +130,11 @@ def evaluate(
     On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha). What
     the run is recommended to be used as is marked, and without --alpha measured beside the grid.
     """
-    from subspace_serve.alpha import parse_alphas
-    from subspace_serve.evaluate import default_alphas, with_baseline
-    from subspace_serve.evaluate import evaluate as measure
-    from subspace_serve.plot import check_picture
-    from subspace_serve.ranks import Ranks
+    from subspace_serve.distributed.ranks import Ranks
+    from subspace_serve.measure.evaluation import default_alphas, with_baseline
+    from subspace_serve.measure.evaluation import evaluate as measure
+    from subspace_serve.show.plot import check_picture
+    from subspace_serve.space.alpha import parse_alphas
 
     if plot is not None:
         check_picture(plot)
@@ -192,7 +192,7 @@ def evaluate(
 
 def _named_ensembles(request: Request, geometry: Geometry, aggregate: str) -> dict[str, Candidate]:
     """Return the ensembles that were asked for; that of the ends under its own name is measured anyway."""
-    from subspace_serve.networks import Candidate
+    from subspace_serve.measure.networks import Candidate
 
     named = {
         name: Candidate(
@@ -221,7 +221,7 @@ def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on:
 
 
 def _draw(document: dict[str, Any], plot: Path) -> list[Path]:
-    from subspace_serve.plot import plot_corruptions, plot_relative_change, plot_subspace
+    from subspace_serve.show.plot import plot_corruptions, plot_relative_change, plot_subspace
 
     plot_subspace(document, plot, baseline=document.get("baseline"))
     pictures = [plot]

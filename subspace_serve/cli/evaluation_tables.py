@@ -10,12 +10,12 @@ from subspace_serve.cli.output import metric_cells, percent, print_table
 from subspace_serve.cli.recommending import MARK, Marks
 
 if TYPE_CHECKING:
-    from subspace_serve.subspace import Subspace
+    from subspace_serve.space.subspace import Subspace
 
 
 def print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
     """Print a row for each network and each ensemble, with a mark on what the run is recommended for."""
-    from subspace_serve.networks import describe_alpha
+    from subspace_serve.measure.networks import describe_alpha
 
     marks = Marks(document, subspace)
     has_pairs = any("ensemble" in point for point in document["points"])
@@ -49,7 +49,7 @@ def print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
 
 def print_corruptions(document: dict[str, Any]) -> None:
     """Print a row for each corruption: accuracy at each alpha, and relative changes."""
-    from subspace_serve.networks import describe_alpha
+    from subspace_serve.measure.networks import describe_alpha
 
     points = document["points"]
     columns = [describe_alpha(point["alpha"]) for point in points]

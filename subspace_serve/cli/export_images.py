@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
-from subspace_serve.cli.run import OWN_PARTS, OpenRun
+from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.opened import OWN_PARTS, OpenRun
 
 if TYPE_CHECKING:
-    from subspace_serve.alpha import Request
-    from subspace_serve.calibration_data import CalibrationData
-    from subspace_serve.temperature import TemperatureData
+    from subspace_serve.measure.temperature import TemperatureData
+    from subspace_serve.network.calibration_data import CalibrationData
+    from subspace_serve.space.alpha import Request
 
 
 def calibrations_of(
@@ -29,7 +29,7 @@ def temperature_data_of(
     opened: OpenRun, request: Request, spec: str | None
 ) -> tuple[TemperatureData, dict[str, TemperatureData]]:
     """Return the images on which temperatures are fitted, and by point and ensemble those that take their place."""
-    from subspace_serve.temperature import TemperatureData
+    from subspace_serve.measure.temperature import TemperatureData
 
     images = opened.images(spec or "validation")
     if spec is not None:
@@ -48,7 +48,7 @@ def temperature_data_of(
 
 def _domain_data(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:
     """Return the images that a selection was made on, divided as they were then."""
-    from subspace_serve.temperature import TemperatureData
+    from subspace_serve.measure.temperature import TemperatureData
 
     record = selection["domain"]
     # The record of images that lie corrupted on the disk names the corruption already.

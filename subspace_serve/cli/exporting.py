@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from subspace_serve.alpha import SYNTAX
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
 from subspace_serve.cli.ensembles import NamedEnsemble, read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
-from subspace_serve.cli.run import OpenRun
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.alpha import SYNTAX
 
 _calibrate_on_option = click.option(
     "--calibrate-on",
@@ -36,9 +36,9 @@ def collapse(
     run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
 ) -> None:
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
-    from subspace_serve.alpha import parse_alphas
-    from subspace_serve.checkpoint import FILE_NAME, save_weights
-    from subspace_serve.networks import describe_alpha, recalibrated
+    from subspace_serve.measure.networks import describe_alpha, recalibrated
+    from subspace_serve.space.alpha import parse_alphas
+    from subspace_serve.space.checkpoint import FILE_NAME, save_weights
 
     opened = OpenRun(run, **options)
     say_note(opened.note)
@@ -177,12 +177,12 @@ def export(
     """
     import json
 
-    from subspace_serve.alpha import parse_alphas
     from subspace_serve.bundle import Bundle
+    from subspace_serve.deploy.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
     from subspace_serve.export import export_bundle
-    from subspace_serve.networks import describe_alpha
-    from subspace_serve.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
-    from subspace_serve.use import recommended_use
+    from subspace_serve.measure.networks import describe_alpha
+    from subspace_serve.space.alpha import parse_alphas
+    from subspace_serve.space.use import recommended_use
 
     if temperature_data is not None and not fit_temperatures:
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")

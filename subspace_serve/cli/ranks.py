@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from subspace_serve.ranks import Ranks
+    from subspace_serve.distributed.ranks import Ranks
 
 SHARED = ("train", "evaluate", "select")
 """The commands whose work several ranks share."""
@@ -81,6 +81,6 @@ def _group() -> Ranks | None:
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
-    from subspace_serve.ranks import Ranks
+    from subspace_serve.distributed.ranks import Ranks
 
     return Ranks.current()

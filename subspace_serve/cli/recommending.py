@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subspace_serve.geometry import Alpha
-    from subspace_serve.networks import Candidate
-    from subspace_serve.subspace import Subspace
+    from subspace_serve.measure.networks import Candidate
+    from subspace_serve.space.geometry import Alpha
+    from subspace_serve.space.subspace import Subspace
 
 MARK = " *"
 
@@ -16,7 +16,7 @@ _PREFIX = "recommended "  # with a space: what a user names has none
 
 def described_use(subspace: Subspace) -> str:
     """Return the recommended use in words."""
-    from subspace_serve.use import is_recorded, recommended_use
+    from subspace_serve.space.use import is_recorded, recommended_use
 
     use = ", ".join(recommended_use(subspace))
     return use if is_recorded(subspace) else f"{use} (as usual; the checkpoint records none)"
@@ -27,7 +27,7 @@ def midpoint_is_recommended(subspace: Subspace) -> bool:
 
     Between independently trained networks, for one, it is a network that never was any good.
     """
-    from subspace_serve.use import is_recorded, recommended_models
+    from subspace_serve.space.use import is_recorded, recommended_models
 
     return not is_recorded(subspace) or (subspace.geometry.midpoint,) in recommended_models(subspace).values()
 
@@ -37,8 +37,8 @@ def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Cand
 
     What lies on the grid anyway is the same candidate and is measured once.
     """
-    from subspace_serve.networks import Candidate
-    from subspace_serve.use import is_recorded, recommended_models
+    from subspace_serve.measure.networks import Candidate
+    from subspace_serve.space.use import is_recorded, recommended_models
 
     if not is_recorded(subspace):
         return {}
@@ -51,7 +51,7 @@ def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Cand
 
 def with_use(document: dict[str, Any], subspace: Subspace) -> dict[str, Any]:
     """Return an evaluation with its `use`, and with what was recommended as `recommended` and not as `ensembles`."""
-    from subspace_serve.use import is_recorded, recommended_use
+    from subspace_serve.space.use import is_recorded, recommended_use
 
     if not is_recorded(subspace):
         return document
@@ -73,7 +73,7 @@ class Marks:
     """Which rows of a table are recommended, and which recommended models have no row yet."""
 
     def __init__(self, document: dict[str, Any], subspace: Subspace) -> None:
-        from subspace_serve.use import recommended_models
+        from subspace_serve.space.use import recommended_models
 
         models = recommended_models(subspace) if "use" in document else {}
         self._names = {_places(members): name for name, members in models.items()}
@@ -101,6 +101,6 @@ class Marks:
 
 def _places(members: Any) -> tuple[Alpha, ...]:
     """Return places as keys, in any order: an ensemble has none."""
-    from subspace_serve.networks import place
+    from subspace_serve.measure.networks import place
 
     return tuple(sorted((place(alpha) for alpha in members), key=str))

@@ -11,11 +11,11 @@ import click
 
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
-from subspace_serve.cli.run import OpenRun
+from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
-    from subspace_serve.calibration_data import CalibrationData
     from subspace_serve.data import Images
+    from subspace_serve.network.calibration_data import CalibrationData
 
 _METRICS = {"accuracy", "nll", "ece", "brier"}
 
@@ -72,7 +72,7 @@ def report(
     Measures the run along its subspace (on corrupted images too, with --corruption), and shows that with its stored
     selections, its training and the landscape around it. The page needs no network and no other file.
     """
-    from subspace_serve.report import Documents, check_target, write_report
+    from subspace_serve.show.report import Documents, check_target, write_report
 
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
@@ -104,7 +104,7 @@ def report(
 
 def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> dict[str, Any]:
     """Return the evaluation that `evaluate` gives, with reliability diagrams."""
-    from subspace_serve.evaluate import default_alphas, evaluate, with_baseline
+    from subspace_serve.measure.evaluation import default_alphas, evaluate, with_baseline
 
     document = evaluate(
         run.subspace,
@@ -159,7 +159,7 @@ def _plane(
 ) -> dict[str, Any] | None:
     """Return errors on the plane through three networks; None where there is no such plane and none was asked for."""
     from subspace_serve.errors import GeometryError
-    from subspace_serve.plane import plane_errors, subspace_path, subspace_plane
+    from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 
     standard = None if baseline is None else baseline.subspace.weights(baseline.subspace.geometry.midpoint)
     try:
@@ -209,7 +209,7 @@ def _training_records(run: OpenRun) -> list[dict[str, Any]]:
 
 
 def _describe(run: OpenRun) -> dict[str, Any]:
-    from subspace_serve.checkpoint import versions
+    from subspace_serve.space.checkpoint import versions
 
     geometry = run.subspace.geometry
     return {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.leakage import refuse_test_images, refuse_test_names
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import (
     json_option,
@@ -19,10 +18,11 @@ from subspace_serve.cli.output import (
     write_json,
 )
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
-from subspace_serve.cli.run import OWN_PARTS, OpenRun, is_corrupted_set
+from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.opened import OWN_PARTS, OpenRun, is_corrupted_set
 
 if TYPE_CHECKING:
-    from subspace_serve.domains import Domain
+    from subspace_serve.data.domains import Domain
 
 
 @click.command()
@@ -84,7 +84,7 @@ def select(
     The midpoint is kept when nothing beats it beyond chance. Several domains, as several --val-data or --corruption,
     share the work. `export --alpha best:NAME` then exports a choice.
     """
-    from subspace_serve.ranks import Ranks
+    from subspace_serve.distributed.ranks import Ranks
     from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN, store_selections
     from subspace_serve.select import select as choose
 
@@ -241,7 +241,7 @@ _WHICH = ("midpoint", "chosen")
 
 
 def _place(entry: dict[str, Any]) -> str:
-    from subspace_serve.networks import describe_alpha
+    from subspace_serve.measure.networks import describe_alpha
 
     return " + ".join(describe_alpha(alpha) for alpha in entry.get("members", [entry.get("alpha")]))
 

@@ -154,7 +154,7 @@ def train(
     """
     from subspace_serve.architectures.custom import is_custom
     from subspace_serve.data import summary
-    from subspace_serve.ranks import Ranks
+    from subspace_serve.distributed.ranks import Ranks
     from trainer.config import TrainingConfig
     from trainer.presets import PRESETS
     from trainer.reporting import describe, notes

@@ -38,12 +38,12 @@ class CorruptedImages(ChangedImages):
             severity: 1 (weak) to 5 (strong).
             preset: the table of strengths, `cifar`, `tiny` or `imagenet`; None chooses by the images' size.
             seed: decides what is random in a corruption.
-            workers: processes that corrupt a batch, as `subspace_serve.corruptions.corrupt` has them.
+            workers: processes that corrupt a batch, as `subspace_serve.data.corruptions.corrupt` has them.
 
         Raises:
             DataError: there is no such corruption, severity or preset, or images of that shape are not corrupted.
         """
-        from subspace_serve.corruptions import corrupt, preset_for
+        from subspace_serve.data.corruptions import corrupt, preset_for
 
         super().__init__(images)
         height, width, _ = images.shape
@@ -56,7 +56,7 @@ class CorruptedImages(ChangedImages):
         corrupt(torch.empty(0, *images.shape, dtype=torch.uint8).numpy(), name, severity, preset=self.preset, seed=seed)
 
     def change(self, pixels: Tensor) -> Tensor:
-        from subspace_serve.corruptions import corrupt
+        from subspace_serve.data.corruptions import corrupt
 
         return torch.from_numpy(
             corrupt(pixels.numpy(), self.name, self.severity, preset=self.preset, seed=self.seed, workers=self.workers)

@@ -46,7 +46,7 @@ def write_corrupted_copy(
         folder: an earlier copy there is replaced.
         corruptions: the types.
         severities: of each type.
-        preset, seed, workers: as `subspace_serve.corruptions.corrupt` takes them.
+        preset, seed, workers: as `subspace_serve.data.corruptions.corrupt` takes them.
         label_names, data, split: for the record: the classes, how the data set was named, which part it is.
         track: wraps the batches, to show progress.
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from subspace_serve.errors import GeometryError
-from subspace_serve.geometry import Alpha, Geometry
-from subspace_serve.networks import Candidate, place
+from subspace_serve.measure.networks import Candidate, place
+from subspace_serve.space.geometry import Alpha, Geometry
 
 KINDS = ("points", "ensembles", "all")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.metrics import METRICS, Scores
+from subspace_serve.measure.metrics import METRICS, Scores
 
 REPLICATES = 1000
 SIGNIFICANCE = 0.05
@@ -48,7 +48,7 @@ def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *
         candidates: scores on all N images of the reference, or (of those dropped in a race) on the first n of them,
             whose deviations are then scaled by sqrt(n / N) to those of N images.
         reference: scores of what they are compared with.
-        metric: of `subspace_serve.metrics.METRICS`.
+        metric: of `subspace_serve.measure.metrics.METRICS`.
         seed: of the resampling.
     """
     sign, total = METRICS[metric], len(reference)
@@ -121,7 +121,7 @@ def decide(
 
     Args:
         scores: of each candidate; the midpoint's on all images.
-        metric: of `subspace_serve.metrics.METRICS`.
+        metric: of `subspace_serve.measure.metrics.METRICS`.
         distances: of each candidate to the midpoint.
         seed: of the bootstrap.
         greedy: take the best, whatever chance says.

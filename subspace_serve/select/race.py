@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from subspace_serve.data import Images
-from subspace_serve.metrics import METRICS, Scores
-from subspace_serve.networks import BLOCK, Candidate, Networks
+from subspace_serve.measure.metrics import METRICS, Scores
+from subspace_serve.measure.networks import BLOCK, Candidate, Networks
 
 CONFIDENCE_Z = 2.5
 """How many standard errors a candidate's deficit must exceed for it to be dropped."""

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.calibration_data import CalibrationData
 from subspace_serve.data import Images
+from subspace_serve.data.domains import Domain
 from subspace_serve.data.splits import carve
-from subspace_serve.domains import Domain
+from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import DataError
-from subspace_serve.metrics import METRICS
-from subspace_serve.networks import Candidate, Networks, check_labels
-from subspace_serve.ranks import Ranks
+from subspace_serve.measure.metrics import METRICS
+from subspace_serve.measure.networks import Candidate, Networks, check_labels
+from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, standard_error
 from subspace_serve.select.race import Race
-from subspace_serve.subspace import Subspace
+from subspace_serve.space.subspace import Subspace
 
 DEFAULT_CALIBRATION = "default"
 ON_DOMAIN = "domain"

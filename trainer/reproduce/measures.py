@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from subspace_serve.calibration_data import CalibrationData, draw_calibration_data
-from subspace_serve.checkpoint import load_subspace, provenance_value
 from subspace_serve.data import DataSet, Images
-from subspace_serve.domains import corrupted_domains
+from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import DataError
-from subspace_serve.evaluate import default_alphas, evaluate
-from subspace_serve.geometry import Alpha, Geometry
-from subspace_serve.mixtures import mixture_accuracies
-from subspace_serve.networks import Candidate, Networks
-from subspace_serve.plane import plane_errors, subspace_path, subspace_plane
-from subspace_serve.subspace import Subspace
+from subspace_serve.measure.evaluation import default_alphas, evaluate
+from subspace_serve.measure.mixtures import mixture_accuracies
+from subspace_serve.measure.networks import Candidate, Networks
+from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
+from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.space.checkpoint import load_subspace, provenance_value
+from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.reproduce.cache import data_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from subspace_serve.plot.series import Series, SeriesPanel, plot_series
+from subspace_serve.show.plot.series import Series, SeriesPanel, plot_series
 from trainer.reproduce.description import Claim, Get, Measurement, Results, Settings
 from trainer.reproduce.measures import Alone, Along
 from trainer.reproduce.scales import Scale

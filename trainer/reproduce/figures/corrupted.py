@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from subspace_serve.corruptions import CORRUPTIONS
-from subspace_serve.plot.series import Series, SeriesPanel
+from subspace_serve.data.corruptions import CORRUPTIONS
+from subspace_serve.show.plot.series import Series, SeriesPanel
 from trainer.reproduce.description import Claim, Figure, Measurement, Results, Settings, Wanted
 from trainer.reproduce.figures.common import LAYERWISE, LINE, STANDARD, draw_panels, over_places
 from trainer.reproduce.measures import Corrupted

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from subspace_serve.plot.plane import plot_planes
-from subspace_serve.plot.series import Series, SeriesPanel
+from subspace_serve.show.plot.plane import plot_planes
+from subspace_serve.show.plot.series import Series, SeriesPanel
 from trainer.reproduce.description import Claim, Figure, Measurement, Results, Wanted
 from trainer.reproduce.figures.common import (
     CURVE,

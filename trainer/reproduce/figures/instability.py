@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from subspace_serve.plot.series import SeriesPanel
+from subspace_serve.show.plot.series import SeriesPanel
 from trainer.reproduce.description import Claim, Figure, Results, Wanted
 from trainer.reproduce.figures.common import STANDARD, alone, draw_panels, level, over, plain
 from trainer.reproduce.measures import Branches

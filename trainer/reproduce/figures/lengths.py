@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from subspace_serve.plot.series import SeriesPanel
+from subspace_serve.show.plot.series import SeriesPanel
 from trainer.methods import RECIPE
 from trainer.reproduce.description import Claim, Figure, Get, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from subspace_serve.plot.series import Series, SeriesPanel
+from subspace_serve.show.plot.series import Series, SeriesPanel
 from trainer.reproduce.description import Claim, Figure, Measurement, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (
     EARLY_STOPPING,

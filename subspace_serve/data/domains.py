@@ -1,0 +1,81 @@
+"""Where a network may have to run: labelled images as they are, or under a corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from subspace_serve.data import CorruptedImages, Images
+from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Labelled images from one place.
+
+    Attributes:
+        name: under which results are kept; `fog:3` for a corruption and its severity.
+        images: the images.
+        record: what is needed to find them again: `data`, and for a corruption `corruption`, `severity`, `preset` and
+            `seed`.
+    """
+
+    name: str
+    images: Images
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def corrupted_domains(
+    images: Images,
+    spec: str,
+    corruptions: Iterable[str],
+    severities: Sequence[int],
+    *,
+    preset: str | None = None,
+    seed: int = 0,
+) -> list[Domain]:
+    """Return a domain for each type and severity; images are corrupted when they are read (section 4.4).
+
+    Args:
+        images: clean images.
+        spec: how they were named, for the record.
+        corruptions: types of `subspace_serve.data.corruptions.CORRUPTIONS`.
+        severities: from 1 to 5.
+        preset: the severity table `cifar`, `tiny` or `imagenet`; by the images' size when None.
+        seed: of the noise.
+
+    Raises:
+        DataError: a type, a severity or a preset does not exist.
+    """
+    from subspace_serve.data.corruptions import preset_for
+
+    table = preset or preset_for(*images.shape[:2])
+    return [
+        Domain(
+            f"{name}:{severity}",
+            CorruptedImages(images, name, severity, preset=table, seed=seed),
+            {"data": spec, "corruption": name, "severity": severity, "preset": table, "seed": seed},
+        )
+        for name in corruptions
+        for severity in severities
+    ]
+
+
+def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Read types as the command line takes them: names, lists with commas, or `all`.
+
+    Raises:
+        DataError: a name is not among `known`; the nearest are named.
+    """
+    names: list[str] = []
+    for name in (part.strip() for text in texts for part in text.split(",") if part.strip()):
+        if name == "all":
+            names += known
+        elif name in known:
+            names.append(name)
+        else:
+            hint = did_you_mean(name, known, 3) or f"choose all or some of {', '.join(known)}"
+            raise DataError(f"there is no corruption {name!r}; {hint}")
+    return list(dict.fromkeys(names))

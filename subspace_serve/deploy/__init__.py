@@ -1,0 +1,1 @@
+"""Where bundles go: Bento, container, Triton."""

@@ -1,0 +1,180 @@
+"""One ONNX graph that answers as a model of a bundle does: its members' networks, side by side, and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, external_data_helper, helper, inliner
+
+from subspace_serve import __version__
+from subspace_serve.bundle.manifest import Input
+from subspace_serve.bundle.selection import Selection
+from subspace_serve.deploy.triton.head import OPSET, build_head, member_logits, output_shapes
+from subspace_serve.errors import BundleError
+
+LARGEST_FILE = 2_000_000_000
+"""Bytes of a graph with its weights; protobuf ends at 2 GiB."""
+
+_ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+
+
+def fuse(
+    name: str,
+    files: Mapping[str, Path],
+    selection: Selection,
+    *,
+    input: Input,
+    classes: int,
+    properties: Mapping[str, str] | None = None,
+) -> ModelProto:
+    """Return the graph of a point or an ensemble: one input, shared by the members, and the service's outputs.
+
+    Args:
+        name: of the graph.
+        files: ONNX files of the members by name; each takes `input` and gives `logits`.
+        selection: the members, their weights, what is averaged, and the temperature.
+        input: what the graph takes.
+        classes: how many logits each member gives.
+        properties: what is known of the model, kept in the graph.
+
+    Raises:
+        BundleError: the graphs are together too large for one file, cannot be joined, or the whole is not valid.
+    """
+    size = sum(files[member].stat().st_size for member in selection.members)
+    if size > LARGEST_FILE:
+        raise BundleError(
+            f"{name} would be one ONNX file of {size / 1e9:.2f} GB and such a file holds at most "
+            f"{LARGEST_FILE / 1e9:.0f} GB; make it an ensemble of fewer members"
+        )
+    nodes: list[NodeProto] = []
+    initializers: list[TensorProto] = []
+    opsets: dict[str, int] = {}
+    ir_version = 0
+    for member in selection.members:
+        model = _load(files[member])
+        _merge_opsets(opsets, model, files[member])
+        ir_version = max(ir_version, model.ir_version)
+        _prune(model.graph, "logits")
+        _rename(model.graph, member_logits(member).removesuffix("logits"), keep=input.name)
+        nodes += model.graph.node
+        initializers += model.graph.initializer
+    head_nodes, constants = build_head(selection)
+    graph = helper.make_graph(
+        nodes + head_nodes,
+        name,
+        [helper.make_tensor_value_info(input.name, _ELEMENT_TYPES[input.dtype], ["batch", *input.shape])],
+        [
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *shape])
+            for output, shape in output_shapes(selection, classes).items()
+        ],
+        initializers + constants,
+    )
+    fused = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+        ir_version=ir_version,
+        producer_name="subspace-serve",
+        producer_version=__version__,
+    )
+    helper.set_model_props(fused, dict(properties or {}))
+    _check(fused)
+    return fused
+
+
+def _load(file: Path) -> ModelProto:
+    """Read a graph without what its exporter noted about source files."""
+    try:
+        model = onnx.load(file, load_external_data=False)
+        model = inliner.inline_local_functions(model) if model.functions else model
+    except Exception as error:  # protobuf's and onnx's errors have no common base
+        raise BundleError(f"{file} cannot be read as an ONNX graph ({error}); export the bundle again") from None
+    unusual = model.graph.sparse_initializer or any(map(external_data_helper.uses_external_data, _tensors(model)))
+    if unusual:
+        raise BundleError(f"{file} has sparse weights, or weights in other files; export the bundle again")
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
+        for tensor in graph.initializer:
+            tensor.ClearField("metadata_props")
+            tensor.ClearField("doc_string")
+    return model
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    for graph in _graphs(model.graph):
+        yield from graph.initializer
+
+
+def _merge_opsets(opsets: dict[str, int], model: ModelProto, file: Path) -> None:
+    for opset in model.opset_import:
+        known = opsets.setdefault(opset.domain, opset.version)
+        if known != opset.version:
+            raise BundleError(
+                f"{file} has version {opset.version} of the operators {opset.domain or 'ai.onnx'}, another member "
+                f"version {known}; export all points again with one --opset"
+            )
+    if opsets.get("", 0) < OPSET:
+        raise BundleError(
+            f"{file} has ONNX opset {opsets.get('', 0)}, and joining graphs takes {OPSET} or newer; export it again"
+        )
+
+
+def _prune(graph: GraphProto, output: str) -> None:
+    """Leave only what `output` is computed from. A graph's nodes come in the order of their dependence."""
+    needed = {output}
+    kept: list[NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            for subgraph in _subgraphs(node):
+                for inner in _graphs(subgraph):
+                    needed.update(value for inner_node in inner.node for value in inner_node.input)
+                    needed.update(value.name for value in inner.output)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(initializers)
+
+
+def _rename(graph: GraphProto, prefix: str, keep: str) -> None:
+    """Put a prefix before every name in a graph and the graphs within it, but that of the value `keep`."""
+
+    def renamed(name: str) -> str:
+        return name if name in ("", keep) else prefix + name  # "" is an optional value, or a name, that is left out
+
+    for part in _graphs(graph):
+        for node in part.node:
+            node.name = renamed(node.name)
+            node.input[:] = [renamed(value) for value in node.input]
+            node.output[:] = [renamed(value) for value in node.output]
+        for entry in (*part.input, *part.output, *part.initializer, *part.value_info):
+            entry.name = renamed(entry.name)
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and the graphs within its nodes (branches, bodies of loops)."""
+    yield graph
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            yield from _graphs(subgraph)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _check(model: ModelProto) -> None:
+    try:
+        checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker's and shape inference's errors have no common base
+        reason = str(error).strip().splitlines()[0][:300]
+        raise BundleError(
+            f"the graphs of {model.graph.name} cannot be joined to one ({reason}); nothing was written"
+        ) from None

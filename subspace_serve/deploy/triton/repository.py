@@ -1,0 +1,202 @@
+"""Writes a bundle as a model repository of Triton: whole, checked, and in the place of the old one in a single step."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from subspace_serve.bundle.manifest import FORMAT, MANIFEST_FILE
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.selection import Selection
+from subspace_serve.bundle.session import open_session
+from subspace_serve.bundle.verify import read_golden
+from subspace_serve.deploy.triton.configuration import LABELS_FILE, configuration, interface
+from subspace_serve.deploy.triton.graph import fuse
+from subspace_serve.deploy.triton.head import output_shapes
+from subspace_serve.errors import BundleError
+from subspace_serve.files import atomic_folder, sha256_of
+
+MAX_BATCH_SIZE = 64
+TOLERANCE = 1e-4
+"""Largest difference to the service's answer, in units of the largest number of that output (or 1, if that is more)."""
+
+CONFIGURATION_FILE = "config.pbtxt"
+GRAPH_FILE = "model.onnx"
+_RECORD = re.compile(r"bundle-([1-9][0-9]*)\.json")
+"""Beside the models lies, for each version, the manifest of the bundle that it was made of."""
+
+
+def write_triton_repository(
+    bundle: Bundle,
+    target: str | Path,
+    *,
+    max_batch_size: int = MAX_BATCH_SIZE,
+    version: int | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Write each point and each ensemble of a bundle as a model that Triton's ONNX Runtime backend loads.
+
+    Every model is one graph, an ensemble's with all its members, and gives what the service answers with. It is
+    compared with `Predictor` on the bundle's golden images, one by one, together, and twice over. The repository takes
+    its place in one step; when anything fails, or the process is killed, the old one stays.
+
+    Args:
+        bundle: what is to be served.
+        target: the repository's folder.
+        max_batch_size: images that Triton may put into one batch.
+        version: None writes a repository with version 1 of each model, in the place of an old one; a number adds that
+            version to the repository that is there, whose other versions and models stay as they are.
+        progress: called with a line for each model.
+
+    Returns:
+        The repository's folder.
+
+    Raises:
+        BundleError: the target cannot be replaced or added to, or a model cannot be one graph or answers otherwise.
+    """
+    target = Path(target).resolve()
+    if max_batch_size < 1:
+        raise BundleError(f"Triton's largest batch must be 1 or more, got {max_batch_size}")
+    check_target(target, version)
+    number = version or 1
+    images, _ = read_golden(bundle)
+    predictor = Predictor(bundle, device="cpu")
+    with atomic_folder(target) as folder:
+        if version is not None and target.exists():
+            shutil.copytree(target, folder, dirs_exist_ok=True)
+        for name in (*bundle.points, *bundle.ensembles):
+            difference = _write_model(folder / name, predictor, images, max_batch_size, number)
+            progress(f"{name}: its graph and the service's answer differ by at most {difference:.1e}")
+        shutil.copyfile(bundle.folder / MANIFEST_FILE, folder / f"bundle-{number}.json")
+    return target
+
+
+def check_target(target: str | Path, version: int | None = None) -> None:
+    """Raise `BundleError` unless a repository can be written at `target`; nothing but an older one is ever replaced."""
+    target = Path(target)
+    if version is not None and version < 1:
+        raise BundleError(f"Triton counts versions from 1, got {version}")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise BundleError(f"{target} exists and is no folder; choose another place for the Triton repository")
+    entries = {entry.name: entry for entry in target.iterdir()}
+    records = {name: models for name, entry in entries.items() if (models := _models_of(entry)) is not None}
+    own = records.keys() | {model for models in records.values() for model in models}
+    if foreign := sorted(entries.keys() - own):
+        raise BundleError(
+            f"{target} holds {foreign[0]}, which was not written by an export to Triton; move it away, or choose "
+            "another folder: Triton takes several, each with its own --model-repository"
+        )
+    if version is not None and f"bundle-{version}.json" in records:
+        raise BundleError(f"{target} has a version {version} already; give a greater number, or replace all without")
+
+
+def _models_of(record: Path) -> list[str] | None:
+    """Return the models of one version; None where the file is not a record of one."""
+    if not _RECORD.fullmatch(record.name) or not record.is_file():
+        return None
+    try:
+        manifest = json.loads(record.read_bytes())
+        return [*manifest["points"], *manifest["ensembles"]] if manifest["format"] == FORMAT else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _write_model(folder: Path, predictor: Predictor, images: np.ndarray, max_batch_size: int, version: int) -> float:
+    bundle, name = predictor.bundle, folder.name
+    input, labels = bundle.manifest.input, bundle.labels
+    selection = predictor.select(name)
+    outputs = output_shapes(selection, len(labels))
+    # Each label is a line.
+    labels_text = "".join(" ".join(label.splitlines()) + "\n" for label in labels)
+    _check_versions(folder, interface(input, outputs), labels_text)
+    parameters = _parameters(bundle, name, selection)
+    graph = fuse(
+        name,
+        {member: bundle.path(member) for member in selection.members},
+        selection,
+        input=input,
+        classes=len(labels),
+        properties=parameters,
+    )
+    file = folder / str(version) / GRAPH_FILE
+    file.parent.mkdir(parents=True)
+    onnx.save(graph, file)
+    text = configuration(name, input, outputs, max_batch_size, parameters)
+    (folder / CONFIGURATION_FILE).write_text(text, encoding="utf-8")
+    (folder / LABELS_FILE).write_text(labels_text, encoding="utf-8")
+    return _compare(file, predictor, selection, images)
+
+
+def _check_versions(folder: Path, tensors: str, labels: str) -> None:
+    """Refuse a version that the versions beside it cannot share config.pbtxt and the labels with."""
+    if not folder.exists():
+        return
+    if (
+        tensors not in (folder / CONFIGURATION_FILE).read_text(encoding="utf-8")
+        or (folder / LABELS_FILE).read_text(encoding="utf-8") != labels
+    ):
+        raise BundleError(
+            f"{folder.name} has another input, other labels or another number of members than its older versions, and "
+            "all versions of a Triton model share these; name it otherwise, or replace the repository whole"
+        )
+
+
+def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, str]:
+    """Return what is known of a model, each as a string."""
+    manifest = bundle.manifest
+    if name in bundle.points:
+        point = bundle.points[name]
+        own = {"alpha": json.dumps(point.alpha), "coefficients": json.dumps(point.coefficients)}
+    else:
+        own = {
+            "members": json.dumps(selection.members),
+            "weights": json.dumps(selection.weights),
+            "aggregate": str(selection.aggregate),
+            "alphas": json.dumps([bundle.points[member].alpha for member in selection.members]),
+        }
+    own |= {
+        "temperature": json.dumps(selection.temperature),
+        "bundle_sha256": sha256_of(bundle.folder / MANIFEST_FILE),
+        "checkpoint_sha256": manifest.source.checkpoint_sha256,
+        "geometry": manifest.source.geometry,
+        "architecture": json.dumps(manifest.source.architecture),
+        "created_by": manifest.created_by,
+    }
+    return {f"subspace_serve.{key}": value for key, value in own.items()}
+
+
+def _compare(file: Path, predictor: Predictor, selection: Selection, images: np.ndarray) -> float:
+    """Return the greatest difference between a graph's outputs and the service's, in units of the tolerance's."""
+    bundle = predictor.bundle
+    outputs = output_shapes(selection, len(bundle.labels))
+    opened = open_session(file, bundle.manifest.input, len(bundle.labels), device="cpu", threads=predictor.threads)
+    greatest = 0.0
+    for batch in (*np.split(images, len(images)), images, np.concatenate([images, images])):
+        prediction = predictor.predict(batch, selection)
+        found = opened.session.run(list(outputs), {opened.input_name: batch})
+        for output, values in zip(outputs, found, strict=True):
+            expected = getattr(prediction, output)
+            if output == "member_probabilities":
+                expected = expected.swapaxes(0, 1)  # (N, members, classes), as every output begins with the batch
+            if values.shape != expected.shape:
+                raise BundleError(
+                    f"the graph of {file.parent.parent.name} gives {output} of shape {values.shape}, "
+                    f"expected {expected.shape}; nothing was written"
+                )
+            difference = float(np.abs(values - expected).max()) / max(1.0, float(np.abs(expected).max()))
+            if not difference <= TOLERANCE:
+                raise BundleError(
+                    f"the graph of {file.parent.parent.name} does not answer as the service does: {output} differs "
+                    f"by {difference:.3g}, allowed are {TOLERANCE:.3g}; nothing was written"
+                )
+            greatest = max(greatest, difference)
+    return greatest

@@ -1,0 +1,7 @@
+"""From points of a subspace to ordinary ONNX files, verified."""
+
+from __future__ import annotations
+
+from subspace_serve.export.points import export_bundle
+
+__all__ = ["export_bundle"]

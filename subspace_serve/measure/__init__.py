@@ -1,0 +1,7 @@
+"""How good networks are: metrics, temperature, evaluation along a subspace, landscapes."""
+
+from __future__ import annotations
+
+from subspace_serve.measure.evaluation import evaluate
+
+__all__ = ["evaluate"]

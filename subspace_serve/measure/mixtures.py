@@ -1,0 +1,118 @@
+"""Random mixtures of a subspace's endpoints at three scales (appendix H, equation 18; Frankle et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subspace_serve.data import Images
+from subspace_serve.errors import GeometryError
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.networks import check_labels, predict_logits
+from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.subspace import Subspace, load_weights, weighted_sum
+
+Scale = Literal["global", "layerwise", "weightwise"]
+"""How much of a network shares one place: all of it, a layer (module), or nothing but each single weight."""
+
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generator) -> dict[str, Tensor]:
+    """Return the weights of one random mixture; places are uniform in the domain, as in training.
+
+    `global` is an ordinary place of the subspace. `layerwise` draws a place of its own for each layer: parameters of
+    one module, such as a linear layer's weight and bias, share it. `weightwise` draws one for every single weight: on
+    a line this is the hyper-rectangle whose corners are the endpoints (figure 21).
+
+    Args:
+        subspace: its geometry gives the places and the coefficients, its endpoints the weights.
+        scale: one of `SCALES`.
+        generator: of the places; it is advanced.
+
+    Raises:
+        GeometryError: the scale is unknown.
+    """
+    geometry, endpoints = subspace.geometry, subspace.endpoints
+    names = list(endpoints[0])
+    if scale == "weightwise":
+        return {name: _weightwise(geometry, [endpoint[name] for endpoint in endpoints], generator) for name in names}
+    if scale not in SCALES:
+        raise GeometryError(f"a mixture has the scale {scale!r}; choose {', '.join(SCALES)}")
+    layers = dict.fromkeys("" if scale == "global" else _layer(name) for name in names)
+    coefficients = geometry.coefficients_of(geometry.sample(generator, len(layers)))
+    of_layer = dict(zip(layers, coefficients, strict=True))
+    return {
+        name: weighted_sum(
+            of_layer["" if scale == "global" else _layer(name)], [endpoint[name] for endpoint in endpoints]
+        )
+        for name in names
+    }
+
+
+def mixture_accuracies(
+    subspace: Subspace,
+    images: Images,
+    calibration: CalibrationData,
+    *,
+    scale: Scale,
+    draws: int = 10,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, float]]:
+    """Measure random mixtures; the mean of their `accuracy` estimates equation 18.
+
+    Every mixture's BatchNorm is recalibrated (appendix D.3).
+
+    Args:
+        subspace: whose endpoints are mixed.
+        images: labelled images.
+        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
+        scale: one of `SCALES`.
+        draws: how many mixtures, 1 or more.
+        seed: of the places.
+        progress: called with a line for each mixture.
+
+    Returns:
+        For each mixture `accuracy`, `nll`, `ece` and `brier` (fractions; nats).
+
+    Raises:
+        GeometryError: the scale is unknown, or there are no draws.
+        DataError: there are no images, or a label is not one of the network's classes.
+    """
+    if draws < 1:
+        raise GeometryError(f"{draws} mixtures are to be drawn; draw 1 or more")
+    check_labels(images, subspace.architecture.classes)
+    model = subspace.architecture.build().to(calibration.device).eval()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    generator = np.random.default_rng(seed)
+    measured = []
+    for draw in range(draws):
+        load_weights(model, mixed_weights(subspace, scale, generator))
+        recalibrate_batchnorm(model, calibration)
+        logits = predict_logits(model, images, calibration.preprocessing)
+        measured.append(classification_metrics(logits.double().softmax(1), images.labels))
+        progress(f"{scale} mixture {draw + 1} of {draws}")
+    return measured
+
+
+def _layer(name: str) -> str:
+    """Return the module that a parameter belongs to."""
+    return name.rpartition(".")[0]
+
+
+def _weightwise(geometry: Geometry, tensors: list[Tensor], generator: np.random.Generator) -> Tensor:
+    """Mix tensors of one shape with a place for each of their numbers."""
+    first = tensors[0]
+    coefficients = torch.from_numpy(geometry.coefficients_of(geometry.sample(generator, first.numel())))
+    columns = (column.view(first.shape).to(first.device) for column in coefficients.T)
+    total = torch.zeros_like(first, dtype=torch.float64)
+    for column, tensor in zip(columns, tensors, strict=True):
+        total += column * tensor.detach().double()
+    return total.to(first.dtype)

@@ -1,0 +1,268 @@
+"""Many networks of one subspace at once: each is made and recalibrated once, whatever it is asked for.
+
+A network is small beside the data that it is measured on, so the networks stay and the images stream past them, a
+block at a time: a block is decoded, corrupted and moved to the device once for all of them, and memory stays flat.
+Several ranks (`subspace_serve.distributed.ranks`) share the networks out, and every rank gets what all of them found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from subspace_serve.data import Images, Preprocessing, preprocess
+from subspace_serve.distributed.ranks import Ranks
+from subspace_serve.distributed.sharing import Homes
+from subspace_serve.errors import DataError
+from subspace_serve.measure.metrics import Scores, ensemble_probabilities, score
+from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.space.checkpoint import versions
+from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.subspace import Subspace
+
+BLOCK = 512
+# A processor's caches hold the activations of small minibatches (measured: 64 is twice as fast as 1024); a GPU wants
+# large ones.
+_MINIBATCH = {"cpu": 64, "cuda": 256}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What can answer: one network of the subspace, or several averaged in output space.
+
+    Attributes:
+        members: places in the subspace.
+        weights: one a member; equal when None.
+        aggregate: several members average `probabilities` or `logits`.
+    """
+
+    members: tuple[Alpha, ...]
+    weights: tuple[float, ...] | None = None
+    aggregate: str = "probabilities"
+
+    @classmethod
+    def point(cls, alpha: Alpha) -> Candidate:
+        return cls((alpha,))
+
+    @property
+    def is_point(self) -> bool:
+        return len(self.members) == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `alpha` of a point; `members`, `weights` and `aggregate` of an ensemble."""
+        if self.is_point:
+            return {"alpha": self.members[0]}
+        weights = self.weights or (1 / len(self.members),) * len(self.members)
+        return {"members": list(self.members), "weights": list(weights), "aggregate": self.aggregate}
+
+    def __str__(self) -> str:
+        return " + ".join(describe_alpha(alpha) for alpha in self.members)
+
+
+class Networks:
+    """The networks P(alpha) of a subspace, recalibrated with the same images.
+
+    On a processor the networks share the cores, one network a thread: for networks of the size that a processor
+    serves this is faster than several threads within each.
+    """
+
+    def __init__(
+        self,
+        subspace: Subspace,
+        calibration: CalibrationData,
+        *,
+        extrapolate: bool = False,
+        workers: int | None = None,
+        ranks: Ranks | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Make no network yet.
+
+        Args:
+            subspace: where they lie.
+            calibration: images for BatchNorm's statistics; also gives normalisation and device.
+            extrapolate: allow places a little outside a line.
+            workers: networks at a time; None for one a processor core, and one on CUDA.
+            ranks: the processes that share the networks out; this one alone when None.
+            progress: called with a line for each network made.
+        """
+        self.subspace = subspace
+        self.calibration = calibration
+        self.extrapolate = extrapolate
+        on_cpu = calibration.device.type == "cpu"
+        self.workers = workers or (min(torch.get_num_threads(), os.cpu_count() or 1) if on_cpu else 1)
+        self.ranks = ranks or Ranks()
+        self.progress = progress
+        self._models: dict[Alpha, nn.Module] = {}
+        self._homes = Homes(self.ranks.world_size)
+
+    def check_ranks(self, sets: Sequence[Images]) -> None:
+        """Check that every rank has the same packages, endpoints, calibration images and labelled images.
+
+        Raises:
+            RankError: one has others, or ended.
+        """
+        if self.ranks.world_size == 1:
+            return
+        digest = hashlib.sha256()
+        for endpoint in self.subspace.endpoints:
+            for name, tensor in endpoint.items():
+                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        calibration = self.calibration.to_json() | {"fingerprint": self.calibration.images.fingerprint()}
+        self.ranks.check_same("versions", versions())
+        self.ranks.check_same("endpoints (their SHA-256)", digest.hexdigest())
+        self.ranks.check_same("calibration images", calibration)
+        self.ranks.check_same("labelled images (their fingerprint)", [images.fingerprint() for images in sets])
+
+    def prepare(self, alphas: Iterable[Alpha]) -> None:
+        """Collapse and recalibrate the networks that are not there yet.
+
+        Raises:
+            GeometryError: a place lies outside the domain.
+        """
+        missing = list(dict.fromkeys(key for alpha in alphas if (key := place(alpha)) not in self._models))
+
+        def make(alpha: Alpha) -> nn.Module:
+            return recalibrated(self.subspace, alpha, self.calibration, extrapolate=self.extrapolate)
+
+        with _one_thread_each(min(self.workers, len(missing))) as run:
+            for alpha, model in zip(missing, run(make, missing), strict=True):
+                self._models[alpha] = model
+                self.progress(f"alpha {describe_alpha(alpha)}")
+
+    def logits(self, alphas: Sequence[Alpha], images: Images) -> Iterator[tuple[dict[Alpha, Tensor], Tensor]]:
+        """Yield the networks' logits (n, classes) by place, and the labels (n,), a block of images at a time."""
+        self.prepare(alphas)
+        keys = list(dict.fromkeys(map(place, alphas)))
+        with _one_thread_each(min(self.workers, len(keys))) as run:
+            for pixels, labels in images.batches(BLOCK):
+                inputs = preprocess(pixels, self.calibration.preprocessing, self.calibration.device)
+
+                def answer(key: Alpha, inputs: Tensor = inputs) -> Tensor:
+                    return _forward(self._models[key], inputs)
+
+                yield dict(zip(keys, run(answer, keys), strict=True)), labels
+
+    def measure(
+        self,
+        candidates: Sequence[Candidate],
+        images: Images,
+        answer: Callable[[Candidate, dict[Alpha, Tensor], Tensor], T],
+    ) -> list[list[T]]:
+        """Return what `answer` makes of each candidate, a block of images at a time, in the order of `candidates`.
+
+        Ranks share the candidates, whole ensembles each, so that almost no network is made on two of them; all call
+        this with the same arguments and get the same lists.
+
+        Args:
+            candidates: what answers.
+            images: labelled images.
+            answer: is given a candidate, the logits (n, classes) of its members by place, and the labels (n,).
+
+        Raises:
+            DataError: there are no images, or a label is not one of the network's classes.
+            RankError: another rank ended.
+        """
+        check_labels(images, self.subspace.architecture.classes)
+        homes = self._homes.settle([list(map(place, candidate.members)) for candidate in candidates])
+        own = [candidate for candidate, home in zip(candidates, homes, strict=True) if home == self.ranks.rank]
+        parts: list[list[T]] = [[] for _ in own]
+        if own:
+            for logits, labels in self.logits([alpha for candidate in own for alpha in candidate.members], images):
+                for candidate, part in zip(own, parts, strict=True):
+                    part.append(answer(candidate, logits, labels))
+        found = [iter(rank) for rank in self.ranks.everyones(parts)]
+        return [next(found[home]) for home in homes]
+
+    def score(self, candidates: Sequence[Candidate], images: Images) -> list[Scores]:
+        """Return the scores of each candidate on every image, in the order of `candidates`.
+
+        Raises:
+            DataError, RankError: as `measure`.
+        """
+        return [Scores.joined(parts) for parts in self.measure(candidates, images, scored)]
+
+
+def scored(candidate: Candidate, logits: dict[Alpha, Tensor], labels: Tensor) -> Scores:
+    """Return a candidate's scores from its members' logits (an answer for `Networks.measure`)."""
+    return score(combined(candidate, logits), labels)
+
+
+def combined(candidate: Candidate, logits: dict[Alpha, Tensor]) -> Tensor:
+    """Return a candidate's probabilities from its members' logits. Shape (N, classes)."""
+    members = [logits[place(alpha)] for alpha in candidate.members]
+    return ensemble_probabilities(members, candidate.weights, candidate.aggregate)
+
+
+def recalibrated(
+    subspace: Subspace, alpha: Alpha, calibration: CalibrationData, *, extrapolate: bool = False
+) -> nn.Module:
+    """Collapse to P(alpha) and recompute BatchNorm's statistics; the network is on the calibration data's device."""
+    model = subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    recalibrate_batchnorm(model, calibration)
+    return model
+
+
+def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> Tensor:
+    """Return a network's logits for every image, on the CPU. Shape (N, classes)."""
+    device = next(model.parameters()).device
+    return torch.cat(
+        [_forward(model, preprocess(pixels, preprocessing, device)) for pixels, _ in images.batches(BLOCK)]
+    )
+
+
+def describe_alpha(alpha: Alpha) -> str:
+    """Return alpha as it is written on the command line."""
+    return f"{alpha:g}" if isinstance(alpha, float) else ",".join(f"{value:.4g}" for value in alpha)  # type: ignore[union-attr]
+
+
+def check_labels(images: Images, classes: int) -> None:
+    """Check that there are images, of the network's classes.
+
+    Raises:
+        DataError: there are none, or a label is not one of the network's classes.
+    """
+    if len(images) == 0:
+        raise DataError("there are no images to evaluate on")
+    largest = int(images.labels.max())
+    if largest >= classes:
+        raise DataError(
+            f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
+        )
+
+
+def place(alpha: Alpha) -> Alpha:
+    """Return alpha as a key: 1 - 0.7 is the same place as 0.3."""
+    return round(alpha, 9) + 0.0 if isinstance(alpha, float) else tuple(round(value, 9) for value in alpha)  # type: ignore[union-attr]
+
+
+@torch.inference_mode()
+def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    return torch.cat([model(part).float().cpu() for part in inputs.split(_MINIBATCH[inputs.device.type])])
+
+
+@contextmanager
+def _one_thread_each(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
+    """Give a map that runs its calls on `workers` threads, each computing on one core; with one, a plain map."""
+    if workers <= 1:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)

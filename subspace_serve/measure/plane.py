@@ -1,0 +1,199 @@
+"""Test error on the plane through three sets of weights (figure 2; Garipov et al. 2018, appendix A.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subspace_serve.architectures import Architecture
+from subspace_serve.data import Images
+from subspace_serve.errors import GeometryError
+from subspace_serve.measure.networks import check_labels, predict_logits
+from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.space.subspace import Subspace, Weights, load_weights, mismatch, weighted_sum
+
+DEFAULT_RESOLUTION = 9
+DEFAULT_MARGIN = 0.2
+DEFAULT_IMAGES = 2_000
+"""How many images measure, and as many calibrate, at each of the plane's networks."""
+
+_PATH_POINTS = 33
+_COLLINEAR = 1e-4
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane through three weight vectors, the first at the origin and the second on the x axis.
+
+    The axes are those of Gram and Schmidt: x along w1 - w0, y along what of w2 - w0 is orthogonal to it. Lengths in
+    the plane are L2 distances over all weights.
+
+    Attributes:
+        names: what the three are called.
+        weights: the three.
+        coordinates: where they lie, ((0, 0), (a, 0), (b, h)).
+    """
+
+    names: tuple[str, str, str]
+    weights: tuple[Weights, Weights, Weights]
+    coordinates: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+
+    def coefficients(self, x: float, y: float) -> tuple[float, float, float]:
+        """Return the three numbers, summing to 1, with which the weights make up the network at (x, y)."""
+        (_, _), (a, _), (b, h) = self.coordinates
+        third = y / h
+        second = (x - third * b) / a
+        return 1 - second - third, second, third
+
+    def at(self, x: float, y: float) -> dict[str, Tensor]:
+        """Return the weights of the network at (x, y); at one of the three they are that one's, bit for bit."""
+        return self.mixture(self.coefficients(x, y))
+
+    def mixture(self, coefficients: Sequence[float]) -> dict[str, Tensor]:
+        """Return the weighted sum of the three."""
+        return {name: weighted_sum(coefficients, [part[name] for part in self.weights]) for name in self.weights[0]}
+
+
+def plane_through(vectors: dict[str, Weights]) -> Plane:
+    """Return the plane through three sets of weights.
+
+    Raises:
+        GeometryError: they are not three, do not belong to one architecture, or lie on one line.
+    """
+    if len(vectors) != 3:
+        raise GeometryError(f"a plane goes through three sets of weights, not {len(vectors)}")
+    names = tuple(vectors)
+    origin, second, third = vectors.values()
+    for name, weights in list(vectors.items())[1:]:
+        problem = mismatch(weights, origin)
+        if problem:
+            raise GeometryError(
+                f"{name} is no network of the same architecture as {names[0]} ({problem}); a plane goes through "
+                "networks of one architecture"
+            )
+    first_axis, other = _difference(second, origin), _difference(third, origin)
+    a = first_axis.norm().item()
+    b = torch.dot(other, first_axis).item() / a if a else 0.0
+    h = (other - first_axis * (b / a)).norm().item() if a else 0.0
+    if h <= _COLLINEAR * max(a, other.norm().item(), 1e-12):
+        raise GeometryError(
+            f"{names[0]}, {names[1]} and {names[2]} lie on one line in weight space, so no plane is given by them; "
+            "choose another third network"
+        )
+    return Plane(names, (origin, second, third), ((0.0, 0.0), (a, 0.0), (b, h)))  # type: ignore[arg-type]
+
+
+def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane:
+    """Return the plane in which a subspace is looked at: through its first three endpoints, as in Figure 2.
+
+    A line has two only: its third is a standard network of the same architecture.
+
+    Raises:
+        GeometryError: the third is missing, of another architecture, or on one line with the others.
+    """
+    vectors: dict[str, Weights] = {f"endpoint-{i}": weights for i, weights in enumerate(subspace.endpoints[:3])}
+    if subspace.geometry.name == "curve":
+        vectors = dict(zip(("endpoint-0", "endpoint-1", "control point"), subspace.endpoints, strict=True))
+    if len(vectors) == 2 and standard is not None:
+        vectors["standard network"] = standard
+    if len(vectors) < 3:
+        raise GeometryError(
+            f"the plane goes through three sets of weights and this {subspace.geometry.name} has {len(vectors)}; name "
+            "a standard network of the same architecture (--baseline RUN)"
+        )
+    return plane_through(vectors)
+
+
+def subspace_path(subspace: Subspace, plane: Plane) -> list[list[float]]:
+    """Return the subspace's outline in its plane as points (x, y): the line, the curve, or the first three's triangle.
+
+    Only the coefficients of the plane's own weights are needed, not the weights.
+    """
+    corners = np.asarray(plane.coordinates)
+    if subspace.geometry.barycentric:
+        outline = np.eye(3)[[0, 1, 2, 0]]
+    else:
+        outline = subspace.geometry.coefficients_of(np.linspace(0, 1, _PATH_POINTS))
+    return (outline @ corners[: outline.shape[1]]).tolist()
+
+
+def plane_errors(
+    plane: Plane,
+    architecture: Architecture,
+    images: Images,
+    *,
+    calibration: CalibrationData,
+    resolution: int = DEFAULT_RESOLUTION,
+    margin: float = DEFAULT_MARGIN,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure the error of the networks on a grid over a plane, and of the three that span it.
+
+    Every network's BatchNorm is recalibrated (appendix D.3). The work is that of resolution squared and three more
+    networks, each run over the calibration images and over `images`: limit both (2,000 each is enough for a picture).
+
+    Args:
+        plane: where.
+        architecture: builds the networks.
+        images: labelled images, on which the error is measured.
+        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
+        resolution: networks a side, 2 or more.
+        margin: how far the grid goes beyond the three, as a fraction of their extent.
+        progress: called with a line for each row.
+
+    Returns:
+        JSON values: `vectors`, each with `name`, `x`, `y`, `error`; `x` and `y`, the grid's coordinates; `error`, a row
+        for each y of fractions in [0, 1]; `count`, `calibration`.
+
+    Raises:
+        GeometryError: the resolution is less than 2, or the margin negative or not finite.
+        DataError: there are no images, or a label is not one of the network's classes.
+    """
+    if resolution < 2 or not 0 <= margin < math.inf:
+        raise GeometryError(
+            f"a plane takes 2 networks a side or more and a margin of 0 or more; got {resolution} and {margin:g}"
+        )
+    check_labels(images, architecture.classes)
+    model = architecture.build().to(calibration.device).eval()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def error(coefficients: Sequence[float]) -> float:
+        load_weights(model, plane.mixture(coefficients))
+        recalibrate_batchnorm(model, calibration)
+        right = predict_logits(model, images, calibration.preprocessing).argmax(1).eq(images.labels)
+        return 1 - right.double().mean().item()
+
+    vectors = [
+        {"name": name, "x": x, "y": y, "error": error(plane.coefficients(x, y))}
+        for name, (x, y) in zip(plane.names, plane.coordinates, strict=True)
+    ]
+    x_grid, y_grid = (_grid(values, resolution, margin) for values in zip(*plane.coordinates, strict=True))
+    errors = []
+    for row, y in enumerate(y_grid):
+        errors.append([error(plane.coefficients(x, y)) for x in x_grid])
+        progress(f"plane, row {row + 1} of {resolution}")
+    return {
+        "vectors": vectors,
+        "x": x_grid,
+        "y": y_grid,
+        "error": errors,
+        "count": len(images),
+        "calibration": calibration.to_json(),
+    }
+
+
+def _difference(weights: Weights, origin: Weights) -> Tensor:
+    return torch.cat([(tensor.double() - origin[name].double()).flatten() for name, tensor in weights.items()])
+
+
+def _grid(values: Sequence[float], resolution: int, margin: float) -> list[float]:
+    low, high = min(values), max(values)
+    extra = margin * (high - low)
+    return np.linspace(low - extra, high + extra, resolution).tolist()

@@ -1,0 +1,163 @@
+"""Temperature scaling: one number that makes a classifier as sure as it is right (Guo et al. 2017, section 4.2).
+
+One rule for points and ensembles: the temperature T acts on the final answer. Its probabilities p become p^(1/T),
+normalised, which for a single network is softmax(logits / T). The members of an ensemble are averaged as they are.
+T does not change which class is the most probable.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from subspace_serve.data import Images
+from subspace_serve.data.splits import carve
+from subspace_serve.errors import DataError
+from subspace_serve.measure.metrics import classification_metrics
+
+LOWEST, HIGHEST = 0.05, 20.0
+"""Between these a temperature is looked for."""
+
+_TOLERANCE = 1e-6
+_AT_BOUND = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TemperatureData:
+    """Labelled images on which temperatures are fitted and reported; never the test set.
+
+    Attributes:
+        images: of the domain where the bundle will be served.
+        name: what they are, for the record.
+        seed: decides which half fits and which reports.
+    """
+
+    images: Images
+    name: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FittedTemperature:
+    """A temperature, and what it does to images that it was not fitted on.
+
+    Attributes:
+        temperature: of the answer; 1 leaves it as it is.
+        count: how many images it was fitted on.
+        reported_on: how many others `before` and `after` were measured on.
+        before: `accuracy`, `nll`, `ece` and `brier` at temperature 1.
+        after: the same at this temperature.
+        at_bound: the fit ran to the end of what is allowed, so the images leave the temperature open.
+    """
+
+    temperature: float
+    count: int
+    reported_on: int
+    before: dict[str, float]
+    after: dict[str, float]
+    at_bound: bool
+
+
+def apply_temperature(probabilities: Tensor, temperature: float) -> Tensor:
+    """Return p^(1/T), normalised, in float64. Shape (N, classes), as given."""
+    if temperature == 1:
+        return probabilities.double()
+    return (_logarithm(probabilities) / temperature).softmax(dim=1)
+
+
+def fit_temperature(log_probabilities: Tensor, labels: Tensor) -> float:
+    """Return the temperature in [0.05, 20] at which the labels are the most likely.
+
+    The negative log-likelihood of softmax(x / T) has one minimum in 1/T, along which it is convex. Where every image
+    is classified right it falls as long as T does, and the lowest allowed is returned.
+
+    Args:
+        log_probabilities: the final answers x, each row up to a constant, so that a network's logits do. Shape
+            (N, classes).
+        labels: integers, shape (N,).
+
+    Raises:
+        DataError: there are no images, a number is not finite, or the labels do not fit.
+    """
+    values = log_probabilities.detach().cpu().double()
+    labels = labels.detach().cpu()
+    if values.ndim != 2 or 0 in values.shape or labels.shape != values.shape[:1]:
+        raise DataError(
+            "A temperature is fitted to answers (N, classes) and labels (N,) of at least one image; "
+            f"found shapes {tuple(values.shape)} and {tuple(labels.shape)}; give labelled images."
+        )
+    if not values.isfinite().all():
+        raise DataError(
+            f"A temperature is fitted to finite numbers; found {int((~values.isfinite()).sum())} that are not; "
+            "the network or its BatchNorm statistics are broken."
+        )
+    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= values.shape[1]:
+        raise DataError(
+            f"Labels must be integers from 0 to {values.shape[1] - 1}; found {labels.dtype} from {labels.min().item()} "
+            f"to {labels.max().item()}; give labels of the network's classes."
+        )
+    of_label = values.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+
+    if of_label.eq(values.amax(dim=1)).all():
+        return LOWEST
+
+    def negative_log_likelihood(temperature: float) -> float:
+        return float((values / temperature).logsumexp(dim=1).sub(of_label / temperature).mean())
+
+    found = minimize_scalar(
+        lambda logarithm: negative_log_likelihood(math.exp(logarithm)),
+        bounds=(math.log(LOWEST), math.log(HIGHEST)),
+        method="bounded",
+        options={"xatol": _TOLERANCE},
+    )
+    # The search never tries its bounds, and by rounding can end a little beside 1 where 1 is best.
+    return min((math.exp(found.x), LOWEST, HIGHEST, 1.0), key=negative_log_likelihood)
+
+
+def fit_and_report(probabilities: Tensor, labels: Tensor, *, seed: int = 0) -> FittedTemperature:
+    """Fit a temperature on one half of the images and measure it on the other, divided class by class.
+
+    Where the images leave it open, the choice errs towards doubt: 1 when they ask for ever surer answers (a half that
+    is classified without a mistake does), the highest allowed when they ask for ever less sure ones.
+
+    Args:
+        probabilities: the final answers, of a point or an ensemble. Shape (N, classes).
+        labels: integers, shape (N,).
+        seed: of the division.
+
+    Raises:
+        DataError: as `fit_temperature`, or no class has an image for each half.
+    """
+    check_divisible(labels)
+    # As `select` divides: with its seed, what was chosen on is fitted on, and the other half reports.
+    reporting, fitting = carve(labels, len(labels) // 2, seed)
+    found = fit_temperature(_logarithm(probabilities[fitting]), labels[fitting])
+    lowest, highest = found <= LOWEST * (1 + _AT_BOUND), found >= HIGHEST * (1 - _AT_BOUND)
+    temperature = 1.0 if lowest else found
+    return FittedTemperature(
+        temperature=temperature,
+        count=len(fitting),
+        reported_on=len(reporting),
+        before=classification_metrics(probabilities[reporting], labels[reporting]),
+        after=classification_metrics(apply_temperature(probabilities[reporting], temperature), labels[reporting]),
+        at_bound=lowest or highest,
+    )
+
+
+def check_divisible(labels: Tensor) -> None:
+    """Raise `DataError` when no class has an image for each half."""
+    most = int(labels.bincount().max()) if len(labels) else 0
+    if most < 2:
+        raise DataError(
+            "A temperature is fitted on one half of the images and reported on the other, class by class; found "
+            f"{len(labels)} images, at most {most} of a class; give more."
+        )
+
+
+def _logarithm(probabilities: Tensor) -> Tensor:
+    # As the service does: a probability of 0 counts as the smallest normal number.
+    return probabilities.double().clamp_min(torch.finfo(torch.float64).tiny).log()

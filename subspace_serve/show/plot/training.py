@@ -1,0 +1,58 @@
+"""How a subspace's shape developed while it was trained (figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from subspace_serve.errors import SubspaceServeError
+from subspace_serve.show.plot.documents import Document, mean_and_deviation
+from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
+
+_PANELS = {
+    "endpoint_l2": r"$L_2$ distance of the endpoints",
+    "endpoint_cosine_squared": r"$\cos^2$ of the endpoints",
+    "accuracy": "Training accuracy (%)",
+}
+
+
+def plot_distances(
+    records: Sequence[Document] | Sequence[Sequence[Document]], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
+) -> None:
+    """Draw the endpoints' L2 distance and squared cosine similarity after each epoch, and the training accuracy.
+
+    Args:
+        records: the lines of a run's `metrics.jsonl`: `epoch`, `endpoint_l2`, `endpoint_cosine_squared`, `accuracy`
+            (of networks drawn at random from the subspace); or a list of these, one a run, of which the epochs that
+            all have are drawn, with a band of one sample standard deviation.
+        target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
+        dots_per_inch: of a `.png`.
+
+    Raises:
+        SubspaceServeError: another suffix, or no epoch with two endpoints.
+    """
+    check_picture(target)
+    runs: list[Sequence[Document]] = [records] if records and isinstance(records[0], Mapping) else list(records)  # type: ignore[arg-type, list-item]
+    epochs = list(zip(*runs, strict=False))
+    if not epochs or any(record.get("endpoint_l2") is None for epoch in epochs for record in epoch):
+        raise SubspaceServeError(
+            "There are no distances to draw: the records of the training have no epoch, or the network has one "
+            "endpoint only."
+        )
+    numbers = [epoch[0]["epoch"] for epoch in epochs]
+    with picture(target, (10.0, 3.2), dots_per_inch=dots_per_inch) as figure:
+        for axes, (key, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
+            scale = 1.0 if key == "accuracy" else 0.01  # only accuracy is a fraction to be given in percent
+            values = [mean_and_deviation([record[key] for record in epoch]) for epoch in epochs]
+            means = [scale * mean for mean, _ in values]
+            deviations = [scale * deviation for _, deviation in values]
+            axes.plot(numbers, means, "-o", color=GREY if key == "accuracy" else SUBSPACE)
+            if len(runs) > 1:
+                low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
+                high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
+                axes.fill_between(numbers, low, high, color=SUBSPACE, alpha=0.15, linewidth=0)
+            axes.set_title(title, fontsize=11)
+            axes.set_xlabel("Epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            highest = max(mean + deviation for mean, deviation in zip(means, deviations, strict=True))
+            axes.set_ylim(0, 1.08 * highest or 1)

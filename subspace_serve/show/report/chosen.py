@@ -1,0 +1,116 @@
+"""What was chosen for which domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from subspace_serve.show import plot
+from subspace_serve.show.plot.selections import GAIN_UNITS, candidate_name, in_units, shown_gain
+from subspace_serve.show.report.content import (
+    DOTS_PER_INCH,
+    Document,
+    Documents,
+    Figure,
+    Section,
+    Table,
+    in_one_line,
+    percent,
+)
+
+_WHICH, _CALIBRATED_ON = ("midpoint", "chosen"), ("default", "domain")
+_METRICS = {"nll": "NLL", "ece": "ECE", "brier": "Brier score"}
+
+
+def selections(documents: Documents) -> Section:
+    """What was chosen for which domain, with gains and intervals."""
+    title = "Which place suits which domain?"
+    introduction = (
+        "A place is chosen on one half of labelled images from where the model will run and reported on the other "
+        "half, which took no part in the choice."
+    )
+    found = documents.selections
+    if not found:
+        missing = "None is stored. Choose one with `subspace-serve select --val-data SPEC --name NAME`."
+        return Section("selections", title, introduction, missing=missing)
+    rows = [
+        [
+            name,
+            f"{candidate_name(selection)}{' (midpoint kept)' if selection.get('kept_midpoint') else ''}",
+            str(_METRICS.get(selection["metric"], selection["metric"])),
+            *_gain_cells(selection),
+            percent(selection["reported"]["accuracy"]),
+            percent(selection["midpoint"]["accuracy"]),
+            f"{selection.get('chosen_on', '?')} + {selection.get('reported_on', '?')}",
+        ]
+        for name, selection in found.items()
+    ]
+    described = "; ".join(f"{row[0]}: {row[1]}, gain in {row[2]} {row[3]}, interval {row[4]}" for row in rows)
+    reasons = [
+        [name, in_one_line(entry.get("domain", "")), _calibration(entry), str(entry.get("reason", ""))]
+        for name, entry in found.items()
+    ]
+    return Section(
+        "selections",
+        title,
+        introduction,
+        [
+            "Above: the gain over the midpoint, positive for better, with the interval that holds the true one in 95 "
+            "of 100 cases. An interval that crosses 0 is no evidence of a gain. Where nothing beat the midpoint beyond "
+            "chance it was kept, and the hollow mark is the gain that the best other candidate would have had.",
+            "Below: every candidate on the half that was chosen on, with one standard error; the choice is ringed, the "
+            "dotted line is the midpoint. Candidates that fell behind early were measured on fewer images.",
+        ],
+        [
+            Figure(
+                "selections.png",
+                f"Gains over the midpoint. {described}.",
+                partial(plot.plot_selections, found, dots_per_inch=DOTS_PER_INCH),
+            )
+        ],
+        [
+            Table(
+                "Selections and their gains on the reporting half; gains in accuracy and ECE are percentage points. In "
+                "brackets: the best candidate that was not taken. Images: those chosen on + those reported on.",
+                [
+                    "name", "place or members", "chosen by", "gain", "95 % interval", "p", "accuracy %",
+                    "midpoint's %", "images",
+                ],
+                rows,
+            ),
+            Table("Why.", ["name", "domain", "BatchNorm from", "reason"], reasons),
+            *_recalibration(found),
+        ],
+    )  # fmt: skip
+
+
+def _gain_cells(selection: Document) -> list[str]:
+    """Return gain, interval and p-value; of the best candidate in brackets where the midpoint was kept."""
+    gain, metric = shown_gain(selection), selection["metric"]
+    if not gain:
+        return ["", "", ""]
+    digits = 2 if GAIN_UNITS[metric].startswith("percent") else 4
+    numbers = (in_units(metric, number) for number in (gain["value"], *gain["interval"]))
+    value, low, high = (f"{number:+.{digits}f}".replace("-", "−") for number in numbers)
+    cells = [value, f"{low} to {high}", f"{gain['p_value']:.3g}" if gain.get("p_value") is not None else ""]
+    return [f"({cell})" if cell else "" for cell in cells] if selection.get("kept_midpoint") else cells
+
+
+def _recalibration(selections: Mapping[str, Document]) -> list[Table]:
+    """Return what BatchNorm from the domain's own images changed, where that was tried."""
+    rows = [
+        [name, *(percent(entry["recalibration"][on][which]["accuracy"]) for which in _WHICH for on in _CALIBRATED_ON)]
+        for name, entry in selections.items()
+        if entry.get("recalibration")
+    ]
+    header = ["name", "midpoint, usual", "midpoint, domain", "choice, usual", "choice, domain"]
+    caption = (
+        "Accuracy in percent with BatchNorm from the usual images and from unlabelled images of the domain: which of "
+        "the two helped, recalibrating there or choosing."
+    )
+    return [Table(caption, header, rows)] if rows else []
+
+
+def _calibration(selection: Document) -> str:
+    calibration = selection.get("calibration") or {}
+    return f"{calibration.get('count', '?')} images of {calibration.get('data', '?')}"

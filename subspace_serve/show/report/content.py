@@ -1,0 +1,111 @@
+"""What a report is made of: sections with pictures, tables and words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DOTS_PER_INCH = 160
+"""Of the page's pictures: sharp on fine screens and in print."""
+
+LONG = 16
+"""A table with more rows is folded."""
+
+Document = Mapping[str, Any]
+"""JSON values."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """All that a report shows, as JSON values; what is missing is left out of it.
+
+    Attributes:
+        run: `name`, `checkpoint`, `sha256`, `geometry` {name, endpoints}, `architecture`, `parameters`, `provenance`
+            and `versions`, those of the programs that measured.
+        evaluation: what `subspace_serve.measure.evaluation.evaluate` returns, with `data`, the images' name.
+        selections: by name, as in `selections.json`.
+        training: the lines of `metrics.jsonl`.
+        plane: what `subspace_serve.measure.plane.plane_errors` returns.
+    """
+
+    run: Document
+    evaluation: Document
+    selections: Mapping[str, Document] = field(default_factory=dict)
+    training: Sequence[Document] = ()
+    plane: Document | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture.
+
+    Attributes:
+        file: its name beside the page, `.png`.
+        alternative: what it shows, for somebody who does not see it.
+        draw: writes it to a path.
+    """
+
+    file: str
+    alternative: str
+    draw: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers; the first cell of a row is its heading.
+
+    Attributes:
+        caption: what they are.
+        header: the columns' headings.
+        rows: cells, as they are shown.
+        folded: shown only when it is asked for, since it is long.
+    """
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question and its answer.
+
+    Attributes:
+        key: the part's name in the page's address.
+        title: the question.
+        introduction: what was measured.
+        reading: how to read the pictures, a sentence or two each.
+        figures, tables: the answer.
+        missing: how to get what is not there.
+    """
+
+    key: str
+    title: str
+    introduction: str
+    reading: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    missing: str | None = None
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in percent with two digits, without its sign."""
+    return f"{100 * fraction:.2f}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of fractions in percentage points, with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def in_one_line(value: Any) -> str:
+    """Return JSON values in one line: strings as they are, mappings as their names and values."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {in_one_line(part)}" for key, part in value.items() if part not in (None, {}, []))
+    return json.dumps(value)

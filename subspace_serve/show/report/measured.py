@@ -1,0 +1,124 @@
+"""What an evaluation says of clean images: accuracy along the subspace, reliability."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from subspace_serve.show import plot
+from subspace_serve.show.plot.documents import has_kind, order_of, place_name
+from subspace_serve.show.plot.reliability import calibration_error, reliability_diagrams
+from subspace_serve.show.report.content import (
+    DOTS_PER_INCH,
+    LONG,
+    Document,
+    Documents,
+    Figure,
+    Section,
+    Table,
+    percent,
+    points,
+)
+
+
+def along(documents: Documents) -> Section:
+    """Accuracy and calibration over the subspace (figures 4 to 6)."""
+    evaluation = documents.evaluation
+    order = order_of(evaluation["points"])
+    paired = has_kind([evaluation], "ensemble")
+    header = ["alpha", "accuracy %", "NLL", "ECE %", "Brier"]
+    header += ["with 1 − alpha: accuracy %", "ECE %"] if paired else []
+    rows = []
+    for index in order:
+        point = evaluation["points"][index]
+        row = [place_name(point["alpha"]), *_cells(point["metrics"])]
+        rows.append(row + ([percent(point["ensemble"][key]) for key in ("accuracy", "ece")] if paired else []))
+    accuracies = [point["metrics"]["accuracy"] for point in evaluation["points"]]
+    best = max(evaluation["points"], key=lambda point: point["metrics"]["accuracy"])
+    return Section(
+        key="along",
+        title="How good are the networks along the subspace?",
+        introduction=f"Each place α was collapsed into one network, recalibrated and measured on "
+        f"{evaluation['count']:,} images.",
+        reading=[
+            "Left, higher is better; right, lower is better. The scales do not start at zero, so that small "
+            "differences can be seen: look at the numbers before you call one large.",
+            "Dashed: one network at α. Solid: the networks at α and 1 − α averaged, which costs twice as much to run; "
+            "in the middle both are the same network. Dotted: a standard network, where one was measured.",
+            "The place that is highest here was not chosen fairly: it is the best of many on these very images. "
+            "Selections, below, are.",
+        ],
+        figures=[
+            Figure(
+                "accuracy.png",
+                f"Accuracy and expected calibration error over the subspace. Accuracy of single networks runs from "
+                f"{percent(min(accuracies))} to {percent(max(accuracies))} percent, the highest at "
+                f"{place_name(best['alpha'])}.",
+                partial(
+                    plot.plot_subspace,
+                    evaluation,
+                    baseline=evaluation.get("baseline"),
+                    dots_per_inch=DOTS_PER_INCH,
+                ),
+            )
+        ],
+        tables=[Table("Every place that was measured.", header, rows, folded=len(rows) > LONG)],
+    )  # fmt: skip
+
+
+def reliability(documents: Documents) -> Section:
+    """Reliability diagrams of the networks that one can deploy."""
+    title, introduction = (
+        "Can their confidence be believed?",
+        "A network gives each answer a probability. Of all answers given with about 80 % some 80 % should be right.",
+    )
+    diagrams = reliability_diagrams(documents.evaluation)
+    if not diagrams:
+        missing = "This evaluation holds no reliability diagrams: run `report` without --evaluation to measure them."
+        return Section("reliability", title, introduction, missing=missing)
+    rows = []
+    for name, bins in diagrams.items():
+        count = sum(part["count"] for part in bins)
+        confidence = sum(part["count"] * (part["confidence"] or 0) for part in bins) / count
+        accuracy = sum(part["count"] * (part["accuracy"] or 0) for part in bins) / count
+        rows.append(
+            [
+                name,
+                percent(confidence),
+                percent(accuracy),
+                points(confidence - accuracy),
+                percent(calibration_error(bins)),
+            ]
+        )
+    described = "; ".join(
+        f"{row[0]}: mean confidence {row[1]}, accuracy {row[2]}, ECE {row[4]} percent" for row in rows
+    )
+    return Section(
+        "reliability",
+        title,
+        introduction,
+        [
+            "Answers are sorted by confidence into bins. A bar is how many of a bin's answers were right; the hatched "
+            "part reaches to the confidence that was claimed. Hatching above a bar is overconfidence, hatching inside "
+            "it modesty; without hatching the bar ends on the dotted diagonal.",
+            "Below: how many of the answers fall into each bin. A large gap in a bin with few answers matters little; "
+            "the ECE weighs each gap by its answers.",
+        ],
+        [
+            Figure(
+                "reliability.png",
+                f"Reliability diagrams. {described}.",
+                partial(plot.plot_reliability, diagrams, dots_per_inch=DOTS_PER_INCH),
+            )
+        ],
+        [
+            Table(
+                "Mean confidence against accuracy.",
+                ["network", "confidence %", "accuracy %", "overconfidence", "ECE %"],
+                rows,
+            )
+        ],
+    )
+
+
+def _cells(metrics: Document) -> list[str]:
+    return [percent(metrics["accuracy"]), f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]

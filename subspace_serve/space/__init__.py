@@ -1,0 +1,1 @@
+"""Weight space: geometries, subspaces and their files, and what `--alpha` takes."""

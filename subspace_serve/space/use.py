@@ -1,0 +1,63 @@
+"""What a subspace was trained to be used as: the `--alpha` specifications that its trainer recommends."""
+
+from __future__ import annotations
+
+from subspace_serve.errors import CheckpointError, GeometryError
+from subspace_serve.space.alpha import parse_alphas
+from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.subspace import Subspace
+
+USUAL = ("midpoint", "endpoints")
+"""The use of a subspace whose checkpoint records none: what the paper trains lines, curves and simplexes for."""
+
+
+def is_recorded(subspace: Subspace) -> bool:
+    """Return whether the checkpoint records a recommended use; older ones do not."""
+    return "use" in subspace.provenance
+
+
+def recommended_use(subspace: Subspace) -> tuple[str, ...]:
+    """Return the `--alpha` specifications to deploy, the first of them the default; `USUAL` where none is recorded.
+
+    A single network is one model whatever it is called, so its use is one specification.
+
+    Raises:
+        CheckpointError: what is recorded is no list of specifications, or they are no places in this subspace.
+    """
+    recorded = subspace.provenance.get("use", USUAL)
+    if not isinstance(recorded, list | tuple) or not recorded or not all(isinstance(text, str) for text in recorded):
+        raise CheckpointError(
+            f"the checkpoint's recommended use is {recorded!r}, and no list of places such as ['midpoint']; name "
+            "places with --alpha, or write the checkpoint again"
+        )
+    try:
+        parse_alphas(tuple(recorded), subspace.geometry, {}, extrapolate=True)
+    except GeometryError as error:
+        raise CheckpointError(
+            f"the checkpoint's recommended use is {', '.join(recorded)}, which does not fit its subspace ({error}); "
+            "name places with --alpha, or write the checkpoint again"
+        ) from error
+    if subspace.geometry.endpoints == 1:
+        # Under `endpoints` it would be written as a point and again as an ensemble of that point.
+        alone = [text for text in recorded if not parse_alphas([text], subspace.geometry, {}).ensembles]
+        return (alone[0],) if alone else ("midpoint",)
+    return tuple(dict.fromkeys(recorded))
+
+
+def recommended_models(subspace: Subspace) -> dict[str, tuple[Alpha, ...]]:
+    """Return the places of each recommended model by its name: one of a point, several of an ensemble.
+
+    An ensemble's members are not models of their own: `endpoints` is one.
+
+    Raises:
+        CheckpointError: as `recommended_use`.
+    """
+    models: dict[str, tuple[Alpha, ...]] = {}
+    for text in recommended_use(subspace):
+        request = parse_alphas([text], subspace.geometry, {}, extrapolate=True)
+        if request.ensembles:
+            for name, ensemble in request.ensembles.items():
+                models[name] = tuple(request.points[member] for member in ensemble.members)
+        else:
+            models |= {name: (alpha,) for name, alpha in request.points.items()}
+    return models

@@ -1,0 +1,96 @@
+"""SWA-Gaussian: a Gaussian fitted to networks of one trajectory (Maddox et al. 2019; section 4.5, appendix D.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subspace_serve.errors import CheckpointError, GeometryError
+from subspace_serve.space.subspace import Weights, mismatch
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A Gaussian over weights whose covariance is half diagonal and half of low rank.
+
+    Its covariance is diag(variance) / 2 + D D^T / (2 (K - 1)), with the K deviations as D's columns.
+
+    Attributes:
+        mean: the members' mean, which is their stochastic weight average (SWA).
+        variance: of each weight over the members, mean of squares about the mean; not negative.
+        deviations: by parameter, what each of the K members differs from the mean. Shape (K, *shape).
+    """
+
+    mean: Weights
+    variance: Weights
+    deviations: Mapping[str, Tensor]
+
+    @property
+    def members(self) -> int:
+        """The number K of networks that it was fitted to."""
+        return len(next(iter(self.deviations.values())))
+
+    def sample(self, generator: torch.Generator, scale: float = 1.0) -> dict[str, Tensor]:
+        """Draw the weights of one network (Maddox et al. 2019, equation 1).
+
+        theta = mean + sqrt(scale) * (sqrt(variance / 2) * z1 + D z2 / sqrt(2 (K - 1))), z1 and z2 standard normal. z2
+        is one vector for the whole network, which is what makes its weights vary together.
+
+        Args:
+            generator: equal generators draw equal weights.
+            scale: of the covariance; 0 gives the mean, 1 the fitted one.
+
+        Raises:
+            GeometryError: the scale is negative or not finite.
+        """
+        if not 0 <= scale < math.inf:
+            raise GeometryError(f"the covariance is scaled by {scale:g}; give a finite number of 0 or more")
+        along = _normal((self.members,), generator).div_(math.sqrt(2 * (self.members - 1)))
+        drawn = {}
+        # In an order of their own: a checkpoint may name the parameters in another one than the network.
+        for name in sorted(self.mean):
+            mean = self.mean[name]
+            independent = (self.variance[name].double() / 2).sqrt() * _normal(mean.shape, generator).to(mean.device)
+            together = torch.tensordot(along.to(mean.device), self.deviations[name].double(), dims=1)
+            drawn[name] = (mean.double() + math.sqrt(scale) * (independent + together)).to(mean.dtype)
+        return {name: drawn[name] for name in self.mean}
+
+
+def fit_gaussian(members: Sequence[Weights]) -> Gaussian:
+    """Fit a Gaussian to the weights of K networks, such as snapshots of one run (the paper takes 6).
+
+    All members are at hand, so the deviations are from their final mean; the original, which sees them one by one,
+    takes them from the mean so far. D D^T / (K - 1) is then their sample covariance.
+
+    Raises:
+        GeometryError: fewer than 2 members.
+        CheckpointError: members differ in names, shapes or types, or a value is not finite.
+    """
+    if len(members) < 2:
+        raise GeometryError(f"a Gaussian is fitted to 2 networks or more; got {len(members)}")
+    for index, member in enumerate(members):
+        if problem := mismatch(member, members[0]):
+            raise CheckpointError(
+                f"member {index} is no network of the same architecture as member 0 ({problem}); fit a Gaussian to "
+                "snapshots of one run"
+            )
+        if unfit := next((name for name, tensor in member.items() if not torch.isfinite(tensor).all()), None):
+            raise CheckpointError(f"member {index} has values in {unfit} that are not finite; leave it out")
+    mean, variance, deviations = {}, {}, {}
+    for name, first in members[0].items():
+        stacked = torch.stack([member[name].detach() for member in members]).double()
+        centre = stacked.mean(0)
+        mean[name] = centre.to(first.dtype)
+        deviations[name] = (stacked - centre).to(first.dtype)
+        # The mean of squares about the mean: what Maddox et al. write as E[theta^2] - E[theta]^2, without the
+        # cancellation for which they clamp; the clamp stays, so that the root is safe whatever the type.
+        variance[name] = (stacked - centre).square().mean(0).clamp(min=0).to(first.dtype)
+    return Gaussian(mean, variance, deviations)
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64, device=generator.device)
