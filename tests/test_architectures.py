@@ -303,7 +303,10 @@ def test_a_custom_function_builds(custom_module: str) -> None:
     ("function", "message"),
     [
         ("linaer", "has no 'linaer'; check the spelling"),
-        ("ANSWER", "must be a function that returns a torch.nn.Module; found int"),
+        (
+            "ANSWER",
+            r"must be a function \(\*, classes, channels, height, width\) that returns a torch.nn.Module; found int",
+        ),
         ("text", "must return a torch.nn.Module; found str"),
         ("broken", "cannot be built for 3x32x32 images, 10 classes .* KeyError: 'depth'"),
     ],

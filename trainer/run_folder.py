@@ -79,7 +79,7 @@ class RunFolder:
         Raises:
             TrainingError: another process trains in it.
         """
-        made = not self.path.exists()
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         with held(self.path) as ours:
             if not ours:
@@ -89,8 +89,10 @@ class RunFolder:
             try:
                 yield
             finally:
-                if made and not any(self.path.iterdir()):
-                    self.path.rmdir()
+                for folder in made:
+                    if any(folder.iterdir()):
+                        break
+                    folder.rmdir()
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a folder in which no new run can begin.

@@ -61,7 +61,7 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
     asked for and the session does not have it.
     """
     try:
-        session = onnxruntime.InferenceSession(path, sess_options=_options(threads), providers=_providers(device))
+        session = onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers(device))
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
@@ -75,7 +75,8 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
     return PointSession(session, provider, input.name)
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options of every session; `threads` within an operator, 0 for all cores of the host."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -85,7 +86,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _providers(device: Device) -> list[Any]:
+def providers(device: Device) -> list[Any]:
     """List the providers to ask for; CUDA only where it can be, since asking in vain prints errors."""
     built_with_cuda = _CUDA in onnxruntime.get_available_providers()
     has_device = any(os.path.exists(path) for path in _NVIDIA_DEVICES)
