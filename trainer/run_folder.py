@@ -4,6 +4,7 @@ config.json             the settings, written first
 metrics.jsonl           one line an epoch
 resume.pt               endpoints, momentum, and how far the run has come
 subspace.safetensors    the subspace after the last finished epoch
+skeleton.onnx           the graph of its networks, without weights
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import torch
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.files import atomic_file, held, write_text
+from subspace_serve.network.skeleton import FILE_NAME as SKELETON_FILE
+from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.space.checkpoint import FILE_NAME
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
@@ -117,6 +120,13 @@ class RunFolder:
             else:
                 entry.unlink()
         write_text(self.config_file, json.dumps(config.to_json(), indent=2) + "\n")
+
+    def write_skeleton(self, skeleton: Skeleton) -> None:
+        """Write the graph of the run's networks, unless it lies there already."""
+        file = self.path / SKELETON_FILE
+        if not file.exists() or file.read_bytes() != skeleton.data:
+            with atomic_file(file) as temporary:
+                temporary.write_bytes(skeleton.data)
 
     def read_config(self) -> TrainingConfig:
         """Read the settings of an earlier run.

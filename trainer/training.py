@@ -21,6 +21,7 @@ from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.progress import Progress
+from trainer.proof import proven_skeleton
 from trainer.randomness import derived_seed, numpy_generator, torch_generator
 from trainer.reporting import summary_writer_class, write_summary
 from trainer.result import result, validate
@@ -77,6 +78,7 @@ def train(
             the last finished epoch is kept.
         DataError: the data set is missing or bad.
         ArchitectureError: the network is unknown or does not fit the data.
+        ExportError: the network could not be deployed (see `trainer.proof`).
         RankError: another rank has other settings, data or versions, or ended.
     """
     ranks = ranks or Ranks()
@@ -89,8 +91,11 @@ def train(
         data = shared_data(config, ranks, download=download, earlier=earlier, track=track, data=data)
         trained_on = TrainedOn(data.shape[0], data.fingerprint)
         architecture = prepared_architecture(config, data)
+        skeleton = None
         if ranks.is_first:
             announce(data, architecture)
+            # Before anything is spent on training: what could not be deployed is refused now.
+            skeleton = proven_skeleton(architecture)
         start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
         stepper = prepared_stepper(config, architecture, start, ranks)
         if config.subspace != "ensemble":
@@ -104,6 +109,8 @@ def train(
             progress = load_shared_progress(run, endpoints, ranks)
         elif ranks.is_first:
             run.create(config)
+        if skeleton is not None:
+            run.write_skeleton(skeleton)
         writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
         records = run.read_metrics(progress.epochs) if ranks.is_first else []
         plan = planned_epochs(config)

@@ -1,0 +1,214 @@
+"""A subspace on ONNX Runtime: any network of it, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subspace_serve.bundle.session import Device, providers, session_options
+from subspace_serve.errors import CalibrationError, CheckpointError
+from subspace_serve.network.measuring import batches_graph, images_graph
+from subspace_serve.network.skeleton import IMAGE, LOGITS, PARAMETERS, PREPROCESSING, STATISTICS, Skeleton
+from subspace_serve.network.statistics import Averages, LayerAgreement, Statistics, agreements
+from subspace_serve.space.geometry import Alpha, Geometry
+
+import onnxruntime  # isort: skip -- after `session`, which turns its telemetry off
+
+BATCH = 64
+"""Images at a time: a processor's caches hold the activations of small batches."""
+CALIBRATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Answering:
+    """One network, ready to answer.
+
+    Attributes:
+        session: ONNX Runtime's.
+        provider: on which execution provider it runs.
+    """
+
+    session: Any
+    provider: str
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of images, uint8 (N, H, W, C). Shape (N, classes), float32."""
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([self.session.run([LOGITS], {IMAGE: np.ascontiguousarray(part)})[0] for part in parts])
+
+
+class Network:
+    """The networks of one subspace: weights at any place, their BatchNorm statistics, and their answers.
+
+    For example::
+
+        network = Network(skeleton, geometry, endpoints, mean=[0.5], std=[0.25])
+        statistics = network.recalibrate(images, alpha=0.5)       # uint8 (N, H, W, C)
+        logits = network.at(0.5, statistics).logits(images)       # float32 (N, classes)
+
+    Args:
+        skeleton: the architecture's graph.
+        geometry: how a place turns into coefficients.
+        endpoints: the parameters of each endpoint by name, float32.
+        mean, std: the normalisation of pixels scaled to [0, 1], one number a channel.
+        device: `auto`, `cpu` or `cuda`.
+        threads: within an operator on a CPU; 0 for all cores.
+
+    Raises:
+        CheckpointError: the endpoints are not the geometry's, or not of the skeleton's network.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        geometry: Geometry,
+        endpoints: Iterable[dict[str, np.ndarray]],
+        *,
+        mean: Iterable[float],
+        std: Iterable[float],
+        device: Device = "auto",
+        threads: int = 0,
+    ) -> None:
+        self.skeleton = skeleton
+        self.geometry = geometry
+        self.endpoints = np.stack([skeleton.vector(endpoint) for endpoint in endpoints])
+        if len(self.endpoints) != geometry.endpoints:
+            raise CheckpointError(
+                f"a {geometry.name} of {geometry.endpoints} endpoints was given {len(self.endpoints)}; give as many"
+            )
+        means, deviations = (np.asarray(list(values), np.float64) for values in (mean, std))
+        # In the order of the skeleton: scale, then shift; both computed as the trainer computes them.
+        self._preprocessing = np.concatenate([1 / (255 * deviations), -means / deviations]).astype(np.float32)
+        self._device: Device = device
+        self._threads = threads
+
+    def weights(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
+        """Return P(alpha) = sum of c_i(alpha) * omega_i (section 3), float32 (n,).
+
+        At an end this is that endpoint, bit for bit.
+
+        Raises:
+            GeometryError: alpha lies outside the domain or has the wrong length.
+        """
+        return self.mixture(self.geometry.coefficients(alpha, extrapolate=extrapolate))
+
+    def mixture(self, coefficients: Iterable[float]) -> np.ndarray:
+        """Return a weighted sum of the endpoints, float32 (n,)."""
+        terms = [(np.float32(c), row) for c, row in zip(coefficients, self.endpoints, strict=True) if c]
+        total = terms[0][0] * terms[0][1]
+        for coefficient, row in terms[1:]:
+            total += coefficient * row
+        return total
+
+    def recalibrate(
+        self,
+        images: np.ndarray | Iterable[np.ndarray],
+        *,
+        alpha: Alpha | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Statistics:
+        """Compute the BatchNorm statistics of one network from images; their labels are not needed.
+
+        Args:
+            images: uint8 (N, H, W, C), or batches of these, 2 images or more each.
+            alpha: which network; or
+            weights: its parameters.
+
+        Raises:
+            CalibrationError: there are no images, a batch has one only, or the statistics are not finite.
+            GeometryError: alpha lies outside the domain.
+        """
+        averages = Averages(self.skeleton)
+        if not self.skeleton.batchnorms:
+            return Statistics(self.skeleton.default_statistics(), 0)
+        session = self._session(batches_graph(self.skeleton), self._chosen(alpha, weights), None)
+        names = [output.name for output in session.get_outputs()]
+        for batch in _batches(images):
+            if len(batch) < 2:
+                raise CalibrationError(f"a calibration batch has 2 images or more, for a variance; got {len(batch)}")
+            averages.add(len(batch), dict(zip(names, session.run(names, {IMAGE: batch}), strict=True)))
+        return averages.statistics()
+
+    def check(
+        self,
+        statistics: Statistics,
+        images: np.ndarray | Iterable[np.ndarray],
+        *,
+        alpha: Alpha | None = None,
+        weights: np.ndarray | None = None,
+    ) -> list[LayerAgreement]:
+        """Check that statistics are those of one network, on images that they were not computed from.
+
+        Raises:
+            CalibrationError: a layer's are not (see `statistics.agreements`).
+        """
+        if not self.skeleton.batchnorms:
+            return []
+        session = self._session(images_graph(self.skeleton), self._chosen(alpha, weights), statistics)
+        names = [output.name for output in session.get_outputs()]
+        measured = (dict(zip(names, session.run(names, {IMAGE: batch}), strict=True)) for batch in _batches(images))
+        return agreements(self.skeleton, statistics, measured)
+
+    def at(self, alpha: Alpha, statistics: Statistics, *, extrapolate: bool = False) -> Answering:
+        """Return the network P(alpha).
+
+        Raises:
+            GeometryError: alpha lies outside the domain.
+            CheckpointError: the statistics are of other layers.
+        """
+        return self.with_weights(self.weights(alpha, extrapolate=extrapolate), statistics)
+
+    def with_weights(self, weights: np.ndarray, statistics: Statistics) -> Answering:
+        """Return the network with any weights, float32 (n,)."""
+        session = self._session(self.skeleton.data, weights, statistics)
+        return Answering(session, session.get_providers()[0])
+
+    def onnx(self, weights: np.ndarray, statistics: Statistics) -> bytes:
+        """Return one network as an ordinary ONNX file."""
+        return self.skeleton.with_numbers(self._numbers(weights, statistics))
+
+    def _chosen(self, alpha: Alpha | None, weights: np.ndarray | None) -> np.ndarray:
+        if (alpha is None) == (weights is None):
+            raise TypeError("one network is meant: give alpha or weights")
+        return self.weights(alpha, extrapolate=True) if alpha is not None else weights  # type: ignore[return-value]
+
+    def _numbers(self, weights: np.ndarray, statistics: Statistics | None) -> dict[str, np.ndarray]:
+        values = self.skeleton.default_statistics()
+        if statistics is not None and statistics.values.shape != values.shape:
+            raise CheckpointError(
+                f"the statistics are of other BatchNorm layers: {statistics.values.size} numbers, the network has "
+                f"{values.size}; compute them for this network"
+            )
+        if weights.shape != self.endpoints.shape[1:]:
+            raise CheckpointError(f"the network has {self.endpoints.shape[1]} parameters; got {weights.size}")
+        return {
+            PARAMETERS: weights,
+            STATISTICS: values if statistics is None else statistics.values,
+            PREPROCESSING: self._preprocessing,
+        }
+
+    def _session(self, graph: bytes, weights: np.ndarray, statistics: Statistics | None) -> Any:
+        options = session_options(self._threads)
+        # Held until the session is built: ONNX Runtime reads them only then, and would read freed memory in silence.
+        held = {
+            name: np.ascontiguousarray(values, np.float32).view(np.uint8)
+            for name, values in self._numbers(weights, statistics).items()
+            if len(values)
+        }
+        options.add_external_initializers_from_files_in_memory(
+            list(held), list(held.values()), [len(values) for values in held.values()]
+        )
+        session = onnxruntime.InferenceSession(graph, sess_options=options, providers=providers(self._device))
+        del held
+        return session
+
+
+def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield batches of images, uint8 and contiguous; an array is divided."""
+    if isinstance(images, np.ndarray):
+        images = [images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH)]
+    for batch in images:
+        yield np.ascontiguousarray(batch)

@@ -1,0 +1,143 @@
+"""The proof that a skeleton is its network, whatever the weights: made before a run spends anything on training."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from subspace_serve.architectures import Architecture
+from subspace_serve.architectures.custom import is_custom
+from subspace_serve.errors import ExportError
+from subspace_serve.network.network import Network
+from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.geometry import Geometry
+from trainer.skeleton import skeleton_of
+
+ALPHAS = (0.3, 1.0)
+BATCHES = (1, 2, 17)
+TOLERANCE = 1e-4
+"""Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
+
+
+def proven_skeleton(architecture: Architecture) -> Skeleton:
+    """Return an architecture's skeleton after it was compared with a network built anew, at two places.
+
+    The places lie between random weights and statistics, so that no number can be left out or mixed up unnoticed. What
+    differs between two builds of a network (a random projection in a buffer) shows, too.
+
+    Raises:
+        ExportError: a parameter has a type that cannot be trained, an image's answer depends on its neighbours in the
+            batch, or the graph cannot be made or does not answer as torch does.
+        ArchitectureError: the network cannot be built.
+    """
+    if is_custom(architecture.name):
+        return _proven(architecture)
+    return _proven_once(json.dumps(architecture.to_json(), sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _proven_once(document: str) -> Skeleton:
+    return _proven(Architecture.from_json(json.loads(document)))
+
+
+def _proven(architecture: Architecture) -> Skeleton:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = architecture.build().eval()
+        _check_types(network, architecture)
+        endpoints = [_random_state(network) for _ in range(2)]
+        size = (sum(BATCHES), architecture.height, architecture.width, architecture.channels)
+        images = torch.randint(256, size, dtype=torch.uint8)
+    skeleton = skeleton_of(architecture)
+    scale = 1.0
+    for alpha in ALPHAS:
+        state = {name: (1 - alpha) * first + alpha * endpoints[1][name] for name, first in endpoints[0].items()}
+        expected = _answers(network, state, images)
+        scale = max(scale, float(np.abs(expected).max()))
+        _check_neighbours(network, state, images, expected, scale, architecture)
+        found = _graph_answers(skeleton, network, endpoints, alpha, images.numpy())
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE * scale:
+            raise ExportError(
+                f"the graph of {architecture.name} does not answer as torch does: logits differ by up to "
+                f"{difference:.3g}, allowed are {TOLERANCE * scale:.3g}; look for state that differs from one building "
+                "of the network to the next, or choose another architecture"
+            )
+    return skeleton
+
+
+def _check_types(network: nn.Module, architecture: Architecture) -> None:
+    odd = {name: tensor.dtype for name, tensor in network.named_parameters() if tensor.dtype != torch.float32}
+    if odd:
+        name, dtype = next(iter(odd.items()))
+        raise ExportError(
+            f"{architecture.name} has {len(odd)} parameters that are not float32, such as {name} ({dtype}), and so "
+            "cannot be trained here; convert them (.float()), or register what is not trained as a buffer"
+        )
+
+
+def _random_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and BatchNorm statistics near a network's own, by name."""
+    state = {}
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name.endswith(".running_mean") or name == "running_mean":
+            state[name] = 0.1 * torch.randn_like(tensor)
+        elif name.endswith(".running_var") or name == "running_var":
+            state[name] = 0.5 + torch.rand_like(tensor)
+        elif isinstance(tensor, nn.Parameter):
+            own = tensor.detach()
+            state[name] = own * (1 + 0.1 * torch.randn_like(own)) + 0.01 * torch.randn_like(own)
+    return state
+
+
+@torch.no_grad()
+def _answers(network: nn.Module, state: dict[str, Tensor], images: Tensor) -> np.ndarray:
+    # As `Network` normalises with a mean of 0.5 and a standard deviation of 0.5.
+    pixels = images.permute(0, 3, 1, 2).float() * (1 / 127.5) - 1
+    return functional_call(network, state, (pixels,)).numpy()
+
+
+def _check_neighbours(
+    network: nn.Module,
+    state: dict[str, Tensor],
+    images: Tensor,
+    together: np.ndarray,
+    scale: float,
+    architecture: Architecture,
+) -> None:
+    alone = np.concatenate([_answers(network, state, image[None]) for image in images[:2]])
+    difference = float(np.abs(alone - together[:2]).max())
+    if not difference <= TOLERANCE * scale:
+        raise ExportError(
+            f"an image's answer by {architecture.name} depends on its neighbours in the batch: alone and in company "
+            f"its logits differ by up to {difference:.3g}; a service would mix what strangers send. Look for BatchNorm "
+            "without running statistics, and for what branches on the batch's size or draws at random in eval mode"
+        )
+
+
+def _graph_answers(
+    skeleton: Skeleton, network: nn.Module, endpoints: list[dict[str, Tensor]], alpha: float, images: np.ndarray
+) -> np.ndarray:
+    parameters = dict(network.named_parameters())
+    opened = Network(
+        skeleton,
+        Geometry("line", 2),
+        [{name: state[name].numpy() for name in parameters} for state in endpoints],
+        mean=[0.5] * images.shape[-1],
+        std=[0.5] * images.shape[-1],
+        device="cpu",
+        threads=1,
+    )
+    values = skeleton.default_statistics()
+    for name, slot in skeleton.statistics.items():
+        first, second = (state[name].numpy() for state in endpoints)
+        values[slot.where] = (1 - alpha) * first + alpha * second
+    answering = opened.at(alpha, Statistics(values, 0))
+    ends = np.cumsum(BATCHES)
+    return np.concatenate([answering.logits(part) for part in np.split(images, ends[:-1])])
