@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
+from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.data import DataSet, load_data
 from subspace_serve.files import write_text
 from subspace_serve.measure.evaluation import evaluate
-from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.show.plot import plot_subspace
@@ -83,7 +85,7 @@ def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: D
         model = recalibrated(network, network.geometry.midpoint, calibration)
         logits[seed] = predict_logits(model, data.test, data.preprocessing)
     return [
-        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), data.test.labels)
+        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), np.asarray(data.test.labels))
         for a, b in combinations(seeds, 2)
     ]
 

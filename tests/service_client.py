@@ -23,7 +23,8 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.staging import State
 from service.tracing import Tracing
-from subspace_serve.bundle.predict import Predictor, softmax
+from subspace_serve.answers import softmax
+from subspace_serve.bundle.predict import Predictor
 
 IMAGES = random_images(3)
 GOOD = IMAGES[0].tolist()

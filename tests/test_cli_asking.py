@@ -11,7 +11,7 @@ import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from PIL import Image
 
-from subspace_serve.bundle.predict import softmax
+from subspace_serve.answers import softmax
 from subspace_serve.cli import main
 
 

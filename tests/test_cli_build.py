@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 
-from subspace_serve.bundle.predict import softmax
+from subspace_serve.answers import softmax
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -13,12 +14,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from subspace_serve.answers import apply_temperature, softmax
 from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import predict_logits, recalibrated
-from subspace_serve.measure.temperature import apply_temperature, fit_and_report
+from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 
@@ -150,12 +152,12 @@ def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Pat
     assert bundle.ensembles["endpoints"].weights == (0.5, 0.5)
     opened = OpenRun(own_run)
 
-    def averaged(images: Images) -> torch.Tensor:
+    def averaged(images: Images) -> np.ndarray:
         first, second = (
             predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), images, opened.preprocessing)
             for alpha in (0.0, 1.0)
         )
-        return 0.75 * first.double().softmax(1) + 0.25 * second.double().softmax(1)
+        return 0.75 * softmax(first) + 0.25 * softmax(second)
 
     fitted = fit_and_report(averaged(opened.data.validation), opened.data.validation.labels, seed=opened.seed)
     assert ensemble.temperature == pytest.approx(fitted.temperature, rel=1e-4)

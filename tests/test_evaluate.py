@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from subspace_serve.answers import softmax
 from subspace_serve.data.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change, with_baseline
@@ -37,10 +39,10 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
         for alpha in (0.0, 0.25, 0.75, 1.0)
     }
 
-    def averaged(*members: torch.Tensor) -> dict[str, float]:
-        stacked = torch.stack(members)
+    def averaged(*members: np.ndarray) -> dict[str, float]:
+        stacked = torch.from_numpy(np.stack(members))
         mean = stacked.softmax(2).mean(0) if aggregate == "probabilities" else stacked.mean(0).softmax(1)
-        return classification_metrics(mean, images.labels)
+        return classification_metrics(mean.numpy(), images.labels)
 
     first, second = document["points"]
     assert first["alpha"] == 0.0
@@ -48,8 +50,8 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
     assert first["ensemble"] == pytest.approx(averaged(logits[0.0], logits[1.0]), abs=1e-6)
     assert second["ensemble"] == pytest.approx(averaged(logits[0.25], logits[0.75]), abs=1e-6)
     assert document["endpoints_ensemble"]["metrics"] == pytest.approx(first["ensemble"])
-    variation = 0.5 * (logits[0.0].softmax(1) - logits[1.0].softmax(1)).abs().sum(1).mean()
-    assert document["endpoints_ensemble"]["total_variation"] == pytest.approx(variation.item(), abs=1e-6)
+    variation = 0.5 * np.abs(softmax(logits[0.0]) - softmax(logits[1.0])).sum(1).mean()
+    assert document["endpoints_ensemble"]["total_variation"] == pytest.approx(variation, abs=1e-6)
     assert first["ensemble"]["accuracy"] != first["metrics"]["accuracy"]
     assert document["count"] == len(images)
     assert document["endpoint_distances"][0]["cosine_squared"] < 0.1
@@ -86,7 +88,7 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
     ]
     clean = document["points"][0]["metrics"]["accuracy"]
     logits = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), domains[3].images, run.preprocessing)
-    by_hand = classification_metrics(logits.softmax(1), images.labels)
+    by_hand = classification_metrics(softmax(logits), images.labels)
     worst = document["corruptions"][3]["points"][0]
     assert worst["metrics"] == pytest.approx(by_hand, abs=1e-6)
     assert worst["relative_change"] == pytest.approx((by_hand["accuracy"] - clean) / clean)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from subspace_serve.answers import apply_temperature, ensemble_probabilities, softmax
 from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle, Input
 from subspace_serve.bundle.predict import Predictor
@@ -23,9 +24,9 @@ from subspace_serve.errors import CalibrationError, DataError, ExportError, Geom
 from subspace_serve.export import export_bundle
 from subspace_serve.export import points as module
 from subspace_serve.export.onnx_graph import ServedNetwork, check_parity, export_onnx
-from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import predict_logits, recalibrated
-from subspace_serve.measure.temperature import TemperatureData, apply_temperature, fit_and_report
+from subspace_serve.measure.temperature import TemperatureData, fit_and_report
 from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
@@ -57,7 +58,7 @@ def export(line_run: Path, target: Path, **changes) -> Path:
 def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
     run = OpenRun(line_run)
     images = run.data.test.subset(torch.arange(30))
-    expected = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), images, run.preprocessing).numpy()
+    expected = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), images, run.preprocessing)
     session = onnxruntime.InferenceSession(line_bundle / "midpoint.onnx", providers=["CPUExecutionProvider"])
     pixels = images.take(torch.arange(30))[0].numpy()
     for batch in (1, 2, 5, 30):
@@ -93,10 +94,10 @@ def test_the_manifest_records_how_each_point_was_made(line_run: Path, line_bundl
     ensemble = manifest.ensembles["endpoints"]
     assert ensemble.members == ("endpoint-0", "endpoint-1")
     both = [
-        predict_logits(recalibrated(run.subspace, end, run.calibration), run.data.test, run.preprocessing).softmax(1)
+        softmax(predict_logits(recalibrated(run.subspace, end, run.calibration), run.data.test, run.preprocessing))
         for end in (0.0, 1.0)
     ]
-    accuracy = ((both[0] + both[1]).argmax(1) == run.data.test.labels).double().mean().item()
+    accuracy = ((both[0] + both[1]).argmax(1) == np.asarray(run.data.test.labels)).mean()
     assert ensemble.metrics["accuracy"] == pytest.approx(accuracy)
 
 
@@ -212,7 +213,7 @@ def test_served_answers_at_a_temperature_are_torchs(line_run: Path, tempered_bun
     places, weights, aggregate = MODELS[name]
     networks = [recalibrated(run.subspace, place, run.calibration) for place in places]
 
-    def answers(images: Images) -> torch.Tensor:
+    def answers(images: Images) -> np.ndarray:
         logits = [predict_logits(network, images, run.preprocessing) for network in networks]
         return ensemble_probabilities(logits, weights, aggregate)
 
@@ -265,7 +266,7 @@ def test_a_subset_of_an_ensemble_answers_without_its_temperature(line_run: Path,
     predictor = Predictor(Bundle.open(tempered_bundle), device="cpu", threads=1)
     pixels = run.data.test.take(torch.arange(20))[0].numpy()
     network = recalibrated(run.subspace, 0.0, run.calibration)
-    expected = predict_logits(network, run.data.test.subset(torch.arange(20)), run.preprocessing).softmax(1)
+    expected = softmax(predict_logits(network, run.data.test.subset(torch.arange(20)), run.preprocessing))
     prediction = predictor.predict(pixels, predictor.select("endpoints", members=["endpoint-0"]))
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
 
@@ -289,7 +290,7 @@ def test_each_point_is_recalibrated_on_its_own_images(line_run: Path, tmp_path: 
     images = run.data.test.subset(torch.arange(20))
     answers = {}
     for name, calibration in (("usual", run.calibration), ("night", dark)):
-        expected = predict_logits(recalibrated(run.subspace, 0.5, calibration), images, run.preprocessing).softmax(1)
+        expected = softmax(predict_logits(recalibrated(run.subspace, 0.5, calibration), images, run.preprocessing))
         prediction = predictor.predict(images.take(torch.arange(20))[0].numpy(), predictor.select(name))
         answers[name] = prediction.probabilities
         np.testing.assert_allclose(answers[name], expected, atol=1e-5)
@@ -325,7 +326,7 @@ def test_a_selected_ensemble_is_exported_with_its_weights(line_run: Path, tmp_pa
     ]
     predictor = Predictor(bundle, device="cpu", threads=1)
     prediction = predictor.predict(images.take(torch.arange(10))[0].numpy())
-    np.testing.assert_allclose(prediction.probabilities, (0.25 * logits[0] + 0.75 * logits[1]).softmax(1), atol=1e-5)
+    np.testing.assert_allclose(prediction.probabilities, softmax(0.25 * logits[0] + 0.75 * logits[1]), atol=1e-5)
 
 
 def test_a_network_that_was_not_recalibrated_is_refused(

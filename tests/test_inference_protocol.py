@@ -16,7 +16,7 @@ from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
 
-from subspace_serve.bundle.predict import softmax
+from subspace_serve.answers import softmax
 
 triton = pytest.importorskip("tritonclient.http")
 

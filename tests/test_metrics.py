@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from subspace_serve.answers import softmax
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import (
     METRICS,
     Scores,
     classification_metrics,
-    ensemble_probabilities,
+    mean_total_variation,
     score,
-    total_variation,
 )
 
-PROBABILITIES = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [1.0, 0.0]], dtype=torch.float64)
-LABELS = torch.tensor([0, 1, 1, 0])
+PROBABILITIES = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [1.0, 0.0]])
+LABELS = np.array([0, 1, 1, 0])
 
 
 def test_metrics_by_hand() -> None:
@@ -31,38 +31,38 @@ def test_metrics_by_hand() -> None:
     assert metrics["brier"] == pytest.approx((2 * 0.1**2 + 2 * 0.8**2 + 2 * 0.4**2) / 4)
 
 
-def test_metrics_are_plain_floats_whatever_the_type_of_the_tensors() -> None:
-    metrics = classification_metrics(PROBABILITIES.float(), LABELS.to(torch.uint8))
+def test_metrics_are_plain_floats_whatever_the_type_of_the_arrays() -> None:
+    metrics = classification_metrics(PROBABILITIES.astype(np.float32), LABELS.astype(np.uint8))
     assert {type(value) for value in metrics.values()} == {float}
     assert metrics["nll"] == pytest.approx(-math.log(0.9 * 0.2 * 0.6) / 4, abs=1e-6)
 
 
 def test_calibration_error_averages_within_a_bin() -> None:
     # 0.89 and 0.91 share the bin from 13/15 to 14/15: mean confidence 0.9, accuracy 0.5.
-    probabilities = torch.tensor([[0.89, 0.11], [0.91, 0.09]], dtype=torch.float64)
-    assert classification_metrics(probabilities, torch.tensor([0, 1]))["ece"] == pytest.approx(0.4)
+    probabilities = np.array([[0.89, 0.11], [0.91, 0.09]])
+    assert classification_metrics(probabilities, np.array([0, 1]))["ece"] == pytest.approx(0.4)
     # 0.86 and 0.88 do not, though they are as close.
-    probabilities = torch.tensor([[0.86, 0.14], [0.88, 0.12]], dtype=torch.float64)
-    assert classification_metrics(probabilities, torch.tensor([0, 1]))["ece"] == pytest.approx((0.14 + 0.88) / 2)
+    probabilities = np.array([[0.86, 0.14], [0.88, 0.12]])
+    assert classification_metrics(probabilities, np.array([0, 1]))["ece"] == pytest.approx((0.14 + 0.88) / 2)
 
 
 def test_a_probability_rounded_above_one_is_no_logit() -> None:
-    probabilities = torch.tensor([[1 + 2e-16, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    probabilities = np.array([[1 + 2e-16, 0.0], [0.0, 1.0]])
     assert probabilities.max() > 1
-    assert classification_metrics(probabilities, torch.tensor([0, 1]))["ece"] == 0
+    assert classification_metrics(probabilities, np.array([0, 1]))["ece"] == 0
 
 
 def test_a_probability_of_zero_has_a_finite_likelihood() -> None:
-    probabilities = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
-    nll = classification_metrics(probabilities, torch.tensor([1, 0]))["nll"]
+    probabilities = np.array([[1.0, 0.0], [0.5, 0.5]])
+    nll = classification_metrics(probabilities, np.array([1, 0]))["nll"]
     assert nll == pytest.approx((1022 * math.log(2) + math.log(2)) / 2)
 
 
 def test_the_brier_score_goes_from_0_to_2() -> None:
-    certain = torch.tensor([[1.0, 0.0, 0.0]])
-    assert classification_metrics(certain, torch.tensor([0]))["brier"] == 0
-    assert classification_metrics(certain, torch.tensor([2]))["brier"] == 2
-    assert classification_metrics(torch.full((1, 4), 0.25), torch.tensor([3]))["brier"] == pytest.approx(0.75)
+    certain = np.array([[1.0, 0.0, 0.0]])
+    assert classification_metrics(certain, np.array([0]))["brier"] == 0
+    assert classification_metrics(certain, np.array([2]))["brier"] == 2
+    assert classification_metrics(np.full((1, 4), 0.25), np.array([3]))["brier"] == pytest.approx(0.75)
 
 
 def test_accuracy_of_no_and_of_every_image() -> None:
@@ -70,10 +70,10 @@ def test_accuracy_of_no_and_of_every_image() -> None:
     assert classification_metrics(PROBABILITIES, PROBABILITIES.argmin(1))["accuracy"] == 0
 
 
-def random_scores(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, Scores]:
-    generator = torch.Generator().manual_seed(seed)
-    probabilities = torch.randn(count, 5, generator=generator, dtype=torch.float64).mul(2).softmax(1)
-    labels = torch.randint(5, (count,), generator=generator)
+def random_scores(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, Scores]:
+    generator = np.random.default_rng(seed)
+    probabilities = softmax(2 * generator.standard_normal((count, 5)))
+    labels = generator.integers(5, size=count)
     return probabilities, labels, score(probabilities, labels)
 
 
@@ -81,7 +81,8 @@ def test_calibration_error_is_that_of_torchmetrics() -> None:
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     probabilities, labels, scores = random_scores(997, seed=0)
-    expected = multiclass_calibration_error(probabilities, labels, num_classes=5, n_bins=15, norm="l1").item()
+    given = torch.from_numpy(probabilities), torch.from_numpy(labels)
+    expected = multiclass_calibration_error(*given, num_classes=5, n_bins=15, norm="l1").item()
     assert scores.metrics()["ece"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -102,8 +103,8 @@ def test_a_weight_of_two_counts_an_image_twice(metric: str) -> None:
 
 
 def test_a_reliability_diagram_by_hand() -> None:
-    probabilities = torch.tensor([[0.89, 0.11], [0.91, 0.09], [0.52, 0.48]], dtype=torch.float64)
-    diagram = score(probabilities, torch.tensor([0, 1, 0])).reliability()
+    probabilities = np.array([[0.89, 0.11], [0.91, 0.09], [0.52, 0.48]])
+    diagram = score(probabilities, np.array([0, 1, 0])).reliability()
     assert len(diagram) == 15
     assert diagram[13] == {"confidence": pytest.approx(0.9), "accuracy": 0.5, "count": 2}
     assert diagram[7] == {"confidence": pytest.approx(0.52), "accuracy": 1.0, "count": 1}
@@ -114,77 +115,32 @@ def test_a_reliability_diagram_by_hand() -> None:
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
-        (torch.tensor([[2.0, -1.0]]), torch.tensor([0]), "minimum of -1 .* were these logits"),
-        (torch.tensor([[2.0, 3.0]]), torch.tensor([0]), "sums from 5 to 5"),
-        (torch.tensor([[float("nan"), 1.0]]), torch.tensor([0]), "sum to 1; found a minimum of nan"),
-        (PROBABILITIES, torch.tensor([0, 1, 2, 0]), "integers from 0 to 1; found torch.int64 from 0 to 2"),
-        (PROBABILITIES, torch.tensor([0, -1, 1, 0]), "from -1 to 1"),
-        (PROBABILITIES, torch.tensor([0.0, 1.0, 1.0, 0.0]), "found torch.float32"),
-        (PROBABILITIES, torch.tensor([0, 1, 1]), r"found shapes \(4, 2\) and \(3,\)"),
+        (np.array([[2.0, -1.0]]), np.array([0]), "minimum of -1 .* were these logits"),
+        (np.array([[2.0, 3.0]]), np.array([0]), "sums from 5 to 5"),
+        (np.array([[float("nan"), 1.0]]), np.array([0]), "sum to 1; found a minimum of nan"),
+        (PROBABILITIES, np.array([0, 1, 2, 0]), "integers from 0 to 1; found int64 from 0 to 2"),
+        (PROBABILITIES, np.array([0, -1, 1, 0]), "from -1 to 1"),
+        (PROBABILITIES, np.array([0.0, 1.0, 1.0, 0.0]), "found float64"),
+        (PROBABILITIES, np.array([0, 1, 1]), r"found shapes \(4, 2\) and \(3,\)"),
         (PROBABILITIES[0], LABELS, r"found shapes \(2,\) and \(4,\)"),
-        (torch.empty(0, 2), torch.empty(0, dtype=torch.long), "at least one image"),
+        (np.empty((0, 2)), np.empty(0, dtype=np.int64), "at least one image"),
     ],
 )
-def test_what_does_not_fit_is_refused(probabilities: torch.Tensor, labels: torch.Tensor, message: str) -> None:
+def test_what_does_not_fit_is_refused(probabilities: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         classification_metrics(probabilities, labels)
 
 
 def test_total_variation_is_half_the_l1_distance() -> None:
-    first = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.3, 0.2]])
-    second = torch.tensor([[0.0, 0.5, 0.5], [0.3, 0.3, 0.4]])
-    assert total_variation(first, second) == pytest.approx((1.0 + 0.2) / 2)
-    assert total_variation(first, first) == 0
+    first = np.array([[1.0, 0.0, 0.0], [0.5, 0.3, 0.2]])
+    second = np.array([[0.0, 0.5, 0.5], [0.3, 0.3, 0.4]])
+    assert mean_total_variation(first, second) == pytest.approx((1.0 + 0.2) / 2)
+    assert mean_total_variation(first, first) == 0
 
 
 def test_total_variation_wants_equal_shapes() -> None:
     with pytest.raises(DataError, match=r"found shapes \(4, 2\) and \(1, 2\)"):
-        total_variation(PROBABILITIES, PROBABILITIES[:1])
-
-
-# Odds of 1:3 and 9:1 in two classes.
-MEMBERS = torch.tensor([[[0.0, math.log(3)]], [[math.log(9), 0.0]]], dtype=torch.float64)
-
-
-def test_an_ensemble_averages_probabilities() -> None:
-    assert ensemble_probabilities(MEMBERS)[0].tolist() == pytest.approx([(0.25 + 0.9) / 2, (0.75 + 0.1) / 2])
-
-
-def test_an_ensemble_averages_logits() -> None:
-    # The odds' geometric mean: sqrt(1/3 * 9) = sqrt(3).
-    odds = math.sqrt(3)
-    expected = [odds / (1 + odds), 1 / (1 + odds)]
-    assert ensemble_probabilities(MEMBERS, aggregate="logits")[0].tolist() == pytest.approx(expected)
-
-
-def test_weights_are_scaled_to_sum_to_one() -> None:
-    expected = [0.75 * 0.25 + 0.25 * 0.9, 0.75 * 0.75 + 0.25 * 0.1]
-    for weights in ([0.75, 0.25], [3, 1], torch.tensor([6.0, 2.0])):
-        assert ensemble_probabilities(list(MEMBERS), weights)[0].tolist() == pytest.approx(expected)
-    assert ensemble_probabilities(MEMBERS, [0, 2], "logits")[0].tolist() == pytest.approx([0.9, 0.1])
-
-
-def test_a_single_member_is_its_softmax_in_double_precision() -> None:
-    logits = torch.tensor([[100.0, 0.0]])  # exp(-100) vanishes in float32
-    probabilities = ensemble_probabilities([logits])
-    assert probabilities.dtype == torch.float64
-    assert probabilities[0, 1].item() == pytest.approx(math.exp(-100))
-    assert logits.dtype == torch.float32
-
-
-@pytest.mark.parametrize("weights", [[1.0], [], [0, 0], [2, -1], [1, float("nan")], [1, float("inf")]])
-def test_unfit_weights_are_refused(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="needs 2 weights"):
-        ensemble_probabilities(MEMBERS, weights)
-
-
-def test_unfit_members_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one member"):
-        ensemble_probabilities([])
-    with pytest.raises(ValueError, match=r"one shape; found \[\(1, 2\), \(4, 2\)\]"):
-        ensemble_probabilities([MEMBERS[0], PROBABILITIES])
-    with pytest.raises(ValueError, match="found 'votes'"):
-        ensemble_probabilities(MEMBERS, aggregate="votes")
+        mean_total_variation(PROBABILITIES, PROBABILITIES[:1])
 
 
 def test_slow_libraries_are_imported_only_when_needed() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from subspace_serve.answers import softmax
 from subspace_serve.architectures import Architecture
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import classification_metrics
@@ -122,7 +123,7 @@ def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> 
     alphas = np.random.default_rng(5).random(3)
     for alpha, metrics in zip(alphas, measured, strict=True):
         logits = predict_logits(recalibrated(run.subspace, float(alpha), run.calibration), images, run.preprocessing)
-        assert metrics == pytest.approx(classification_metrics(logits.double().softmax(1), images.labels), abs=1e-4)
+        assert metrics == pytest.approx(classification_metrics(softmax(logits), images.labels), abs=1e-4)
 
 
 @pytest.mark.parametrize("scale", ["layerwise", "weightwise"])
@@ -138,7 +139,7 @@ def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run
         weights = mixed_weights(run.subspace, scale, generator)
         alone = Subspace(single_network(), run.subspace.architecture, (weights,))
         logits = predict_logits(recalibrated(alone, (1.0,), run.calibration), images, run.preprocessing)
-        assert metrics == pytest.approx(classification_metrics(logits.double().softmax(1), images.labels), abs=1e-4)
+        assert metrics == pytest.approx(classification_metrics(softmax(logits), images.labels), abs=1e-4)
     assert measured[0]["nll"] != measured[1]["nll"]
     assert lines == [f"{scale} mixture 1 of 2", f"{scale} mixture 2 of 2"]
 

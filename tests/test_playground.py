@@ -28,8 +28,8 @@ from service.engine import Engine
 from service.metrics import Metrics
 from service.playground import page as playground_page
 from service.settings import Settings
+from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle import Input, Onnx, Parity, Preprocessing, Source, write_bundle
-from subspace_serve.bundle.predict import entropy_of, softmax
 
 try:
     from playwright import sync_api as playwright

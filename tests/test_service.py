@@ -23,7 +23,8 @@ from service.app import create_app
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
-from subspace_serve.bundle.predict import Predictor, softmax
+from subspace_serve.answers import softmax
+from subspace_serve.bundle.predict import Predictor
 
 
 @pytest.fixture(scope="module")

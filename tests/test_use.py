@@ -12,10 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.errors import CheckpointError
-from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.checkpoint import load_subspace, save_subspace

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from subspace_serve.answers import softmax
 from subspace_serve.architectures import Architecture
 from subspace_serve.data import DataSet
 from subspace_serve.measure.metrics import classification_metrics
@@ -84,4 +86,4 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
     )
     model = recalibrated(subspace, alpha, calibration)
     logits = predict_logits(model, data.validation, data.preprocessing)
-    return classification_metrics(logits.softmax(1), data.validation.labels)
+    return classification_metrics(softmax(logits), np.asarray(data.validation.labels))

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from subspace_serve.answers import Answer, entropy_of, logarithm
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.selection import Selection, UnknownModelError, select
 from subspace_serve.bundle.session import Device, PointSession, Run, open_session
 from subspace_serve.errors import BundleError, DataError
-
-_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Prediction:
     @property
     def logits(self) -> np.ndarray:
         """Numbers (N, classes) whose softmax is `probabilities`: their logarithms."""
-        return np.log(np.maximum(self.probabilities, _TINY))
+        return logarithm(self.probabilities)
 
     def to_json(self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False) -> dict[str, Any]:
         """Return the document that the service and `predict --json` give."""
@@ -206,43 +205,22 @@ def check_finite(logits: np.ndarray, members: Sequence[str]) -> None:
 
 
 def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str] | None = None) -> Prediction:
-    """Average members' logits (members, N, classes), or their probabilities; the temperature acts on the result."""
-    missing = missing or {}
-    logits = logits.astype(np.float64)
-    members = softmax(logits)
-    if selection.aggregate is None:
-        answer = members[0] if selection.temperature == 1 else softmax(logits[0] / selection.temperature)
-        return Prediction(selection, answer, None, None, members, missing)
-    weights = np.asarray(selection.weights)
-    mixture = np.tensordot(weights, members, axes=1)
-    if selection.aggregate == "logits":
-        answer = softmax(np.tensordot(weights, logits, axes=1) / selection.temperature)
-    elif selection.temperature != 1:
-        answer = softmax(np.log(np.maximum(mixture, _TINY)) / selection.temperature)
-    else:
-        answer = mixture
-    mutual_information = entropy_of(mixture) - np.tensordot(weights, entropy_of(members), axes=1)
-    distances = np.abs(members - mixture).sum(axis=-1) / 2
+    """Return what members' logits (members, N, classes) make together, as a selection says."""
+    alone = selection.aggregate is None
+    answer = Answer(
+        logits.astype(np.float64),
+        np.array(selection.weights),
+        selection.aggregate or "probabilities",
+        selection.temperature,
+    )
     return Prediction(
         selection,
-        answer,
-        np.maximum(mutual_information, 0),  # rounding can put members that agree a little below 0
-        np.tensordot(weights, distances, axes=1),
-        members,
-        missing,
+        answer.probabilities,
+        None if alone else answer.mutual_information,
+        None if alone else answer.disagreement,
+        answer.members,
+        missing or {},
     )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities over the last axis."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def entropy_of(probabilities: np.ndarray) -> np.ndarray:
-    """Return the entropy over the last axis in nats; 0 log 0 is 0."""
-    positive = np.where(probabilities > 0, probabilities, 1)
-    return -(probabilities * np.log(positive)).sum(axis=-1)
 
 
 def _top(probabilities: np.ndarray, labels: Sequence[str], count: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def carve(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def carve(labels: Tensor | np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Divide a set's indices into what stays and about `count` that are carved out, class by class.
 
     Each class gives its share of `count` (largest remainders first), at least one image and never its last
@@ -22,12 +22,13 @@ def carve(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     Returns:
         Two ascending int64 index tensors, the rest and the part; every index is in exactly one of them.
     """
-    classes, sizes = np.unique(labels.numpy(), return_counts=True)
+    labels = np.asarray(labels)
+    classes, sizes = np.unique(labels, return_counts=True)
     # RandomState and not default_rng: NumPy promises that its streams never change, and the seed is on record.
     random = np.random.RandomState(seed)
     carved = np.zeros(len(labels), dtype=bool)
     for label, take in zip(classes, _shares(sizes, count), strict=True):
-        members = np.flatnonzero(labels.numpy() == label)
+        members = np.flatnonzero(labels == label)
         carved[random.permutation(members)[:take]] = True
     return torch.from_numpy(np.flatnonzero(~carved)), torch.from_numpy(np.flatnonzero(carved))
 

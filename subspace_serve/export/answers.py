@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
+from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle.manifest import Aggregate, Reliability, TemperatureFit
 from subspace_serve.data import Images, Preprocessing
-from subspace_serve.measure.metrics import classification_metrics, ensemble_probabilities
+from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels, predict_logits
-from subspace_serve.measure.temperature import (
-    FittedTemperature,
-    TemperatureData,
-    apply_temperature,
-    check_divisible,
-    fit_and_report,
-)
+from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
 from subspace_serve.space.alpha import EnsembleRequest
 
 
@@ -69,12 +65,12 @@ class Answers:
         self._ensembles = ensembles
         self._evaluation = evaluation
         self._temperatures = temperatures
-        self._evaluated: dict[str, Tensor] = {}
-        self._fitted: dict[tuple[str, TemperatureData], Tensor] = {}
+        self._evaluated: dict[str, np.ndarray] = {}
+        self._fitted: dict[tuple[str, TemperatureData], np.ndarray] = {}
         if evaluation is not None:
             check_labels(evaluation, classes)
         for data in set(temperatures.values()):
-            check_divisible(data.images.labels)
+            check_divisible(np.asarray(data.images.labels))
             check_labels(data.images, classes)
 
     def add(self, point: str, model: nn.Module, preprocessing: Preprocessing) -> None:
@@ -92,19 +88,19 @@ class Answers:
         """
         ensemble = self._ensembles.get(name, EnsembleRequest((name,)))
 
-        def averaged(logits: list[Tensor]) -> Tensor:
-            return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate or aggregate)
+        def averaged(logits: list[np.ndarray], temperature: float = 1.0) -> np.ndarray:
+            return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate or aggregate, temperature)
 
         temperature, fit = 1.0, None
         if name in self._temperatures:
             data = self._temperatures[name]
             probabilities = averaged([self._fitted[member, data] for member in ensemble.members])
-            fitted = fit_and_report(probabilities, data.images.labels, seed=data.seed)
+            fitted = fit_and_report(probabilities, np.asarray(data.images.labels), seed=data.seed)
             temperature, fit = fitted.temperature, _manifest_fit(data, fitted)
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
-            probabilities = averaged([self._evaluated[member] for member in ensemble.members])
-            metrics = classification_metrics(apply_temperature(probabilities, temperature), self._evaluation.labels)
+            probabilities = averaged([self._evaluated[member] for member in ensemble.members], temperature)
+            metrics = classification_metrics(probabilities, np.asarray(self._evaluation.labels))
         return Record(metrics, temperature, fit)
 
 

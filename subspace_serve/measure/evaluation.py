@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.distributed.ranks import Ranks
-from subspace_serve.measure.metrics import Scores, total_variation
+from subspace_serve.measure.metrics import Scores, mean_total_variation
 from subspace_serve.measure.networks import Candidate, Networks, check_labels, place, scored
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.space.geometry import Alpha, Geometry
@@ -163,7 +163,7 @@ class _Plan:
         ]
         candidates = list(dict.fromkeys(candidates))
 
-        def answer(candidate: Candidate, logits: dict[Alpha, Tensor], labels: Tensor) -> tuple[Scores, float]:
+        def answer(candidate: Candidate, logits: dict[Alpha, np.ndarray], labels: np.ndarray) -> tuple[Scores, float]:
             total = len(labels) * _disagreement(candidate, logits) if candidate == self.ends else 0.0
             return scored(candidate, logits, labels), total
 
@@ -195,10 +195,10 @@ class _Plan:
         return document
 
 
-def _disagreement(candidate: Candidate, logits: dict[Alpha, Tensor]) -> float:
+def _disagreement(candidate: Candidate, logits: dict[Alpha, np.ndarray]) -> float:
     """Return the members' total variation, mean over pairs of them and over images (appendix E)."""
-    probabilities = [logits[place(alpha)].double().softmax(1) for alpha in candidate.members]
-    distances = [total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
+    probabilities = [softmax(logits[place(alpha)]) for alpha in candidate.members]
+    distances = [mean_total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
     return sum(distances) / len(distances)
 
 

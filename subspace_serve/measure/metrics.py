@@ -1,22 +1,20 @@
 """How good predictions are: accuracy, likelihood, calibration, and how far two members differ.
 
-Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64 on the CPU. What is
+Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64. What is
 kept of a prediction is a handful of numbers an image (`Scores`), from which every metric and its uncertainty follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from subspace_serve.answers import logarithm, total_variation
 from subspace_serve.errors import DataError
 
 CALIBRATION_BINS = 15
-AGGREGATES = ("probabilities", "logits")
 METRICS = {"accuracy": 1, "nll": -1, "ece": -1, "brier": -1}
 """The metrics, and whether more (1) or less (-1) of each is better."""
 
@@ -98,26 +96,25 @@ class Scores:
         return gaps
 
 
-def score(probabilities: Tensor, labels: Tensor) -> Scores:
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
     """Score predictions image by image.
 
     Raises:
         DataError: the rows are not probabilities, or the labels do not fit them.
     """
     probabilities, labels = _checked(probabilities, labels)
-    of_label = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
-    confidence, predicted = probabilities.max(dim=1)
+    of_label = probabilities[np.arange(len(labels)), labels]
     # The squared error to a one-hot label: sum of p^2, with p(label)^2 replaced by (1 - p(label))^2.
-    brier = probabilities.square().sum(dim=1) - of_label.square() + (1 - of_label).square()
+    brier = np.square(probabilities).sum(axis=1) - np.square(of_label) + np.square(1 - of_label)
     return Scores(
-        accuracy=predicted.eq(labels).double().numpy(),
-        nll=-of_label.clamp_min(torch.finfo(torch.float64).tiny).log().numpy(),
-        brier=brier.numpy(),
-        confidence=confidence.clamp_max(1).numpy(),
+        accuracy=(probabilities.argmax(axis=1) == labels).astype(np.float64),
+        nll=-logarithm(of_label),
+        brier=brier,
+        confidence=np.minimum(probabilities.max(axis=1), 1),
     )
 
 
-def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return `accuracy`, `nll`, `ece` and `brier` of predictions: `score(...).metrics()`.
 
     Raises:
@@ -126,7 +123,7 @@ def classification_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, f
     return score(probabilities, labels).metrics()
 
 
-def total_variation(first: Tensor, second: Tensor) -> float:
+def mean_total_variation(first: np.ndarray, second: np.ndarray) -> float:
     """Half the L1 distance between two members' probabilities, mean over images, in [0, 1] (appendix E).
 
     Raises:
@@ -135,79 +132,30 @@ def total_variation(first: Tensor, second: Tensor) -> float:
     if first.shape != second.shape:
         raise DataError(
             "Two members' probabilities must be for the same images and classes; "
-            f"found shapes {tuple(first.shape)} and {tuple(second.shape)}."
+            f"found shapes {first.shape} and {second.shape}."
         )
-    return (first.double() - second.double()).abs().sum(dim=1).mean().item() / 2
+    return float(total_variation(first, second).mean())
 
 
-def ensemble_probabilities(
-    logits: Tensor | Iterable[Tensor],
-    weights: Sequence[float] | None = None,
-    aggregate: str = "probabilities",
-) -> Tensor:
-    """Probabilities (N, classes), float64, of the members' weighted mean.
-
-    Args:
-        logits: one (N, classes) tensor a member, or all as (members, N, classes).
-        weights: non-negative, one a member, scaled to sum to 1; equal by default.
-        aggregate: `probabilities` averages the softmax outputs. `logits` averages the logits and takes the
-            softmax of that: the predicted class is that of summed logits, as in the paper's reference.
-
-    Raises:
-        ValueError: no member, members of several shapes, weights that do not fit, or an unknown aggregate.
-    """
-    members = [member.detach().cpu().double() for member in logits]
-    shapes = sorted({tuple(member.shape) for member in members})
-    if len(shapes) > 1:
-        raise ValueError(f"The members' logits must have one shape; found {shapes}.")
-    shares = _shares(weights, len(members))
-    if aggregate not in AGGREGATES:
-        raise ValueError(f"aggregate must be one of {AGGREGATES}; found {aggregate!r}.")
-    if aggregate == "logits":
-        return _weighted_sum(members, shares).softmax(dim=1)
-    return _weighted_sum([member.softmax(dim=1) for member in members], shares)
-
-
-def _weighted_sum(members: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    total = torch.zeros_like(members[0])
-    for member, share in zip(members, shares, strict=True):
-        total.add_(member, alpha=share)
-    return total
-
-
-def _shares(weights: Sequence[float] | None, members: int) -> list[float]:
-    """The weights scaled to sum to 1."""
-    if members == 0:
-        raise ValueError("An ensemble needs at least one member; found none.")
-    given = [1.0] * members if weights is None else [float(weight) for weight in weights]
-    total = sum(given)
-    if len(given) != members or min(given) < 0 or not 0 < total < float("inf"):
-        raise ValueError(
-            f"An ensemble of {members} needs {members} weights, none negative and not all 0; found {given}."
-        )
-    return [weight / total for weight in given]
-
-
-def _checked(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Both on the CPU, in float64 and int64, once they are known to fit each other."""
-    probabilities = probabilities.detach().cpu().double()
-    labels = labels.detach().cpu()
+def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, the probabilities in float64, once they are known to fit each other."""
+    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or 0 in probabilities.shape or labels.shape != probabilities.shape[:1]:
         raise DataError(
             "Metrics need probabilities (N, classes) and labels (N,) of at least one image; "
-            f"found shapes {tuple(probabilities.shape)} and {tuple(labels.shape)}."
+            f"found shapes {probabilities.shape} and {labels.shape}."
         )
-    sums = probabilities.sum(dim=1)
-    if not (probabilities.min() >= 0 and (sums - 1).abs().max() < 1e-3):  # so that NaN fails too
+    sums = probabilities.sum(axis=1)
+    if not (probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-3):  # so that NaN fails too
         raise DataError(
             "Each row of probabilities must be non-negative and sum to 1; "
-            f"found a minimum of {probabilities.min().item():.4g} and sums from {sums.min().item():.4g} "
-            f"to {sums.max().item():.4g}; were these logits?"
+            f"found a minimum of {probabilities.min():.4g} and sums from {sums.min():.4g} "
+            f"to {sums.max():.4g}; were these logits?"
         )
     classes = probabilities.shape[1]
-    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= classes:
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
         raise DataError(
             f"Labels must be integers from 0 to {classes - 1}; found {labels.dtype} "
-            f"from {labels.min().item()} to {labels.max().item()}."
+            f"from {labels.min()} to {labels.max()}."
         )
-    return probabilities, labels.long()
+    return probabilities, labels

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.errors import GeometryError
 from subspace_serve.measure.metrics import classification_metrics
@@ -97,7 +98,7 @@ def mixture_accuracies(
         load_weights(model, mixed_weights(subspace, scale, generator))
         recalibrate_batchnorm(model, calibration)
         logits = predict_logits(model, images, calibration.preprocessing)
-        measured.append(classification_metrics(logits.double().softmax(1), images.labels))
+        measured.append(classification_metrics(softmax(logits), np.asarray(images.labels)))
         progress(f"{scale} mixture {draw + 1} of {draws}")
     return measured
 

@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.data import Images, Preprocessing, preprocess
 from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import DataError
-from subspace_serve.measure.metrics import Scores, ensemble_probabilities, score
+from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibrate import recalibrate_batchnorm
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.space.checkpoint import versions
@@ -141,7 +143,7 @@ class Networks:
                 self._models[alpha] = model
                 self.progress(f"alpha {describe_alpha(alpha)}")
 
-    def logits(self, alphas: Sequence[Alpha], images: Images) -> Iterator[tuple[dict[Alpha, Tensor], Tensor]]:
+    def logits(self, alphas: Sequence[Alpha], images: Images) -> Iterator[tuple[dict[Alpha, np.ndarray], np.ndarray]]:
         """Yield the networks' logits (n, classes) by place, and the labels (n,), a block of images at a time."""
         self.prepare(alphas)
         keys = list(dict.fromkeys(map(place, alphas)))
@@ -149,16 +151,16 @@ class Networks:
             for pixels, labels in images.batches(BLOCK):
                 inputs = preprocess(pixels, self.calibration.preprocessing, self.calibration.device)
 
-                def answer(key: Alpha, inputs: Tensor = inputs) -> Tensor:
+                def answer(key: Alpha, inputs: Tensor = inputs) -> np.ndarray:
                     return _forward(self._models[key], inputs)
 
-                yield dict(zip(keys, run(answer, keys), strict=True)), labels
+                yield dict(zip(keys, run(answer, keys), strict=True)), np.asarray(labels)
 
     def measure(
         self,
         candidates: Sequence[Candidate],
         images: Images,
-        answer: Callable[[Candidate, dict[Alpha, Tensor], Tensor], T],
+        answer: Callable[[Candidate, dict[Alpha, np.ndarray], np.ndarray], T],
     ) -> list[list[T]]:
         """Return what `answer` makes of each candidate, a block of images at a time, in the order of `candidates`.
 
@@ -194,12 +196,12 @@ class Networks:
         return [Scores.joined(parts) for parts in self.measure(candidates, images, scored)]
 
 
-def scored(candidate: Candidate, logits: dict[Alpha, Tensor], labels: Tensor) -> Scores:
+def scored(candidate: Candidate, logits: dict[Alpha, np.ndarray], labels: np.ndarray) -> Scores:
     """Return a candidate's scores from its members' logits (an answer for `Networks.measure`)."""
     return score(combined(candidate, logits), labels)
 
 
-def combined(candidate: Candidate, logits: dict[Alpha, Tensor]) -> Tensor:
+def combined(candidate: Candidate, logits: dict[Alpha, np.ndarray]) -> np.ndarray:
     """Return a candidate's probabilities from its members' logits. Shape (N, classes)."""
     members = [logits[place(alpha)] for alpha in candidate.members]
     return ensemble_probabilities(members, candidate.weights, candidate.aggregate)
@@ -215,10 +217,10 @@ def recalibrated(
     return model
 
 
-def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> Tensor:
-    """Return a network's logits for every image, on the CPU. Shape (N, classes)."""
+def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> np.ndarray:
+    """Return a network's logits for every image. Float32 (N, classes)."""
     device = next(model.parameters()).device
-    return torch.cat(
+    return np.concatenate(
         [_forward(model, preprocess(pixels, preprocessing, device)) for pixels, _ in images.batches(BLOCK)]
     )
 
@@ -249,8 +251,8 @@ def place(alpha: Alpha) -> Alpha:
 
 
 @torch.inference_mode()
-def _forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    return torch.cat([model(part).float().cpu() for part in inputs.split(_MINIBATCH[inputs.device.type])])
+def _forward(model: nn.Module, inputs: Tensor) -> np.ndarray:
+    return np.concatenate([model(part).float().cpu().numpy() for part in inputs.split(_MINIBATCH[inputs.device.type])])
 
 
 @contextmanager

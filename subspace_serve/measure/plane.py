@@ -167,8 +167,8 @@ def plane_errors(
     def error(coefficients: Sequence[float]) -> float:
         load_weights(model, plane.mixture(coefficients))
         recalibrate_batchnorm(model, calibration)
-        right = predict_logits(model, images, calibration.preprocessing).argmax(1).eq(images.labels)
-        return 1 - right.double().mean().item()
+        right = predict_logits(model, images, calibration.preprocessing).argmax(1) == np.asarray(images.labels)
+        return 1 - float(right.mean())
 
     vectors = [
         {"name": name, "x": x, "y": y, "error": error(plane.coefficients(x, y))}

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from scipy.optimize import minimize_scalar
-from torch import Tensor
+import numpy as np
 
+from subspace_serve.answers import apply_temperature, logarithm, softmax
 from subspace_serve.data import Images
 from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
@@ -22,7 +21,9 @@ from subspace_serve.measure.metrics import classification_metrics
 LOWEST, HIGHEST = 0.05, 20.0
 """Between these a temperature is looked for."""
 
-_TOLERANCE = 1e-6
+_HALVINGS = 30
+"""Of the logarithms between the two: they leave a temperature open by less than 1e-8 of itself."""
+
 _AT_BOUND = 1e-3
 
 
@@ -62,18 +63,12 @@ class FittedTemperature:
     at_bound: bool
 
 
-def apply_temperature(probabilities: Tensor, temperature: float) -> Tensor:
-    """Return p^(1/T), normalised, in float64. Shape (N, classes), as given."""
-    if temperature == 1:
-        return probabilities.double()
-    return (_logarithm(probabilities) / temperature).softmax(dim=1)
-
-
-def fit_temperature(log_probabilities: Tensor, labels: Tensor) -> float:
+def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature in [0.05, 20] at which the labels are the most likely.
 
-    The negative log-likelihood of softmax(x / T) has one minimum in 1/T, along which it is convex. Where every image
-    is classified right it falls as long as T does, and the lowest allowed is returned.
+    The negative log-likelihood of softmax(x / T) is convex along 1/T, so its slope there is negative on one side of
+    the minimum and positive on the other, and halving finds where it changes. Where every image is classified right
+    the likelihood rises as long as T falls, and the lowest allowed is returned.
 
     Args:
         log_probabilities: the final answers x, each row up to a constant, so that a network's logits do. Shape
@@ -83,42 +78,42 @@ def fit_temperature(log_probabilities: Tensor, labels: Tensor) -> float:
     Raises:
         DataError: there are no images, a number is not finite, or the labels do not fit.
     """
-    values = log_probabilities.detach().cpu().double()
-    labels = labels.detach().cpu()
+    values, labels = np.asarray(log_probabilities, dtype=np.float64), np.asarray(labels)
     if values.ndim != 2 or 0 in values.shape or labels.shape != values.shape[:1]:
         raise DataError(
             "A temperature is fitted to answers (N, classes) and labels (N,) of at least one image; "
-            f"found shapes {tuple(values.shape)} and {tuple(labels.shape)}; give labelled images."
+            f"found shapes {values.shape} and {labels.shape}; give labelled images."
         )
-    if not values.isfinite().all():
+    if not np.isfinite(values).all():
         raise DataError(
-            f"A temperature is fitted to finite numbers; found {int((~values.isfinite()).sum())} that are not; "
+            f"A temperature is fitted to finite numbers; found {np.count_nonzero(~np.isfinite(values))} that are not; "
             "the network or its BatchNorm statistics are broken."
         )
-    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= values.shape[1]:
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= values.shape[1]:
         raise DataError(
-            f"Labels must be integers from 0 to {values.shape[1] - 1}; found {labels.dtype} from {labels.min().item()} "
-            f"to {labels.max().item()}; give labels of the network's classes."
+            f"Labels must be integers from 0 to {values.shape[1] - 1}; found {labels.dtype} from {labels.min()} "
+            f"to {labels.max()}; give labels of the network's classes."
         )
-    of_label = values.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    below_top = values - values.max(axis=1, keepdims=True)
+    of_labels = below_top[np.arange(len(labels)), labels].mean()
 
-    if of_label.eq(values.amax(dim=1)).all():
+    def wants_surer(temperature: float) -> bool:
+        """Whether the labels become no less likely as the temperature falls: the slope along 1/T is not positive."""
+        expected = (softmax(below_top / temperature) * below_top).sum(axis=1).mean()
+        return bool(expected <= of_labels)
+
+    if wants_surer(LOWEST):
         return LOWEST
-
-    def negative_log_likelihood(temperature: float) -> float:
-        return float((values / temperature).logsumexp(dim=1).sub(of_label / temperature).mean())
-
-    found = minimize_scalar(
-        lambda logarithm: negative_log_likelihood(math.exp(logarithm)),
-        bounds=(math.log(LOWEST), math.log(HIGHEST)),
-        method="bounded",
-        options={"xatol": _TOLERANCE},
-    )
-    # The search never tries its bounds, and by rounding can end a little beside 1 where 1 is best.
-    return min((math.exp(found.x), LOWEST, HIGHEST, 1.0), key=negative_log_likelihood)
+    if not wants_surer(HIGHEST):
+        return HIGHEST
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if wants_surer(math.exp(middle)) else (middle, high)
+    return math.exp((low + high) / 2)
 
 
-def fit_and_report(probabilities: Tensor, labels: Tensor, *, seed: int = 0) -> FittedTemperature:
+def fit_and_report(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> FittedTemperature:
     """Fit a temperature on one half of the images and measure it on the other, divided class by class.
 
     Where the images leave it open, the choice errs towards doubt: 1 when they ask for ever surer answers (a half that
@@ -132,10 +127,11 @@ def fit_and_report(probabilities: Tensor, labels: Tensor, *, seed: int = 0) -> F
     Raises:
         DataError: as `fit_temperature`, or no class has an image for each half.
     """
+    labels = np.asarray(labels)
     check_divisible(labels)
     # As `select` divides: with its seed, what was chosen on is fitted on, and the other half reports.
-    reporting, fitting = carve(labels, len(labels) // 2, seed)
-    found = fit_temperature(_logarithm(probabilities[fitting]), labels[fitting])
+    reporting, fitting = map(np.asarray, carve(labels, len(labels) // 2, seed))
+    found = fit_temperature(logarithm(probabilities[fitting]), labels[fitting])
     lowest, highest = found <= LOWEST * (1 + _AT_BOUND), found >= HIGHEST * (1 - _AT_BOUND)
     temperature = 1.0 if lowest else found
     return FittedTemperature(
@@ -148,16 +144,11 @@ def fit_and_report(probabilities: Tensor, labels: Tensor, *, seed: int = 0) -> F
     )
 
 
-def check_divisible(labels: Tensor) -> None:
+def check_divisible(labels: np.ndarray) -> None:
     """Raise `DataError` when no class has an image for each half."""
-    most = int(labels.bincount().max()) if len(labels) else 0
+    most = int(np.bincount(labels).max()) if len(labels) else 0
     if most < 2:
         raise DataError(
             "A temperature is fitted on one half of the images and reported on the other, class by class; found "
             f"{len(labels)} images, at most {most} of a class; give more."
         )
-
-
-def _logarithm(probabilities: Tensor) -> Tensor:
-    # As the service does: a probability of 0 counts as the smallest normal number.
-    return probabilities.double().clamp_min(torch.finfo(torch.float64).tiny).log()
