@@ -50,6 +50,7 @@ from subspace_serve.measure.networks import recalibrated
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.space.geometry import Alpha, Geometry
 from subspace_serve.space.subspace import Subspace, weights_of
+from trainer.proof import proven_skeleton
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 PREPROCESSING = Preprocessing(mean=(0.5,) * CHANNELS, std=(0.25,) * CHANNELS)
@@ -80,6 +81,7 @@ class Exporter:
         network = Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)
         ends = tuple(weights_of(network.build()) for _ in range(2))
         self.subspace = Subspace(Geometry("line", 2), network, ends)
+        self.skeleton = proven_skeleton(network)
         self.images: MemoryImages = synthetic_images(IMAGES, SIDE, SIDE, CHANNELS, CLASSES)
         self.calibration: CalibrationData = draw_calibration_data(
             self.images, PREPROCESSING, name="noise", count=CALIBRATION_IMAGES
@@ -95,6 +97,7 @@ class Exporter:
             self.subspace,
             bundle,
             points,
+            skeleton=self.skeleton,
             calibration=self.calibration,
             examples=self.images,
             labels=[str(label) for label in range(CLASSES)],

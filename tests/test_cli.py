@@ -308,7 +308,7 @@ def test_a_users_mistake_is_one_message_and_status_1(
 
 @pytest.mark.parametrize(
     "arguments",
-    ["train --epochs none", "export RUN --opset 10", "nothing", "train --preset papers", "train --resume X --beta 2"],
+    ["train --epochs none", "export RUN --input int8", "nothing", "train --preset papers", "train --resume X --beta 2"],
 )
 def test_wrong_usage_is_status_2(
     arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

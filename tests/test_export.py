@@ -23,15 +23,17 @@ from subspace_serve.data import Images, MemoryImages, Preprocessing
 from subspace_serve.errors import CalibrationError, DataError, ExportError, GeometryError
 from subspace_serve.export import export_bundle
 from subspace_serve.export import points as module
-from subspace_serve.export.onnx_graph import ServedNetwork, check_parity, export_onnx
+from subspace_serve.export.parity import ServedNetwork, check_parity
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.measure.temperature import TemperatureData, fit_and_report
 from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.network.statistics import Statistics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, weights_of
+from trainer.proof import proven_skeleton
 
 
 def layernorm_network(*, classes: int, channels: int, height: int, width: int) -> nn.Module:
@@ -52,7 +54,9 @@ def export(line_run: Path, target: Path, **changes) -> Path:
         "labels": run.labels,
         "checkpoint_sha256": run.checkpoint_sha256,
     } | changes
-    return export_bundle(arguments.pop("subspace", run.subspace), target, arguments.pop("points"), **arguments)
+    subspace = arguments.pop("subspace", run.subspace)
+    skeleton = proven_skeleton(subspace.architecture)
+    return export_bundle(subspace, target, arguments.pop("points"), skeleton=skeleton, **arguments)
 
 
 def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
@@ -133,13 +137,13 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
     target.symlink_to(line_bundle)  # a bundle that any change would be seen in
     before = {file.name: file.read_bytes() for file in line_bundle.iterdir()}
 
-    def tampered(network, pixels, file, *, opset) -> None:
+    def tampered(*arguments, **options) -> bytes:
         graph = onnx.load(line_bundle / "midpoint.onnx")
         bias = next(tensor for tensor in graph.graph.initializer if "fc.bias" in tensor.name)
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
-        onnx.save(graph, file)
+        return graph.SerializeToString()
 
-    monkeypatch.setattr(module, "export_onnx", tampered)
+    monkeypatch.setattr(module, "served_file", tampered)
     with pytest.raises(ExportError, match=r"logits differ by up to 0\.1.*was not written"):
         export(line_run, target)
     assert {file.name: file.read_bytes() for file in line_bundle.iterdir()} == before
@@ -147,16 +151,19 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_answers_that_are_not_finite_are_refused(both: bool, tmp_path: Path) -> None:
+def test_answers_that_are_not_finite_are_refused(both: bool, line_bundle: Path, tmp_path: Path) -> None:
+    graph = onnx.load(line_bundle / "midpoint.onnx")
+    bias = next(tensor for tensor in graph.graph.initializer if "fc.bias" in tensor.name)
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), bias.name))
+    onnx.save(graph, tmp_path / "broken.onnx")
     preprocessing = Preprocessing((0.0,), (1.0,))
-    pixels = torch.full((2, 2, 2, 1), 9, dtype=torch.uint8)
-    right = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), preprocessing).eval()
-    broken = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), preprocessing).eval()
-    nn.init.constant_(broken.model[1].bias, torch.nan)
-    export_onnx(broken, pixels, tmp_path / "broken.onnx")
-    served = Input(height=2, width=2, channels=1, preprocessing={"mean": (0.0,), "std": (1.0,)})
+    network = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), preprocessing).eval()
+    if both:
+        nn.init.constant_(network.model[1].bias, torch.nan)
+    served = Input(height=8, width=8, channels=1, preprocessing={"mean": (0.0,), "std": (1.0,)})
+    pixels = torch.full((2, 8, 8, 1), 9, dtype=torch.uint8)
     with pytest.raises(ExportError, match="not finite"):
-        check_parity(broken if both else right, pixels, tmp_path / "broken.onnx", input=served, classes=3)
+        check_parity(network, pixels, tmp_path / "broken.onnx", input=served, classes=10)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +185,7 @@ def test_answers_that_are_not_finite_are_refused(both: bool, tmp_path: Path) -> 
 def test_contradictory_arguments_are_refused_before_any_work(
     line_run: Path, tmp_path: Path, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(module, "recalibrated")
+    monkeypatch.delattr(module, "Network")
     with pytest.raises((DataError, ExportError, GeometryError), match=message):
         export(line_run, tmp_path / "bundle", **changes)
     assert os.listdir(tmp_path) == []
@@ -332,7 +339,10 @@ def test_a_selected_ensemble_is_exported_with_its_weights(line_run: Path, tmp_pa
 def test_a_network_that_was_not_recalibrated_is_refused(
     line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "recalibrated", lambda subspace, alpha, *_, **__: subspace.collapse(alpha))
+    def uncalibrated(network, batches, **_) -> Statistics:
+        return Statistics(network.skeleton.default_statistics(), 1024)
+
+    monkeypatch.setattr(module.Network, "recalibrate", uncalibrated)
     with pytest.raises(CalibrationError, match="not this network's"):
         export(line_run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

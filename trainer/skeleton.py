@@ -118,6 +118,8 @@ def _export(architecture: Architecture) -> bytes:
         "version": str(VERSION),
         "architecture": json.dumps(architecture.to_json()),
         "unused": json.dumps(unused),
+        "opset": str(OPSET),
+        "exporter": f"torch.onnx dynamo {torch.__version__}",
     }
     for key, text in facts.items():
         proto.metadata_props.add(key=key, value=text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
+
+if TYPE_CHECKING:
+    from subspace_serve.network.skeleton import Skeleton
 
 _calibrate_on_option = click.option(
     "--calibrate-on",
@@ -108,7 +112,6 @@ def collapse(
     show_default=True,
     help="uint8 pixels (N, H, W, C), or float32 (N, C, H, W) in [0, 1].",
 )
-@click.option("--opset", type=click.IntRange(20), default=20, show_default=True)
 @click.option(
     "--evaluate/--no-evaluate",
     "evaluated",
@@ -157,8 +160,7 @@ def export(
     ensembles: list[NamedEnsemble],
     aggregate: Any,
     default: str | None,
-    input_dtype: str,
-    opset: int,
+    input_dtype: Any,
     evaluated: bool,
     fit_temperatures: bool,
     temperature_data: str | None,
@@ -208,11 +210,13 @@ def export(
         temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
     )
     calibration, calibrations = calibrations_of(opened, request, calibrate_on)
+    skeleton = skeleton_of(opened)
     with _bundle_folder(target, layout) as folder:
         export_bundle(
             opened.subspace,
             folder,
             request.points,
+            skeleton=skeleton,
             calibration=calibration,
             calibrations=calibrations,
             examples=opened.data.test,
@@ -225,7 +229,6 @@ def export(
             temperature=temperature,
             temperatures=temperatures,
             input_dtype=input_dtype,
-            opset=opset,
             progress=progress_line,
         )
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -254,6 +257,24 @@ def export(
         click.echo(f"Triton model repository: {target} (version {model_version or 1} of {len(models)} models)")
     else:
         click.echo(f"bundle: {target} (default {manifest['default']})")
+
+
+def skeleton_of(opened: OpenRun) -> Skeleton:
+    """Return the graph of a run's networks; a run of an earlier version is given one.
+
+    Raises:
+        CheckpointError: the skeleton is damaged, or missing where torch is not installed.
+    """
+    from subspace_serve.network.skeleton import FILE_NAME, Skeleton
+
+    if not (opened.folder / FILE_NAME).exists() and importlib.util.find_spec("torch") is not None:
+        from trainer.proof import proven_skeleton
+        from trainer.run_folder import RunFolder
+
+        skeleton = proven_skeleton(opened.subspace.architecture)
+        RunFolder(opened.folder).write_skeleton(skeleton)
+        return skeleton
+    return Skeleton.read(opened.folder)
 
 
 @contextlib.contextmanager

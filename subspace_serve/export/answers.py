@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import nn
 
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle.manifest import Aggregate, Reliability, TemperatureFit
-from subspace_serve.data import Images, Preprocessing
+from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import check_labels, predict_logits
+from subspace_serve.measure.networks import check_labels
 from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
 from subspace_serve.space.alpha import EnsembleRequest
 
@@ -73,13 +72,16 @@ class Answers:
             check_divisible(np.asarray(data.images.labels))
             check_labels(data.images, classes)
 
-    def add(self, point: str, model: nn.Module, preprocessing: Preprocessing) -> None:
-        """Run one point over all images that its own answers, and those of its ensembles, are needed on."""
+    def add(self, point: str, answer: Callable[[Images], np.ndarray]) -> None:
+        """Run one point over all images that its own answers, and those of its ensembles, are needed on.
+
+        `answer` returns the point's logits for labelled images, (N, classes).
+        """
         if self._evaluation is not None:
-            self._evaluated[point] = predict_logits(model, self._evaluation, preprocessing)
+            self._evaluated[point] = answer(self._evaluation)
         answering = [point, *(name for name, ensemble in self._ensembles.items() if point in ensemble.members)]
         for data in {self._temperatures[name] for name in answering if name in self._temperatures}:
-            self._fitted[point, data] = predict_logits(model, data.images, preprocessing)
+            self._fitted[point, data] = answer(data.images)
 
     def record(self, name: str, aggregate: Aggregate = "probabilities") -> Record:
         """Fit a point's or an ensemble's temperature, and measure its answers at it.

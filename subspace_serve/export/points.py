@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor
 
@@ -14,11 +15,13 @@ from subspace_serve.bundle.writer import write_bundle
 from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import ExportError
 from subspace_serve.export.answers import Answers
-from subspace_serve.export.onnx_graph import EXPORTER, OPSET, ServedNetwork, check_parity, export_onnx
-from subspace_serve.measure.networks import describe_alpha, recalibrated
+from subspace_serve.export.parity import ServedNetwork, as_torch, check_parity
+from subspace_serve.measure.networks import describe_alpha
 from subspace_serve.measure.temperature import TemperatureData
-from subspace_serve.network.calibrate import batchnorm_layers, check_calibration
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.network import Network
+from subspace_serve.network.served import InputType, served_file
+from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.space.alpha import EnsembleRequest, Request
 from subspace_serve.space.checkpoint import unfinished_training
 from subspace_serve.space.geometry import Alpha
@@ -33,6 +36,7 @@ def export_bundle(
     target: str | Path,
     points: Mapping[str, Alpha],
     *,
+    skeleton: Skeleton,
     calibration: CalibrationData,
     examples: Images,
     labels: Sequence[str],
@@ -44,19 +48,19 @@ def export_bundle(
     evaluation: Images | None = None,
     temperature: TemperatureData | None = None,
     temperatures: Mapping[str, TemperatureData] | None = None,
-    input_dtype: str = "uint8",
-    opset: int = OPSET,
+    input_dtype: InputType = "uint8",
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write chosen points of a subspace, and ensembles of them, as a bundle that the service deploys.
 
-    Each point is collapsed, recalibrated, checked to be recalibrated on images that were kept apart, exported, and
+    Each point is collapsed, recalibrated, checked to be recalibrated on images that were kept apart, written, and
     compared with torch. The bundle takes its place in one step; when anything fails the old one stays.
 
     Args:
         subspace: where the points lie.
         target: the bundle's folder.
         points: places by name; for a line they may lie a little outside.
+        skeleton: the graph of the subspace's architecture.
         calibration: images for BatchNorm's statistics, and the normalisation.
         examples: real images for the comparison and for the bundle's golden answers.
         labels: the classes' names.
@@ -70,7 +74,6 @@ def export_bundle(
             reported on the other); never those of `evaluation`. None leaves the temperatures at 1.
         temperatures: for some points and ensembles, by name, images that take the place of `temperature`.
         input_dtype: `uint8` for pixels (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
-        opset: ONNX operator set.
         progress: called with a line for each point.
 
     Returns:
@@ -101,6 +104,8 @@ def export_bundle(
         raise ExportError(f"export compares the graph with torch on real images; {len(pixels)} is too few")
     architecture = subspace.architecture
     served_input = _input(subspace, calibration.preprocessing, input_dtype)
+    size = (architecture.height, architecture.width, architecture.channels)
+    network = _network(subspace, skeleton, calibration)
     golden: dict[str, Tensor] = {}
     with write_bundle(
         target,
@@ -112,24 +117,33 @@ def export_bundle(
         ),
         input=served_input,
         labels=labels,
-        onnx=Onnx(opset=opset, exporter=f"{EXPORTER} {torch.__version__}"),
+        onnx=Onnx(opset=skeleton.opset, exporter=skeleton.exporter),
     ) as bundle:
         for name, alpha in request.points.items():
             calibrated_on = calibrations[name]
-            model = recalibrated(subspace, alpha, calibrated_on, extrapolate=True)
-            check_calibration(model, calibrated_on.held_out_batches(), calibration_count=len(calibrated_on))
-            answers.add(name, model, calibration.preprocessing)
+            weights = network.weights(alpha, extrapolate=True)
+            statistics = network.recalibrate(calibrated_on.pixels(), weights=weights)
+            network.check(statistics, calibrated_on.held_out_pixels(), weights=weights)
+            answering = network.with_weights(weights, statistics)
+            answers.add(name, answering.logits_of)
             record = answers.record(name)
-            network = ServedNetwork(model, calibration.preprocessing, input_dtype).cpu().eval()
-            export_onnx(network, pixels, bundle.file(name), opset=opset)
-            parity = check_parity(network, pixels, bundle.file(name), input=served_input, classes=architecture.classes)
+            _write_graph(
+                bundle.file(name),
+                served_file(
+                    network, weights, statistics, shape=size, classes=architecture.classes, input_type=input_dtype
+                ),
+            )
+            served = ServedNetwork(
+                as_torch(subspace, alpha, skeleton, statistics), calibration.preprocessing, input_dtype
+            )
+            parity = check_parity(served, pixels, bundle.file(name), input=served_input, classes=architecture.classes)
             with torch.inference_mode():
-                golden[name] = network(network.served_input(pixels[:GOLDEN_COUNT]))[0]
+                golden[name] = served(served.served_input(pixels[:GOLDEN_COUNT]))[0]
             bundle.add_point(
                 name,
                 alpha=alpha,
                 coefficients=[float(c) for c in subspace.geometry.coefficients(alpha, extrapolate=True)],
-                calibration=_calibration(calibrated_on) if batchnorm_layers(model) else None,
+                calibration=_calibration(calibrated_on) if skeleton.batchnorms else None,
                 parity=Parity(
                     provider=parity.provider,
                     max_abs_diff=parity.max_abs_diff,
@@ -221,6 +235,33 @@ def _temperatures(
 
 def _calibration(data: CalibrationData) -> Calibration:
     return Calibration(data=data.name, count=len(data), batch_size=data.batch_size, seed=data.seed)
+
+
+def _write_graph(file: Path, data: bytes) -> None:
+    """Write a graph, and run ONNX's full checker on it."""
+    file.write_bytes(data)
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"the graph {file.name} is not valid ONNX ({reason}); the bundle was not written") from error
+
+
+def _network(subspace: Subspace, skeleton: Skeleton, calibration: CalibrationData) -> Network:
+    """Return the subspace on ONNX Runtime."""
+    if skeleton.architecture != subspace.architecture.to_json():
+        raise ExportError(
+            f"the skeleton is of {skeleton.architecture['name']} and other settings than the subspace's "
+            f"{subspace.architecture.name}; take the run's own"
+        )
+    return Network(
+        skeleton,
+        subspace.geometry,
+        [{name: tensor.numpy() for name, tensor in endpoint.items()} for endpoint in subspace.endpoints],
+        mean=calibration.preprocessing.mean,
+        std=calibration.preprocessing.std,
+        device="cuda" if calibration.device.type == "cuda" else "cpu",
+    )
 
 
 def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,14 @@ class CalibrationData:
     def held_out_batches(self) -> Iterator[Tensor]:
         """Yield the preprocessed images that are kept apart."""
         return self._preprocessed(self.held_out)
+
+    def pixels(self) -> Iterator[np.ndarray]:
+        """Yield the same batches as pixels, uint8 (batch_size, H, W, C)."""
+        return (np.asarray(pixels) for pixels, _ in self.images.batches(self.batch_size))
+
+    def held_out_pixels(self) -> Iterator[np.ndarray]:
+        """Yield the pixels of the images that are kept apart."""
+        return (np.asarray(pixels) for pixels, _ in self.held_out.batches(self.batch_size))
 
     def __len__(self) -> int:
         """Return how many images calibrate."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.bundle.session import Device, providers, session_options
+from subspace_serve.data import Images
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
 from subspace_serve.network.skeleton import IMAGE, LOGITS, PARAMETERS, PREPROCESSING, STATISTICS, Skeleton
@@ -19,6 +20,8 @@ import onnxruntime  # isort: skip -- after `session`, which turns its telemetry 
 
 BATCH = 64
 """Images at a time: a processor's caches hold the activations of small batches."""
+BLOCK = 512
+"""Images of a set that are read at a time."""
 CALIBRATION_BATCH = 128
 
 
@@ -38,6 +41,10 @@ class Answering:
         """Return the logits of images, uint8 (N, H, W, C). Shape (N, classes), float32."""
         parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
         return np.concatenate([self.session.run([LOGITS], {IMAGE: np.ascontiguousarray(part)})[0] for part in parts])
+
+    def logits_of(self, images: Images) -> np.ndarray:
+        """Return the logits of a set of images. Shape (N, classes), float32."""
+        return np.concatenate([self.logits(np.asarray(pixels)) for pixels, _ in images.batches(BLOCK)])
 
 
 class Network:

@@ -88,6 +88,9 @@ class Skeleton:
         self.architecture: dict[str, Any] = json.loads(metadata["architecture"])
         self.unused: frozenset[str] = frozenset(json.loads(metadata["unused"]))
         """Parameters that training has and the graph does not need."""
+        self.opset = int(metadata["opset"])
+        self.exporter = metadata["exporter"]
+        """What traced the network."""
 
     @classmethod
     def read(cls, run: Path) -> Skeleton:

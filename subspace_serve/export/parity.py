@@ -1,17 +1,11 @@
-"""One network as an ONNX graph that takes pixels, and the check that it answers as torch does."""
+"""The check that a graph that takes pixels answers as torch does."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +13,11 @@ from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.session import open_session
 from subspace_serve.data import Preprocessing, preprocess
 from subspace_serve.errors import ExportError
+from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.subspace import Subspace
 
-OPSET = 20
-EXPORTER = "torch.onnx dynamo"
 PARITY_BATCHES = (1, 2, 17)
 TOLERANCE = 1e-4
 """Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
@@ -60,41 +56,14 @@ class ServedNetwork(nn.Module):
         return pixels if self.takes_pixels else pixels.permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def export_onnx(network: ServedNetwork, pixels: Tensor, file: Path, *, opset: int = OPSET) -> None:
-    """Write a network as one ONNX file with a dynamic batch, and run ONNX's full checker on it.
-
-    Args:
-        network: in eval mode, on the CPU.
-        pixels: two or more example images, uint8 (N, H, W, C).
-        file: where to write.
-        opset: ONNX operator set, 20 or newer.
-
-    Raises:
-        ExportError: the exporter or the checker refuses the network.
-    """
-    # Traced at a batch of two: a batch of one would be frozen into the graph.
-    example = network.served_input(pixels[:2])
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                opset_version=opset,
-                input_names=["image"],
-                output_names=["logits", "probabilities"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                external_data=False,
-                verbose=False,
-            )
-            assert program is not None
-            program.save(str(file), external_data=False)
-        onnx.checker.check_model(str(file), full_check=True)
-    except OSError:
-        raise  # a full disk is not the network's fault
-    except Exception as error:
-        # The exporter raises errors of many kinds; whatever it is, this network cannot be exported.
-        raise ExportError(f"the network cannot be exported to ONNX opset {opset}: {_first_line(error)}") from error
+def as_torch(subspace: Subspace, alpha: Alpha, skeleton: Skeleton, statistics: Statistics) -> nn.Module:
+    """Return the network P(alpha) with its statistics as torch runs it, on the CPU and in eval mode."""
+    model = subspace.collapse(alpha, extrapolate=True)
+    for layer in skeleton.batchnorms:
+        module = model.get_submodule(layer.name)
+        for buffer, slot in ((module.running_mean, layer.mean), (module.running_var, layer.variance)):
+            buffer.copy_(torch.from_numpy(statistics.values[slot.where]))  # type: ignore[operator, union-attr]
+    return model
 
 
 @dataclass(frozen=True)
@@ -151,22 +120,3 @@ def check_parity(network: ServedNetwork, pixels: Tensor, file: Path, *, input: I
             f"{tolerance:.3g} ({flips} of {needed} answers change); the bundle was not written"
         )
     return ParityResult(opened.provider, difference, flips, tolerance)
-
-
-def _first_line(error: Exception) -> str:
-    cause = error.__cause__ or error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its advice to its own developers off the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
