@@ -83,7 +83,7 @@ def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: D
         model = recalibrated(network, network.geometry.midpoint, calibration)
         logits[seed] = predict_logits(model, data.test, data.preprocessing)
     return [
-        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), data.test.labels)
+        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), torch.from_numpy(data.test.labels))
         for a, b in combinations(seeds, 2)
     ]
 

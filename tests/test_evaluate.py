@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,7 +41,7 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
     def averaged(*members: torch.Tensor) -> dict[str, float]:
         stacked = torch.stack(members)
         mean = stacked.softmax(2).mean(0) if aggregate == "probabilities" else stacked.mean(0).softmax(1)
-        return classification_metrics(mean, images.labels)
+        return classification_metrics(mean, torch.from_numpy(images.labels))
 
     first, second = document["points"]
     assert first["alpha"] == 0.0
@@ -61,7 +62,7 @@ def test_images_of_classes_that_the_network_does_not_have_are_refused(line_run: 
     with pytest.raises(DataError, match="a label is 10 and the network has classes 0 to 9"):
         evaluate(run.subspace, images, calibration=run.calibration)
     with pytest.raises(DataError, match="no images"):
-        empty = run.data.test.subset(torch.arange(0))
+        empty = run.data.test.subset(np.arange(0))
         evaluate(run.subspace, empty, calibration=run.calibration)
 
 
@@ -86,7 +87,7 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
     ]
     clean = document["points"][0]["metrics"]["accuracy"]
     logits = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), domains[3].images, run.preprocessing)
-    by_hand = classification_metrics(logits.softmax(1), images.labels)
+    by_hand = classification_metrics(logits.softmax(1), torch.from_numpy(images.labels))
     worst = document["corruptions"][3]["points"][0]
     assert worst["metrics"] == pytest.approx(by_hand, abs=1e-6)
     assert worst["relative_change"] == pytest.approx((by_hand["accuracy"] - clean) / clean)

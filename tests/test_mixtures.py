@@ -117,18 +117,20 @@ def test_one_network_has_one_mixture() -> None:
 
 def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=256)
-    images = run.data.test.subset(torch.arange(120))
+    images = run.data.test.subset(np.arange(120))
     measured = mixture_accuracies(run.subspace, images, run.calibration, scale="global", draws=3, seed=5)
     alphas = np.random.default_rng(5).random(3)
     for alpha, metrics in zip(alphas, measured, strict=True):
         logits = predict_logits(recalibrated(run.subspace, float(alpha), run.calibration), images, run.preprocessing)
-        assert metrics == pytest.approx(classification_metrics(logits.double().softmax(1), images.labels), abs=1e-4)
+        assert metrics == pytest.approx(
+            classification_metrics(logits.double().softmax(1), torch.from_numpy(images.labels)), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("scale", ["layerwise", "weightwise"])
 def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run: Path, scale: Scale) -> None:
     run = OpenRun(line_run, calibration_count=256)
-    images = run.data.test.subset(torch.arange(120))
+    images = run.data.test.subset(np.arange(120))
     lines: list[str] = []
     measured = mixture_accuracies(
         run.subspace, images, run.calibration, scale=scale, draws=2, seed=5, progress=lines.append
@@ -138,7 +140,9 @@ def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run
         weights = mixed_weights(run.subspace, scale, generator)
         alone = Subspace(single_network(), run.subspace.architecture, (weights,))
         logits = predict_logits(recalibrated(alone, (1.0,), run.calibration), images, run.preprocessing)
-        assert metrics == pytest.approx(classification_metrics(logits.double().softmax(1), images.labels), abs=1e-4)
+        assert metrics == pytest.approx(
+            classification_metrics(logits.double().softmax(1), torch.from_numpy(images.labels)), abs=1e-4
+        )
     assert measured[0]["nll"] != measured[1]["nll"]
     assert lines == [f"{scale} mixture 1 of 2", f"{scale} mixture 2 of 2"]
 

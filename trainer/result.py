@@ -84,4 +84,4 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
     )
     model = recalibrated(subspace, alpha, calibration)
     logits = predict_logits(model, data.validation, data.preprocessing)
-    return classification_metrics(logits.softmax(1), data.validation.labels)
+    return classification_metrics(logits.softmax(1), torch.from_numpy(data.validation.labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from subspace_serve.bundle.manifest import Aggregate, Reliability, TemperatureFit
@@ -74,7 +75,7 @@ class Answers:
         if evaluation is not None:
             check_labels(evaluation, classes)
         for data in set(temperatures.values()):
-            check_divisible(data.images.labels)
+            check_divisible(torch.from_numpy(data.images.labels))
             check_labels(data.images, classes)
 
     def add(self, point: str, model: nn.Module, preprocessing: Preprocessing) -> None:
@@ -99,12 +100,13 @@ class Answers:
         if name in self._temperatures:
             data = self._temperatures[name]
             probabilities = averaged([self._fitted[member, data] for member in ensemble.members])
-            fitted = fit_and_report(probabilities, data.images.labels, seed=data.seed)
+            fitted = fit_and_report(probabilities, torch.from_numpy(data.images.labels), seed=data.seed)
             temperature, fit = fitted.temperature, _manifest_fit(data, fitted)
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
             probabilities = averaged([self._evaluated[member] for member in ensemble.members])
-            metrics = classification_metrics(apply_temperature(probabilities, temperature), self._evaluation.labels)
+            labels = torch.from_numpy(self._evaluation.labels)
+            metrics = classification_metrics(apply_temperature(probabilities, temperature), labels)
         return Record(metrics, temperature, fit)
 
 

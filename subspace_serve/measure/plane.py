@@ -167,7 +167,7 @@ def plane_errors(
     def error(coefficients: Sequence[float]) -> float:
         load_weights(model, plane.mixture(coefficients))
         recalibrate_batchnorm(model, calibration)
-        right = predict_logits(model, images, calibration.preprocessing).argmax(1).eq(images.labels)
+        right = predict_logits(model, images, calibration.preprocessing).argmax(1).eq(torch.from_numpy(images.labels))
         return 1 - right.double().mean().item()
 
     vectors = [
