@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from PIL import Image
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "china.jpg", "flower.jpg")
@@ -26,9 +25,9 @@ def write_clothes(out: Path, data: str, each: int) -> int:
     for label, name in enumerate(train.label_names):
         folder = out / name.replace("/", "-")
         folder.mkdir(parents=True)
-        chosen = torch.nonzero(train.train.labels == label).flatten()[:each]
+        chosen = np.flatnonzero(train.train.labels == label)[:each]
         for index, pixels in enumerate(train.train.take(chosen)[0]):
-            Image.fromarray(pixels[..., 0].numpy()).save(folder / f"{index:04}.png")
+            Image.fromarray(pixels[..., 0]).save(folder / f"{index:04}.png")
     return each * train.classes
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from subspace_serve.answers import ensemble_probabilities
@@ -85,7 +84,7 @@ def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: D
         model = recalibrated(network, network.geometry.midpoint, calibration)
         logits[seed] = predict_logits(model, data.test, data.preprocessing)
     return [
-        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), np.asarray(data.test.labels))
+        classification_metrics(ensemble_probabilities([logits[a], logits[b]]), data.test.labels)
         for a, b in combinations(seeds, 2)
     ]
 

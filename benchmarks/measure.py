@@ -69,9 +69,8 @@ def at_least(limit: float, figure: dict[str, Any]) -> dict[str, Any]:
 
 def synthetic_images(count: int, height: int, width: int, channels: int, classes: int) -> MemoryImages:
     """Return random pixels, labelled with every class in turn: what a step costs does not depend on what they show."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (count, height, width, channels), dtype=torch.uint8, generator=generator)
-    return MemoryImages(pixels, torch.arange(count) % classes)
+    pixels = np.random.default_rng(0).integers(256, size=(count, height, width, channels), dtype=np.uint8)
+    return MemoryImages(pixels, np.arange(count) % classes)
 
 
 def environment() -> dict[str, Any]:

@@ -44,8 +44,8 @@ def measure_epochs(architecture: str, images: int, batch_size: int, rounds: int)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         parts = {part: synthetic_images(count, 32, 32, 3, 10) for part, count in (("train", images), ("val", 256))}
-        arrays = {f"{part}_images": of_part.pixels.numpy() for part, of_part in parts.items()}
-        arrays |= {f"{part}_labels": of_part.labels.numpy() for part, of_part in parts.items()}
+        arrays = {f"{part}_images": of_part.pixels for part, of_part in parts.items()}
+        arrays |= {f"{part}_labels": of_part.labels for part, of_part in parts.items()}
         np.savez(data, **arrays)  # type: ignore[arg-type]
         configs = {
             name: TrainingConfig(

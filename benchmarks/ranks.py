@@ -36,8 +36,8 @@ from benchmarks.measure import (
 )
 from benchmarks.training import AUGMENTATION, CHANNELS, CLASSES, LEARNING_RATE, PREPROCESSING, SIDE
 from subspace_serve.architectures import Architecture
-from subspace_serve.data import preprocess
 from subspace_serve.distributed.ranks import Ranks
+from subspace_serve.network.preprocessing import preprocess
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings
@@ -104,14 +104,18 @@ def work(job: dict[str, Any]) -> None:
         for _ in range(job["steps"]):
             pixels, labels = next(batches)
             stepper.step(
-                preprocess(pixels, PREPROCESSING), labels, generator, StepSettings(LEARNING_RATE), config.batch_size
+                preprocess(pixels, PREPROCESSING),
+                torch.from_numpy(labels),
+                generator,
+                StepSettings(LEARNING_RATE),
+                config.batch_size,
             )
         print("done", flush=True)
 
 
-def _batches(part: Any, job: dict[str, Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(part: Any, job: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     images = synthetic_images(job["steps"] * job["batch_size"], SIDE, SIDE, CHANNELS, CLASSES)
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     while True:
         yield from images.batches(job["batch_size"], generator=generator, augmentation=AUGMENTATION, part=part)
 

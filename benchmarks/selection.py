@@ -18,10 +18,11 @@ import click
 import torch
 
 from benchmarks.measure import at_least, environment, report, summary, use_threads
-from subspace_serve.data import Images, preprocess
+from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.measure.evaluation import default_alphas
 from subspace_serve.measure.networks import Networks, place, recalibrated
+from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import raced
 from subspace_serve.space.geometry import Alpha
@@ -40,7 +41,7 @@ def accuracy(model: torch.nn.Module, images: Images, run: OpenRun) -> float:
     """Return a network's accuracy, image by image as a plain loop would."""
     correct = 0
     for pixels, labels in images.batches(_PLAIN_MINIBATCH):
-        correct += int((model(preprocess(pixels, run.preprocessing)).argmax(1) == labels).sum())
+        correct += int((model(preprocess(pixels, run.preprocessing)).argmax(1).numpy() == labels).sum())
     return correct / len(images)
 
 

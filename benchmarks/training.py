@@ -54,8 +54,9 @@ from benchmarks.measure import (
 )
 from benchmarks.methods import measure_epochs
 from subspace_serve.architectures import Architecture
-from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, preprocess
+from subspace_serve.data import Augmentation, MemoryImages, Preprocessing
 from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.network.preprocessing import preprocess
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
@@ -98,16 +99,16 @@ class Workload:
     images: MemoryImages
     batch_size: int
 
-    def epoch(self, generator: torch.Generator) -> Batches:
+    def epoch(self, generator: np.random.Generator) -> Batches:
         """Yield the augmented, preprocessed batches of one epoch."""
         for pixels, labels in self.images.batches(
             self.batch_size, generator=generator, augmentation=AUGMENTATION, drop_last=True
         ):
-            yield preprocess(pixels, PREPROCESSING), labels
+            yield preprocess(pixels, PREPROCESSING), torch.from_numpy(labels)
 
     def batches(self) -> Batches:
         """Yield batches without end."""
-        generator = torch.Generator().manual_seed(0)
+        generator = np.random.default_rng(0)
         while True:
             yield from self.epoch(generator)
 

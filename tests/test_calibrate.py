@@ -3,16 +3,18 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from subspace_serve.data import MemoryImages, Preprocessing
+from subspace_serve.data import MemoryImages, Preprocessing, preprocess
 from subspace_serve.errors import CalibrationError
 from subspace_serve.measure.networks import recalibrated
 from subspace_serve.network.calibrate import batchnorm_layers, check_calibration, recalibrate_batchnorm
 from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.network.preprocessing import preprocess as in_torch
 from subspace_serve.run.opened import OpenRun
 
 
@@ -149,9 +151,18 @@ def test_too_few_held_out_images_are_refused() -> None:
         check_calibration(model, batches(5), calibration_count=8)
 
 
+def test_pixels_are_normalised_in_torch_as_in_numpy_bit_for_bit() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(mean=(0.4914, 0.5, 0.1), std=(0.2470, 0.3, 1 / 255))
+    for given in (images, torch.from_numpy(images)):
+        normalised = in_torch(given, preprocessing)
+        assert normalised.is_contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(normalised.numpy(), preprocess(images, preprocessing))
+
+
 def calibration_images(count: int) -> MemoryImages:
-    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 2, 1).contiguous()
-    return MemoryImages(pixels, torch.zeros(count, dtype=torch.int64))
+    pixels = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((2, 2, 1), np.uint8)
+    return MemoryImages(pixels, np.zeros(count, np.int64))
 
 
 def test_calibration_data_is_drawn_once_and_kept_apart_from_what_checks_it() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
@@ -94,13 +93,13 @@ def test_collapse_writes_an_ordinary_state_dict(own_run: Path) -> None:
     model.load_state_dict(state)
     assert state["bn.running_var"].ne(1).any()
     answers = predict_logits(model.eval(), opened.data.test, opened.preprocessing).argmax(1)
-    assert (answers == np.asarray(opened.data.test.labels)).mean() > 0.3
+    assert (answers == opened.data.test.labels).mean() > 0.3
 
 
 def test_select_uses_the_images_that_it_is_given_and_export_the_place(own_run: Path, tmp_path: Path) -> None:
     opened = OpenRun(own_run)
     pixels, labels = next(opened.data.validation.batches(60))
-    np.savez(tmp_path / "camera.npz", images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    np.savez(tmp_path / "camera.npz", images=pixels, labels=labels, label_names=opened.labels)
     run(["select", str(own_run), "--val-data", f"{tmp_path}/camera.npz", "--name", "camera", "--points", "2"])
     selection = json.loads((own_run / "selections.json").read_text())["camera"]
     assert selection["chosen_on"] == selection["reported_on"] == 30
@@ -129,8 +128,8 @@ def test_test_images_under_another_name_are_refused(
     own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = OpenRun(own_run)
-    pixels, labels = opened.data.test.take(torch.arange(len(opened.data.test)))
-    np.savez(tmp_path / "mine.npz", images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    pixels, labels = opened.data.test.take(np.arange(len(opened.data.test)))
+    np.savez(tmp_path / "mine.npz", images=pixels, labels=labels, label_names=opened.labels)
     status, text = fail(["select", str(own_run), "--val-data", f"{tmp_path}/mine.npz"], capsys, monkeypatch)
     assert status == 1
     assert "360 of the 360 images are test images of this run" in text
@@ -159,14 +158,14 @@ def test_images_that_changed_after_the_choice_are_not_calibrated_on(
     own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = OpenRun(own_run)
-    pixels, labels = opened.data.validation.take(torch.arange(len(opened.data.validation)))
+    pixels, labels = opened.data.validation.take(np.arange(len(opened.data.validation)))
     camera = tmp_path / "camera.npz"
-    np.savez(camera, images=pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    np.savez(camera, images=pixels, labels=labels, label_names=opened.labels)
     run(f"select {own_run} --val-data {camera} --points 2 --refine 0 --calibrate-on domain --calibration-count 40")
     run(f"export {own_run} --alpha best --no-evaluate")
     points = json.loads((own_run / "bundle/manifest.json").read_text())["points"]
     assert points["best"]["calibration"]["count"] == 40
-    np.savez(camera, images=255 - pixels.numpy(), labels=labels.numpy(), label_names=opened.labels)
+    np.savez(camera, images=255 - pixels, labels=labels, label_names=opened.labels)
     status, text = fail(["export", str(own_run), "--alpha", "best"], capsys, monkeypatch)
     assert status == 1
     assert "has changed since a place was chosen on it" in text

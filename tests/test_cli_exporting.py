@@ -159,15 +159,17 @@ def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Pat
         )
         return 0.75 * softmax(first) + 0.25 * softmax(second)
 
-    fitted = fit_and_report(averaged(opened.data.validation), opened.data.validation.labels, seed=opened.seed)
+    fitted = fit_and_report(
+        averaged(opened.data.validation), torch.from_numpy(opened.data.validation.labels), seed=opened.seed
+    )
     assert ensemble.temperature == pytest.approx(fitted.temperature, rel=1e-4)
     assert ensemble.temperature_fit.before.nll == pytest.approx(fitted.before["nll"], rel=1e-5)
     test = opened.data.test
     answers = apply_temperature(averaged(test), ensemble.temperature)
-    assert ensemble.metrics == pytest.approx(classification_metrics(answers, test.labels), rel=1e-4)
+    assert ensemble.metrics == pytest.approx(classification_metrics(answers, torch.from_numpy(test.labels)), rel=1e-4)
     assert ensemble.metrics["nll"] != pytest.approx(bundle.ensembles["endpoints"].metrics["nll"], rel=1e-4)
 
-    Image.fromarray(test.take(torch.arange(1))[0][0, ..., 0].numpy()).save(tmp_path / "digit.png")
+    Image.fromarray(test.take(np.arange(1))[0][0, ..., 0]).save(tmp_path / "digit.png")
     words = [own_run / "bundle", "--image", tmp_path / "digit.png", "--model", "tilted", "--top-k", 10]
     answer = json.loads(run("predict", *words, "--device", "cpu", "--json", "-"))
     assert (answer["weights"], answer["temperature"]) == ([0.75, 0.25], ensemble.temperature)

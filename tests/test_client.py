@@ -273,6 +273,8 @@ OPENED = {
     "grey and alpha": encoded(COLOURS.convert("LA"), "PNG"),
     "alpha": encoded(Image.fromarray(random_images(2, seed=6)[..., :4].reshape(6, 5, 4)), "PNG"),
     "16 bits": encoded(Image.fromarray(GREYS.astype(np.uint16)), "PNG"),
+}
+WITHOUT_RANGE = {
     "32 bits": encoded(Image.fromarray(GREYS.astype(np.int32)), "TIFF"),
     "floats": encoded(Image.fromarray((GREYS / 200).astype(np.float32)), "TIFF"),
 }
@@ -284,6 +286,14 @@ def test_a_pillow_image_is_answered_as_the_file_that_it_was_opened_from(client, 
     picture = client.predict(Image.open(io.BytesIO(OPENED[name])), model="endpoint-1", top_k=4)
     assert asked(seen) == ["/predict_image"] * 2
     np.testing.assert_array_equal(picture.probabilities, file.probabilities)
+
+
+@pytest.mark.parametrize("name", WITHOUT_RANGE)
+def test_numbers_without_a_known_range_are_refused_in_pictures_and_in_files(client, name):
+    with pytest.raises(ClientError, match="mode [IF], .* without a known range; save it with 8 or 16 bits"):
+        client.predict(WITHOUT_RANGE[name])
+    with pytest.raises(ClientError, match="mode [IF] has numbers without a known range; convert it to 8 or 16 bits"):
+        client.predict(Image.open(io.BytesIO(WITHOUT_RANGE[name])))
 
 
 def test_orientations_that_are_not_applied_would_be_noticed(client):

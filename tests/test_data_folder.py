@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from subspace_serve.data import Augmentation, FolderImages, load_data, load_images
@@ -31,35 +30,35 @@ def noise(tmp_path: Path) -> FolderImages:
     names = [f"{index:02}.png" for index in range(11)]
     for index, name in enumerate(names):
         save_noise(tmp_path / name, seed=index)
-    return FolderImages(tmp_path, names, torch.arange(11), size=8, workers=0)
+    return FolderImages(tmp_path, names, np.arange(11), size=8, workers=0)
 
 
 def with_workers(images: FolderImages, workers: int) -> FolderImages:
     return FolderImages(images.root, images.files.tolist(), images.labels, size=images.size, workers=workers)
 
 
-def pixels_of(images: FolderImages, generator: torch.Generator | None, augmentation: Augmentation | None):
-    return torch.cat([pixels for pixels, _ in images.batches(4, generator=generator, augmentation=augmentation)])
+def pixels_of(images: FolderImages, generator: np.random.Generator | None, augmentation: Augmentation | None):
+    return np.concatenate([pixels for pixels, _ in images.batches(4, generator=generator, augmentation=augmentation)])
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 def test_batches_are_decoded_in_order_with_a_smaller_last_one(noise):
     batches = list(noise.batches(4))
     assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
     assert [tuple(pixels.shape) for pixels, _ in batches] == [(4, 8, 8, 3), (4, 8, 8, 3), (3, 8, 8, 3)]
-    assert {pixels.dtype for pixels, _ in batches} == {torch.uint8}
+    assert {pixels.dtype for pixels, _ in batches} == {np.dtype(np.uint8)}
     assert noise.shape == (8, 8, 3)
     assert [len(labels) for _, labels in noise.batches(4, drop_last=True)] == [4, 4]
 
 
 def test_shuffled_batches_pair_images_with_their_labels(noise):
-    in_order, _ = noise.take(torch.arange(11))
+    in_order, _ = noise.take(np.arange(11))
     labels = []
     for pixels, batch_labels in noise.batches(4, generator=seeded()):
-        assert torch.equal(pixels, in_order[batch_labels])
+        assert np.array_equal(pixels, in_order[batch_labels])
         labels += batch_labels.tolist()
     assert labels != list(range(11))
     assert sorted(labels) == list(range(11))
@@ -67,32 +66,31 @@ def test_shuffled_batches_pair_images_with_their_labels(noise):
 
 def test_the_generator_decides_every_byte_whatever_the_number_of_workers(noise):
     expected = pixels_of(noise, seeded(), CROP)
-    assert torch.equal(pixels_of(noise, seeded(), CROP), expected)
-    assert torch.equal(pixels_of(with_workers(noise, 2), seeded(), CROP), expected)
-    assert not torch.equal(pixels_of(noise, seeded(1), CROP), expected)
+    assert np.array_equal(pixels_of(noise, seeded(), CROP), expected)
+    assert np.array_equal(pixels_of(with_workers(noise, 2), seeded(), CROP), expected)
+    assert not np.array_equal(pixels_of(noise, seeded(1), CROP), expected)
 
 
 def test_the_global_generator_is_left_alone(noise):
-    before = torch.get_rng_state()
+    before = np.random.get_state()
     pixels_of(noise, seeded(), CROP)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(np.array_equal, np.random.get_state(), before))
 
 
 def test_random_areas_differ_from_the_middle_and_from_epoch_to_epoch(noise):
     generator = seeded()
     crop = Augmentation(resized_crop=True)
     first, second = pixels_of(noise, generator, crop), pixels_of(noise, generator, crop)
-    middle, _ = noise.take(torch.arange(11))
-    assert not torch.equal(first, second)
-    areas = first.float().mean(dim=(1, 2, 3))
-    assert not torch.isin(areas, middle.float().mean(dim=(1, 2, 3))).all()
+    middle, _ = noise.take(np.arange(11))
+    assert not np.array_equal(first, second)
+    assert not np.isin(first.mean(axis=(1, 2, 3)), middle.mean(axis=(1, 2, 3))).all()
 
 
 def test_padding_and_flips_work_on_files_too(tmp_path):
     save(tmp_path / "white.png", (255, 255, 255), (8, 8))
-    images = FolderImages(tmp_path, ["white.png"] * 40, torch.zeros(40, dtype=torch.int64), size=8)
+    images = FolderImages(tmp_path, ["white.png"] * 40, np.zeros(40, np.int64), size=8)
     pixels = pixels_of(images, seeded(), Augmentation(padding=2, flip=True))
-    covered = (pixels[..., 0] == 255).sum(dim=(1, 2))
+    covered = (pixels[..., 0] == 255).sum(axis=(1, 2))
     assert set(covered.tolist()) <= {36, 42, 48, 49, 56, 64}
     assert len(set(covered.tolist())) > 3
 
@@ -101,26 +99,26 @@ def test_evaluation_takes_the_middle_of_small_pictures(tmp_path):
     picture = np.zeros((8, 16, 3), np.uint8)
     picture[:, :4], picture[:, 4:12], picture[:, 12:] = 10, 20, 30
     Image.fromarray(picture).save(tmp_path / "wide.png")
-    pixels, _ = FolderImages(tmp_path, ["wide.png"], torch.tensor([0]), size=8).take(torch.tensor([0]))
-    assert pixels.unique().tolist() == [20]
+    pixels, _ = FolderImages(tmp_path, ["wide.png"], np.array([0]), size=8).take(np.array([0]))
+    assert np.unique(pixels).tolist() == [20]
 
 
 def test_evaluation_of_large_inputs_looks_at_the_middle_224_of_256(tmp_path):
     picture = np.zeros((256, 256, 3), np.uint8)
     picture[16:240, 16:240] = 99
     Image.fromarray(picture).save(tmp_path / "framed.png")
-    pixels, _ = FolderImages(tmp_path, ["framed.png"], torch.tensor([0]), size=224).take(torch.tensor([0]))
+    pixels, _ = FolderImages(tmp_path, ["framed.png"], np.array([0]), size=224).take(np.array([0]))
     assert pixels.shape == (1, 224, 224, 3)
-    assert pixels.unique().tolist() == [99]
+    assert np.unique(pixels).tolist() == [99]
 
 
 def test_pictures_are_converted_to_the_channels_wanted(tmp_path):
     save(tmp_path / "grey.png", 77, (8, 8))
-    files, labels, first = ["grey.png"], torch.tensor([0]), torch.tensor([0])
+    files, labels, first = ["grey.png"], np.array([0]), np.array([0])
     colour, _ = FolderImages(tmp_path, files, labels, size=8).take(first)
     grey, _ = FolderImages(tmp_path, files, labels, size=8, channels=1).take(first)
-    assert (colour.shape, colour.unique().tolist()) == ((1, 8, 8, 3), [77])
-    assert (grey.shape, grey.unique().tolist()) == ((1, 8, 8, 1), [77])
+    assert (colour.shape, np.unique(colour).tolist()) == ((1, 8, 8, 3), [77])
+    assert (grey.shape, np.unique(grey).tolist()) == ((1, 8, 8, 1), [77])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -128,7 +126,7 @@ def test_a_damaged_file_is_named_without_a_traceback_in_the_message(tmp_path, wo
     save_noise(tmp_path / "good.png", 0)
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes((tmp_path / "good.png").read_bytes()[:200])
-    images = FolderImages(tmp_path, ["good.png", "damaged.png"], torch.tensor([0, 1]), size=8, workers=workers)
+    images = FolderImages(tmp_path, ["good.png", "damaged.png"], np.array([0, 1]), size=8, workers=workers)
     with pytest.raises(DataError, match="cannot be read as an image") as caught:
         list(images.batches(1))
     assert str(damaged) in str(caught.value)
@@ -137,26 +135,38 @@ def test_a_damaged_file_is_named_without_a_traceback_in_the_message(tmp_path, wo
 
 def test_other_unreadable_files_are_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    for name, message in (("text.jpg", "text.jpg cannot"), ("deep.png", "not 8-bit"), ("gone.png", "gone.png cannot")):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "floats.tif")
+    Image.fromarray(np.full((8, 8), 40_000, np.int32)).save(tmp_path / "deep.tif")
+    for name, message in (
+        ("text.jpg", "text.jpg cannot"),
+        ("floats.tif", "floats.tif cannot .* mode F, floating-point numbers without a known range"),
+        ("deep.tif", "deep.tif cannot .* mode I, 32-bit integers without a known range"),
+        ("gone.png", "gone.png cannot"),
+    ):
         with pytest.raises(DataError, match=message):
-            FolderImages(tmp_path, [name], torch.tensor([0]), size=8).take(torch.tensor([0]))
+            FolderImages(tmp_path, [name], np.array([0]), size=8).take(np.array([0]))
     with pytest.raises(DataError, match="1 or 3 channels; found 4"):
-        FolderImages(tmp_path, [], torch.zeros(0, dtype=torch.int64), size=8, channels=4)
+        FolderImages(tmp_path, [], np.zeros(0, np.int64), size=8, channels=4)
+
+
+def test_grey_of_sixteen_bits_is_scaled(tmp_path):
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    pixels, _ = FolderImages(tmp_path, ["deep.png"], np.array([0]), size=8).take(np.array([0]))
+    assert np.unique(pixels).tolist() == [40_000 // 257]
 
 
 def test_subset_with_labels_and_an_empty_take(noise):
-    part = noise.subset(torch.tensor([3, 1]))
+    part = noise.subset(np.array([3, 1]))
     assert part.labels.tolist() == [3, 1]
-    assert torch.equal(part.take(torch.tensor([1]))[0], noise.take(torch.tensor([1]))[0])
-    assert noise.with_labels(torch.full((11,), 2)).labels.tolist() == [2] * 11
-    assert noise.take(torch.zeros(0, dtype=torch.int64))[0].shape == (0, 8, 8, 3)
-    assert list(noise.subset(torch.zeros(0, dtype=torch.int64)).batches(4)) == []
+    assert np.array_equal(part.take(np.array([1]))[0], noise.take(np.array([1]))[0])
+    assert noise.with_labels(np.full(11, 2)).labels.tolist() == [2] * 11
+    assert noise.take(np.zeros(0, np.int64))[0].shape == (0, 8, 8, 3)
+    assert list(noise.subset(np.zeros(0, np.int64)).batches(4)) == []
 
 
 def test_fingerprint_depends_on_names_sizes_and_labels_but_not_on_the_place(tmp_path):
     def images(root: Path, names: list[str], labels: list[int]) -> FolderImages:
-        return FolderImages(root, names, torch.tensor(labels), size=8)
+        return FolderImages(root, names, np.array(labels), size=8)
 
     for place in ("here", "there"):
         save(tmp_path / place / "a.png")
@@ -186,7 +196,7 @@ def test_a_folder_of_classes_is_carved_in_three(tmp_path):
     assert data.test_carved
     files = [set(part.files.tolist()) for part in (data.train, data.validation, data.test)]
     assert len(files[0] | files[1] | files[2]) == 30
-    pixels, labels = data.test.take(torch.arange(6))
+    pixels, labels = data.test.take(np.arange(6))
     assert pixels[:, 0, 0, 0].tolist() == (80 * labels).tolist()
     assert load_data(str(tmp_path / "animals"), image_size=16).fingerprint == data.fingerprint
 
@@ -212,7 +222,7 @@ def test_a_folder_to_evaluate_is_matched_by_class_name(tmp_path):
     save(tmp_path / "field" / "bird" / "0.png", (2, 2, 2))
     names = ["dog", "cat", "bird"]
     images = load_images(str(tmp_path / "field"), height=8, width=8, channels=1, label_names=names)
-    pixels, labels = images.take(torch.arange(2))
+    pixels, labels = images.take(np.arange(2))
     assert {(int(image[0, 0, 0]), int(label)) for image, label in zip(pixels, labels, strict=True)} == {(1, 0), (2, 2)}
 
 
@@ -265,7 +275,7 @@ def test_tiny_imagenet_layout(tmp_path):
     assert [len(data.train), len(data.validation), len(data.test)] == [18, 2, 2]
     assert data.augmentation == Augmentation(padding=4, flip=True)
     assert data.preprocessing.mean == (0.4802, 0.4481, 0.3975)
-    pixels, labels = data.test.take(torch.arange(2))
+    pixels, labels = data.test.take(np.arange(2))
     assert labels.tolist() == [1, 0]
     assert pixels[:, 0, 0, 0].tolist() == [200, 0]
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
+import io
 import pickle
+import tarfile
+import urllib.error
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torchvision import datasets
 
 from subspace_serve.data import Augmentation, load_data, load_images
-from subspace_serve.data.sources import mnist
+from subspace_serve.data.sources import cifar, mnist
+from subspace_serve.data.sources.plain_pickle import read_plain_pickle
 from subspace_serve.errors import DataError
 
 DIGITS = [str(digit) for digit in range(10)]
 
 
 def same_images(first, second) -> bool:
-    everything = torch.arange(len(first))
-    return len(first) == len(second) and all(map(torch.equal, first.take(everything), second.take(everything)))
+    everything = np.arange(len(first))
+    return len(first) == len(second) and all(map(np.array_equal, first.take(everything), second.take(everything)))
 
 
 # digits
@@ -32,11 +35,11 @@ def test_digits_are_scaled_to_bytes_and_divided_by_class():
     assert (data.name, data.shape, data.label_names) == ("digits", (8, 8, 1), tuple(DIGITS))
     assert [len(data.train), len(data.validation), len(data.test)] == [1293, 144, 360]
     assert data.augmentation == Augmentation(padding=1, flip=False)
-    pixels, _ = data.train.take(torch.arange(1293))
+    pixels, _ = data.train.take(np.arange(1293))
     # 0 to 16, each times 255/16 and rounded.
-    assert set(pixels.unique().tolist()) == {round(value * 255 / 16) for value in range(17)}
-    assert torch.bincount(data.test.labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
-    assert int(torch.bincount(data.validation.labels).min()) == 14
+    assert set(np.unique(pixels).tolist()) == {round(value * 255 / 16) for value in range(17)}
+    assert np.bincount(data.test.labels).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
+    assert int(np.bincount(data.validation.labels).min()) == 14
 
 
 def test_the_test_digits_are_the_same_whatever_the_seed():
@@ -50,9 +53,9 @@ def test_the_test_digits_are_the_same_whatever_the_seed():
 
 def test_digits_normalise_to_mean_zero_by_constants_of_the_training_images():
     data = load_data("digits")
-    pixels = data.train.take(torch.arange(len(data.train)))[0].double() / 255
+    pixels = data.train.take(np.arange(len(data.train)))[0] / 255
     assert data.preprocessing.mean == pytest.approx((pixels.mean().item(),))
-    assert data.preprocessing.std == pytest.approx((pixels.std(correction=0).item(),))
+    assert data.preprocessing.std == pytest.approx((pixels.std().item(),))
 
 
 def test_digits_can_be_enlarged():
@@ -96,7 +99,7 @@ def test_fashion_mnist_from_compressed_files(compressed):
     assert (data.shape, data.label_names[9]) == ((28, 28, 1), "Ankle boot")
     assert [len(data.train), len(data.validation), len(data.test)] == [10, 10, 10]
     assert (data.preprocessing.mean, data.preprocessing.std) == ((0.2860,), (0.3530,))
-    pixels, labels = data.test.take(torch.arange(10))
+    pixels, labels = data.test.take(np.arange(10))
     assert pixels[:, 3, 3, 0].tolist() == list(range(10))
     assert labels.tolist() == list(range(10))
 
@@ -141,31 +144,60 @@ def test_neither_mnist_is_taken_for_the_other(compressed, tmp_path, monkeypatch)
         load_data("fashion-mnist")
 
 
+class Internet:
+    """Answers requests from a dictionary of files by address, and notes what was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
+        self.files = files
+        self.asked: list[str] = []
+        monkeypatch.setattr("urllib.request.urlopen", self._answer)
+
+    def _answer(self, address: str, timeout: float) -> io.BytesIO:
+        self.asked.append(address)
+        if address not in self.files:
+            raise urllib.error.URLError("no network")
+        return io.BytesIO(self.files[address])
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, folder: Path, which: str) -> dict[str, bytes]:
+    """Declare the compressed files the published ones, and return them by their last mirror's address."""
+    published = getattr(mnist, which)
+    contents = {file: (folder / file).read_bytes() for file in published.files}
+    checksums = {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
+    monkeypatch.setattr(mnist, which, dataclasses.replace(published, files=checksums))
+    return {published.mirrors[-1] + file: content for file, content in contents.items()}
+
+
 @pytest.mark.parametrize(("name", "published"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_mnist_is_downloaded_through_torchvision_only_when_asked(compressed, tmp_path, monkeypatch, name, published):
+def test_mnist_is_downloaded_only_when_asked(compressed, tmp_path, monkeypatch, name, published):
     monkeypatch.setattr(mnist, "DEBIAN_FOLDER", tmp_path / "debian")
-    root, asked = tmp_path / "root", []
-
-    def fetched(folder, download):
-        asked.append((folder, download))
-        unpack(compressed, folder / published / "raw")
-
-    monkeypatch.setattr(datasets, published, fetched)
+    root = tmp_path / "root"
+    which = {"mnist": "_MNIST", "fashion-mnist": "_FASHION_MNIST"}[name]
+    internet = Internet(monkeypatch, publish(monkeypatch, compressed, which))
     with pytest.raises(DataError, match=f"{name} is not there.*--download"):
         load_data(f"{name}:{root}")
-    assert asked == []
+    assert internet.asked == []
+    expected = load_data(f"{name}:{compressed}")
+    assert same_images(load_data(f"{name}:{root}", download=True).test, expected.test)
+    assert sorted(file.name for file in (root / published / "raw").iterdir()) == sorted(getattr(mnist, which).files)
+    # Every mirror before the last one was tried, and nothing is fetched twice.
+    assert len(internet.asked) == 4 * len(getattr(mnist, which).mirrors)
     assert len(load_data(f"{name}:{root}", download=True).test) == 10
-    assert len(load_data(f"{name}:{root}", download=True).test) == 10
-    assert asked == [(root, True)]
+    assert len(internet.asked) == 4 * len(getattr(mnist, which).mirrors)
 
 
 def test_an_mnist_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch):
-    def unreachable(folder, download):
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
-
-    monkeypatch.setattr(datasets, "MNIST", unreachable)
+    Internet(monkeypatch, {})
     with pytest.raises(DataError, match=r"mnist cannot be downloaded to .*train-images.*check the connection"):
         load_data(f"mnist:{tmp_path}", download=True)
+
+
+def test_a_download_with_another_checksum_is_not_kept(compressed, tmp_path, monkeypatch):
+    files = publish(monkeypatch, compressed, "_MNIST")
+    Internet(monkeypatch, {address: content + b"more" for address, content in files.items()})
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded to .* its checksum should be [0-9a-f]{32} and is"):
+        load_data(f"mnist:{tmp_path}/root", download=True)
+    assert list((tmp_path / "root" / "MNIST" / "raw").iterdir()) == []
 
 
 def test_a_missing_fashion_mnist_says_where_it_looked(tmp_path, monkeypatch):
@@ -201,9 +233,9 @@ def test_the_real_fashion_mnist(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
     data = load_data("fashion-mnist")
     assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]
-    assert torch.bincount(data.validation.labels).tolist() == [600] * 10
+    assert np.bincount(data.validation.labels).tolist() == [600] * 10
     assert data.fingerprint == "53ff4a72ae1099204257090803ab78e13a589b67ed95a47cbe89a744519980c4"
-    scaled = data.train.take(torch.arange(54_000))[0].float() / 255
+    scaled = data.train.take(np.arange(54_000))[0].astype(np.float32) / 255
     assert scaled.mean().item() == pytest.approx(0.2860, abs=5e-4)
     assert scaled.std().item() == pytest.approx(0.3530, abs=5e-4)
 
@@ -211,46 +243,46 @@ def test_the_real_fashion_mnist(tmp_path, monkeypatch):
 # CIFAR
 
 
-def write_cifar(folder: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch) -> None:
+def write_cifar(folder: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write tiny files in CIFAR's layout and declare their checksums the published ones."""
-    fine = dataset is datasets.CIFAR100
-    key, names = ("fine_labels", 100) if fine else ("labels", 10)
+    published = getattr(cifar, which)
+    names = 100 if which == "CIFAR100" else 10
     folder.mkdir(parents=True)
 
     def write(name: str, content: object) -> str:
-        (folder / name).write_bytes(pickle.dumps(content))
+        (folder / name).write_bytes(pickle.dumps(content, protocol=4))
         return hashlib.md5((folder / name).read_bytes()).hexdigest()
 
-    def batch(name: str) -> list[str]:
+    def batch(name: str) -> str:
         labels = np.arange(2 * names) % names
         # Channel planes one after another: red is the label, green 1, blue 2.
         planes = np.stack([labels, np.full_like(labels, 1), np.full_like(labels, 2)], axis=1).astype(np.uint8)
-        return [name, write(name, {"data": planes.repeat(1024, axis=1), key: labels.tolist()})]
+        return write(name, {"data": planes.repeat(1024, axis=1), published.labels: labels.tolist()})
 
-    def listed(entries: list[list[str]]) -> list[list[str]]:
-        return [batch(name) for name, _ in entries]
-
-    meta = dict(dataset.meta)
-    meta["md5"] = write(meta["filename"], {meta["key"]: [f"class {label}" for label in range(names)]})
-    monkeypatch.setattr(dataset, "train_list", listed(dataset.train_list))
-    monkeypatch.setattr(dataset, "test_list", listed(dataset.test_list))
-    monkeypatch.setattr(dataset, "meta", meta)
+    (meta,) = published.meta
+    written = dataclasses.replace(
+        published,
+        train={name: batch(name) for name in published.train},
+        test={name: batch(name) for name in published.test},
+        meta={meta: write(meta, {published.label_names: [f"class {label}" for label in range(names)]})},
+    )
+    monkeypatch.setattr(cifar, which, written)
 
 
 @pytest.mark.parametrize(("folder", "named"), [("cifar-10-batches-py", "."), ("renamed", "renamed")])
 def test_cifar10_is_read_from_its_folder_or_the_one_above(tmp_path, monkeypatch, folder, named):
-    write_cifar(tmp_path / folder, datasets.CIFAR10, monkeypatch)
+    write_cifar(tmp_path / folder, "CIFAR10", monkeypatch)
     data = load_data(f"cifar10:{tmp_path / named}")
     assert (data.name, data.shape, data.classes, data.label_names[3]) == ("cifar10", (32, 32, 3), 10, "class 3")
     assert [len(data.train), len(data.validation), len(data.test)] == [90, 10, 20]
     assert data.preprocessing.mean == (0.4914, 0.4822, 0.4465)
     assert data.augmentation == Augmentation(padding=4, flip=True)
-    pixels, labels = data.test.take(torch.arange(20))
+    pixels, labels = data.test.take(np.arange(20))
     assert pixels[:, 5, 7].tolist() == [[label, 1, 2] for label in labels.tolist()]
 
 
 def test_cifar100_has_its_fine_labels(tmp_path, monkeypatch):
-    write_cifar(tmp_path / "cifar-100-python", datasets.CIFAR100, monkeypatch)
+    write_cifar(tmp_path / "cifar-100-python", "CIFAR100", monkeypatch)
     monkeypatch.setenv("SUBSPACE_SERVE_DATA", str(tmp_path))
     data = load_data("cifar100")
     assert (data.classes, len(data.test), data.label_names[99]) == (100, 200, "class 99")
@@ -264,10 +296,45 @@ class Bomb:
 
 @pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
 def test_cifar_files_with_another_checksum_stay_unread(tmp_path, monkeypatch, name):
-    write_cifar(tmp_path / "cifar-10-batches-py", datasets.CIFAR10, monkeypatch)
+    write_cifar(tmp_path / "cifar-10-batches-py", "CIFAR10", monkeypatch)
     (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DataError, match=r"not the published ones.*stay unread"):
         load_data(f"cifar10:{tmp_path}")
+
+
+def test_a_pickle_of_arrays_and_plain_values_is_read(tmp_path):
+    (tmp_path / "plain").write_bytes(PYTHON_2)
+    content = read_plain_pickle(tmp_path / "plain")
+    assert content.keys() == {"data", "labels", "batch_label"}
+    assert (content["labels"], content["batch_label"]) == ([3, 1], "testing batch 1 of 1")
+    assert content["data"].dtype == np.uint8
+    assert content["data"].tolist() == [[0, 127, 128, 255], [1, 2, 3, 4]]
+
+
+# What `{"data": numpy.array(..., numpy.uint8), "labels": [3, 1], "batch_label": "..."}` is in Python 2's protocol 2.
+PYTHON_2 = (
+    b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    b"(K\x01K\x02K\x04\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    b"\x89U\x08\x00\x7f\x80\xff\x01\x02\x03\x04tbU\x06labels](K\x03K\x01eU\x0bbatch_labelU\x14testing batch 1 of 1u."
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps(Bomb()), "it names _pytest.outcomes"),
+        (pickle.dumps({"data": [Bomb()]}), "it names _pytest.outcomes"),
+        (pickle.dumps(Path("here")), "it names pathlib"),
+        (b"cos\nsystem\n(S'true'\ntR.", "it names os.system"),
+        (pickle.dumps([1, 2, 3])[:-2], "stays unread"),
+        (b"", "stays unread"),
+    ],
+)
+def test_a_pickle_of_anything_else_stays_unread(tmp_path, content, message):
+    (tmp_path / "foreign").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_plain_pickle(tmp_path / "foreign")
+    assert str(tmp_path / "foreign") in str(caught.value)
 
 
 def test_a_missing_cifar_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
@@ -277,19 +344,30 @@ def test_a_missing_cifar_says_where_it_looked_and_how_to_get_it(tmp_path, monkey
 
 
 def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
-    asked = []
-
-    def download(self):
-        asked.append(self.root)
-        raise OSError("no network")
-
-    monkeypatch.setattr(datasets.CIFAR10, "download", download)
+    internet = Internet(monkeypatch, {})
     with pytest.raises(DataError, match="is not there"):
         load_data(f"cifar10:{tmp_path}")
-    assert asked == []
+    assert internet.asked == []
     with pytest.raises(DataError, match=r"cannot be downloaded .*no network"):
         load_data(f"cifar10:{tmp_path}", download=True)
-    assert asked == [tmp_path]
+    assert internet.asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"]
+
+
+def test_cifar_is_taken_out_of_its_archive(tmp_path, monkeypatch):
+    write_cifar(tmp_path / "cifar-10-batches-py", "CIFAR10", monkeypatch)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+        archive.add(tmp_path / "cifar-10-batches-py" / "test_batch", "../outside")
+    md5 = hashlib.md5(buffer.getvalue()).hexdigest()
+    monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(cifar.CIFAR10, archive_md5=md5))
+    internet = Internet(monkeypatch, {cifar.CIFAR10.address: buffer.getvalue()})
+    data = load_data(f"cifar10:{tmp_path}/root", download=True)
+    assert same_images(data.test, load_data(f"cifar10:{tmp_path}").test)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-batches-py"]
+    assert not (tmp_path / "outside").exists()
+    assert load_data(f"cifar10:{tmp_path}/root", download=True).fingerprint == data.fingerprint
+    assert internet.asked == [cifar.CIFAR10.address]
 
 
 # .npz
@@ -311,7 +389,7 @@ def test_npz_with_one_split_is_carved(tmp_path):
     assert (data.name, data.shape, data.label_names) == ("shapes", (6, 5, 1), ("0", "1", "2"))
     assert [len(data.train), len(data.validation), len(data.test)] == [18, 6, 6]
     assert (data.validation_seed, data.test_carved) == (0, True)
-    pixels, labels = data.test.take(torch.arange(6))
+    pixels, labels = data.test.take(np.arange(6))
     assert pixels[:, 0, 0, 0].tolist() == labels.tolist()
 
 

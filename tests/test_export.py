@@ -42,7 +42,7 @@ def layernorm_network(*, classes: int, channels: int, height: int, width: int) -
 
 
 def labelled(labels: list[int]) -> Images:
-    return MemoryImages(torch.zeros(len(labels), 8, 8, 1, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64))
+    return MemoryImages(np.zeros((len(labels), 8, 8, 1), np.uint8), np.array(labels, np.int64))
 
 
 def export(line_run: Path, target: Path, **changes) -> Path:
@@ -61,10 +61,10 @@ def export(line_run: Path, target: Path, **changes) -> Path:
 
 def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
     run = OpenRun(line_run)
-    images = run.data.test.subset(torch.arange(30))
+    images = run.data.test.subset(np.arange(30))
     expected = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), images, run.preprocessing)
     session = onnxruntime.InferenceSession(line_bundle / "midpoint.onnx", providers=["CPUExecutionProvider"])
-    pixels = images.take(torch.arange(30))[0].numpy()
+    pixels = images.take(np.arange(30))[0]
     for batch in (1, 2, 5, 30):
         logits, probabilities = session.run(["logits", "probabilities"], {"image": pixels[:batch]})
         np.testing.assert_allclose(logits, expected[:batch], rtol=1e-4, atol=1e-4)
@@ -101,7 +101,7 @@ def test_the_manifest_records_how_each_point_was_made(line_run: Path, line_bundl
         softmax(predict_logits(recalibrated(run.subspace, end, run.calibration), run.data.test, run.preprocessing))
         for end in (0.0, 1.0)
     ]
-    accuracy = ((both[0] + both[1]).argmax(1) == np.asarray(run.data.test.labels)).mean()
+    accuracy = ((both[0] + both[1]).argmax(1) == run.data.test.labels).mean()
     assert ensemble.metrics["accuracy"] == pytest.approx(accuracy)
 
 
@@ -238,7 +238,7 @@ def test_served_answers_at_a_temperature_are_torchs(line_run: Path, tempered_bun
     expected = apply_temperature(answers(test), entry.temperature)
     assert entry.metrics == pytest.approx(classification_metrics(expected, test.labels), abs=1e-5)
     predictor = Predictor(bundle, device="cpu", threads=1)
-    pixels = test.take(torch.arange(20))[0].numpy()
+    pixels = test.take(np.arange(20))[0]
     prediction = predictor.predict(pixels, predictor.select(name))
     np.testing.assert_allclose(prediction.probabilities, expected[:20], atol=1e-5)
 
@@ -271,16 +271,16 @@ def test_models_can_have_temperatures_of_other_images_than_the_rest(line_run: Pa
 def test_a_subset_of_an_ensemble_answers_without_its_temperature(line_run: Path, tempered_bundle: Path) -> None:
     run = OpenRun(line_run)
     predictor = Predictor(Bundle.open(tempered_bundle), device="cpu", threads=1)
-    pixels = run.data.test.take(torch.arange(20))[0].numpy()
+    pixels = run.data.test.take(np.arange(20))[0]
     network = recalibrated(run.subspace, 0.0, run.calibration)
-    expected = softmax(predict_logits(network, run.data.test.subset(torch.arange(20)), run.preprocessing))
+    expected = softmax(predict_logits(network, run.data.test.subset(np.arange(20)), run.preprocessing))
     prediction = predictor.predict(pixels, predictor.select("endpoints", members=["endpoint-0"]))
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
 
 
 def test_each_point_is_recalibrated_on_its_own_images(line_run: Path, tmp_path: Path) -> None:
     run = OpenRun(line_run)
-    pixels, labels = run.data.train.take(torch.arange(len(run.data.train)))
+    pixels, labels = run.data.train.take(np.arange(len(run.data.train)))
     dark = draw_calibration_data(
         MemoryImages(pixels // 4, labels), run.preprocessing, name="dark.npz", count=512, batch_size=64, seed=9
     )
@@ -294,11 +294,11 @@ def test_each_point_is_recalibrated_on_its_own_images(line_run: Path, tmp_path: 
         "seed": 9,
     }
     predictor = Predictor(bundle, device="cpu", threads=1)
-    images = run.data.test.subset(torch.arange(20))
+    images = run.data.test.subset(np.arange(20))
     answers = {}
     for name, calibration in (("usual", run.calibration), ("night", dark)):
         expected = softmax(predict_logits(recalibrated(run.subspace, 0.5, calibration), images, run.preprocessing))
-        prediction = predictor.predict(images.take(torch.arange(20))[0].numpy(), predictor.select(name))
+        prediction = predictor.predict(images.take(np.arange(20))[0], predictor.select(name))
         answers[name] = prediction.probabilities
         np.testing.assert_allclose(answers[name], expected, atol=1e-5)
     assert np.abs(answers["usual"] - answers["night"]).max() > 0.1
@@ -326,13 +326,13 @@ def test_a_selected_ensemble_is_exported_with_its_weights(line_run: Path, tmp_pa
     assert (ensemble.members, ensemble.weights, ensemble.aggregate) == (
         ("fog-3-0", "fog-3-1"), (0.25, 0.75), "logits",
     )  # fmt: skip
-    images = run.data.test.subset(torch.arange(10))
+    images = run.data.test.subset(np.arange(10))
     logits = [
         predict_logits(recalibrated(run.subspace, alpha, run.calibration), images, run.preprocessing)
         for alpha in (0.2, 0.8)
     ]
     predictor = Predictor(bundle, device="cpu", threads=1)
-    prediction = predictor.predict(images.take(torch.arange(10))[0].numpy())
+    prediction = predictor.predict(images.take(np.arange(10))[0])
     np.testing.assert_allclose(prediction.probabilities, softmax(0.25 * logits[0] + 0.75 * logits[1]), atol=1e-5)
 
 

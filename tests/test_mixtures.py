@@ -118,7 +118,7 @@ def test_one_network_has_one_mixture() -> None:
 
 def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=256)
-    images = run.data.test.subset(torch.arange(120))
+    images = run.data.test.subset(np.arange(120))
     measured = mixture_accuracies(run.subspace, images, run.calibration, scale="global", draws=3, seed=5)
     alphas = np.random.default_rng(5).random(3)
     for alpha, metrics in zip(alphas, measured, strict=True):
@@ -129,7 +129,7 @@ def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> 
 @pytest.mark.parametrize("scale", ["layerwise", "weightwise"])
 def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run: Path, scale: Scale) -> None:
     run = OpenRun(line_run, calibration_count=256)
-    images = run.data.test.subset(torch.arange(120))
+    images = run.data.test.subset(np.arange(120))
     lines: list[str] = []
     measured = mixture_accuracies(
         run.subspace, images, run.calibration, scale=scale, draws=2, seed=5, progress=lines.append

@@ -118,7 +118,7 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
     run = OpenRun(line_run, calibration_count=128)
     standard = random_subspace(run, single_network())
     plane = subspace_plane(run.subspace, standard.endpoints[0])
-    images = run.data.test.subset(torch.arange(90))
+    images = run.data.test.subset(np.arange(90))
     lines: list[str] = []
     document = plane_errors(
         plane,
@@ -132,7 +132,7 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
 
     def error(subspace: Subspace, alpha: float | tuple[float, ...]) -> float:
         logits = predict_logits(recalibrated(subspace, alpha, run.calibration), images, run.preprocessing)
-        return (logits.argmax(1) != np.asarray(images.labels)).mean()
+        return (logits.argmax(1) != images.labels).mean()
 
     ends = [error(run.subspace, 0.0), error(run.subspace, 1.0), error(standard, (1.0,))]
     assert [vector["error"] for vector in document["vectors"]] == pytest.approx(ends)

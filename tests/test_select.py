@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
@@ -180,7 +179,7 @@ class FixedAnswers:
         self.measured = 0
 
     def score(self, candidates, images) -> list[Scores]:
-        indices = np.concatenate([pixels[:, 0, 0, :].numpy() @ [1, 256] for pixels, _ in images.batches(100)])
+        indices = np.concatenate([pixels[:, 0, 0, :] @ [1, 256] for pixels, _ in images.batches(100)])
         self.measured += len(candidates) * len(indices)
         return [self.scores[candidate].subset(indices.astype(int)) for candidate in candidates]
 
@@ -188,9 +187,9 @@ class FixedAnswers:
 def numbered_images(count: int):
     from subspace_serve.data import MemoryImages
 
-    numbers = torch.arange(count)
-    pixels = torch.stack([numbers % 256, numbers // 256], dim=1).to(torch.uint8)
-    return MemoryImages(pixels[:, None, None, :], torch.zeros(count, dtype=torch.long))
+    numbers = np.arange(count)
+    pixels = np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8)
+    return MemoryImages(pixels[:, None, None, :], np.zeros(count, np.int64))
 
 
 def raced(metric: str = "accuracy") -> tuple[Race, FixedAnswers, list[Candidate]]:
@@ -323,17 +322,17 @@ def test_recalibration_on_the_domain_is_reported_beside_the_usual_one(line_run: 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.arange(9), "9 validation images are fewer than the 10 classes"),
-        (torch.arange(10).repeat(2)[:19], "fewer than two of class 9"),
-        (torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 8] * 2), "fewer than two of class 9"),
-        (torch.arange(11).repeat(2), "a label is 10"),
-        (torch.arange(0), "no images"),
+        (np.arange(9), "9 validation images are fewer than the 10 classes"),
+        (np.tile(np.arange(10), 2)[:19], "fewer than two of class 9"),
+        (np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8] * 2), "fewer than two of class 9"),
+        (np.tile(np.arange(11), 2), "a label is 10"),
+        (np.arange(0), "no images"),
     ],
 )
-def test_validation_images_must_hold_every_class_twice(labels: torch.Tensor, message: str) -> None:
+def test_validation_images_must_hold_every_class_twice(labels: np.ndarray, message: str) -> None:
     from subspace_serve.data import MemoryImages
 
-    images = MemoryImages(torch.zeros(len(labels), 8, 8, 1, dtype=torch.uint8), labels)
+    images = MemoryImages(np.zeros((len(labels), 8, 8, 1), np.uint8), labels)
     with pytest.raises(DataError, match=message):
         split(images, 10, seed=0)
 
@@ -342,10 +341,10 @@ def test_the_halves_are_stratified_and_disjoint() -> None:
     from subspace_serve.data import MemoryImages
 
     count = 200
-    pixels = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)
-    images = MemoryImages(pixels, torch.arange(count) % 10)
+    pixels = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    images = MemoryImages(pixels, np.arange(count) % 10)
     choosing, reporting = split(images, 10, seed=0)
-    assert torch.bincount(choosing.labels).tolist() == torch.bincount(reporting.labels).tolist() == [10] * 10
+    assert np.bincount(choosing.labels).tolist() == np.bincount(reporting.labels).tolist() == [10] * 10
     seen = {int(p) for part in (choosing, reporting) for pixels, _ in part.batches(64) for p in pixels.flatten()}
     assert len(seen) == count
 

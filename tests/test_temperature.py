@@ -86,7 +86,7 @@ def test_what_is_reported_was_not_fitted_on() -> None:
     # Labels of the fitting half decide the temperature, those of the other half what is reported.
     from subspace_serve.data.splits import carve
 
-    reporting, fitting = map(np.asarray, carve(labels, 500, 7))
+    reporting, fitting = carve(labels, 500, 7)
     assert fitted.temperature == fit_temperature(np.log(probabilities[fitting]), labels[fitting])
     assert fitted.before == classification_metrics(probabilities[reporting], labels[reporting])
     assert fitted.after == classification_metrics(

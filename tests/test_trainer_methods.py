@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from trainer_runs import STEPS, TINY, records_of, run, same, unlike
 
-from subspace_serve.data import preprocess
 from subspace_serve.errors import TrainingError
+from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
@@ -19,7 +19,7 @@ from trainer.gaussian import fit_gaussian
 from trainer.initialise import initial_endpoints
 from trainer.methods import METHODS, NEUTRAL
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
-from trainer.randomness import torch_generator
+from trainer.randomness import numpy_generator, torch_generator
 from trainer.schedule import StepSettings, warm_cosine
 from trainer.training import train
 
@@ -40,11 +40,11 @@ def by_hand(rates: list[float], keep: list[int], *, second_member_from: int | No
         if within == 0:
             purpose = "order" if second_member_from is None or epoch < second_member_from else "order:1"
             batches = data.train.batches(
-                256, generator=torch_generator(0, purpose, epoch), augmentation=data.augmentation, drop_last=True
+                256, generator=numpy_generator(0, purpose, epoch), augmentation=data.augmentation, drop_last=True
             )
         images, labels = next(batches)
         pixels = preprocess(images, data.preprocessing, "cpu")
-        stepper.step(pixels, labels, np.random.default_rng(0), StepSettings(rate))
+        stepper.step(pixels, torch.from_numpy(labels), np.random.default_rng(0), StepSettings(rate))
         kept += [stepper.endpoints.endpoints()[0]] if step in keep else []
     return kept
 

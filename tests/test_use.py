@@ -208,7 +208,7 @@ def test_random_ensembles_are_evaluated_by_hand(line_run: Path) -> None:
         predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
         for alpha in members
     ]
-    expected = classification_metrics(ensemble_probabilities(logits), opened.data.test.labels)
+    expected = classification_metrics(ensemble_probabilities(logits), torch.from_numpy(opened.data.test.labels))
     assert document["ensembles"]["crowd"]["metrics"] == pytest.approx(expected, abs=1e-5)
     assert [point["alpha"] for point in document["points"]] == [*members, 0.0, 1.0]
     output = invoke("evaluate", line_run, "--alpha", "random:2").stdout

@@ -31,7 +31,7 @@ def prepared_data(
 
     Args:
         config: the run's settings.
-        download: let torchvision download a data set that it knows.
+        download: fetch a data set that is missing and can be fetched.
         decoded_size: side to which an earlier start of the run brought its image files.
         track: shows the progress of checking image files.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from subspace_serve.answers import softmax
@@ -86,4 +85,4 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
     )
     model = recalibrated(subspace, alpha, calibration)
     logits = predict_logits(model, data.validation, data.preprocessing)
-    return classification_metrics(softmax(logits), np.asarray(data.validation.labels))
+    return classification_metrics(softmax(logits), data.validation.labels)

@@ -28,7 +28,7 @@ def shared_data(
     Args:
         config: the run's settings.
         ranks: the processes that train together.
-        download: let torchvision download a data set that it knows.
+        download: fetch a data set that is missing and can be fetched.
         earlier: what an earlier start of the run was trained on, when it is resumed.
         track: shows the progress of checking image files.
         data: the data set, where it is loaded already.

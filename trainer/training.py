@@ -12,17 +12,18 @@ from typing import Any
 import torch
 
 from subspace_serve.architectures import Architecture
-from subspace_serve.data import DataSet, preprocess
+from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
+from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.space.checkpoint import save_subspace
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.progress import Progress
 from trainer.proof import proven_skeleton
-from trainer.randomness import derived_seed, numpy_generator, torch_generator
+from trainer.randomness import derived_seed, numpy_generator
 from trainer.reporting import summary_writer_class, write_summary
 from trainer.result import result, validate
 from trainer.run_folder import RunFolder, TrainedOn
@@ -62,7 +63,7 @@ def train(
         out: the run's folder.
         resume: go on with the run in `out`.
         overwrite: replace a run that is already in `out`.
-        download: let torchvision download a data set that it knows.
+        download: fetch a data set that is missing and can be fetched.
         tensorboard: write TensorBoard's event files too (needs the package tensorboard).
         ranks: the processes that train together; this one alone when None.
         data: what `prepared_data` returns for these settings, to spare loading it again; loaded when None.
@@ -182,7 +183,7 @@ def _train_epoch(
     generator = numpy_generator(config.seed, epoch.purpose("alpha"), epoch.index)
     batches = data.train.batches(
         batch_size,
-        generator=torch_generator(config.seed, epoch.purpose("order"), epoch.index),
+        generator=numpy_generator(config.seed, epoch.purpose("order"), epoch.index),
         augmentation=data.augmentation,
         drop_last=True,
         part=division.part if ranks.world_size > 1 else None,
@@ -202,7 +203,7 @@ def _train_epoch(
         settings = schedule.at(step)
         rate = settings.learning_rate
         pixels = preprocess(images, data.preprocessing, device)
-        loss, right = stepper.step(pixels, labels.to(device), generator, settings, batch_size)
+        loss, right = stepper.step(pixels, torch.from_numpy(labels).to(device), generator, settings, batch_size)
         done = step % steps
         losses[done] = loss
         correct += right

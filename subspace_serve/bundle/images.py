@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.errors import DataError
+from subspace_serve.pixels import FORMATS, fitted, prepared
 
-# Formats that Pillow decodes by itself; PostScript and the like would start other programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 25_000_000
 
 # Each scan of a progressive JPEG passes over all pixels, in a handful of bytes where it changes none: without a limit a
@@ -19,12 +18,7 @@ MAX_PIXELS = 25_000_000
 _SCAN = b"\xff\xda"
 _MAX_SCANS = 100
 
-# From 128 pixels on, a resized image is cut to its middle 224/256, as evaluation on folders of images does.
-_LARGE = 128
-_BORDER = (1 - 224 / 256) / 2
-
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_CHANNELS = (1, 3, 4)
 
 
 class ImageTooLargeError(DataError):
@@ -32,37 +26,31 @@ class ImageTooLargeError(DataError):
 
 
 def decode_image(data: bytes, input: Input, *, resize: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode one image file into an array of `input.shape` and `input.dtype`.
+    """Decode one image file into an array of `input.shape` and `input.dtype`, as `subspace_serve.pixels` does.
 
     The orientation stored by cameras (EXIF) is applied, colours become the model's channels (grey, RGB or RGBA; of an
     animation the first frame). With `resize`, an image of another size is cut to the model's proportions around its
-    centre and scaled (bilinear, antialiased), as evaluation does; without it, it is refused.
+    centre and scaled (bilinear, antialiased), as training and evaluation do; without it, it is refused.
 
     Raises `ImageTooLargeError` over `max_pixels`, `DataError` for anything that is not a readable image or does not
     fit.
     """
-    mode = _MODES.get(input.channels)
-    if mode is None:
+    if input.channels not in _CHANNELS:
         raise DataError(f"a model of {input.channels} channels takes no image files; send pixel arrays")
     try:
-        image = _open(data, max_pixels)
-        image = ImageOps.exif_transpose(_eight_bit(image)).convert(mode)
+        image = prepared(_open(data, max_pixels), input.channels)
     except DataError:
         raise
     except Exception as error:  # on hostile bytes the decoders raise errors of every kind
         raise DataError(
             f"an image cannot be decoded ({type(error).__name__}); send a whole PNG, JPEG or WebP file"
         ) from None
-    size = (input.width, input.height)
-    if image.size != size:
-        if not resize:
-            raise DataError(
-                f"an image is {image.width}x{image.height} pixels, the model takes {input.width}x{input.height}; "
-                "send that size, or allow resizing"
-            )
-        border = _BORDER if min(size) >= _LARGE else 0.0
-        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR, bleed=border)
-    pixels = np.asarray(image, dtype=np.uint8).reshape(input.height, input.width, input.channels)
+    if image.size != (input.width, input.height) and not resize:
+        raise DataError(
+            f"an image is {image.width}x{image.height} pixels, the model takes {input.width}x{input.height}; "
+            "send that size, or allow resizing"
+        )
+    pixels = fitted(image, input.height, input.width)
     if input.dtype == "uint8":
         return pixels
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
@@ -81,13 +69,3 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise DataError(f"a JPEG image has more than {_MAX_SCANS} scans; save it anew, as an ordinary one")
     image.load()
     return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips it."""
-    if image.mode not in _SIXTEEN_BIT_MODES:
-        return image
-    values = np.clip(np.asarray(image), 0, 65535) // 257
-    scaled = Image.fromarray(values.astype(np.uint8))
-    scaled.info = image.info
-    return scaled

@@ -50,7 +50,7 @@ _ALL = "all"
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is random in a corruption."
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that corrupt.  [default: one a processor]")
-@click.option("--download", is_flag=True, help="Let torchvision download CIFAR or Fashion-MNIST.")
+@click.option("--download", is_flag=True, help="Download CIFAR, MNIST or Fashion-MNIST where they are missing.")
 @json_option
 def corrupt(
     data: str,

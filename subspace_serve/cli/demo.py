@@ -81,7 +81,7 @@ def _write_noisy_validation(file: Path) -> Path:
     run = OpenRun(LINE)
     pixels, labels = next(run.data.validation.batches(len(run.data.validation)))
     with atomic_file(file) as temporary, open(temporary, "wb") as opened:
-        np.savez(opened, images=_noisy(pixels.numpy(), seed=0), labels=labels.numpy(), label_names=np.array(run.labels))
+        np.savez(opened, images=_noisy(pixels, seed=0), labels=labels, label_names=np.array(run.labels))
     return file
 
 
@@ -141,8 +141,7 @@ def _ask(address: str) -> None:
     from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(LINE)
-    pixels, labels = next(run.data.test.batches(1))
-    digit = pixels.numpy()
+    digit, labels = next(run.data.test.batches(1))
     images = np.concatenate([digit, _noisy(digit, seed=1)])
     click.echo(f"POST {address}/predict: a clean {run.labels[int(labels[0])]}, and the same with noise")
     rows = []

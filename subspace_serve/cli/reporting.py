@@ -182,21 +182,19 @@ def _plane(
 
 def _some(images: Images, count: int, seed: int) -> Images:
     """Return at most `count` images, drawn at random."""
-    import torch
+    from subspace_serve.data import permutation
 
-    if len(images) <= count:
-        return images
-    return images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count])
+    return images if len(images) <= count else images.subset(permutation(len(images), seed)[:count])
 
 
 def _fewer(calibration: CalibrationData, count: int) -> CalibrationData:
     """Return the first `count` calibration images, in whole batches (they were drawn at random)."""
-    import torch
+    import numpy as np
 
     if len(calibration) <= count:
         return calibration
     batch_size = min(calibration.batch_size, count)
-    images = calibration.images.subset(torch.arange(count - count % batch_size))
+    images = calibration.images.subset(np.arange(count - count % batch_size))
     return replace(calibration, images=images, batch_size=batch_size)
 
 

@@ -135,7 +135,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     help="Go on with an interrupted run, with the settings it was started with.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
-@click.option("--download", is_flag=True, help="Let torchvision download CIFAR, MNIST or Fashion-MNIST.")
+@click.option("--download", is_flag=True, help="Download CIFAR, MNIST or Fashion-MNIST where they are missing.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
 @json_option
 def train(

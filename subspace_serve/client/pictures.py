@@ -21,6 +21,9 @@ _WITHOUT_LOSS = {
     "PA": "RGBA",
     "RGBa": "RGBA",
 }
+# Of these modes only such files have a known range, 16 bits.
+_WITHOUT_RANGE = ("I", "F")
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 
 
 def is_picture(value: Any) -> bool:
@@ -33,11 +36,16 @@ def png(picture: Image) -> bytes:
     """Return an image as a PNG file that the server takes for the file that it was opened from.
 
     The orientation stored by cameras is applied, 16-bit grey and transparency are kept, other modes become grey or RGB
-    as they do in the server. Raises `ClientError` for an image that cannot be read or written.
+    as they do in the server. Raises `ClientError` for an image that cannot be read or written, or whose numbers have no
+    known range, which the server refuses in files too.
     """
     from PIL.Image import getmodebase
     from PIL.ImageOps import exif_transpose
 
+    if picture.mode in _WITHOUT_RANGE and picture.format not in _SIXTEEN_BIT_FORMATS:
+        raise ClientError(
+            f"a Pillow image of mode {picture.mode} has numbers without a known range; convert it to 8 or 16 bits"
+        )
     buffer = io.BytesIO()
     try:
         upright = exif_transpose(picture)

@@ -11,6 +11,7 @@ from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.images import Images, MemoryImages
 from subspace_serve.data.load import load_images, load_part, load_unlabelled
 from subspace_serve.data.noise import label_noise
+from subspace_serve.data.permutation import permutation
 from subspace_serve.data.preprocessing import Preprocessing, preprocess
 from subspace_serve.data.specification import corruptions_in
 from subspace_serve.data.summary import summary
@@ -32,6 +33,7 @@ __all__ = [
     "load_images",
     "load_part",
     "load_unlabelled",
+    "permutation",
     "preprocess",
     "summary",
     "write_corrupted_copy",

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.images import Part, batch_indices, checked_labels, fingerprint
-from subspace_serve.errors import DataError
-
-_RANK = 4
+from subspace_serve.data.images import Part, batch_indices, check_pixels, checked_labels, fingerprint
 
 
 class ArrayImages:
@@ -21,7 +16,7 @@ class ArrayImages:
     A subset is a list of rows. Nothing is copied before a batch is read, and then no more than the batch.
     """
 
-    def __init__(self, pixels: np.ndarray, labels: Tensor, rows: np.ndarray | None = None) -> None:
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Hold the images at `rows` of an array.
 
         Args:
@@ -32,11 +27,7 @@ class ArrayImages:
         Raises:
             DataError: pixels or labels of another type or rank, or not as many of one as of the other.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != _RANK:
-            raise DataError(
-                f"images must be uint8 of shape (N, height, width, channels); "
-                f"found {pixels.dtype} of shape {pixels.shape}; convert them"
-            )
+        check_pixels(pixels)
         self.pixels = pixels
         self.rows = rows
         self.labels = checked_labels(labels, len(pixels) if rows is None else len(rows))
@@ -53,32 +44,30 @@ class ArrayImages:
         self,
         batch_size: int,
         *,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
         part: Part | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in batch_indices(len(self), batch_size, generator, drop_last, part):
             pixels = self._read(batch.indices)
             if augmentation is not None:
                 pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
             yield pixels, self.labels[batch.indices]
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._read(indices), self.labels[indices]
 
-    def subset(self, indices: Tensor) -> ArrayImages:
-        rows = indices.numpy() if self.rows is None else self.rows[indices.numpy()]
-        return ArrayImages(self.pixels, self.labels[indices], rows)
+    def subset(self, indices: np.ndarray) -> ArrayImages:
+        return ArrayImages(self.pixels, self.labels[indices], indices if self.rows is None else self.rows[indices])
 
-    def with_labels(self, labels: Tensor) -> ArrayImages:
+    def with_labels(self, labels: np.ndarray) -> ArrayImages:
         return ArrayImages(self.pixels, labels, self.rows)
 
     def fingerprint(self) -> str:
         """Return the same SHA-256 as for these images in memory."""
         return fingerprint(self)
 
-    def _read(self, indices: Tensor | slice) -> Tensor:
-        wanted = indices if isinstance(indices, slice) else indices.numpy()
-        # Copied, since torch takes no array that cannot be written to; C order, whatever the file's is.
-        return torch.from_numpy(np.array(self.pixels[wanted if self.rows is None else self.rows[wanted]], order="C"))
+    def _read(self, indices: np.ndarray | slice) -> np.ndarray:
+        # Copied, so that what is read can be written to; C order, whatever the file's is.
+        return np.array(self.pixels[indices if self.rows is None else self.rows[indices]], order="C")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
 
 from subspace_serve.errors import DataError
 
@@ -19,7 +17,7 @@ class Augmentation:
     Attributes:
         padding: zero pixels added on every side before a crop of the original size is cut out.
         flip: mirror an image left to right with probability 1/2.
-        resized_crop: cut out a random area of random aspect ratio and resize it (`RandomResizedCrop`). Only
+        resized_crop: cut out a random area of random aspect ratio and resize it (`pixels.random_area`). Only
             for folders of files, whose pictures are larger than what the network takes.
     """
 
@@ -32,16 +30,17 @@ class Augmentation:
 
 
 def augment(
-    pixels: Tensor,
+    pixels: np.ndarray,
     augmentation: Augmentation,
-    generator: torch.Generator | None,
+    generator: np.random.Generator | None,
     whole: int | None = None,
     part: slice | None = None,
-) -> Tensor:
+) -> np.ndarray:
     """Return a batch, uint8 (N, height, width, channels), with each image cropped and flipped on its own.
 
     One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. Of a `part` of a
-    batch of `whole` images the crops and flips are those that the whole would have had.
+    batch of `whole` images the crops and flips are those that the whole would have had. Without a generator every
+    batch is varied in the same way.
 
     Raises:
         DataError: `resized_crop` is asked for, which needs the files.
@@ -51,15 +50,22 @@ def augment(
             "random resized crops are for folders of image files; "
             "found images in memory; use Augmentation(padding=..., flip=...)"
         )
-    count, height, width, _ = pixels.shape
-    whole, part = whole or count, part or slice(None)
+    generator = generator or np.random.default_rng(0)
+    whole, part = whole or len(pixels), part or slice(None)
     if augmentation.padding:
-        margin = augmentation.padding
-        padded = functional.pad(pixels, (0, 0, margin, margin, margin, margin))
-        crops = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-        top, left = torch.randint(2 * margin + 1, (2, whole), generator=generator)[:, part]
-        pixels = crops[torch.arange(count), top, left]
+        places = generator.integers(2 * augmentation.padding + 1, size=(2, whole))[:, part]
+        pixels = _crops(pixels, augmentation.padding, *places)
     if augmentation.flip:
-        mirrored = torch.rand(whole, generator=generator)[part] < 0.5
-        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
+        mirrored = generator.random(whole)[part] < 0.5
+        pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
     return pixels
+
+
+def _crops(pixels: np.ndarray, margin: int, top: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Cut images at these places out of what they are with a margin of zeros on every side."""
+    count, height, width, channels = pixels.shape
+    padded = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    # Columns and channels lie one after another, so that a crop's rows are copied whole.
+    rows = padded.reshape(count, height + 2 * margin, -1)
+    windows = np.lib.stride_tricks.sliding_window_view(rows, (height, width * channels), axis=(1, 2))
+    return windows[np.arange(count), top, left * channels].reshape(pixels.shape)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from subspace_serve.data.images import Images
 from subspace_serve.data.views import ChangedImages
@@ -53,14 +52,12 @@ class CorruptedImages(ChangedImages):
         self.seed = seed
         self.workers = workers
         # No image at all is checked like any other, so that what is wrong is said now and not at the first batch.
-        corrupt(torch.empty(0, *images.shape, dtype=torch.uint8).numpy(), name, severity, preset=self.preset, seed=seed)
+        corrupt(np.empty((0, *images.shape), np.uint8), name, severity, preset=self.preset, seed=seed)
 
-    def change(self, pixels: Tensor) -> Tensor:
+    def change(self, pixels: np.ndarray) -> np.ndarray:
         from subspace_serve.data.corruptions import corrupt
 
-        return torch.from_numpy(
-            corrupt(pixels.numpy(), self.name, self.severity, preset=self.preset, seed=self.seed, workers=self.workers)
-        )
+        return corrupt(pixels, self.name, self.severity, preset=self.preset, seed=self.seed, workers=self.workers)
 
     def over(self, images: Images) -> CorruptedImages:
         return CorruptedImages(

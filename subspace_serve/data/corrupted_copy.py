@@ -79,7 +79,7 @@ def write_corrupted_copy(
     with atomic_folder(folder) as temporary:
         _check_room(temporary, record)
         _write_arrays(images, corrupted, temporary, track)
-        labels = images.labels.numpy().astype(np.uint8 if len(label_names) <= _BYTE_CLASSES else np.int64)
+        labels = images.labels.astype(np.uint8 if len(label_names) <= _BYTE_CLASSES else np.int64)
         np.save(temporary / f"{LABELS}.npy", np.tile(labels, len(levels)))
         (temporary / FILE_NAME).write_text(record.to_text(), encoding="utf-8")
     return record
@@ -136,7 +136,7 @@ def _write_arrays(
             for name, by_severity in corrupted.items():
                 for place, view in enumerate(by_severity):
                     files[name].seek(starts[name] + (place * count + written) * image_bytes)
-                    files[name].write(view.change(pixels).contiguous().numpy().data)
+                    files[name].write(np.ascontiguousarray(view.change(pixels)).data)
             written += len(pixels)
 
 

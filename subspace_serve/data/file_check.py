@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from subspace_serve.data.decoding import decoded_size
 from subspace_serve.data.folder import FolderImages
@@ -92,5 +91,5 @@ def leave_out(source: Source, files: Mapping[str, Sequence[str]]) -> Source:
         images = source.splits.get(part)
         if isinstance(images, FolderImages):
             unwanted = np.isin(images.files, [os.fsencode(name) for name in names])
-            kept[part] = images.subset(torch.from_numpy(np.flatnonzero(~unwanted)))
+            kept[part] = images.subset(np.flatnonzero(~unwanted))
     return replace(source, **kept)  # type: ignore[arg-type]

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.decoding import MODES, Decoder, decode_batches
-from subspace_serve.data.images import Part, batch_indices, checked_labels, evenly_spaced
+from subspace_serve.data.decoding import CHANNELS, Decoder, decode_batches
+from subspace_serve.data.images import Part, batch_indices, checked_labels, evenly_spaced, in_chunks
 from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
@@ -30,7 +28,7 @@ class FolderImages:
         self,
         root: Path,
         files: Iterable[str | bytes],
-        labels: Tensor,
+        labels: np.ndarray,
         *,
         size: int,
         channels: int = 3,
@@ -45,15 +43,15 @@ class FolderImages:
             labels: integers (N,).
             size: height and width of every decoded image.
             channels: 3 (RGB) or 1 (grey).
-            workers: processes that decode; 0 decodes in this one, None chooses by files and processors.
+            workers: threads that decode; 0 decodes on this one, None chooses by files and processors.
             cropped: the files are the middles of pictures already, so that nothing is cut off.
 
         Raises:
             DataError: the labels do not fit, or the number of channels is neither 1 nor 3.
         """
-        if channels not in MODES:
+        if channels not in CHANNELS:
             raise DataError(f"image files are decoded to 1 or 3 channels; found {channels}; use a .npz file instead")
-        # One array of bytes and not a list of strings: workers share its memory instead of copying it.
+        # One array of bytes and not a list of strings: of a million names it is a tenth of the size.
         self.files = np.asarray([os.fsencode(file) for file in files], dtype=np.bytes_)
         self.root = root
         self.labels = checked_labels(labels, len(self.files))
@@ -73,11 +71,11 @@ class FolderImages:
         self,
         batch_size: int,
         *,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
         part: Part | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield batches as `Images.batches` says; the number of workers never changes a byte.
 
         Raises:
@@ -85,8 +83,8 @@ class FolderImages:
         """
         seeds = None
         if augmentation is not None and augmentation.resized_crop:
-            # Each file gets a seed of its own, so that it does not matter which process decodes it.
-            seeds = torch.randint(2**62, (len(self),), generator=generator)
+            # Each file gets a seed of its own, so that it does not matter which thread decodes it.
+            seeds = (generator or np.random.default_rng(0)).integers(2**62, size=len(self))
             augmentation = replace(augmentation, resized_crop=False)
         chosen = list(batch_indices(len(self), batch_size, generator, drop_last, part))
         for batch, pixels in zip(chosen, self._decoded([batch.indices for batch in chosen], seeds), strict=True):
@@ -94,21 +92,21 @@ class FolderImages:
                 pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
             yield pixels, self.labels[batch.indices]
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        chunks = indices.split(_TAKEN_AT_ONCE) if len(indices) else ()
-        pixels = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
-        for target, decoded in zip(pixels.split(_TAKEN_AT_ONCE), self._decoded(chunks), strict=False):
-            target.copy_(decoded)
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.empty((len(indices), *self.shape), np.uint8)
+        decoded = self._decoded(in_chunks(indices, _TAKEN_AT_ONCE))
+        for target, chunk in zip(in_chunks(pixels, _TAKEN_AT_ONCE), decoded, strict=True):
+            target[:] = chunk
         return pixels, self.labels[indices]
 
     def path_of(self, index: int) -> Path:
         """Return where one file lies."""
         return self.root / os.fsdecode(self.files[index])
 
-    def subset(self, indices: Tensor) -> FolderImages:
-        return self._like(self.files[indices.numpy()], self.labels[indices])
+    def subset(self, indices: np.ndarray) -> FolderImages:
+        return self._like(self.files[indices], self.labels[indices])
 
-    def with_labels(self, labels: Tensor) -> FolderImages:
+    def with_labels(self, labels: np.ndarray) -> FolderImages:
         return self._like(self.files, labels)
 
     def at_size(self, size: int) -> FolderImages:
@@ -118,7 +116,7 @@ class FolderImages:
     def fingerprint(self) -> str:
         """Return the SHA-256 of names and labels, and of the sizes of up to 4096 evenly spaced files."""
         digest = hashlib.sha256(b"\0".join(self.files.tolist()))
-        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
         for index in evenly_spaced(len(self), _SAMPLED).tolist():
             path = self.path_of(index)
             try:
@@ -127,11 +125,9 @@ class FolderImages:
                 raise DataError(f"{path} cannot be read ({error.strerror}); put the file back") from error
         return digest.hexdigest()
 
-    def _decoded(self, chosen: Iterable[Tensor | slice], seeds: Tensor | None = None) -> Iterator[Tensor]:
-        everything = torch.arange(len(self))
-        batches = [everything[indices].numpy() for indices in chosen]
-        if not batches:
-            return iter(())
+    def _decoded(self, chosen: Iterable[np.ndarray | slice], seeds: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        everything = np.arange(len(self))
+        batches = [everything[indices] for indices in chosen]
         decoder = Decoder(self.size, self.channels, self.cropped)
         return decode_batches(decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count())
 
@@ -140,7 +136,7 @@ class FolderImages:
             return self.workers
         return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
 
-    def _like(self, files: np.ndarray, labels: Tensor, size: int | None = None) -> FolderImages:
+    def _like(self, files: np.ndarray, labels: np.ndarray, size: int | None = None) -> FolderImages:
         return FolderImages(
             self.root,
             files,

@@ -58,7 +58,7 @@ def load_images(
         label_names: the network's classes, in its order. Folders are matched to them by name.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
         resize: bring images of a fixed other size to the network's, instead of refusing them.
-        workers: processes that decode image files; None chooses, 0 decodes in this process.
+        workers: threads that decode image files; None chooses, 0 decodes on this one.
 
     Raises:
         DataError: the set is missing or damaged, its images are of another size, its labels are not the

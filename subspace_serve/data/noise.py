@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from subspace_serve.errors import DataError
 
 
-def label_noise(labels: Tensor, fraction: float, classes: int, seed: int) -> Tensor:
+def label_noise(labels: np.ndarray, fraction: float, classes: int, seed: int) -> np.ndarray:
     """Return labels of which a fraction are replaced by fixed, uniformly random ones.
 
     A random label may happen to be the true one, as in the paper.
@@ -24,8 +23,9 @@ def label_noise(labels: Tensor, fraction: float, classes: int, seed: int) -> Ten
     """
     if not 0 <= fraction <= 1:
         raise DataError(f"label noise is a fraction of the labels; found {fraction}; give a number in [0, 1]")
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
-    noisy = labels.clone()
-    noisy[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
+    # RandomState and not default_rng: NumPy promises that its streams never change, and the seed is on record.
+    random = np.random.RandomState(seed)
+    chosen = random.permutation(len(labels))[: round(fraction * len(labels))]
+    noisy = labels.copy()
+    noisy[chosen] = random.randint(classes, size=len(chosen))
     return noisy

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from subspace_serve.data.images import in_chunks
 from subspace_serve.errors import DataError
 
 _PIXEL_VALUES = 256
@@ -52,40 +52,43 @@ class Preprocessing:
             ) from error
 
 
-def preprocess(images: Tensor, preprocessing: Preprocessing, device: torch.device | str | None = None) -> Tensor:
+def scale_and_shift(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a pixel from 0 to 255 is multiplied with, and what is then added; float32 (channels,) each."""
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def preprocess(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Return (pixel / 255 - mean) / std.
 
     Args:
         images: uint8 (N, height, width, channels).
         preprocessing: constants, one of each per channel.
-        device: where the result is wanted; the bytes travel, not the four times larger floats.
 
     Returns:
-        float32 (N, channels, height, width) in channels_last memory format, which is the input's layout.
+        float32 (N, channels, height, width); in memory the channels lie together, as they do in the images.
     """
-    device = images.device if device is None else device
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-    std = torch.tensor(preprocessing.std, dtype=torch.float64)
-    scale = (1 / (255 * std)).to(device, torch.float32).view(-1, 1, 1)
-    shift = (-mean / std).to(device, torch.float32).view(-1, 1, 1)
-    pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return pixels.to(torch.float32).mul_(scale).add_(shift)
+    scale, shift = scale_and_shift(preprocessing)
+    normalised = images.astype(np.float32)
+    normalised *= scale
+    normalised += shift
+    return normalised.transpose(0, 3, 1, 2)
 
 
-def measure_preprocessing(images: Tensor) -> Preprocessing:
+def measure_preprocessing(images: np.ndarray) -> Preprocessing:
     """Return the mean and standard deviation of each channel of `images`, uint8 (N, height, width, channels).
 
     Counted from histograms, so that it is exact and the same on every machine. A channel that never changes
     gets the smallest deviation that a pixel can show, 1/255, instead of a division by zero.
     """
     channels = images.shape[3]
-    histogram = torch.zeros(channels, _PIXEL_VALUES, dtype=torch.int64)
-    for chunk in images.split(_CHUNK):
+    histogram = np.zeros((channels, _PIXEL_VALUES), np.int64)
+    for chunk in in_chunks(images, _CHUNK):
         for channel in range(channels):
-            histogram[channel] += torch.bincount(chunk[..., channel].flatten(), minlength=_PIXEL_VALUES)
-    values = torch.arange(_PIXEL_VALUES, dtype=torch.float64) / 255
-    frequency = histogram.double() / histogram.sum(dim=1, keepdim=True)
+            histogram[channel] += np.bincount(chunk[..., channel].ravel(), minlength=_PIXEL_VALUES)
+    values = np.arange(_PIXEL_VALUES) / 255
+    frequency = histogram / histogram.sum(axis=1, keepdims=True)
     mean = frequency @ values
-    variance = (frequency * (values - mean[:, None]) ** 2).sum(dim=1)
-    std = variance.sqrt().clamp(min=1 / 255)
+    variance = (frequency * (values - mean[:, np.newaxis]) ** 2).sum(axis=1)
+    std = np.sqrt(variance).clip(1 / 255)
     return Preprocessing(mean=tuple(mean.tolist()), std=tuple(std.tolist()))

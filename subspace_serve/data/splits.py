@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
-def carve(labels: Tensor | np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def carve(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide a set's indices into what stays and about `count` that are carved out, class by class.
 
     Each class gives its share of `count` (largest remainders first), at least one image and never its last
@@ -20,9 +18,8 @@ def carve(labels: Tensor | np.ndarray, count: int, seed: int) -> tuple[Tensor, T
         seed: decides which ones.
 
     Returns:
-        Two ascending int64 index tensors, the rest and the part; every index is in exactly one of them.
+        Two ascending int64 arrays of indices, the rest and the part; every index is in exactly one of them.
     """
-    labels = np.asarray(labels)
     classes, sizes = np.unique(labels, return_counts=True)
     # RandomState and not default_rng: NumPy promises that its streams never change, and the seed is on record.
     random = np.random.RandomState(seed)
@@ -30,7 +27,7 @@ def carve(labels: Tensor | np.ndarray, count: int, seed: int) -> tuple[Tensor, T
     for label, take in zip(classes, _shares(sizes, count), strict=True):
         members = np.flatnonzero(labels == label)
         carved[random.permutation(members)[:take]] = True
-    return torch.from_numpy(np.flatnonzero(~carved)), torch.from_numpy(np.flatnonzero(carved))
+    return np.flatnonzero(~carved), np.flatnonzero(carved)
 
 
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import FileCheck
@@ -43,7 +43,7 @@ def _files(files: FileCheck | None) -> str:
 
 def _counts(data: DataSet) -> list[list[int]]:
     """Return the images of each class in each part."""
-    parts = [torch.bincount(getattr(data, part).labels, minlength=data.classes).tolist() for part in _PARTS]
+    parts = [np.bincount(getattr(data, part).labels, minlength=data.classes).tolist() for part in _PARTS]
     return [list(counts) for counts in zip(*parts, strict=True)]
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
@@ -45,8 +45,8 @@ def load_data(
         decoded_size: pixels on a side to which image files are brought where `image_size` is None, as an earlier run
             did; None chooses what suits the files (`picture_size.fitting_side`).
         left_out: image files to leave out, by part, as `DataSet.files` of an earlier run says.
-        download: let torchvision fetch CIFAR or Fashion-MNIST where they are missing.
-        workers: processes that decode image files; None chooses, 0 decodes in this process.
+        download: fetch CIFAR, MNIST or Fashion-MNIST where they are missing.
+        workers: threads that decode image files; None chooses, 0 decodes on this one.
 
     Raises:
         DataError: the set is unknown, missing, damaged or empty, a class has no training image, or an
@@ -120,7 +120,7 @@ def _divided(source: Source, spec: str, validation: float, seed: int, image_size
 
 
 def _check_every_class(train: Images, source: Source) -> None:
-    counts = torch.bincount(train.labels, minlength=len(source.label_names)).tolist()
+    counts = np.bincount(train.labels, minlength=len(source.label_names)).tolist()
     absent = [name for name, count in zip(source.label_names, counts, strict=True) if count == 0]
     if absent:
         raise DataError(f"{source.name} has classes without a training image: {listed(absent)}; add images of them")
@@ -133,5 +133,5 @@ def _fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _all_pixels(images: Images) -> torch.Tensor:
-    return images.take(torch.arange(len(images)))[0]
+def _all_pixels(images: Images) -> np.ndarray:
+    return images.take(np.arange(len(images)))[0]

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.images import Images, MemoryImages, Part, fingerprint, resize
+from subspace_serve.data.images import Images, MemoryImages, Part, fingerprint, in_chunks
+from subspace_serve.pixels import resize
 
 _TAKEN_AT_ONCE = 1024
 
@@ -22,7 +22,7 @@ class ChangedImages(ABC):
         self.images = images
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> np.ndarray:
         return self.images.labels
 
     @property
@@ -36,11 +36,11 @@ class ChangedImages(ABC):
         self,
         batch_size: int,
         *,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         augmentation: Augmentation | None = None,
         drop_last: bool = False,
         part: Part | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield batches as `Images.batches` says; what is changed is augmented, not the other way round.
 
         Only a random area (`Augmentation.resized_crop`) is cut out before, when its file is decoded.
@@ -60,21 +60,21 @@ class ChangedImages(ABC):
                 changed = augment(changed, augmentation, generator, whole, wanted)
             yield changed, labels
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
-        chunks = indices.split(_TAKEN_AT_ONCE) if len(indices) else ()
-        for target, chunk in zip(pixels.split(_TAKEN_AT_ONCE), chunks, strict=False):
-            target.copy_(self.change(self.images.take(chunk)[0]))
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.empty((len(indices), *self.shape), np.uint8)
+        chunks = (in_chunks(values, _TAKEN_AT_ONCE) for values in (pixels, indices))
+        for target, chunk in zip(*chunks, strict=True):
+            target[:] = self.change(self.images.take(chunk)[0])
         return pixels, self.labels[indices]
 
-    def subset(self, indices: Tensor) -> Images:
+    def subset(self, indices: np.ndarray) -> Images:
         return self.over(self.images.subset(indices))
 
-    def with_labels(self, labels: Tensor) -> Images:
+    def with_labels(self, labels: np.ndarray) -> Images:
         return self.over(self.images.with_labels(labels))
 
     @abstractmethod
-    def change(self, pixels: Tensor) -> Tensor:
+    def change(self, pixels: np.ndarray) -> np.ndarray:
         """Return a batch, uint8 (N, height, width, channels), as it is to be seen; each image on its own."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class ResizedImages(ChangedImages):
     def shape(self) -> tuple[int, int, int]:
         return *self.size, self.images.shape[2]
 
-    def change(self, pixels: Tensor) -> Tensor:
+    def change(self, pixels: np.ndarray) -> np.ndarray:
         return resize(pixels, *self.size)
 
     def over(self, images: Images) -> ResizedImages:

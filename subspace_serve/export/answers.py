@@ -69,7 +69,7 @@ class Answers:
         if evaluation is not None:
             check_labels(evaluation, classes)
         for data in set(temperatures.values()):
-            check_divisible(np.asarray(data.images.labels))
+            check_divisible(data.images.labels)
             check_labels(data.images, classes)
 
     def add(self, point: str, answer: Callable[[Images], np.ndarray]) -> None:
@@ -97,12 +97,12 @@ class Answers:
         if name in self._temperatures:
             data = self._temperatures[name]
             probabilities = averaged([self._fitted[member, data] for member in ensemble.members])
-            fitted = fit_and_report(probabilities, np.asarray(data.images.labels), seed=data.seed)
+            fitted = fit_and_report(probabilities, data.images.labels, seed=data.seed)
             temperature, fit = fitted.temperature, _manifest_fit(data, fitted)
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
             probabilities = averaged([self._evaluated[member] for member in ensemble.members], temperature)
-            metrics = classification_metrics(probabilities, np.asarray(self._evaluation.labels))
+            metrics = classification_metrics(probabilities, self._evaluation.labels)
         return Record(metrics, temperature, fit)
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.session import open_session
-from subspace_serve.data import Preprocessing, preprocess
+from subspace_serve.data import Preprocessing
 from subspace_serve.errors import ExportError
+from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.geometry import Alpha

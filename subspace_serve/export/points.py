@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def export_bundle(
         classes=subspace.architecture.classes,
     )
     target = Path(target)
-    pixels, _ = examples.take(torch.arange(min(PARITY_COUNT, len(examples))))
+    pixels = torch.from_numpy(examples.take(np.arange(min(PARITY_COUNT, len(examples))))[0])
     if len(pixels) < 2:
         raise ExportError(f"export compares the graph with torch on real images; {len(pixels)} is too few")
     architecture = subspace.architecture

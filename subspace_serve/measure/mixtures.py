@@ -98,7 +98,7 @@ def mixture_accuracies(
         load_weights(model, mixed_weights(subspace, scale, generator))
         recalibrate_batchnorm(model, calibration)
         logits = predict_logits(model, images, calibration.preprocessing)
-        measured.append(classification_metrics(softmax(logits), np.asarray(images.labels)))
+        measured.append(classification_metrics(softmax(logits), images.labels))
         progress(f"{scale} mixture {draw + 1} of {draws}")
     return measured
 

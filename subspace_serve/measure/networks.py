@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from subspace_serve.answers import ensemble_probabilities
-from subspace_serve.data import Images, Preprocessing, preprocess
+from subspace_serve.data import Images, Preprocessing
 from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibrate import recalibrate_batchnorm
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.geometry import Alpha
 from subspace_serve.space.subspace import Subspace
@@ -154,7 +155,7 @@ class Networks:
                 def answer(key: Alpha, inputs: Tensor = inputs) -> np.ndarray:
                     return _forward(self._models[key], inputs)
 
-                yield dict(zip(keys, run(answer, keys), strict=True)), np.asarray(labels)
+                yield dict(zip(keys, run(answer, keys), strict=True)), labels
 
     def measure(
         self,

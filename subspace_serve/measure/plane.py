@@ -167,7 +167,7 @@ def plane_errors(
     def error(coefficients: Sequence[float]) -> float:
         load_weights(model, plane.mixture(coefficients))
         recalibrate_batchnorm(model, calibration)
-        right = predict_logits(model, images, calibration.preprocessing).argmax(1) == np.asarray(images.labels)
+        right = predict_logits(model, images, calibration.preprocessing).argmax(1) == images.labels
         return 1 - float(right.mean())
 
     vectors = [

@@ -130,7 +130,7 @@ def fit_and_report(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
     labels = np.asarray(labels)
     check_divisible(labels)
     # As `select` divides: with its seed, what was chosen on is fitted on, and the other half reports.
-    reporting, fitting = map(np.asarray, carve(labels, len(labels) // 2, seed))
+    reporting, fitting = carve(labels, len(labels) // 2, seed)
     found = fit_temperature(logarithm(probabilities[fitting]), labels[fitting])
     lowest, highest = found <= LOWEST * (1 + _AT_BOUND), found >= HIGHEST * (1 - _AT_BOUND)
     temperature = 1.0 if lowest else found

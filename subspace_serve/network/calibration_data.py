@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subspace_serve.data import Images, MemoryImages, Preprocessing, preprocess
+from subspace_serve.data import Images, MemoryImages, Preprocessing, permutation
 from subspace_serve.errors import CalibrationError
+from subspace_serve.network.preprocessing import preprocess
 
 DEFAULT_COUNT = 10_000
 DEFAULT_BATCH_SIZE = 128
@@ -54,11 +55,11 @@ class CalibrationData:
 
     def pixels(self) -> Iterator[np.ndarray]:
         """Yield the same batches as pixels, uint8 (batch_size, H, W, C)."""
-        return (np.asarray(pixels) for pixels, _ in self.images.batches(self.batch_size))
+        return (pixels for pixels, _ in self.images.batches(self.batch_size))
 
     def held_out_pixels(self) -> Iterator[np.ndarray]:
         """Yield the pixels of the images that are kept apart."""
-        return (np.asarray(pixels) for pixels, _ in self.held_out.batches(self.batch_size))
+        return (pixels for pixels, _ in self.held_out.batches(self.batch_size))
 
     def __len__(self) -> int:
         """Return how many images calibrate."""
@@ -101,7 +102,7 @@ def draw_calibration_data(
         raise CalibrationError(f"calibration takes 2 images a batch or more; got {count} in batches of {batch_size}")
     if len(images) < 4:
         raise CalibrationError(f"calibration takes at least 4 images; {name} has {len(images)}")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = permutation(len(images), seed)
     # A check takes sixteen images at least, so a small set gives more than a fifth of itself.
     held_out = min(HELD_OUT, max(len(images) // 5, min(SMALLEST_CHECK, len(images) // 2)))
     usable = min(count, len(images) - held_out)
@@ -118,7 +119,7 @@ def draw_calibration_data(
     )
 
 
-def _at_hand(images: Images, indices: Tensor) -> Images:
+def _at_hand(images: Images, indices: np.ndarray) -> Images:
     """Return a subset, decoded once into memory when it is small: each point of a sweep reads it again."""
     height, width, channels = images.shape
     if len(indices) * height * width * channels > _MEMORY_LIMIT:

@@ -44,7 +44,7 @@ class Answering:
 
     def logits_of(self, images: Images) -> np.ndarray:
         """Return the logits of a set of images. Shape (N, classes), float32."""
-        return np.concatenate([self.logits(np.asarray(pixels)) for pixels, _ in images.batches(BLOCK)])
+        return np.concatenate([self.logits(pixels) for pixels, _ in images.batches(BLOCK)])
 
 
 class Network:

@@ -57,8 +57,8 @@ def refuse_test_images(images: Images, test: Images) -> None:
 
     if not isinstance(test, MemoryImages) or images.shape != test.shape:
         return
-    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels.numpy()}
-    shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels.numpy())
+    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels}
+    shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels)
     if shared > _MOST_SHARED * len(images):
         raise DataError(
             f"{shared} of the {len(images)} images are test images of this run, and nothing is chosen or fitted on "

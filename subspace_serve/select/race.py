@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
-from subspace_serve.data import Images
+from subspace_serve.data import Images, permutation
+from subspace_serve.data.images import in_chunks
 from subspace_serve.measure.metrics import METRICS, Scores
 from subspace_serve.measure.networks import BLOCK, Candidate, Networks
 
@@ -29,9 +29,9 @@ class Race:
     def __init__(self, networks: Networks, images: Images, metric: str, *, seed: int = 0) -> None:
         self.networks = networks
         self.metric = metric
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+        order = permutation(len(images), seed)
         self.images = images
-        self.blocks = order.split(BLOCK)
+        self.blocks = in_chunks(order, BLOCK)
         self.scores: dict[Candidate, Scores] = {}
         """Of each candidate, on the images that it has seen: the first so many of the order."""
 

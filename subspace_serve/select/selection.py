@@ -116,7 +116,7 @@ def split(images: Images, classes: int, *, seed: int) -> tuple[Images, Images]:
         DataError: there are fewer images than classes, or a class has none or only one.
     """
     check_labels(images, classes)
-    counts = np.bincount(np.asarray(images.labels), minlength=classes)
+    counts = np.bincount(images.labels, minlength=classes)
     if len(images) < classes:
         raise DataError(
             f"{len(images)} validation images are fewer than the {classes} classes; give two or more of each"

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from subspace_serve.data import DataSet, Images
+from subspace_serve.data import DataSet, Images, permutation
 from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import DataError
 from subspace_serve.measure.evaluation import default_alphas, evaluate
@@ -74,7 +73,7 @@ class Trained:
         test = self.data.test
         if count is None or count >= len(test):
             return test
-        return test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(TEST_SEED))[:count])
+        return test.subset(permutation(len(test), TEST_SEED)[:count])
 
 
 @dataclass(frozen=True)

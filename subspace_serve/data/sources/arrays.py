@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.errors import DataError
 
@@ -73,7 +71,7 @@ def checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
     return pixels
 
 
-def integer_labels(labels: np.ndarray, count: int, name: str) -> Tensor:
+def integer_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
     """Return the labels of `count` images as int64 (count,); (count, 1) is the same.
 
     Args:
@@ -96,4 +94,4 @@ def integer_labels(labels: np.ndarray, count: int, name: str) -> Tensor:
             f"{name} must be one integer per image, shape ({count},); found shape {labels.shape}; "
             "give the index of each image's class"
         )
-    return torch.from_numpy(labels.astype(np.int64))
+    return labels.astype(np.int64)

@@ -66,7 +66,7 @@ def _source(
     count = check_rows(path, len(pixels), len(severities))
     labels_file = folder / f"{LABELS}.npy"
     labels = integer_labels(np.asarray(open_npy(labels_file)), len(pixels), f"the labels in {labels_file}")
-    by_severity = labels.view(len(severities), count)
+    by_severity = labels.reshape(len(severities), count)
     if not (by_severity == by_severity[0]).all():
         raise DataError(
             f"{labels_file} should repeat the same {count} labels for each of the severities "

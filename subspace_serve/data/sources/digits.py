@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.images import MemoryImages
@@ -26,7 +25,7 @@ def read_digits(path: Path | None, options: Options) -> Source:
         raise DataError(f"digits comes with scikit-learn and has no path; found {path}; write digits")
     bunch = load_digits()
     values = np.round(bunch.images * (255 / _LARGEST_VALUE)).astype(np.uint8)
-    images = MemoryImages(torch.from_numpy(values).unsqueeze(-1), torch.from_numpy(bunch.target))
+    images = MemoryImages(values[..., np.newaxis], bunch.target)
     train, test = carve(images.labels, _TEST_IMAGES, _TEST_SEED)
     return Source(
         name="digits",

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.source import first_with
@@ -52,7 +51,7 @@ def read_split(folder: Path, split: str) -> MemoryImages:
     """
     images = read_idx(_file(folder, f"{PREFIXES[split]}-{_IMAGES}"), rank=3)
     labels = read_idx(_file(folder, f"{PREFIXES[split]}-{_LABELS}"), rank=1)
-    return MemoryImages(torch.from_numpy(images).unsqueeze(-1), torch.from_numpy(labels))
+    return MemoryImages(images[..., np.newaxis], labels)
 
 
 def folder_of(places: Iterable[Path]) -> Path | None:
@@ -62,6 +61,6 @@ def folder_of(places: Iterable[Path]) -> Path | None:
 
 
 def _file(folder: Path, name: str) -> Path:
-    """Return the file as torchvision unpacks it, or the compressed one."""
+    """Return the unpacked file, as torchvision leaves it, or the compressed one."""
     unpacked = folder / name
     return unpacked if unpacked.is_file() else folder / f"{name}.gz"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+import numpy as np
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.folder import FolderImages
@@ -23,6 +22,7 @@ IMAGENET_SIZE = 224
 TINY_IMAGENET_SIZE = 64
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _ANNOTATION_FIELDS = 2
+_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def read_folder(path: Path | None, options: Options) -> Source:
@@ -117,21 +117,31 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: there are none.
     """
-    try:
-        return tuple(find_classes(folder)[0])
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in") from error
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not names:
+        raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in")
+    return tuple(names)
 
 
 def _images_in(folder: Path) -> bool:
-    return any(entry.suffix.lower() in IMG_EXTENSIONS for entry in folder.iterdir() if entry.is_file())
+    return any(_is_image(entry.name) for entry in folder.iterdir() if entry.is_file())
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_ENDINGS)
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    """Yield the images of a class, folder by folder, each in the order of its names; links are followed."""
+    for place, _, names in sorted(os.walk(folder, followlinks=True)):
+        yield from (os.path.join(place, name) for name in sorted(names) if _is_image(name))
 
 
 def _unlabelled_files(folder: Path, size: int, options: Options) -> FolderImages:
     """List all images below a folder in the order of their names, labelled 0."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    found = (path for path in folder.rglob("*") if _is_image(path.name) and path.is_file())
     files = sorted(os.path.relpath(path, folder) for path in found)
-    labels = torch.zeros(len(files), dtype=torch.int64)
+    labels = np.zeros(len(files), np.int64)
     return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
 
 
@@ -154,15 +164,16 @@ def labelled_files(
             near = difflib.get_close_matches(found, label_names, n=1)
             hint = f"did you mean {near[0]}?" if near else "take it away or train with it"
             raise DataError(f"{folder} has a folder {found}, which is none of the classes; {hint}")
-    indices = {name: index for index, name in enumerate(label_names)}
-    try:
-        samples = make_dataset(folder, indices, extensions=IMG_EXTENSIONS, allow_empty=not need_every)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} has classes without images: {error}") from error
-    if not samples:
-        raise DataError(f"{folder} holds no images; known file types are {', '.join(IMG_EXTENSIONS)}")
-    files = [os.path.relpath(file, folder) for file, _ in samples]
-    labels = torch.tensor([label for _, label in samples])
+    known = f"known file types are {', '.join(_ENDINGS)}"
+    # By name, whatever the classes' order: the fingerprints of sets on record were taken so.
+    images = {name: list(_images_below(folder / name)) for name in sorted(label_names)}
+    empty = [name for name, files in images.items() if not files]
+    if empty and need_every:
+        raise DataError(f"{folder} has classes without images: found none of {', '.join(empty)}; {known}")
+    if len(empty) == len(images):
+        raise DataError(f"{folder} holds no images; {known}")
+    files = [os.path.relpath(file, folder) for files in images.values() for file in files]
+    labels = np.repeat([label_names.index(name) for name in images], [len(files) for files in images.values()])
     return FolderImages(
         folder, files, labels, size=size, channels=options.channels, workers=options.workers, cropped=cropped
     )
@@ -183,6 +194,4 @@ def _annotated_files(folder: Path, label_names: Sequence[str], size: int, option
             )
         files.append(os.path.join("images", fields[0]))
         labels.append(indices[fields[1]])
-    return FolderImages(
-        folder, files, torch.tensor(labels), size=size, channels=options.channels, workers=options.workers
-    )
+    return FolderImages(folder, files, np.array(labels), size=size, channels=options.channels, workers=options.workers)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.images import MemoryImages
@@ -44,7 +43,7 @@ def _read(path: Path, corruption: str, severity: int, options: Options) -> Sourc
         raise DataError(f"{file} cannot be read as .npz ({error}); it is damaged; get it again") from error
     pixels = checked_pixels(pixels, f"test_images in {file}")
     all_labels = integer_labels(labels, rows, f"test_labels in {file}")
-    images = MemoryImages(torch.from_numpy(pixels), all_labels.view(len(SEVERITIES), -1)[severity - 1])
+    images = MemoryImages(pixels, all_labels.reshape(len(SEVERITIES), -1)[severity - 1])
     return Source(
         name="medmnist-c",
         label_names=options.label_names or numbered([images]),

@@ -1,15 +1,16 @@
-"""MNIST and Fashion-MNIST: 70,000 grey images of 28 x 28, in the IDX files of torchvision or of Debian's package."""
+"""MNIST and Fashion-MNIST: 70,000 grey images of 28 x 28, in IDX files as published or as Debian packs them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.preprocessing import Preprocessing
+from subspace_serve.data.sources.download import download
 from subspace_serve.data.sources.idx import PREFIXES, folder_of, read_split
 from subspace_serve.data.sources.source import Options, Source, data_root, missing
-from subspace_serve.errors import DataError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLOTHES = (
@@ -32,7 +33,9 @@ class _Set:
 
     Attributes:
         name: in specifications, and of a folder in the data root that may hold it.
-        published: the name of torchvision's class, and of the folder that it makes.
+        published: the name of the folder that holds it, which torchvision chose.
+        mirrors: addresses of folders that hold its files.
+        files: its files and their MD5.
         label_names: of the ten classes.
         flip: whether a mirrored image is still one of its class.
         preprocessing: the published constants.
@@ -40,6 +43,8 @@ class _Set:
 
     name: str
     published: str
+    mirrors: tuple[str, ...]
+    files: Mapping[str, str]
     label_names: tuple[str, ...]
     flip: bool
     preprocessing: Preprocessing
@@ -48,14 +53,28 @@ class _Set:
 _MNIST = _Set(
     "mnist",
     "MNIST",
-    tuple(str(digit) for digit in range(10)),
+    mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+    files={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    label_names=tuple(str(digit) for digit in range(10)),
     flip=False,
     preprocessing=Preprocessing(mean=(0.1307,), std=(0.3081,)),
 )
 _FASHION_MNIST = _Set(
     "fashion-mnist",
     "FashionMNIST",
-    CLOTHES,
+    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    files={
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    label_names=CLOTHES,
     flip=True,
     preprocessing=Preprocessing(mean=(0.2860,), std=(0.3530,)),
 )
@@ -82,7 +101,8 @@ def _read(
     places = [raw, root / which.name, *elsewhere] if path is None else [path, path / "raw", raw]
     folder = folder_of(places)
     if folder is None and options.download:
-        _download(which, root)
+        for file, md5 in which.files.items():
+            download(which.name, [mirror + file for mirror in which.mirrors], md5, raw / file)
         folder = folder_of(places)
     if folder is None:
         raise missing(which.name, places, f"{sources}name the folder with {which.name}:PATH, or use --download")
@@ -95,13 +115,3 @@ def _read(
         train=train,
         test=test,
     )
-
-
-def _download(which: _Set, root: Path) -> None:
-    from torchvision import datasets
-
-    published = {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}[which.published]
-    try:
-        published(root, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{which.name} cannot be downloaded to {root} ({error}); check the connection") from error

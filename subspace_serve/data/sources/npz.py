@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.images import MemoryImages
@@ -69,9 +68,9 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray
 def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, labelled: bool) -> MemoryImages:
     pixels = checked_pixels(_array(path, arrays, f"{prefix}images"), f"{prefix}images in {path}")
     if not labelled and f"{prefix}labels" not in arrays:
-        return MemoryImages(torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64))
+        return MemoryImages(pixels, np.zeros(len(pixels), np.int64))
     labels = _array(path, arrays, f"{prefix}labels")
-    return MemoryImages(torch.from_numpy(pixels), integer_labels(labels, len(pixels), f"{prefix}labels in {path}"))
+    return MemoryImages(pixels, integer_labels(labels, len(pixels), f"{prefix}labels in {path}"))
 
 
 def _label_names(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:

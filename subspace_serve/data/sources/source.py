@@ -25,7 +25,7 @@ class Options:
         label_names: the classes in the order wanted; None for the set's own.
         labelled: refuse images without labels; otherwise they are all labelled 0.
         download: fetch what is missing, where the set can be fetched.
-        workers: processes that decode files; None chooses.
+        workers: threads that decode files; None chooses.
     """
 
     image_size: int | None = None
