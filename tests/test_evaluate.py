@@ -58,7 +58,7 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
 
 def test_images_of_classes_that_the_network_does_not_have_are_refused(line_run: Path) -> None:
     run = OpenRun(line_run)
-    images = run.data.test.with_labels(torch.full((len(run.data.test),), 10))
+    images = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(DataError, match="a label is 10 and the network has classes 0 to 9"):
         evaluate(run.subspace, images, calibration=run.calibration)
     with pytest.raises(DataError, match="no images"):
