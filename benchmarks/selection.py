@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from benchmarks.measure import at_least, environment, report, summary, use_threads
@@ -72,7 +73,7 @@ def fast(run: OpenRun, domains: Sequence[Domain]) -> tuple[dict[str, Alpha], dic
 
 def selection_speed(run: OpenRun, count: int, rounds: int) -> dict[str, Any]:
     """Return the ratio of both times, and what the choices lose."""
-    images = run.data.test.subset(torch.arange(min(count, len(run.data.test))))
+    images = run.data.test.subset(np.arange(min(count, len(run.data.test))))
     domains = corrupted_domains(images, "test", CORRUPTIONS, [3])
     alphas = default_alphas(run.subspace.geometry, PLACES)
     _ = run.calibration  # drawn before the clock runs

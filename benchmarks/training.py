@@ -226,7 +226,7 @@ def measure_speed(workload: Workload, rounds: int, reference: Path | None) -> di
     steps |= {name: trainer_step(workload, settings) for name, settings in TRAINER_STEPS.items()}
     if reference:
         steps["reference_line"] = reference_step(workload, reference)
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     candidates = {
         **steps,
         "input_epoch": lambda: deque(workload.epoch(generator), maxlen=0),

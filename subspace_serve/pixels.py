@@ -126,12 +126,14 @@ def random_area(height: int, width: int, generator: np.random.Generator) -> Box:
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return images, uint8 (N, height, width, channels), at another size (bilinear, antialiased), nothing cut off."""
-    resized = np.empty((len(pixels), height, width, pixels.shape[3]), np.uint8)
+    channels = pixels.shape[3]
+    if channels not in (1, 3):
+        # A channel at a time: Pillow would take a last one for transparency and weigh the others by it.
+        return np.concatenate([resize(channel, height, width) for channel in np.split(pixels, channels, 3)], axis=3)
+    resized = np.empty((len(pixels), height, width, channels), np.uint8)
     for target, image in zip(resized, pixels, strict=True):
-        # A channel at a time: Pillow would take a fourth for transparency and weigh the others by it.
-        for channel in range(pixels.shape[3]):
-            plane = Image.fromarray(image[..., channel])
-            target[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        target[:] = _array(picture.resize((width, height), Image.Resampling.BILINEAR))
     return resized
 
 

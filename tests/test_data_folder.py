@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from subspace_serve.data import Augmentation, FolderImages, load_data, load_images
+from subspace_serve.data.decoding import Decoder
 from subspace_serve.errors import DataError
 
 CROP = Augmentation(flip=True, resized_crop=True)
@@ -69,6 +71,21 @@ def test_the_generator_decides_every_byte_whatever_the_number_of_workers(noise):
     assert np.array_equal(pixels_of(noise, seeded(), CROP), expected)
     assert np.array_equal(pixels_of(with_workers(noise, 2), seeded(), CROP), expected)
     assert not np.array_equal(pixels_of(noise, seeded(1), CROP), expected)
+
+
+def test_threads_decode_a_few_batches_ahead_and_end_with_the_iteration(noise, monkeypatch):
+    decoded = []
+    decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "decode", lambda *arguments: decoded.append(1) or decode(*arguments))
+    before = threading.active_count()
+    batches = with_workers(noise, 2).batches(2)
+    pixels, _ = next(batches)
+    assert np.array_equal(pixels, noise.take(np.arange(2))[0])
+    # This batch and two more, and the two images that were taken to compare.
+    assert len(decoded) <= 6 + 2
+    batches.close()
+    assert threading.active_count() == before
+    assert len(decoded) <= 6 + 2
 
 
 def test_the_global_generator_is_left_alone(noise):

@@ -44,6 +44,7 @@ def write_jpegs(folder: Path) -> None:
 def write_pngs(folder: Path) -> None:
     deep = (np.asarray(scene(220, 180, 1)).astype(np.uint16) * 257 + 99).clip(0, 65535).astype(np.uint16)
     Image.fromarray(deep).save(folder / "16 bits.png")
+    Image.fromarray(deep).save(folder / "16 bits turned.png", exif=turned(6))
     scene(150, 140).quantize(9).save(folder / "palette.png", transparency=2)
     scene(150, 140).quantize(9).save(folder / "palette.gif")
     alpha = scene(150, 140)

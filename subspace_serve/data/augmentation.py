@@ -57,7 +57,8 @@ def augment(
         pixels = _crops(pixels, augmentation.padding, *places)
     if augmentation.flip:
         mirrored = generator.random(whole)[part] < 0.5
-        pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
+        images, pixels = pixels, pixels.copy()
+        pixels[mirrored] = images[mirrored][:, :, ::-1]
     return pixels
 
 

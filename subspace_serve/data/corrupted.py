@@ -37,7 +37,7 @@ class CorruptedImages(ChangedImages):
             severity: 1 (weak) to 5 (strong).
             preset: the table of strengths, `cifar`, `tiny` or `imagenet`; None chooses by the images' size.
             seed: decides what is random in a corruption.
-            workers: processes that corrupt a batch, as `subspace_serve.data.corruptions.corrupt` has them.
+            workers: threads that corrupt a batch, as `subspace_serve.data.corruptions.corrupt` has them.
 
         Raises:
             DataError: there is no such corruption, severity or preset, or images of that shape are not corrupted.

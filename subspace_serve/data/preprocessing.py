@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,17 +79,22 @@ def preprocess(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 def measure_preprocessing(images: np.ndarray) -> Preprocessing:
     """Return the mean and standard deviation of each channel of `images`, uint8 (N, height, width, channels).
 
-    Counted from histograms, so that it is exact and the same on every machine. A channel that never changes
-    gets the smallest deviation that a pixel can show, 1/255, instead of a division by zero.
+    Counted from histograms in whole numbers, so that it is exact and the same on every machine. A channel that never
+    changes gets the smallest deviation that a pixel can show, 1/255, instead of a division by zero.
     """
     channels = images.shape[3]
-    histogram = np.zeros((channels, _PIXEL_VALUES), np.int64)
+    histograms = np.zeros((channels, _PIXEL_VALUES), np.int64)
     for chunk in in_chunks(images, _CHUNK):
         for channel in range(channels):
-            histogram[channel] += np.bincount(chunk[..., channel].ravel(), minlength=_PIXEL_VALUES)
-    values = np.arange(_PIXEL_VALUES) / 255
-    frequency = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = frequency @ values
-    variance = (frequency * (values - mean[:, np.newaxis]) ** 2).sum(axis=1)
-    std = np.sqrt(variance).clip(1 / 255)
-    return Preprocessing(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+            histograms[channel] += np.bincount(chunk[..., channel].ravel(), minlength=_PIXEL_VALUES)
+    measured = [_mean_and_deviation(histogram.tolist()) for histogram in histograms]
+    return Preprocessing(mean=tuple(mean for mean, _ in measured), std=tuple(std for _, std in measured))
+
+
+def _mean_and_deviation(histogram: list[int]) -> tuple[float, float]:
+    count = sum(histogram)
+    total = sum(value * times for value, times in enumerate(histogram))
+    squares = sum(value**2 * times for value, times in enumerate(histogram))
+    largest = _PIXEL_VALUES - 1
+    deviation = math.sqrt(count * squares - total**2) / (largest * count)
+    return total / (largest * count), max(deviation, 1 / largest)

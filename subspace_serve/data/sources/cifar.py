@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from subspace_serve.data.sources.download import download, md5_of
 from subspace_serve.data.sources.plain_pickle import read_plain_pickle
 from subspace_serve.data.sources.source import Options, Source, data_root, first_with, missing
 from subspace_serve.errors import DataError
+from subspace_serve.files import atomic_file
 
 _SIDE = 32
 _CHANNELS = 3
@@ -139,14 +139,18 @@ def _images(batches: Sequence[Mapping[str, Any]], labels: str) -> MemoryImages:
 
 def _download(which: _Set, root: Path) -> None:
     """Fetch the archive and keep its files."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root) as temporary:
-        archive = Path(temporary) / "archive.tar.gz"
-        download(which.name, [which.address], which.archive_md5, archive)
-        (root / which.folder).mkdir(exist_ok=True)
+    folder, archive = root / which.folder, root / which.address.rpartition("/")[2]
+    download(which.name, [which.address], which.archive_md5, archive)
+    try:
         with tarfile.open(archive) as opened:
-            for file in which.files:
-                # Read by name and written by us: no path inside the archive is followed.
+            # The first file, by which the set is found, comes last. No path inside the archive is followed.
+            for file in reversed(which.files):
                 content = opened.extractfile(f"{which.folder}/{file}")
                 assert content is not None
-                (root / which.folder / file).write_bytes(content.read())
+                with atomic_file(folder / file) as temporary:
+                    temporary.write_bytes(content.read())
+        archive.unlink()
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(
+            f"{which.name} cannot be unpacked in {folder} ({error}); make room, or unpack it there"
+        ) from error

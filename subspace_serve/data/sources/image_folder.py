@@ -117,7 +117,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: there are none.
     """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
     if not names:
         raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in")
     return tuple(names)
@@ -194,4 +194,6 @@ def _annotated_files(folder: Path, label_names: Sequence[str], size: int, option
             )
         files.append(os.path.join("images", fields[0]))
         labels.append(indices[fields[1]])
-    return FolderImages(folder, files, np.array(labels), size=size, channels=options.channels, workers=options.workers)
+    return FolderImages(
+        folder, files, np.array(labels, np.int64), size=size, channels=options.channels, workers=options.workers
+    )
