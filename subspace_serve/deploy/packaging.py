@@ -25,7 +25,8 @@ from subspace_serve.files import atomic_file, atomic_folder, sha256_of
 BUNDLE_FOLDER = "bundle"
 """Where the bundle lies in a Bento's sources and in a container's context."""
 
-_ROOT = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parent.parent
+_ROOT = _PACKAGE.parent
 _ENTRY_FILE = "entry.py"
 _ENTRY = f'''"""Starts the service on the bundle beside this file, or on the one that SUBSPACE_SERVE_BUNDLE names."""
 
@@ -180,7 +181,7 @@ def _store() -> Path:
 
 def _recipe() -> Path:
     """Return the folder with the Dockerfile and what it copies: in the package when installed, else the checkout's."""
-    for folder in (Path(__file__).parent / "recipe", _ROOT):
+    for folder in (_PACKAGE / "recipe", _ROOT):
         if all((folder / name).is_file() for name in _RECIPE):
             return folder
     raise PackagingError(f"the container's recipe ({', '.join(_RECIPE)}) is not installed; run this from a checkout")
