@@ -51,9 +51,9 @@ def measure(seed: int, severity: int) -> dict[str, Any]:
         click.echo(f"seed {seed}: {line}", err=True)
 
     # One halving: the places beside the best are then shared among the domains, too.
-    usual = select(run.subspace, domains, calibration=run.calibration, refine=1, seed=seed, progress=progress)
+    usual = select(run.network, domains, calibration=run.calibration, refine=1, seed=seed, progress=progress)
     on_domain = select(
-        run.subspace,
+        run.network,
         shifted,
         calibration=run.calibration,
         domain_calibration={domain.name: run.calibration_in(domain, seed) for domain in shifted},

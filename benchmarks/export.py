@@ -46,8 +46,8 @@ from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import export_bundle
-from subspace_serve.measure.networks import recalibrated
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Alpha, Geometry
 from subspace_serve.space.subspace import Subspace, weights_of
 from trainer.proof import proven_skeleton
@@ -81,7 +81,7 @@ class Exporter:
         network = Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)
         ends = tuple(weights_of(network.build()) for _ in range(2))
         self.subspace = Subspace(Geometry("line", 2), network, ends)
-        self.skeleton = proven_skeleton(network)
+        self.network = Network.of(self.subspace, proven_skeleton(network), PREPROCESSING)
         self.images: MemoryImages = synthetic_images(IMAGES, SIDE, SIDE, CHANNELS, CLASSES)
         self.calibration: CalibrationData = draw_calibration_data(
             self.images, PREPROCESSING, name="noise", count=CALIBRATION_IMAGES
@@ -89,7 +89,7 @@ class Exporter:
 
     def recalibrate(self) -> None:
         """Collapse and recalibrate the midpoint, and nothing else."""
-        recalibrated(self.subspace, 0.5, self.calibration)
+        self.network.recalibrate(self.calibration.pixels(), alpha=0.5)
 
     def export(self, bundle: Path, points: dict[str, Alpha]) -> None:
         """Write a bundle."""
@@ -97,7 +97,7 @@ class Exporter:
             self.subspace,
             bundle,
             points,
-            skeleton=self.skeleton,
+            network=self.network,
             calibration=self.calibration,
             examples=self.images,
             labels=[str(label) for label in range(CLASSES)],

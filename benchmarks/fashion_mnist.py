@@ -24,13 +24,15 @@ from subspace_serve.data import DataSet, load_data
 from subspace_serve.files import write_text
 from subspace_serve.measure.evaluation import evaluate
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.network.network import Network
 from subspace_serve.show.plot import plot_subspace
 from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
+from trainer.modules import as_module, predict_logits
 from trainer.presets import PAPER_METHOD
+from trainer.proof import proven_skeleton
 from trainer.reporting import describe
 from trainer.training import train
 
@@ -60,7 +62,11 @@ def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]
     document: dict[str, Any] = {"seed": seed}
     for subspace in ("standard", "line"):
         result = trained(subspace, seed, epochs, runs)
-        document[subspace] = evaluate(result, data.test, calibration=calibration)
+        document[subspace] = evaluate(
+            Network.of(result, proven_skeleton(result.architecture), data.preprocessing),
+            data.test,
+            calibration=calibration,
+        )
     return document
 
 
@@ -81,7 +87,7 @@ def independent_ensembles(seeds: Sequence[int], epochs: int, runs: Path, data: D
     for seed in seeds:
         calibration = draw_calibration_data(data.train, data.preprocessing, name=f"{DATA}:train", seed=seed)
         network = trained("standard", seed, epochs, runs)
-        model = recalibrated(network, network.geometry.midpoint, calibration)
+        model = as_module(network, network.geometry.midpoint, calibration)
         logits[seed] = predict_logits(model, data.test, data.preprocessing)
     return [
         classification_metrics(ensemble_probabilities([logits[a], logits[b]]), data.test.labels)

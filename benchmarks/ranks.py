@@ -37,9 +37,9 @@ from benchmarks.measure import (
 from benchmarks.training import AUGMENTATION, CHANNELS, CLASSES, LEARNING_RATE, PREPROCESSING, SIDE
 from subspace_serve.architectures import Architecture
 from subspace_serve.distributed.ranks import Ranks
-from subspace_serve.network.preprocessing import preprocess
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_stepper, starting_points
+from trainer.preprocessing import preprocess
 from trainer.schedule import StepSettings
 
 WORLD_SIZE = 2

@@ -22,11 +22,12 @@ from benchmarks.measure import at_least, environment, report, summary, use_threa
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.measure.evaluation import default_alphas
-from subspace_serve.measure.networks import Networks, place, recalibrated
-from subspace_serve.network.preprocessing import preprocess
+from subspace_serve.measure.networks import Networks, place
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import raced
 from subspace_serve.space.geometry import Alpha
+from trainer.modules import as_module
+from trainer.preprocessing import preprocess
 
 RUN = Path("runs/fashion-mnist-cresnet8-16-line-seed0-8epochs")
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "contrast", "jpeg_compression")
@@ -51,7 +52,7 @@ def plain(run: OpenRun, domains: Sequence[Domain], alphas: Sequence[Alpha]) -> d
     table = {}
     for domain in domains:
         table[domain.name] = {
-            place(alpha): accuracy(recalibrated(run.subspace, alpha, run.calibration), domain.images, run)
+            place(alpha): accuracy(as_module(run.subspace, alpha, run.calibration), domain.images, run)
             for alpha in alphas
         }
         click.echo(f"plain loop: {domain.name}", err=True)
@@ -60,7 +61,7 @@ def plain(run: OpenRun, domains: Sequence[Domain], alphas: Sequence[Alpha]) -> d
 
 def fast(run: OpenRun, domains: Sequence[Domain]) -> tuple[dict[str, Alpha], dict[str, float]]:
     """Return the choice in each domain, and which share of all evaluations it took."""
-    networks = Networks(run.subspace, run.calibration)
+    networks = Networks(run.network, run.calibration)
     choices, shares = {}, {}
     for domain in domains:
         race = raced(networks, domain.images, "accuracy", points=COARSE_PLACES, refine=1)

@@ -55,11 +55,11 @@ from benchmarks.measure import (
 from benchmarks.methods import measure_epochs
 from subspace_serve.architectures import Architecture
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing
-from subspace_serve.network.calibrate import recalibrate_batchnorm
-from subspace_serve.network.preprocessing import preprocess
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
+from trainer.preprocessing import preprocess
+from trainer.recalibration import recalibrate_batchnorm
 from trainer.schedule import StepSettings
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10

@@ -28,7 +28,6 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the line's midpoint and ends; tests must not change it."""
     from subspace_serve.export import export_bundle
-    from subspace_serve.network.skeleton import Skeleton
     from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(line_run)
@@ -36,7 +35,7 @@ def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         run.subspace,
         tmp_path_factory.mktemp("exported") / "bundle",
         {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0},
-        skeleton=Skeleton.read(line_run),
+        network=run.network,
         calibration=run.calibration,
         examples=run.data.test,
         labels=run.labels,

@@ -11,11 +11,11 @@ from torch.optim.swa_utils import update_bn
 
 from subspace_serve.data import MemoryImages, Preprocessing, preprocess
 from subspace_serve.errors import CalibrationError
-from subspace_serve.measure.networks import recalibrated
-from subspace_serve.network.calibrate import batchnorm_layers, check_calibration, recalibrate_batchnorm
 from subspace_serve.network.calibration_data import draw_calibration_data
-from subspace_serve.network.preprocessing import preprocess as in_torch
+from subspace_serve.network.statistics import Statistics
 from subspace_serve.run.opened import OpenRun
+from trainer.preprocessing import preprocess as in_torch
+from trainer.recalibration import batchnorm_layers, recalibrate_batchnorm
 
 
 def network() -> nn.Module:
@@ -98,7 +98,6 @@ def test_networks_without_batchnorm_are_left_alone(norm: nn.Module) -> None:
         yield
 
     assert recalibrate_batchnorm(model, unread()) == 0
-    assert check_calibration(model, unread(), calibration_count=0) == []
 
 
 @pytest.mark.parametrize(
@@ -122,33 +121,19 @@ def test_bad_calibration_data_is_refused_and_changes_nothing(data: list[Tensor],
 
 def test_right_statistics_pass_and_default_stale_and_averaged_ones_fail(line_run: Path) -> None:
     run = OpenRun(line_run)
-    midpoint, *ends = (recalibrated(run.subspace, alpha, run.calibration) for alpha in (0.5, 0.0, 1.0))
+    network, held_out = run.network, list(run.calibration.held_out_pixels())
+    found = {alpha: network.recalibrate(run.calibration.pixels(), alpha=alpha) for alpha in (0.5, 0.0, 1.0)}
 
-    def check(model: nn.Module) -> float:
-        agreements = check_calibration(
-            model, run.calibration.held_out_batches(), calibration_count=len(run.calibration)
-        )
+    def check(values: np.ndarray, alpha: float = 0.5) -> float:
+        agreements = network.check(Statistics(values, len(run.calibration)), held_out, alpha=alpha)
         return max(max(agreement.mean_z, agreement.variance_z) for agreement in agreements)
 
-    assert check(midpoint) < 2.5
-    assert max(check(end) for end in ends) < 2.5
+    assert all(check(statistics.values, alpha) < 2.5 for alpha, statistics in found.items())
     with pytest.raises(CalibrationError, match="not this network's"):
-        check(run.subspace.collapse(0.5))
+        check(network.skeleton.default_statistics())
     for share in (1.0, 0.5):  # one end's statistics, and the average of both ends'
-        wrong = copy.deepcopy(midpoint)
-        layers = zip(*(batchnorm_layers(model).values() for model in (wrong, *ends)), strict=True)
-        for layer, first, second in layers:
-            layer.running_mean.copy_(share * first.running_mean + (1 - share) * second.running_mean)
-            layer.running_var.copy_(share * first.running_var + (1 - share) * second.running_var)
         with pytest.raises(CalibrationError, match=r"BatchNorm layer \S+ holds statistics .* standard errors off"):
-            check(wrong)
-
-
-def test_too_few_held_out_images_are_refused() -> None:
-    model = network()
-    recalibrate_batchnorm(model, batches(8))
-    with pytest.raises(CalibrationError, match="16 images or more.*got 5"):
-        check_calibration(model, batches(5), calibration_count=8)
+            check(share * found[0.0].values + (1 - share) * found[1.0].values)
 
 
 def test_pixels_are_normalised_in_torch_as_in_numpy_bit_for_bit() -> None:
@@ -166,14 +151,14 @@ def calibration_images(count: int) -> MemoryImages:
 
 
 def test_calibration_data_is_drawn_once_and_kept_apart_from_what_checks_it() -> None:
-    preprocessing = Preprocessing((0.0,), (1 / 255,))  # gives pixel values back
+    preprocessing = Preprocessing((0.5,), (0.5,))
     drawn = draw_calibration_data(calibration_images(100), preprocessing, name="toy", count=50, batch_size=16, seed=3)
     assert drawn.to_json() == {"data": "toy", "count": 48, "batch_size": 16, "seed": 3}
-    first, second = ([batch[:, 0, 0, 0].round().int().tolist() for batch in drawn] for _ in range(2))
+    first, second = ([batch[:, 0, 0, 0].tolist() for batch in drawn.pixels()] for _ in range(2))
     assert first == second
     assert [len(batch) for batch in first] == [16, 16, 16]
     used = {value for batch in first for value in batch}
-    held_out = {int(v) for batch in drawn.held_out_batches() for v in batch[:, 0, 0, 0].round().tolist()}
+    held_out = {value for batch in drawn.held_out_pixels() for value in batch[:, 0, 0, 0].tolist()}
     assert len(used) == 48
     assert len(held_out) == 20
     assert not used & held_out

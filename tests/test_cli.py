@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from subspace_serve.answers import softmax
 from subspace_serve.cli import cli, main
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import store_selections
 from subspace_serve.space.subspace import Subspace
+from trainer.modules import as_module, predict_logits
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
 
@@ -180,7 +180,7 @@ def test_a_selected_ensemble_is_evaluated_with_its_weights(own_run: Path) -> Non
     document = json.loads(run(f"evaluate {own_run} --alpha best:both --json -"))
     opened = OpenRun(own_run)
     first, second = (
-        predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
+        predict_logits(as_module(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
         for alpha in (0.0, 1.0)
     )
     expected = classification_metrics(softmax(0.9 * first + 0.1 * second), opened.data.test.labels)

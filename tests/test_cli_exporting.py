@@ -19,10 +19,10 @@ from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
+from trainer.modules import as_module, predict_logits
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Pat
 
     def averaged(images: Images) -> np.ndarray:
         first, second = (
-            predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), images, opened.preprocessing)
+            predict_logits(as_module(opened.subspace, alpha, opened.calibration), images, opened.preprocessing)
             for alpha in (0.0, 1.0)
         )
         return 0.75 * softmax(first) + 0.25 * softmax(second)

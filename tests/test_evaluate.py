@@ -11,9 +11,10 @@ from subspace_serve.data.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change, with_baseline
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import Candidate, Networks, predict_logits, recalibrated
+from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
+from trainer.modules import as_module, predict_logits
 
 
 def test_default_places() -> None:
@@ -28,14 +29,14 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
     run = OpenRun(line_run)
     images = run.data.test
     document = evaluate(
-        run.subspace,
+        run.network,
         images,
         calibration=run.calibration,
         alphas=[0.0, 0.25],
         aggregate=aggregate,
     )
     logits = {
-        alpha: predict_logits(recalibrated(run.subspace, alpha, run.calibration), images, run.preprocessing)
+        alpha: predict_logits(as_module(run.subspace, alpha, run.calibration), images, run.preprocessing)
         for alpha in (0.0, 0.25, 0.75, 1.0)
     }
 
@@ -61,16 +62,16 @@ def test_images_of_classes_that_the_network_does_not_have_are_refused(line_run: 
     run = OpenRun(line_run)
     images = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(DataError, match="a label is 10 and the network has classes 0 to 9"):
-        evaluate(run.subspace, images, calibration=run.calibration)
+        evaluate(run.network, images, calibration=run.calibration)
     with pytest.raises(DataError, match="no images"):
         empty = run.data.test.subset(np.arange(0))
-        evaluate(run.subspace, empty, calibration=run.calibration)
+        evaluate(run.network, empty, calibration=run.calibration)
 
 
 def test_places_outside_are_refused_before_any_work(line_run: Path) -> None:
     run = OpenRun(line_run)
     with pytest.raises(GeometryError, match="outside"):
-        evaluate(run.subspace, run.data.test, calibration=run.calibration, alphas=[2.0])
+        evaluate(run.network, run.data.test, calibration=run.calibration, alphas=[2.0])
 
 
 def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: Path) -> None:
@@ -78,7 +79,7 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
     images = run.data.test
     domains = corrupted_domains(images, "test", ["gaussian_noise", "contrast"], [1, 5], seed=3)
     document = evaluate(
-        run.subspace, images, calibration=run.calibration, alphas=[0.5], ensembles=False, corrupted=domains
+        run.network, images, calibration=run.calibration, alphas=[0.5], ensembles=False, corrupted=domains
     )
     assert [(c["corruption"], c["severity"]) for c in document["corruptions"]] == [
         ("gaussian_noise", 1),
@@ -87,7 +88,7 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
         ("contrast", 5),
     ]
     clean = document["points"][0]["metrics"]["accuracy"]
-    logits = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), domains[3].images, run.preprocessing)
+    logits = predict_logits(as_module(run.subspace, 0.5, run.calibration), domains[3].images, run.preprocessing)
     by_hand = classification_metrics(softmax(logits), images.labels)
     worst = document["corruptions"][3]["points"][0]
     assert worst["metrics"] == pytest.approx(by_hand, abs=1e-6)
@@ -136,8 +137,8 @@ def test_networks_are_made_once_and_threads_change_nothing(line_run: Path) -> No
     run = OpenRun(line_run)
     candidates = [Candidate.point(0.3), Candidate((0.3, 1 - 0.3)), Candidate.point(0.7)]
     made: list[str] = []
-    alone = Networks(run.subspace, run.calibration, workers=1, progress=made.append)
-    together = Networks(run.subspace, run.calibration, workers=3)
+    alone = Networks(run.network, run.calibration, workers=1, progress=made.append)
+    together = Networks(run.network, run.calibration, workers=3)
     for first, second in zip(
         alone.score(candidates, run.data.test), together.score(candidates, run.data.test), strict=True
     ):

@@ -25,14 +25,15 @@ from subspace_serve.export import export_bundle
 from subspace_serve.export import points as module
 from subspace_serve.export.parity import ServedNetwork, check_parity
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.measure.temperature import TemperatureData, fit_and_report
 from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.network.network import Network
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, weights_of
+from trainer.modules import as_module, predict_logits
 from trainer.proof import proven_skeleton
 
 
@@ -55,14 +56,14 @@ def export(line_run: Path, target: Path, **changes) -> Path:
         "checkpoint_sha256": run.checkpoint_sha256,
     } | changes
     subspace = arguments.pop("subspace", run.subspace)
-    skeleton = proven_skeleton(subspace.architecture)
-    return export_bundle(subspace, target, arguments.pop("points"), skeleton=skeleton, **arguments)
+    network = Network.of(subspace, proven_skeleton(subspace.architecture), run.preprocessing, device="cpu")
+    return export_bundle(subspace, target, arguments.pop("points"), network=network, **arguments)
 
 
 def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
     run = OpenRun(line_run)
     images = run.data.test.subset(np.arange(30))
-    expected = predict_logits(recalibrated(run.subspace, 0.5, run.calibration), images, run.preprocessing)
+    expected = predict_logits(as_module(run.subspace, 0.5, run.calibration), images, run.preprocessing)
     session = onnxruntime.InferenceSession(line_bundle / "midpoint.onnx", providers=["CPUExecutionProvider"])
     pixels = images.take(np.arange(30))[0]
     for batch in (1, 2, 5, 30):
@@ -98,7 +99,7 @@ def test_the_manifest_records_how_each_point_was_made(line_run: Path, line_bundl
     ensemble = manifest.ensembles["endpoints"]
     assert ensemble.members == ("endpoint-0", "endpoint-1")
     both = [
-        softmax(predict_logits(recalibrated(run.subspace, end, run.calibration), run.data.test, run.preprocessing))
+        softmax(predict_logits(as_module(run.subspace, end, run.calibration), run.data.test, run.preprocessing))
         for end in (0.0, 1.0)
     ]
     accuracy = ((both[0] + both[1]).argmax(1) == run.data.test.labels).mean()
@@ -185,7 +186,7 @@ def test_answers_that_are_not_finite_are_refused(both: bool, line_bundle: Path, 
 def test_contradictory_arguments_are_refused_before_any_work(
     line_run: Path, tmp_path: Path, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(module, "Network")
+    monkeypatch.delattr(module, "served_file")
     with pytest.raises((DataError, ExportError, GeometryError), match=message):
         export(line_run, tmp_path / "bundle", **changes)
     assert os.listdir(tmp_path) == []
@@ -218,7 +219,7 @@ MODELS = {
 def test_served_answers_at_a_temperature_are_torchs(line_run: Path, tempered_bundle: Path, name: str) -> None:
     run = OpenRun(line_run)
     places, weights, aggregate = MODELS[name]
-    networks = [recalibrated(run.subspace, place, run.calibration) for place in places]
+    networks = [as_module(run.subspace, place, run.calibration) for place in places]
 
     def answers(images: Images) -> np.ndarray:
         logits = [predict_logits(network, images, run.preprocessing) for network in networks]
@@ -260,7 +261,7 @@ def test_models_can_have_temperatures_of_other_images_than_the_rest(line_run: Pa
         "end": "usual",
     }
     logits = [
-        predict_logits(recalibrated(run.subspace, end, run.calibration), dark, run.preprocessing) for end in (0.0, 1.0)
+        predict_logits(as_module(run.subspace, end, run.calibration), dark, run.preprocessing) for end in (0.0, 1.0)
     ]
     fitted = fit_and_report(ensemble_probabilities(logits), dark.labels)
     both = bundle.ensembles["both"]
@@ -272,7 +273,7 @@ def test_a_subset_of_an_ensemble_answers_without_its_temperature(line_run: Path,
     run = OpenRun(line_run)
     predictor = Predictor(Bundle.open(tempered_bundle), device="cpu", threads=1)
     pixels = run.data.test.take(np.arange(20))[0]
-    network = recalibrated(run.subspace, 0.0, run.calibration)
+    network = as_module(run.subspace, 0.0, run.calibration)
     expected = softmax(predict_logits(network, run.data.test.subset(np.arange(20)), run.preprocessing))
     prediction = predictor.predict(pixels, predictor.select("endpoints", members=["endpoint-0"]))
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
@@ -297,7 +298,7 @@ def test_each_point_is_recalibrated_on_its_own_images(line_run: Path, tmp_path: 
     images = run.data.test.subset(np.arange(20))
     answers = {}
     for name, calibration in (("usual", run.calibration), ("night", dark)):
-        expected = softmax(predict_logits(recalibrated(run.subspace, 0.5, calibration), images, run.preprocessing))
+        expected = softmax(predict_logits(as_module(run.subspace, 0.5, calibration), images, run.preprocessing))
         prediction = predictor.predict(images.take(np.arange(20))[0], predictor.select(name))
         answers[name] = prediction.probabilities
         np.testing.assert_allclose(answers[name], expected, atol=1e-5)
@@ -328,7 +329,7 @@ def test_a_selected_ensemble_is_exported_with_its_weights(line_run: Path, tmp_pa
     )  # fmt: skip
     images = run.data.test.subset(np.arange(10))
     logits = [
-        predict_logits(recalibrated(run.subspace, alpha, run.calibration), images, run.preprocessing)
+        predict_logits(as_module(run.subspace, alpha, run.calibration), images, run.preprocessing)
         for alpha in (0.2, 0.8)
     ]
     predictor = Predictor(bundle, device="cpu", threads=1)
@@ -342,7 +343,7 @@ def test_a_network_that_was_not_recalibrated_is_refused(
     def uncalibrated(network, batches, **_) -> Statistics:
         return Statistics(network.skeleton.default_statistics(), 1024)
 
-    monkeypatch.setattr(module.Network, "recalibrate", uncalibrated)
+    monkeypatch.setattr(Network, "recalibrate", uncalibrated)
     with pytest.raises(CalibrationError, match="not this network's"):
         export(line_run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

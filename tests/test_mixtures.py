@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ from subspace_serve.architectures import Architecture
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.mixtures import SCALES, Scale, mixed_weights, mixture_accuracies
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
 from subspace_serve.space.subspace import Subspace
+from trainer.modules import as_module, predict_logits
 
 SHAPES = {"first.weight": (30, 20), "first.bias": (30,), "norm.weight": (30,), "last.weight": (4, 30)}
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)]
@@ -119,10 +118,10 @@ def test_one_network_has_one_mixture() -> None:
 def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=256)
     images = run.data.test.subset(np.arange(120))
-    measured = mixture_accuracies(run.subspace, images, run.calibration, scale="global", draws=3, seed=5)
+    measured = mixture_accuracies(run.subspace, run.network, images, run.calibration, scale="global", draws=3, seed=5)
     alphas = np.random.default_rng(5).random(3)
     for alpha, metrics in zip(alphas, measured, strict=True):
-        logits = predict_logits(recalibrated(run.subspace, float(alpha), run.calibration), images, run.preprocessing)
+        logits = predict_logits(as_module(run.subspace, float(alpha), run.calibration), images, run.preprocessing)
         assert metrics == pytest.approx(classification_metrics(softmax(logits), images.labels), abs=1e-4)
 
 
@@ -132,13 +131,13 @@ def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run
     images = run.data.test.subset(np.arange(120))
     lines: list[str] = []
     measured = mixture_accuracies(
-        run.subspace, images, run.calibration, scale=scale, draws=2, seed=5, progress=lines.append
+        run.subspace, run.network, images, run.calibration, scale=scale, draws=2, seed=5, progress=lines.append
     )
     generator = np.random.default_rng(5)
     for metrics in measured:
         weights = mixed_weights(run.subspace, scale, generator)
         alone = Subspace(single_network(), run.subspace.architecture, (weights,))
-        logits = predict_logits(recalibrated(alone, (1.0,), run.calibration), images, run.preprocessing)
+        logits = predict_logits(as_module(alone, (1.0,), run.calibration), images, run.preprocessing)
         assert metrics == pytest.approx(classification_metrics(softmax(logits), images.labels), abs=1e-4)
     assert measured[0]["nll"] != measured[1]["nll"]
     assert lines == [f"{scale} mixture 1 of 2", f"{scale} mixture 2 of 2"]
@@ -149,7 +148,7 @@ def test_what_cannot_be_mixed_is_refused(line_run: Path) -> None:
     with pytest.raises(GeometryError, match="'perweight'; choose global, layerwise, weightwise"):
         mixed_weights(run.subspace, "perweight", np.random.default_rng(0))  # type: ignore[arg-type]
     with pytest.raises(GeometryError, match="0 mixtures"):
-        mixture_accuracies(run.subspace, run.data.test, run.calibration, scale="global", draws=0)
-    narrow = replace(run.subspace, architecture=replace(run.subspace.architecture, classes=2))
+        mixture_accuracies(run.subspace, run.network, run.data.test, run.calibration, scale="global", draws=0)
+    others = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(DataError, match="a label is"):
-        mixture_accuracies(narrow, run.data.test, run.calibration, scale="global")
+        mixture_accuracies(run.subspace, run.network, others, run.calibration, scale="global")

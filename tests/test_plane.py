@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 import torch
 
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.measure.plane import plane_errors, plane_through, subspace_path, subspace_plane
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
 from subspace_serve.space.subspace import Subspace, Weights, weights_of
+from trainer.modules import as_module, predict_logits
 
 
 def vector(*values: float) -> Weights:
@@ -122,7 +121,7 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
     lines: list[str] = []
     document = plane_errors(
         plane,
-        run.subspace.architecture,
+        run.network,
         images,
         calibration=run.calibration,
         resolution=3,
@@ -131,7 +130,7 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
     )
 
     def error(subspace: Subspace, alpha: float | tuple[float, ...]) -> float:
-        logits = predict_logits(recalibrated(subspace, alpha, run.calibration), images, run.preprocessing)
+        logits = predict_logits(as_module(subspace, alpha, run.calibration), images, run.preprocessing)
         return (logits.argmax(1) != images.labels).mean()
 
     ends = [error(run.subspace, 0.0), error(run.subspace, 1.0), error(standard, (1.0,))]
@@ -153,10 +152,10 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
 def test_a_plane_that_cannot_be_measured_is_refused(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=128)
     plane = subspace_plane(run.subspace, random_subspace(run, single_network()).endpoints[0])
-    architecture = run.subspace.architecture
+    others = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(GeometryError, match="got 1 and 0.2"):
-        plane_errors(plane, architecture, run.data.test, calibration=run.calibration, resolution=1)
+        plane_errors(plane, run.network, run.data.test, calibration=run.calibration, resolution=1)
     with pytest.raises(GeometryError, match="got 9 and -1"):
-        plane_errors(plane, architecture, run.data.test, calibration=run.calibration, margin=-1)
+        plane_errors(plane, run.network, run.data.test, calibration=run.calibration, margin=-1)
     with pytest.raises(DataError, match="a label is"):
-        plane_errors(plane, replace(architecture, classes=2), run.data.test, calibration=run.calibration)
+        plane_errors(plane, run.network, others, calibration=run.calibration)

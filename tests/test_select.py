@@ -240,7 +240,7 @@ def run_select(line_run: Path, **settings) -> dict:
     run = OpenRun(line_run)
     domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
     settings = {"points": 3, "refine": 0} | settings
-    return select(run.subspace, domains, calibration=run.calibration, **settings)
+    return select(run.network, domains, calibration=run.calibration, **settings)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -262,7 +262,7 @@ def test_what_is_reported_is_measured_on_the_other_half(line_run: Path) -> None:
     run = OpenRun(line_run)
     selection = run_select(line_run, seed=4)["best"]
     _, reporting = split(run.data.validation, 10, seed=4)
-    (scores,) = Networks(run.subspace, run.calibration).score([Candidate.point(0.5)], reporting)
+    (scores,) = Networks(run.network, run.calibration).score([Candidate.point(0.5)], reporting)
     assert selection["midpoint"] == pytest.approx(scores.metrics())
 
 

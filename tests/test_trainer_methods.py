@@ -11,7 +11,6 @@ from torch import Tensor
 from trainer_runs import STEPS, TINY, records_of, run, same, unlike
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
@@ -19,6 +18,7 @@ from trainer.gaussian import fit_gaussian
 from trainer.initialise import initial_endpoints
 from trainer.methods import METHODS, NEUTRAL
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
+from trainer.preprocessing import preprocess
 from trainer.randomness import numpy_generator, torch_generator
 from trainer.schedule import StepSettings, warm_cosine
 from trainer.training import train

@@ -17,12 +17,12 @@ from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.errors import CheckpointError
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.geometry import Geometry, single_network
 from subspace_serve.space.subspace import Subspace, weights_of
 from subspace_serve.space.use import is_recorded, recommended_models, recommended_use
+from trainer.modules import as_module, predict_logits
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 MIDDLE = (1 / 3, 1 / 3, 1 / 3)
@@ -205,7 +205,7 @@ def test_random_ensembles_are_evaluated_by_hand(line_run: Path) -> None:
     opened = OpenRun(line_run)
     members = document["ensembles"]["crowd"]["members"]
     logits = [
-        predict_logits(recalibrated(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
+        predict_logits(as_module(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
         for alpha in members
     ]
     expected = classification_metrics(ensemble_probabilities(logits), torch.from_numpy(opened.data.test.labels))

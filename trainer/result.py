@@ -11,7 +11,6 @@ from subspace_serve.answers import softmax
 from subspace_serve.architectures import Architecture
 from subspace_serve.data import DataSet
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import predict_logits, recalibrated
 from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.geometry import Geometry
@@ -19,6 +18,7 @@ from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
 from trainer.gaussian import fit_gaussian
 from trainer.methods import METHODS
+from trainer.modules import as_module, predict_logits
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress
 from trainer.randomness import torch_generator
@@ -81,8 +81,7 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
         data.preprocessing,
         name="train",
         count=VALIDATION_CALIBRATION,
-        device=device,
     )
-    model = recalibrated(subspace, alpha, calibration)
+    model = as_module(subspace, alpha, calibration, device=device)
     logits = predict_logits(model, data.validation, data.preprocessing)
     return classification_metrics(softmax(logits), data.validation.labels)

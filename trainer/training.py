@@ -16,11 +16,11 @@ from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.space.checkpoint import save_subspace
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
+from trainer.preprocessing import preprocess
 from trainer.progress import Progress
 from trainer.proof import proven_skeleton
 from trainer.randomness import derived_seed, numpy_generator

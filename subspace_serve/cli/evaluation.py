@@ -11,6 +11,7 @@ from subspace_serve.cli.evaluation_tables import print_corruptions, print_evalua
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
 from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
 from subspace_serve.cli.recommending import described_use, recommended_candidates, with_use
+from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 
@@ -139,7 +140,7 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     ranks = Ranks.current()
-    opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
+    opened = with_skeleton(OpenRun(run, **options | {"device": str(ranks.device(options["device"]))}))
     say_note(opened.note)
     geometry = opened.subspace.geometry
     if alphas:
@@ -151,7 +152,7 @@ def evaluate(
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
     clean = opened.clean_part(spec) if corruptions else spec
     document = measure(
-        opened.subspace,
+        opened.network,
         opened.images(clean),
         calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
         alphas=places,
@@ -163,11 +164,11 @@ def evaluate(
         progress=progress_line,
     ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
     if baseline is not None:
-        other = opened.comparable(baseline)
+        other = with_skeleton(opened.comparable(baseline))
         document = with_baseline(
             document,
             measure(
-                other.subspace,
+                other.network,
                 opened.images(clean),
                 calibration=other.calibration_on(calibrate_on) if calibrate_on else other.calibration,
                 alphas=[other.subspace.geometry.midpoint],

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,11 +15,9 @@ from subspace_serve.cli.ensembles import NamedEnsemble, read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
+from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
-
-if TYPE_CHECKING:
-    from subspace_serve.network.skeleton import Skeleton
 
 _calibrate_on_option = click.option(
     "--calibrate-on",
@@ -40,11 +37,12 @@ def collapse(
     run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
 ) -> None:
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
-    from subspace_serve.measure.networks import describe_alpha, recalibrated
+    from subspace_serve.measure.networks import describe_alpha
     from subspace_serve.space.alpha import parse_alphas
     from subspace_serve.space.checkpoint import FILE_NAME, save_weights
+    from trainer.modules import as_module
 
-    opened = OpenRun(run, **options)
+    opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
@@ -57,7 +55,7 @@ def collapse(
     default, calibrations = calibrations_of(opened, request, calibrate_on)
     calibration = calibrations.get(name, default)
     # A selected place may lie outside; it was allowed to when it was selected.
-    model = recalibrated(opened.subspace, place, calibration, extrapolate=True)
+    model = as_module(opened.subspace, place, calibration, extrapolate=True)
     save_weights(
         model.state_dict(),
         target,
@@ -190,7 +188,7 @@ def export(
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
     if layout != "triton" and (model_version is not None or max_batch_size is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
-    opened = OpenRun(run, **options)
+    opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     target = out or opened.folder / layout
     if layout == "triton":
@@ -210,13 +208,12 @@ def export(
         temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
     )
     calibration, calibrations = calibrations_of(opened, request, calibrate_on)
-    skeleton = skeleton_of(opened)
     with _bundle_folder(target, layout) as folder:
         export_bundle(
             opened.subspace,
             folder,
             request.points,
-            skeleton=skeleton,
+            network=opened.network,
             calibration=calibration,
             calibrations=calibrations,
             examples=opened.data.test,
@@ -257,24 +254,6 @@ def export(
         click.echo(f"Triton model repository: {target} (version {model_version or 1} of {len(models)} models)")
     else:
         click.echo(f"bundle: {target} (default {manifest['default']})")
-
-
-def skeleton_of(opened: OpenRun) -> Skeleton:
-    """Return the graph of a run's networks; a run of an earlier version is given one.
-
-    Raises:
-        CheckpointError: the skeleton is damaged, or missing where torch is not installed.
-    """
-    from subspace_serve.network.skeleton import FILE_NAME, Skeleton
-
-    if not (opened.folder / FILE_NAME).exists() and importlib.util.find_spec("torch") is not None:
-        from trainer.proof import proven_skeleton
-        from trainer.run_folder import RunFolder
-
-        skeleton = proven_skeleton(opened.subspace.architecture)
-        RunFolder(opened.folder).write_skeleton(skeleton)
-        return skeleton
-    return Skeleton.read(opened.folder)
 
 
 @contextlib.contextmanager

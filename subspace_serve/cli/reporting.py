@@ -11,6 +11,7 @@ import click
 
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
+from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ def report(
 
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
-    opened = OpenRun(run, **options)
+    opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     target = check_target(out or opened.folder / "report")
     clean = opened.clean_part(spec) if corruptions else spec
-    other = opened.comparable(baseline) if baseline is not None else None
+    other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
     if evaluation is not None:
         document = _read_evaluation(evaluation, opened)
     else:
@@ -107,7 +108,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     from subspace_serve.measure.evaluation import default_alphas, evaluate, with_baseline
 
     document = evaluate(
-        run.subspace,
+        run.network,
         run.images(spec),
         calibration=run.calibration,
         alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
@@ -118,7 +119,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     if baseline is None:
         return document
     standard = evaluate(
-        baseline.subspace,
+        baseline.network,
         run.images(spec),
         calibration=baseline.calibration,
         alphas=[baseline.subspace.geometry.midpoint],
@@ -171,7 +172,7 @@ def _plane(
         return None
     measured = plane_errors(
         plane,
-        run.subspace.architecture,
+        run.network,
         _some(run.images(spec), count, run.seed),
         calibration=_fewer(run.calibration, count),
         resolution=resolution,

@@ -18,6 +18,7 @@ from subspace_serve.cli.output import (
     write_json,
 )
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
+from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
 from subspace_serve.run.opened import OWN_PARTS, OpenRun, is_corrupted_set
 
@@ -89,7 +90,7 @@ def select(
     from subspace_serve.select import select as choose
 
     ranks = Ranks.current()
-    opened = OpenRun(run, **options | {"device": str(ranks.device(options["device"]))})
+    opened = with_skeleton(OpenRun(run, **options | {"device": str(ranks.device(options["device"]))}))
     say_note(opened.note)
     opened.selections()
     _say_midpoint_not_recommended(opened)
@@ -100,7 +101,7 @@ def select(
     elif calibrate_on:
         on_domain = dict.fromkeys([domain.name for domain in domains], opened.calibration_on(calibrate_on))
     selections = choose(
-        opened.subspace,
+        opened.network,
         domains,
         calibration=opened.calibration,
         domain_calibration=on_domain,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.session import open_session
 from subspace_serve.data import Preprocessing
+from subspace_serve.data.preprocessing import scale_and_shift
 from subspace_serve.errors import ExportError
-from subspace_serve.network.preprocessing import preprocess
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.geometry import Alpha
@@ -47,7 +47,8 @@ class ServedNetwork(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities, both of shape (N, classes)."""
         if self.takes_pixels:
-            logits = self.model(preprocess(image, self.preprocessing))
+            scale, shift = (torch.from_numpy(part).view(-1, 1, 1) for part in scale_and_shift(self.preprocessing))
+            logits = self.model(image.permute(0, 3, 1, 2).to(torch.float32) * scale + shift)
         else:
             logits = self.model((image - self.mean) / self.std)
         return logits, logits.softmax(1)

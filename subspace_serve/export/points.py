@@ -22,7 +22,6 @@ from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, served_file
-from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.space.alpha import EnsembleRequest, Request
 from subspace_serve.space.checkpoint import unfinished_training
 from subspace_serve.space.geometry import Alpha
@@ -37,7 +36,7 @@ def export_bundle(
     target: str | Path,
     points: Mapping[str, Alpha],
     *,
-    skeleton: Skeleton,
+    network: Network,
     calibration: CalibrationData,
     examples: Images,
     labels: Sequence[str],
@@ -61,7 +60,7 @@ def export_bundle(
         subspace: where the points lie.
         target: the bundle's folder.
         points: places by name; for a line they may lie a little outside.
-        skeleton: the graph of the subspace's architecture.
+        network: the subspace on ONNX Runtime.
         calibration: images for BatchNorm's statistics, and the normalisation.
         examples: real images for the comparison and for the bundle's golden answers.
         labels: the classes' names.
@@ -106,7 +105,7 @@ def export_bundle(
     architecture = subspace.architecture
     served_input = _input(subspace, calibration.preprocessing, input_dtype)
     size = (architecture.height, architecture.width, architecture.channels)
-    network = _network(subspace, skeleton, calibration)
+    skeleton = network.skeleton
     golden: dict[str, Tensor] = {}
     with write_bundle(
         target,
@@ -246,23 +245,6 @@ def _write_graph(file: Path, data: bytes) -> None:
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"the graph {file.name} is not valid ONNX ({reason}); the bundle was not written") from error
-
-
-def _network(subspace: Subspace, skeleton: Skeleton, calibration: CalibrationData) -> Network:
-    """Return the subspace on ONNX Runtime."""
-    if skeleton.architecture != subspace.architecture.to_json():
-        raise ExportError(
-            f"the skeleton is of {skeleton.architecture['name']} and other settings than the subspace's "
-            f"{subspace.architecture.name}; take the run's own"
-        )
-    return Network(
-        skeleton,
-        subspace.geometry,
-        [{name: tensor.numpy() for name, tensor in endpoint.items()} for endpoint in subspace.endpoints],
-        mean=calibration.preprocessing.mean,
-        std=calibration.preprocessing.std,
-        device="cuda" if calibration.device.type == "cuda" else "cpu",
-    )
 
 
 def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:

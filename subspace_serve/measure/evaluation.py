@@ -15,8 +15,8 @@ from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.measure.metrics import Scores, mean_total_variation
 from subspace_serve.measure.networks import Candidate, Networks, check_labels, place, scored
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Alpha, Geometry
-from subspace_serve.space.subspace import Subspace, endpoint_distances
 
 DEFAULT_POINTS = 11
 
@@ -31,7 +31,7 @@ def default_alphas(geometry: Geometry, points: int = DEFAULT_POINTS) -> list[Alp
 
 
 def evaluate(
-    subspace: Subspace,
+    network: Network,
     images: Images,
     *,
     calibration: CalibrationData,
@@ -48,9 +48,9 @@ def evaluate(
     """Evaluate networks along a subspace and the ensembles that they form (sections 4.1, 4.2 and 4.4).
 
     Args:
-        subspace: what is evaluated.
+        network: the subspace that is evaluated.
         images: labelled images.
-        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
+        calibration: images from which each network's BatchNorm statistics are recomputed.
         alphas: the places; by default 11 along a line or curve, the vertices and the midpoint of a simplex.
         ensembles: measure ensembles too, which needs the opposite of each place and the ends.
         named: further ensembles by name, such as selected ones, with members, weights and aggregate of their own.
@@ -75,13 +75,13 @@ def evaluate(
         DataError: there are no images, or a label is not one of the network's classes.
         RankError: another rank has other networks or images, or ended.
     """
-    geometry = subspace.geometry
-    check_labels(images, subspace.architecture.classes)
+    geometry = network.geometry
+    check_labels(images, network.classes)
     places = [
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
-    networks = Networks(subspace, calibration, extrapolate=extrapolate, ranks=ranks, progress=progress)
+    networks = Networks(network, calibration, extrapolate=extrapolate, ranks=ranks, progress=progress)
     corrupted = list(corrupted)
     networks.check_ranks([images, *(domain.images for domain in corrupted)])
     plan = _Plan(geometry, places, aggregate, ensembles, named or {})
@@ -90,7 +90,7 @@ def evaluate(
         "count": len(images),
         "aggregate": aggregate,
         "calibration": calibration.to_json(),
-        "endpoint_distances": endpoint_distances(subspace.endpoints),
+        "endpoint_distances": network.endpoint_distances(),
         **plan.measure(networks, images, reliability),
     }
     corruptions = []

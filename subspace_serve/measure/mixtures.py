@@ -13,11 +13,11 @@ from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.errors import GeometryError
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.networks import check_labels, predict_logits
-from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.measure.networks import check_labels
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Geometry
-from subspace_serve.space.subspace import Subspace, load_weights, weighted_sum
+from subspace_serve.space.subspace import Subspace, weighted_sum
 
 Scale = Literal["global", "layerwise", "weightwise"]
 """How much of a network shares one place: all of it, a layer (module), or nothing but each single weight."""
@@ -59,6 +59,7 @@ def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generat
 
 def mixture_accuracies(
     subspace: Subspace,
+    network: Network,
     images: Images,
     calibration: CalibrationData,
     *,
@@ -73,8 +74,9 @@ def mixture_accuracies(
 
     Args:
         subspace: whose endpoints are mixed.
+        network: the same on ONNX Runtime.
         images: labelled images.
-        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
+        calibration: images from which each network's BatchNorm statistics are recomputed.
         scale: one of `SCALES`.
         draws: how many mixtures, 1 or more.
         seed: of the places.
@@ -90,14 +92,13 @@ def mixture_accuracies(
     if draws < 1:
         raise GeometryError(f"{draws} mixtures are to be drawn; draw 1 or more")
     check_labels(images, subspace.architecture.classes)
-    model = subspace.architecture.build().to(calibration.device).eval()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     generator = np.random.default_rng(seed)
     measured = []
     for draw in range(draws):
-        load_weights(model, mixed_weights(subspace, scale, generator))
-        recalibrate_batchnorm(model, calibration)
-        logits = predict_logits(model, images, calibration.preprocessing)
+        mixed = {name: tensor.numpy() for name, tensor in mixed_weights(subspace, scale, generator).items()}
+        weights = network.skeleton.vector(mixed)
+        statistics = network.recalibrate(calibration.pixels(), weights=weights)
+        logits = network.with_weights(weights, statistics).logits_of(images)
         measured.append(classification_metrics(softmax(logits), images.labels))
         progress(f"{scale} mixture {draw + 1} of {draws}")
     return measured

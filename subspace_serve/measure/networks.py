@@ -1,7 +1,7 @@
 """Many networks of one subspace at once: each is made and recalibrated once, whatever it is asked for.
 
 A network is small beside the data that it is measured on, so the networks stay and the images stream past them, a
-block at a time: a block is decoded, corrupted and moved to the device once for all of them, and memory stays flat.
+block at a time: a block is decoded and corrupted once for all of them, and memory stays flat.
 Several ranks (`subspace_serve.distributed.ranks`) share the networks out, and every rank gets what all of them found.
 """
 
@@ -16,26 +16,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from subspace_serve.answers import ensemble_probabilities
-from subspace_serve.data import Images, Preprocessing
+from subspace_serve.data import Images
 from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
-from subspace_serve.network.calibrate import recalibrate_batchnorm
 from subspace_serve.network.calibration_data import CalibrationData
-from subspace_serve.network.preprocessing import preprocess
+from subspace_serve.network.network import BLOCK, Answering, Network
 from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.geometry import Alpha
-from subspace_serve.space.subspace import Subspace
-
-BLOCK = 512
-# A processor's caches hold the activations of small minibatches (measured: 64 is twice as fast as 1024); a GPU wants
-# large ones.
-_MINIBATCH = {"cpu": 64, "cuda": 256}
 
 T = TypeVar("T")
 
@@ -82,7 +73,7 @@ class Networks:
 
     def __init__(
         self,
-        subspace: Subspace,
+        network: Network,
         calibration: CalibrationData,
         *,
         extrapolate: bool = False,
@@ -93,21 +84,20 @@ class Networks:
         """Make no network yet.
 
         Args:
-            subspace: where they lie.
-            calibration: images for BatchNorm's statistics; also gives normalisation and device.
+            network: the subspace that they lie in.
+            calibration: images for BatchNorm's statistics.
             extrapolate: allow places a little outside a line.
             workers: networks at a time; None for one a processor core, and one on CUDA.
             ranks: the processes that share the networks out; this one alone when None.
             progress: called with a line for each network made.
         """
-        self.subspace = subspace
+        self.network = network
         self.calibration = calibration
         self.extrapolate = extrapolate
-        on_cpu = calibration.device.type == "cpu"
-        self.workers = workers or (min(torch.get_num_threads(), os.cpu_count() or 1) if on_cpu else 1)
+        self.workers = workers or (_cores() if network.on_cpu else 1)
         self.ranks = ranks or Ranks()
         self.progress = progress
-        self._models: dict[Alpha, nn.Module] = {}
+        self._answering: dict[Alpha, Answering] = {}
         self._homes = Homes(self.ranks.world_size)
 
     def check_ranks(self, sets: Sequence[Images]) -> None:
@@ -118,13 +108,10 @@ class Networks:
         """
         if self.ranks.world_size == 1:
             return
-        digest = hashlib.sha256()
-        for endpoint in self.subspace.endpoints:
-            for name, tensor in endpoint.items():
-                digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        digest = hashlib.sha256(self.network.skeleton.data + self.network.endpoints.tobytes()).hexdigest()
         calibration = self.calibration.to_json() | {"fingerprint": self.calibration.images.fingerprint()}
         self.ranks.check_same("versions", versions())
-        self.ranks.check_same("endpoints (their SHA-256)", digest.hexdigest())
+        self.ranks.check_same("endpoints (their SHA-256)", digest)
         self.ranks.check_same("calibration images", calibration)
         self.ranks.check_same("labelled images (their fingerprint)", [images.fingerprint() for images in sets])
 
@@ -134,26 +121,29 @@ class Networks:
         Raises:
             GeometryError: a place lies outside the domain.
         """
-        missing = list(dict.fromkeys(key for alpha in alphas if (key := place(alpha)) not in self._models))
+        missing = list(dict.fromkeys(key for alpha in alphas if (key := place(alpha)) not in self._answering))
+        # One thread each, so that what a network answers does not depend on how many there are.
+        network = self.network.with_threads(1)
 
-        def make(alpha: Alpha) -> nn.Module:
-            return recalibrated(self.subspace, alpha, self.calibration, extrapolate=self.extrapolate)
+        def make(alpha: Alpha) -> Answering:
+            weights = network.weights(alpha, extrapolate=self.extrapolate)
+            statistics = network.recalibrate(self.calibration.pixels(), weights=weights)
+            return network.with_weights(weights, statistics)
 
-        with _one_thread_each(min(self.workers, len(missing))) as run:
-            for alpha, model in zip(missing, run(make, missing), strict=True):
-                self._models[alpha] = model
+        with _several_at_once(min(self.workers, len(missing))) as run:
+            for alpha, answering in zip(missing, run(make, missing), strict=True):
+                self._answering[alpha] = answering
                 self.progress(f"alpha {describe_alpha(alpha)}")
 
     def logits(self, alphas: Sequence[Alpha], images: Images) -> Iterator[tuple[dict[Alpha, np.ndarray], np.ndarray]]:
         """Yield the networks' logits (n, classes) by place, and the labels (n,), a block of images at a time."""
         self.prepare(alphas)
         keys = list(dict.fromkeys(map(place, alphas)))
-        with _one_thread_each(min(self.workers, len(keys))) as run:
+        with _several_at_once(min(self.workers, len(keys))) as run:
             for pixels, labels in images.batches(BLOCK):
-                inputs = preprocess(pixels, self.calibration.preprocessing, self.calibration.device)
 
-                def answer(key: Alpha, inputs: Tensor = inputs) -> np.ndarray:
-                    return _forward(self._models[key], inputs)
+                def answer(key: Alpha, pixels: np.ndarray = pixels) -> np.ndarray:
+                    return self._answering[key].logits(pixels)
 
                 yield dict(zip(keys, run(answer, keys), strict=True)), labels
 
@@ -177,7 +167,7 @@ class Networks:
             DataError: there are no images, or a label is not one of the network's classes.
             RankError: another rank ended.
         """
-        check_labels(images, self.subspace.architecture.classes)
+        check_labels(images, self.network.classes)
         homes = self._homes.settle([list(map(place, candidate.members)) for candidate in candidates])
         own = [candidate for candidate, home in zip(candidates, homes, strict=True) if home == self.ranks.rank]
         parts: list[list[T]] = [[] for _ in own]
@@ -208,24 +198,6 @@ def combined(candidate: Candidate, logits: dict[Alpha, np.ndarray]) -> np.ndarra
     return ensemble_probabilities(members, candidate.weights, candidate.aggregate)
 
 
-def recalibrated(
-    subspace: Subspace, alpha: Alpha, calibration: CalibrationData, *, extrapolate: bool = False
-) -> nn.Module:
-    """Collapse to P(alpha) and recompute BatchNorm's statistics; the network is on the calibration data's device."""
-    model = subspace.collapse(alpha, extrapolate=extrapolate).to(calibration.device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    recalibrate_batchnorm(model, calibration)
-    return model
-
-
-def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a network's logits for every image. Float32 (N, classes)."""
-    device = next(model.parameters()).device
-    return np.concatenate(
-        [_forward(model, preprocess(pixels, preprocessing, device)) for pixels, _ in images.batches(BLOCK)]
-    )
-
-
 def describe_alpha(alpha: Alpha) -> str:
     """Return alpha as it is written on the command line."""
     return f"{alpha:g}" if isinstance(alpha, float) else ",".join(f"{value:.4g}" for value in alpha)  # type: ignore[union-attr]
@@ -251,21 +223,17 @@ def place(alpha: Alpha) -> Alpha:
     return round(alpha, 9) + 0.0 if isinstance(alpha, float) else tuple(round(value, 9) for value in alpha)  # type: ignore[union-attr]
 
 
-@torch.inference_mode()
-def _forward(model: nn.Module, inputs: Tensor) -> np.ndarray:
-    return np.concatenate([model(part).float().cpu().numpy() for part in inputs.split(_MINIBATCH[inputs.device.type])])
+def _cores() -> int:
+    """Return how many processor cores there are to be used; OMP_NUM_THREADS limits them, as everywhere."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
 
 
 @contextmanager
-def _one_thread_each(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
-    """Give a map that runs its calls on `workers` threads, each computing on one core; with one, a plain map."""
+def _several_at_once(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
+    """Give a map that runs its calls on `workers` threads; with one, a plain map."""
     if workers <= 1:
         yield map
         return
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map

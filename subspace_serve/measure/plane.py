@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import Images
 from subspace_serve.errors import GeometryError
-from subspace_serve.measure.networks import check_labels, predict_logits
-from subspace_serve.network.calibrate import recalibrate_batchnorm
+from subspace_serve.measure.networks import check_labels
 from subspace_serve.network.calibration_data import CalibrationData
-from subspace_serve.space.subspace import Subspace, Weights, load_weights, mismatch, weighted_sum
+from subspace_serve.network.network import Network
+from subspace_serve.space.subspace import Subspace, Weights, mismatch, weighted_sum
 
 DEFAULT_RESOLUTION = 9
 DEFAULT_MARGIN = 0.2
@@ -126,7 +125,7 @@ def subspace_path(subspace: Subspace, plane: Plane) -> list[list[float]]:
 
 def plane_errors(
     plane: Plane,
-    architecture: Architecture,
+    network: Network,
     images: Images,
     *,
     calibration: CalibrationData,
@@ -141,9 +140,9 @@ def plane_errors(
 
     Args:
         plane: where.
-        architecture: builds the networks.
+        network: a subspace of the same architecture, on ONNX Runtime.
         images: labelled images, on which the error is measured.
-        calibration: images from which each network's BatchNorm statistics are recomputed; gives the normalisation.
+        calibration: images from which each network's BatchNorm statistics are recomputed.
         resolution: networks a side, 2 or more.
         margin: how far the grid goes beyond the three, as a fraction of their extent.
         progress: called with a line for each row.
@@ -160,15 +159,14 @@ def plane_errors(
         raise GeometryError(
             f"a plane takes 2 networks a side or more and a margin of 0 or more; got {resolution} and {margin:g}"
         )
-    check_labels(images, architecture.classes)
-    model = architecture.build().to(calibration.device).eval()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check_labels(images, network.classes)
 
     def error(coefficients: Sequence[float]) -> float:
-        load_weights(model, plane.mixture(coefficients))
-        recalibrate_batchnorm(model, calibration)
-        right = predict_logits(model, images, calibration.preprocessing).argmax(1) == images.labels
-        return 1 - float(right.mean())
+        mixture = {name: tensor.numpy() for name, tensor in plane.mixture(coefficients).items()}
+        weights = network.skeleton.vector(mixture)
+        statistics = network.recalibrate(calibration.pixels(), weights=weights)
+        logits = network.with_weights(weights, statistics).logits_of(images)
+        return 1 - float((logits.argmax(1) == images.labels).mean())
 
     vectors = [
         {"name": name, "x": x, "y": y, "error": error(plane.coefficients(x, y))}

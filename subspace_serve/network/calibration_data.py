@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.data import Images, MemoryImages, Preprocessing, permutation
 from subspace_serve.errors import CalibrationError
-from subspace_serve.network.preprocessing import preprocess
 
 DEFAULT_COUNT = 10_000
 DEFAULT_BATCH_SIZE = 128
@@ -25,8 +22,7 @@ _MEMORY_LIMIT = 1 << 30
 class CalibrationData:
     """Calibration images, drawn once with a seed, and as many more that are kept apart to check the result.
 
-    Iterating yields preprocessed float batches of one size, of shape (batch_size, C, H, W); any number of passes
-    yields the same batches.
+    Batches have one size, and any number of passes yields the same ones.
 
     Attributes:
         name: what the images are, for the record.
@@ -35,7 +31,6 @@ class CalibrationData:
         preprocessing: the network's normalisation.
         batch_size: images a batch.
         seed: with which the images were drawn.
-        device: where the batches are wanted.
     """
 
     name: str
@@ -44,17 +39,9 @@ class CalibrationData:
     preprocessing: Preprocessing
     batch_size: int
     seed: int
-    device: torch.device
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return self._preprocessed(self.images)
-
-    def held_out_batches(self) -> Iterator[Tensor]:
-        """Yield the preprocessed images that are kept apart."""
-        return self._preprocessed(self.held_out)
 
     def pixels(self) -> Iterator[np.ndarray]:
-        """Yield the same batches as pixels, uint8 (batch_size, H, W, C)."""
+        """Yield the pixels of the images that calibrate, uint8 (batch_size, H, W, C)."""
         return (pixels for pixels, _ in self.images.batches(self.batch_size))
 
     def held_out_pixels(self) -> Iterator[np.ndarray]:
@@ -69,10 +56,6 @@ class CalibrationData:
         """Return what the manifest records."""
         return {"data": self.name, "count": len(self), "batch_size": self.batch_size, "seed": self.seed}
 
-    def _preprocessed(self, images: Images) -> Iterator[Tensor]:
-        for pixels, _ in images.batches(self.batch_size):
-            yield preprocess(pixels, self.preprocessing, self.device)
-
 
 def draw_calibration_data(
     images: Images,
@@ -82,7 +65,6 @@ def draw_calibration_data(
     count: int = DEFAULT_COUNT,
     batch_size: int = DEFAULT_BATCH_SIZE,
     seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> CalibrationData:
     """Draw calibration images at random, without augmentation.
 
@@ -93,7 +75,6 @@ def draw_calibration_data(
         count: how many calibrate, at most; a multiple of `batch_size` is used where there are enough.
         batch_size: images a batch.
         seed: of the draw.
-        device: where the batches are wanted.
 
     Raises:
         CalibrationError: there are too few images to calibrate with.
@@ -115,7 +96,6 @@ def draw_calibration_data(
         preprocessing=preprocessing,
         batch_size=batch_size,
         seed=seed,
-        device=torch.device(device),
     )
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subspace_serve.bundle.session import Device, providers, session_options
-from subspace_serve.data import Images
+from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
 from subspace_serve.network.skeleton import IMAGE, LOGITS, PARAMETERS, PREPROCESSING, STATISTICS, Skeleton
 from subspace_serve.network.statistics import Averages, LayerAgreement, Statistics, agreements
+from subspace_serve.space.checkpoint import load_subspace, provenance_value
 from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.subspace import Subspace
 
 import onnxruntime  # isort: skip -- after `session`, which turns its telemetry off
 
@@ -52,7 +57,7 @@ class Network:
 
     For example::
 
-        network = Network(skeleton, geometry, endpoints, mean=[0.5], std=[0.25])
+        network = Network.open("runs/latest")
         statistics = network.recalibrate(images, alpha=0.5)       # uint8 (N, H, W, C)
         logits = network.at(0.5, statistics).logits(images)       # float32 (N, classes)
 
@@ -92,6 +97,57 @@ class Network:
         self._device: Device = device
         self._threads = threads
 
+    @classmethod
+    def open(cls, run: str | Path, *, architecture: str | None = None, device: Device = "auto") -> Network:
+        """Open the subspace of a run's folder.
+
+        Args:
+            run: the folder, such as `runs/latest`.
+            architecture: the name of the user's own architecture where the run has one.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            CheckpointError: the checkpoint or the skeleton is missing, damaged or another's.
+        """
+        subspace = load_subspace(run, architecture=architecture)
+        preprocessing = Preprocessing.from_json(provenance_value(subspace, "preprocessing"))
+        return cls.of(subspace, Skeleton.read(Path(run)), preprocessing, device=device)
+
+    @classmethod
+    def of(
+        cls, subspace: Subspace, skeleton: Skeleton, preprocessing: Preprocessing, *, device: Device = "auto"
+    ) -> Network:
+        """Return a subspace on ONNX Runtime.
+
+        Raises:
+            CheckpointError: the skeleton is another architecture's.
+        """
+        if skeleton.architecture != subspace.architecture.to_json():
+            raise CheckpointError(
+                f"the skeleton is of {skeleton.architecture['name']}, with other settings than the subspace's "
+                f"{subspace.architecture.name}; take the run's own"
+            )
+        endpoints = ({name: tensor.numpy() for name, tensor in end.items()} for end in subspace.endpoints)
+        return cls(
+            skeleton, subspace.geometry, endpoints, mean=preprocessing.mean, std=preprocessing.std, device=device
+        )
+
+    @property
+    def classes(self) -> int:
+        """How many logits there are."""
+        return self.skeleton.architecture["classes"]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the networks run on a CPU."""
+        return len(providers(self._device)) == 1
+
+    def with_threads(self, threads: int) -> Network:
+        """Return the same networks with so many threads within an operator on a CPU; 0 for all cores."""
+        other = copy.copy(self)
+        other._threads = threads
+        return other
+
     def weights(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
         """Return P(alpha) = sum of c_i(alpha) * omega_i (section 3), float32 (n,).
 
@@ -109,6 +165,20 @@ class Network:
         for coefficient, row in terms[1:]:
             total += coefficient * row
         return total
+
+    def endpoint_distances(self) -> list[dict[str, Any]]:
+        """Return, for each pair of endpoints, their L2 distance and squared cosine similarity.
+
+        Both are over the weights with two or more dimensions (convolutions and linear layers): BatchNorm's parameters
+        have no direction worth comparing (appendix D.3).
+        """
+        compared = [slot.where for slot in self.skeleton.parameters.values() if len(slot.shape) >= 2]
+        rows = [np.concatenate([row[where] for where in compared]).astype(np.float64) for row in self.endpoints]
+        distances = []
+        for (i, first), (j, second) in itertools.combinations(enumerate(rows), 2):
+            cosine = float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+            distances.append({"pair": [i, j], "l2": float(np.linalg.norm(first - second)), "cosine_squared": cosine**2})
+        return distances
 
     def recalibrate(
         self,

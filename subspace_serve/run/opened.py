@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from subspace_serve.data import DataSet, Images, Preprocessing
     from subspace_serve.data.domains import Domain
     from subspace_serve.network.calibration_data import CalibrationData
+    from subspace_serve.network.network import Network
     from subspace_serve.space.subspace import Subspace
 
 OWN_PARTS = ("test", "validation", "train")
@@ -54,6 +55,21 @@ class OpenRun:
         from subspace_serve.space.checkpoint import load_subspace
 
         return load_subspace(self.file, architecture=self.arch)
+
+    @cached_property
+    def network(self) -> Network:
+        """The run's subspace on ONNX Runtime.
+
+        Raises:
+            CheckpointError: the run has no skeleton, or that of another architecture.
+            SubspaceServeError: the device is unknown or not there.
+        """
+        from subspace_serve.distributed.devices import choose_device
+        from subspace_serve.network.network import Network
+        from subspace_serve.network.skeleton import Skeleton
+
+        device: Any = choose_device(self.device).type
+        return Network.of(self.subspace, Skeleton.read(self.folder), self.preprocessing, device=device)
 
     @cached_property
     def checkpoint_sha256(self) -> str:
@@ -292,7 +308,6 @@ class OpenRun:
         return domains
 
     def _calibration(self, images: Images, name: str) -> CalibrationData:
-        from subspace_serve.distributed.devices import choose_device
         from subspace_serve.network.calibration_data import draw_calibration_data
 
         return draw_calibration_data(
@@ -302,7 +317,6 @@ class OpenRun:
             count=self.calibration_count,
             batch_size=self.calibration_batch,
             seed=self.seed,
-            device=choose_device(self.device),
         )
 
     def _wanted(self) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import METRICS
 from subspace_serve.measure.networks import Candidate, Networks, check_labels
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.network import Network
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, standard_error
 from subspace_serve.select.race import Race
-from subspace_serve.space.subspace import Subspace
 
 DEFAULT_CALIBRATION = "default"
 ON_DOMAIN = "domain"
@@ -28,7 +28,7 @@ Selection = dict[str, Any]
 
 
 def select(
-    subspace: Subspace,
+    network: Network,
     domains: Sequence[Domain],
     *,
     calibration: CalibrationData,
@@ -50,7 +50,7 @@ def select(
     midpoint, with the gain's confidence interval.
 
     Args:
-        subspace: where to choose.
+        network: the subspace in which to choose.
         domains: labelled images of each place, under different names; never the test set.
         calibration: images for BatchNorm's statistics.
         domain_calibration: unlabelled images of the domain instead, by the domain's name. The choice is then made
@@ -82,14 +82,14 @@ def select(
         raise DataError(f"cannot choose by {metric!r}; choose {', '.join(METRICS)}")
     if points < 2:
         raise DataError(f"a grid has 2 places or more; got {points}")
-    halves = {domain.name: split(domain.images, subspace.architecture.classes, seed=seed) for domain in domains}
-    usual = Networks(subspace, calibration, ranks=ranks, progress=progress)
+    halves = {domain.name: split(domain.images, network.classes, seed=seed) for domain in domains}
+    usual = Networks(network, calibration, ranks=ranks, progress=progress)
     usual.check_ranks([domain.images for domain in domains])
     settings = {"metric": metric, "kind": kind, "points": points, "refine": refine, "seed": seed, "greedy": greedy}
     selections = {}
     for domain in domains:
         on_domain = (domain_calibration or {}).get(domain.name)
-        networks = usual if on_domain is None else Networks(subspace, on_domain, ranks=ranks, progress=progress)
+        networks = usual if on_domain is None else Networks(network, on_domain, ranks=ranks, progress=progress)
         choosing, reporting = halves[domain.name]
         race = raced(
             networks, choosing, metric, kind=kind, points=points, refine=refine, aggregate=aggregate, seed=seed
@@ -144,7 +144,7 @@ def raced(
     seed: int = 0,
 ) -> Race:
     """Measure the grid, then what lies ever closer around its best; the arguments are those of `select`."""
-    geometry = networks.subspace.geometry
+    geometry = networks.network.geometry
     race = Race(networks, images, metric, seed=seed)
     race.run(candidates_of(geometry, kind, points, aggregate))
     for halvings in range(1, refine + 1):
@@ -155,7 +155,7 @@ def raced(
 def _reported(race: Race, reporting: Images, *, greedy: bool, seed: int) -> tuple[Candidate, Selection]:
     """Decide on what the race measured, and measure the choice on the reporting half; return both."""
     candidates, scores = list(race.scores), list(race.scores.values())
-    geometry, metric = race.networks.subspace.geometry, race.metric
+    geometry, metric = race.networks.network.geometry, race.metric
     distances = [distance_to_midpoint(geometry, candidate) for candidate in candidates]
     decision = decide(scores, metric, distances, seed=seed, greedy=greedy)
     midpoint, chosen, best = candidates[0], candidates[decision.chosen], candidates[decision.best]
@@ -190,7 +190,7 @@ def _both_calibrations(
     chosen: Candidate, usual: Networks, on_domain: Networks, reporting: Images
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return midpoint's and choice's metrics with BatchNorm from the usual images and from the domain's."""
-    midpoint = Candidate.point(usual.subspace.geometry.midpoint)
+    midpoint = Candidate.point(usual.network.geometry.midpoint)
     return {
         name: {
             which: scores.metrics()

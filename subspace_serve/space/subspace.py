@@ -57,8 +57,7 @@ class Subspace:
     def collapse(self, alpha: Alpha, *, extrapolate: bool = False) -> nn.Module:
         """Build the ordinary network with weights P(alpha), in eval mode.
 
-        BatchNorm's running statistics are those of a fresh network: run
-        `subspace_serve.network.calibrate.recalibrate_batchnorm` before using it (appendix D.3).
+        BatchNorm's running statistics are those of a fresh network (see `trainer.modules.as_module`).
 
         Raises:
             GeometryError: alpha lies outside the domain or has the wrong length.

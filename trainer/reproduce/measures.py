@@ -21,10 +21,12 @@ from subspace_serve.measure.mixtures import mixture_accuracies
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
+from subspace_serve.network.network import Network
 from subspace_serve.space.checkpoint import load_subspace, provenance_value
 from subspace_serve.space.geometry import Alpha, Geometry
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
+from trainer.proof import proven_skeleton
 from trainer.reproduce.cache import data_of
 
 TEST_SEED = 0
@@ -48,6 +50,15 @@ class Trained:
     @cached_property
     def subspace(self) -> Subspace:
         return load_subspace(self.folder)
+
+    @property
+    def network(self) -> Network:
+        """Its subspace on ONNX Runtime."""
+        return self.network_of(self.subspace)
+
+    def network_of(self, subspace: Subspace) -> Network:
+        """Return a subspace of the run's architecture on ONNX Runtime."""
+        return Network.of(subspace, proven_skeleton(subspace.architecture), self.data.preprocessing, device="auto")
 
     @cached_property
     def data(self) -> DataSet:
@@ -113,7 +124,7 @@ class Along(Measure):
         if geometry.endpoints == 1:
             alphas = [geometry.midpoint]
         return evaluate(
-            run.subspace,
+            run.network,
             run.test_images(self.images),
             calibration=run.calibration(self.calibration),
             alphas=alphas,
@@ -136,7 +147,7 @@ class Alone(Measure):
     def of(self, run: Trained) -> dict[str, Any]:
         geometry = run.subspace.geometry
         alpha = geometry.midpoint if self.end is None else geometry.ends[self.end]
-        networks = Networks(run.subspace, run.calibration(self.calibration))
+        networks = Networks(run.network, run.calibration(self.calibration))
         (scores,) = networks.score([Candidate.point(alpha)], run.test_images(self.images))
         return scores.metrics()
 
@@ -163,7 +174,7 @@ class RandomEnsembles(Measure):
                 float(place) if place.ndim == 0 else tuple(place.tolist())
                 for place in geometry.sample(generator, self.members)
             ]
-            networks = Networks(run.subspace, run.calibration(self.calibration))
+            networks = Networks(run.network, run.calibration(self.calibration))
             (scores,) = networks.score([Candidate(tuple(places))], run.test_images(self.images))
             accuracies.append(scores.metrics()["accuracy"])
         return {"accuracies": accuracies, "accuracy": float(np.mean(accuracies))}
@@ -200,7 +211,7 @@ class Corrupted(Measure):
         geometry = run.subspace.geometry
         alphas = [geometry.midpoint] if geometry.endpoints == 1 else default_alphas(geometry, self.points)
         return evaluate(
-            run.subspace,
+            run.network,
             images,
             calibration=run.calibration(self.calibration),
             alphas=alphas,
@@ -230,7 +241,7 @@ class OnPlane(Measure):
         plane = subspace_plane(run.subspace, third)
         errors = plane_errors(
             plane,
-            run.subspace.architecture,
+            run.network,
             run.test_images(self.images),
             calibration=run.calibration(self.calibration),
             resolution=self.resolution,
@@ -261,7 +272,7 @@ class Branches(Measure):
             whole.provenance,
         )
         images = run.test_images(self.images)
-        measured = evaluate(first, images, calibration=run.calibration(self.calibration))
+        measured = evaluate(run.network_of(first), images, calibration=run.calibration(self.calibration))
         result: dict[str, Any] = {
             "members": [point["metrics"]["accuracy"] for point in measured["points"][:-1]],
             "weight_average": measured["points"][-1]["metrics"]["accuracy"],
@@ -273,6 +284,7 @@ class Branches(Measure):
             for scale in ("global", "layerwise", "weightwise"):
                 drawn = mixture_accuracies(
                     line,
+                    run.network_of(line),
                     images,
                     run.calibration(self.calibration),
                     scale=scale,

@@ -1,0 +1,108 @@
+"""BatchNorm recalibration in torch.
+
+A collapsed network's BatchNorm layers have no statistics of their own: those that training tracked mix many places
+of the subspace. They are recomputed with one pass over data (appendix D.3, after Izmailov et al. 2018).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from subspace_serve.errors import CalibrationError
+
+
+def batchnorm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers that keep running statistics, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    }
+
+
+def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Recompute every BatchNorm layer's running mean and variance from `batches`.
+
+    Equals `torch.optim.swa_utils.update_bn` when all batches have one size; otherwise a batch counts by its size.
+    Only BatchNorm layers are in train mode meanwhile (no dropout noise); every mode is restored, also when the pass
+    is interrupted, and then the old statistics are restored too. A network without BatchNorm is left as it is and
+    the batches are not read.
+
+    Args:
+        model: any network; its weights do not change.
+        batches: preprocessed float images of shape (N, C, H, W), N of 2 or more. Batches are moved to the device of
+            the network's parameters.
+
+    Returns:
+        The number of images used (0 for a network without BatchNorm).
+
+    Raises:
+        CalibrationError: there are no batches, a batch has one image only or cannot be run through the network, or
+            the statistics come out not finite.
+    """
+    layers = list(batchnorm_layers(model).values())
+    if not layers:
+        return 0
+    device = layers[0].running_mean.device  # type: ignore[union-attr]
+    count = 0
+    with _restored_on_error(layers), _batchnorm_training(model, layers):
+        for layer in layers:
+            layer.reset_running_stats()
+        for batch in batches:
+            if len(batch) < 2:
+                raise CalibrationError(f"a calibration batch has 2 images or more, for a variance; got {len(batch)}")
+            count += len(batch)
+            # A cumulative average in which each batch weighs as many images as it has.
+            for layer in layers:
+                layer.momentum = len(batch) / count
+            _forward(model, batch.to(device))
+        if count == 0:
+            raise CalibrationError("calibration data is empty; give at least 2 images")
+        for name, layer in batchnorm_layers(model).items():
+            if not (torch.isfinite(layer.running_mean).all() and torch.isfinite(layer.running_var).all()):  # type: ignore[arg-type]
+                raise CalibrationError(f"BatchNorm layer {name} got statistics that are not finite from this data")
+    return count
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, batch: Tensor) -> None:
+    try:
+        model(batch)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise CalibrationError(
+            f"calibration images of shape {tuple(batch.shape)} do not fit the network: {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _batchnorm_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        model.eval()
+        for layer in layers:
+            layer.train()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+@contextlib.contextmanager
+def _restored_on_error(layers: list[_BatchNorm]) -> Iterator[None]:
+    saved = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    try:
+        yield
+    except BaseException:
+        for layer, buffers in zip(layers, saved, strict=True):
+            for name, buffer in layer.named_buffers():
+                buffer.copy_(buffers[name])
+        raise
