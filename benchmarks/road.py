@@ -1,8 +1,8 @@
 """The road after training, against an earlier commit: `python -m benchmarks.road --before PATH`.
 
 Whole processes, in turn: each command once from the checkout at PATH and once from this one, on a line of digits that
-each of them trained with the demo's settings. Printed are medians of seconds, their ratio with its quartiles, and the largest
-resident set.
+each of them trained with the demo's settings. Printed are medians of seconds, their ratio with its quartiles, and the
+largest resident set.
 """
 
 from __future__ import annotations
