@@ -215,7 +215,7 @@ def test_places_of_their_own_on_two_ranks_equal_one_process_to_the_bit(tmp_path:
         (tmp_path / "alone").rename(tmp_path / f"{name} alone")
     assert not (tmp_path / "line" / "resume.pt.tmp").exists()
     assert sorted(path.name for path in (tmp_path / "line").iterdir()) == [
-        "config.json", "metrics.jsonl", "resume.pt", "subspace.safetensors",
+        "config.json", "metrics.jsonl", "resume.pt", "skeleton.onnx", "subspace.safetensors",
     ]  # fmt: skip
 
 
