@@ -42,14 +42,16 @@ from benchmarks.measure import (
     timed,
     use_threads,
 )
-from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import export_bundle
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Alpha, Geometry
-from subspace_serve.space.subspace import Subspace, weights_of
+from subspace_serve.space.subspace import Subspace
+from trainer.architectures import build
+from trainer.modules import weights_of
 from trainer.proof import proven_skeleton
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
@@ -79,7 +81,7 @@ class Exporter:
 
     def __init__(self, architecture: str) -> None:
         network = Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)
-        ends = tuple(weights_of(network.build()) for _ in range(2))
+        ends = tuple(weights_of(build(network)) for _ in range(2))
         self.subspace = Subspace(Geometry("line", 2), network, ends)
         self.network = Network.of(self.subspace, proven_skeleton(network), PREPROCESSING)
         self.images: MemoryImages = synthetic_images(IMAGES, SIDE, SIDE, CHANNELS, CLASSES)

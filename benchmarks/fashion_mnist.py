@@ -26,8 +26,8 @@ from subspace_serve.measure.evaluation import evaluate
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.network.network import Network
+from subspace_serve.packages import versions
 from subspace_serve.show.plot import plot_subspace
-from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.modules import as_module, predict_logits

@@ -19,7 +19,7 @@ import torch
 
 from subspace_serve.cli.output import write_json
 from subspace_serve.data import MemoryImages
-from subspace_serve.space.checkpoint import versions
+from subspace_serve.packages import versions
 
 Seconds = dict[str, list[float]]
 """The times of each candidate, one a round."""

@@ -35,11 +35,11 @@ from benchmarks.measure import (
     synthetic_images,
 )
 from benchmarks.training import AUGMENTATION, CHANNELS, CLASSES, LEARNING_RATE, PREPROCESSING, SIDE
-from subspace_serve.architectures import Architecture
-from subspace_serve.distributed.ranks import Ranks
+from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
+from trainer.ranks import Ranks
 from trainer.schedule import StepSettings
 
 WORLD_SIZE = 2

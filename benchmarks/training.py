@@ -53,8 +53,9 @@ from benchmarks.measure import (
     use_threads,
 )
 from benchmarks.methods import measure_epochs
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing
+from subspace_serve.space.architecture import Architecture
+from trainer.architectures import build
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
@@ -127,7 +128,7 @@ def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
 
 def plain_torch_step(workload: Workload) -> Step:
     """Return a function that takes one step as anyone would write it for one network."""
-    model = workload.architecture.build().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build(workload.architecture).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     batches = workload.batches()
 
@@ -206,7 +207,7 @@ def recalibration(workload: Workload) -> dict[str, Step]:
     """Return the two candidates of recalibration: itself, and a plain forward pass over the same batches."""
     batches = [images for images, _ in islice(workload.batches(), CALIBRATION_BATCHES)]
     recalibrated, plain = (
-        workload.architecture.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        build(workload.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for _ in range(2)
     )
     recalibrated.eval()
@@ -255,7 +256,7 @@ def _against_one_network(seconds: Seconds, name: str) -> dict[str, Any]:
 
 def measure_memory(architecture: str) -> dict[str, Any]:
     """Train a standard network, a line and a 6-simplex, each in a process of its own; return what each takes."""
-    parameters = sum(p.numel() for p in Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE).build().parameters())
+    parameters = sum(p.numel() for p in build(Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)).parameters())
     document: dict[str, Any] = {"architecture": architecture, "parameters": parameters}
     for name, endpoints in (("standard", 1), ("line", 2), ("simplex_6", 6)):
         settings = {"subspace": "standard", "architecture": architecture} | TRAINER_STEPS[name]

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from subspace_serve.bundle.images import MAX_PIXELS
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Name, describe
-from subspace_serve.bundle.session import Device
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.network.sessions import Device
 from subspace_serve.suggestions import did_you_mean
 
 if sys.version_info >= (3, 11):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import benchmarks.memory
 from benchmarks import domains, export, measure, methods, selection, training
 from subspace_serve.run.opened import OpenRun
+from trainer.architectures import build
 
 
 def test_candidates_take_turns():
@@ -79,7 +80,7 @@ def test_tensors_are_counted_once_for_each_storage():
 
 
 def test_memory_of_a_line():
-    parameters = sum(p.numel() for p in training.Architecture("cresnet8-8", 10, 3, 32, 32).build().parameters())
+    parameters = sum(p.numel() for p in build(training.Architecture("cresnet8-8", 10, 3, 32, 32)).parameters())
     standard = benchmarks.memory.measure("standard", None, "cresnet8-8", 4)
     line = benchmarks.memory.measure("line", None, "cresnet8-8", 4)
     # One more endpoint and its momentum, and nothing else.

@@ -303,7 +303,7 @@ def test_verify_reports_every_point(tmp_path, dtype):
 
 def test_verify_refuses_logits_that_are_off(tmp_path):
     folder = make_bundle(tmp_path / "bundle", golden_error=0.01)
-    with pytest.raises(BundleError, match=r"midpoint differs from torch's golden logits by 0\.01"):
+    with pytest.raises(BundleError, match=r"midpoint differs from the golden logits of its export by 0\.01"):
         verify_bundle(folder, device="cpu", threads=1)
 
 
@@ -347,7 +347,7 @@ def golden_of_nan(folder):
         (empty_golden, "golden.npz holds {}"),
         (pickled_golden, "cannot be read"),
         (broken_golden, "cannot be read"),
-        (golden_of_nan, "differs from torch's golden logits"),
+        (golden_of_nan, "differs from the golden logits of its export"),
     ],
 )
 def test_verify_looks_beyond_hashes(folder, damage, message):
@@ -358,9 +358,9 @@ def test_verify_looks_beyond_hashes(folder, damage, message):
 
 
 def test_required_cuda_that_is_not_there_is_refused(folder, monkeypatch):
-    from subspace_serve.bundle import session
+    from subspace_serve.network import sessions
 
-    monkeypatch.setattr(session, "_NVIDIA_DEVICES", ())
+    monkeypatch.setattr(sessions, "_NVIDIA_DEVICES", ())
     with pytest.raises(BundleError, match="CUDA was asked for and ONNX Runtime gave CPUExecutionProvider"):
         verify_bundle(folder, device="cuda", threads=1)
 

@@ -20,8 +20,9 @@ from subspace_serve.answers import softmax
 from subspace_serve.cli import cli, main
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.select import store_selections
+from subspace_serve.run.selections import store_selections
 from subspace_serve.space.subspace import Subspace
+from trainer.architectures import build
 from trainer.modules import as_module, predict_logits
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
@@ -89,7 +90,7 @@ def test_collapse_writes_an_ordinary_state_dict(own_run: Path) -> None:
     run(["collapse", str(own_run), "--alpha", "endpoint:0"])
     opened = OpenRun(own_run)
     state = load_file(own_run / "endpoint-0.safetensors")
-    model = opened.subspace.architecture.build()
+    model = build(opened.subspace.architecture)
     model.load_state_dict(state)
     assert state["bn.running_var"].ne(1).any()
     answers = predict_logits(model.eval(), opened.data.test, opened.preprocessing).argmax(1)
@@ -274,7 +275,7 @@ def test_every_command_explains_itself(command: str) -> None:
         ("evaluate RUN --plot x.jpeg", "must end in .png or .svg"),
         ("evaluate RUN --data nowhere", "there is no data set 'nowhere'"),
         ("evaluate RUN --data EMPTY", "EMPTY"),
-        ("evaluate RUN --device cuda:7", "finds no CUDA device"),
+        ("evaluate RUN --device cuda", "finds no CUDA device"),
         ("evaluate RUN --device xla", "unknown device 'xla'"),
         ("evaluate RUN --device meta", "unknown device 'meta'"),
         ("train --data digitz", "did you mean digits"),

@@ -295,7 +295,7 @@ def test_a_changed_bundle_is_refused_with_its_own_path(run, tmp_path):
     assert "there is no bundle at" in error
     status, _, error = run(make_bundle(tmp_path / "other", golden_error=1.0), "--port", free_port())
     assert status == 1
-    assert "differs from torch's golden logits" in error
+    assert "differs from the golden logits of its export" in error
 
 
 def test_a_port_in_use_is_refused(run, bundle):

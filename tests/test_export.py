@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,19 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from subspace_serve.answers import apply_temperature, ensemble_probabilities, softmax
-from subspace_serve.architectures import Architecture
 from subspace_serve.bundle import Bundle, Input
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.data import Images, MemoryImages, Preprocessing
-from subspace_serve.errors import CalibrationError, DataError, ExportError, GeometryError
+from subspace_serve.errors import CalibrationError, CheckpointError, DataError, ExportError, GeometryError
 from subspace_serve.export import export_bundle
 from subspace_serve.export import points as module
-from subspace_serve.export.parity import ServedNetwork, check_parity
+from subspace_serve.export.golden import GoldenAnswer, check_golden, write_golden
+from subspace_serve.export.parity import Reference, check_parity, parity_images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import TemperatureData, fit_and_report
 from subspace_serve.network.calibration_data import draw_calibration_data
@@ -31,9 +33,12 @@ from subspace_serve.network.network import Network
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
-from subspace_serve.space.subspace import Subspace, weights_of
-from trainer.modules import as_module, predict_logits
+from subspace_serve.space.subspace import Subspace
+from trainer.architectures import build
+from trainer.golden import torch_logits
+from trainer.modules import as_module, predict_logits, weights_of
 from trainer.proof import proven_skeleton
 
 
@@ -120,7 +125,7 @@ def test_a_bundle_verifies_without_torch(line_bundle: Path) -> None:
 def test_float_input_and_a_network_without_batchnorm(line_run: Path, tmp_path: Path) -> None:
     architecture = Architecture("test_export:layernorm_network", classes=10, channels=1, height=8, width=8)
     torch.manual_seed(0)
-    subspace = Subspace(Geometry("simplex", 3), architecture, tuple(weights_of(architecture.build()) for _ in range(3)))
+    subspace = Subspace(Geometry("simplex", 3), architecture, tuple(weights_of(build(architecture)) for _ in range(3)))
     target = export(
         line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_dtype="float"
     )
@@ -157,14 +162,64 @@ def test_answers_that_are_not_finite_are_refused(both: bool, line_bundle: Path, 
     bias = next(tensor for tensor in graph.graph.initializer if "fc.bias" in tensor.name)
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), bias.name))
     onnx.save(graph, tmp_path / "broken.onnx")
-    preprocessing = Preprocessing((0.0,), (1.0,))
-    network = ServedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), preprocessing).eval()
-    if both:
-        nn.init.constant_(network.model[1].bias, torch.nan)
     served = Input(height=8, width=8, channels=1, preprocessing={"mean": (0.0,), "std": (1.0,)})
-    pixels = torch.full((2, 8, 8, 1), 9, dtype=torch.uint8)
+    images = parity_images(np.full((2, 8, 8, 1), 9, np.uint8))
+    expected = np.full((20, 10), np.nan if both else 0.0, np.float32)
     with pytest.raises(ExportError, match="not finite"):
-        check_parity(network, pixels, tmp_path / "broken.onnx", input=served, classes=10)
+        check_parity(tmp_path / "broken.onnx", images, expected, input=served, classes=10, reference=Reference("torch"))
+
+
+def test_fewer_than_two_images_compare_nothing() -> None:
+    with pytest.raises(ExportError, match="1 is too few"):
+        parity_images(np.zeros((1, 8, 8, 1), np.uint8))
+
+
+def test_the_reference_is_recorded(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run, device="cpu")
+    skeleton = run.network.skeleton
+    asked: list[float] = []
+
+    def torch(alpha: float, statistics: Statistics, pixels: np.ndarray) -> np.ndarray:
+        asked.append(alpha)
+        return torch_logits(run.subspace, skeleton, run.preprocessing)(alpha, statistics, pixels)
+
+    references = {
+        None: Reference("torch", torch),
+        "training": Reference("training"),
+        "skeleton": Reference(),
+    }
+    for name, reference in references.items():
+        manifest = Bundle.open(export(line_run, tmp_path / "bundle", reference=reference)).manifest
+        assert manifest.points["midpoint"].parity.reference == name
+    assert asked == [0.5]
+
+
+def test_what_training_left_is_torchs_and_the_skeleton_is_held_to_it(line_run: Path, tmp_path: Path) -> None:
+    run = OpenRun(line_run, device="cpu")
+    with safe_open(line_run / "golden.safetensors", framework="numpy") as golden:
+        images = golden.get_tensor("images")
+        expected = [golden.get_tensor(f"logits.{index}") for index in (0, 1)]
+    pixels = run.data.test.subset(np.arange(len(images)))
+    for alpha, logits in zip((0.5, 1.0), expected, strict=True):
+        module = as_module(
+            run.subspace, alpha, draw_calibration_data(run.data.train, run.preprocessing, name="train", count=1024)
+        )
+        np.testing.assert_allclose(predict_logits(module, pixels, run.preprocessing), logits, atol=1e-3)
+    assert check_golden(line_run, run.network)
+    assert not check_golden(tmp_path, run.network)
+    answers = [GoldenAnswer(0.5, run.network.skeleton.default_statistics(), expected[0])]
+    write_golden(tmp_path, run.network, images, answers)
+    with pytest.raises(ExportError, match=r"skeleton does not answer as torch did .* at alpha 0\.5"):
+        check_golden(tmp_path, run.network)
+    other = Network.of(
+        replace(run.subspace, endpoints=run.subspace.endpoints[::-1]), run.network.skeleton, run.preprocessing
+    )
+    assert not check_golden(line_run, other)  # answers of other weights say nothing
+    for share in (0, 0.1, 0.9):
+        whole = (line_run / "golden.safetensors").read_bytes()
+        (tmp_path / "golden.safetensors").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(CheckpointError, match="truncated or damaged"):
+            check_golden(tmp_path, run.network)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +417,7 @@ def test_an_export_killed_at_work_leaves_the_old_bundle(line_run: Path, line_bun
         (target / file.name).write_bytes(file.read_bytes())
     entry = "from subspace_serve.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", entry, "export", str(line_run), "--alpha", "0.25", "--out", str(target)],
+        [sys.executable, "-c", entry, "export", str(line_run), "--alpha", "random:8", "--out", str(target)],
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -231,7 +231,11 @@ def test_a_network_of_ones_own_is_told_how_it_is_called(tmp_path: Path, monkeypa
     wrong = CliRunner().invoke(cli, ["train", "--arch", "own_first_hour:wrong", "--epochs", "1", "--out", "runs/w"])
     assert "it is called as (*, classes, channels, height, width)" in str(wrong.exception)
     said = run("train --arch own_first_hour:right --epochs 1 --out runs/r")
-    assert "later commands need your network again: add --arch own_first_hour:right" in said
+    assert "collapse needs your network again: --arch own_first_hour:right" in said
     assert "(*, classes," in run("train --help")
-    refused = CliRunner().invoke(cli, ["evaluate"])
+    refused = CliRunner().invoke(cli, ["collapse"])
     assert "--arch own_first_hour:right" in str(refused.exception)
+    run("evaluate --points 2")
+    for trust, reference in (("", "training"), (" --arch own_first_hour:right", None)):
+        run("export --alpha midpoint" + trust)
+        assert Bundle.open("runs/latest/bundle").points["midpoint"].parity.reference == reference

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from subspace_serve.errors import CheckpointError, GeometryError
 from subspace_serve.space.subspace import Weights
@@ -17,12 +17,12 @@ SAMPLES = 40_000
 
 def member(*values: float) -> Weights:
     """A network of a 2x1 matrix and a scalar."""
-    numbers = torch.tensor(values, dtype=torch.float64)
-    return {"weight": numbers[:2].view(2, 1), "bias": numbers[2]}
+    numbers = np.array(values, np.float64)
+    return {"weight": numbers[:2].reshape(2, 1), "bias": np.asarray(numbers[2])}
 
 
-def flat(weights: Weights) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in weights.values()])
+def flat(weights: Weights) -> np.ndarray:
+    return np.concatenate([array.reshape(-1) for array in weights.values()])
 
 
 # Means 2, 0, 5; the first two move together, the third by itself.
@@ -42,16 +42,16 @@ def test_the_fit_is_that_by_hand() -> None:
 def test_samples_have_the_moments_of_half_the_diagonal_and_half_the_low_rank(scale: float) -> None:
     gaussian = fit_gaussian(MEMBERS)
     generator = torch.Generator().manual_seed(0)
-    samples = torch.stack([flat(gaussian.sample(generator, scale)) for _ in range(SAMPLES)])
-    deviations = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [0, 3, -3]], dtype=torch.float64)
-    covariance = torch.diag(torch.tensor([2 / 3, 8 / 3, 6], dtype=torch.float64)) / 2
+    samples = np.stack([flat(gaussian.sample(generator, scale)) for _ in range(SAMPLES)])
+    deviations = np.array([[-1.0, 0, 1], [-2, 0, 2], [0, 3, -3]])
+    covariance = np.diag([2 / 3, 8 / 3, 6]) / 2
     covariance = scale * (covariance + deviations @ deviations.T / 4)
-    variances = covariance.diag()
+    variances = covariance.diagonal()
     # Five standard errors: sqrt(v / n) of a mean, sqrt((c_ij^2 + v_i v_j) / n) of a Gaussian's covariance.
-    bound = 5 * (variances / SAMPLES).sqrt()
-    assert ((samples.mean(0) - torch.tensor([2.0, 0, 5], dtype=torch.float64)).abs() < bound).all()
-    bound = 5 * ((covariance.square() + variances.outer(variances)) / SAMPLES).sqrt()
-    assert ((samples.T.cov() - covariance).abs() < bound).all()
+    bound = 5 * np.sqrt(variances / SAMPLES)
+    assert (np.abs(samples.mean(0) - [2, 0, 5]) < bound).all()
+    bound = 5 * np.sqrt((covariance**2 + np.outer(variances, variances)) / SAMPLES)
+    assert (np.abs(np.cov(samples.T) - covariance) < bound).all()
     # What the bounds tell apart: without its low-rank half the weights would not vary together.
     assert covariance[0, 1] > 2 * bound[0, 1]
 
@@ -67,13 +67,13 @@ def test_equal_generators_draw_equal_networks() -> None:
 def test_the_scale_stretches_a_sample_about_the_mean() -> None:
     gaussian = fit_gaussian(MEMBERS)
     near, far = (flat(gaussian.sample(torch.Generator().manual_seed(6), scale)) for scale in (1, 4))
-    torch.testing.assert_close(far - flat(gaussian.mean), 2 * (near - flat(gaussian.mean)))
+    np.testing.assert_allclose(far - flat(gaussian.mean), 2 * (near - flat(gaussian.mean)))
 
 
 def test_one_vector_moves_the_whole_network_along_the_deviations() -> None:
     """Without the diagonal half, two weights in proportion stay in proportion in every sample."""
     fitted = fit_gaussian(MEMBERS)
-    nothing = {name: torch.zeros_like(tensor) for name, tensor in fitted.variance.items()}
+    nothing = {name: np.zeros_like(array) for name, array in fitted.variance.items()}
     gaussian = Gaussian(fitted.mean, nothing, fitted.deviations)
     for seed in range(5):
         first, second, _ = (flat(gaussian.sample(torch.Generator().manual_seed(seed))) - flat(fitted.mean)).tolist()
@@ -82,12 +82,12 @@ def test_one_vector_moves_the_whole_network_along_the_deviations() -> None:
 
 
 def test_equal_members_leave_nothing_to_draw() -> None:
-    weights = {"weight": torch.tensor([0.1, 1e8, -3.7])}
+    weights = {"weight": np.array([0.1, 1e8, -3.7], np.float32)}
     gaussian = fit_gaussian([weights] * 3)
     assert gaussian.variance["weight"].tolist() == [0, 0, 0]
     drawn = gaussian.sample(torch.Generator().manual_seed(0))["weight"]
-    assert drawn.dtype == torch.float32
-    assert torch.equal(drawn, weights["weight"])
+    assert drawn.dtype == np.float32
+    assert np.array_equal(drawn, weights["weight"])
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
@@ -96,7 +96,7 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"member 1 is no network of the same .* \(missing bias\)"):
         fit_gaussian([MEMBERS[0], {"weight": MEMBERS[1]["weight"]}])
     with pytest.raises(CheckpointError, match=r"weight has shape \(1, 2\), expected \(2, 1\)"):
-        fit_gaussian([MEMBERS[0], {**MEMBERS[1], "weight": torch.zeros(1, 2, dtype=torch.float64)}])
+        fit_gaussian([MEMBERS[0], {**MEMBERS[1], "weight": np.zeros((1, 2))}])
     with pytest.raises(CheckpointError, match="member 1 has values in bias that are not finite"):
         fit_gaussian([MEMBERS[0], member(1, 2, math.nan)])
     for scale in (-1.0, math.inf, math.nan):

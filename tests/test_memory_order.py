@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.errors import TrainingError
-from subspace_serve.space.subspace import weights_of
+from subspace_serve.space.architecture import Architecture
+from trainer.architectures import build
 from trainer.config import TrainingConfig
 from trainer.memory_order import channels_last_is_safe
+from trainer.modules import weights_of
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.schedule import StepSettings
 from trainer.step import Stepper
@@ -70,7 +71,7 @@ def test_the_channels_of_one_group_count() -> None:
      ("regnet_y_400mf", False)],
 )  # fmt: skip
 def test_known_networks(name: str, safe: bool) -> None:
-    assert channels_last_is_safe(architecture(name, side=64).build(), architecture(name, side=64)) == safe
+    assert channels_last_is_safe(build(architecture(name, side=64)), architecture(name, side=64)) == safe
 
 
 class _Functional(nn.Module):

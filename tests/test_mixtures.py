@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from subspace_serve.answers import softmax
-from subspace_serve.architectures import Architecture
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.mixtures import SCALES, Scale, mixed_weights, mixture_accuracies
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.subspace import Subspace
+from subspace_serve.space.subspace import Subspace, Weights
 from trainer.modules import as_module, predict_logits
 
 SHAPES = {"first.weight": (30, 20), "first.bias": (30,), "norm.weight": (30,), "last.weight": (4, 30)}
@@ -26,10 +25,14 @@ ARCHITECTURE = Architecture("cresnet8-4", classes=10, channels=1, height=8, widt
 def unit_subspace(geometry: Geometry, index: int) -> Subspace:
     """Endpoints of zeros, but ones at one of them: every mixed weight is that endpoint's coefficient."""
     endpoints = tuple(
-        {name: torch.full(shape, float(i == index)) for name, shape in SHAPES.items()}
+        {name: np.full(shape, i == index, np.float32) for name, shape in SHAPES.items()}
         for i in range(geometry.endpoints)
     )
     return Subspace(geometry, ARCHITECTURE, endpoints)
+
+
+def random_weights(generator: np.random.Generator) -> Weights:
+    return {name: generator.standard_normal(shape, np.float32) for name, shape in SHAPES.items()}
 
 
 def coefficients(geometry: Geometry, scale: Scale, seed: int = 0) -> dict[str, np.ndarray]:
@@ -38,7 +41,7 @@ def coefficients(geometry: Geometry, scale: Scale, seed: int = 0) -> dict[str, n
         mixed_weights(unit_subspace(geometry, index), scale, np.random.default_rng(seed))
         for index in range(geometry.endpoints)
     ]
-    return {name: np.stack([part[name].numpy().ravel() for part in parts]) for name in SHAPES}
+    return {name: np.stack([part[name].ravel() for part in parts]) for name in SHAPES}
 
 
 def distinct(found: dict[str, np.ndarray], *names: str) -> int:
@@ -92,27 +95,27 @@ def test_places_of_single_weights_are_uniform(geometry: Geometry, means: list[fl
 
 
 def test_mixtures_stay_between_their_endpoints() -> None:
-    torch.manual_seed(0)
-    endpoints = tuple({name: torch.randn(shape) for name, shape in SHAPES.items()} for _ in range(2))
+    generator = np.random.default_rng(0)
+    endpoints = tuple(random_weights(generator) for _ in range(2))
     subspace = Subspace(Geometry("line", 2), ARCHITECTURE, endpoints)
     for scale in SCALES:
         mixed = mixed_weights(subspace, scale, np.random.default_rng(1))
-        for name, tensor in mixed.items():
-            low, high = (bound(endpoints[0][name], endpoints[1][name]) for bound in (torch.minimum, torch.maximum))
-            assert tensor.dtype == torch.float32
-            assert (tensor >= low - 1e-6).all()
-            assert (tensor <= high + 1e-6).all()
-    assert torch.equal(
+        for name, array in mixed.items():
+            low, high = (bound(endpoints[0][name], endpoints[1][name]) for bound in (np.minimum, np.maximum))
+            assert array.dtype == np.float32
+            assert (array >= low - 1e-6).all()
+            assert (array <= high + 1e-6).all()
+    assert np.array_equal(
         mixed["norm.weight"], mixed_weights(subspace, "weightwise", np.random.default_rng(1))["norm.weight"]
     )
 
 
 def test_one_network_has_one_mixture() -> None:
-    weights = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    weights = random_weights(np.random.default_rng(0))
     subspace = Subspace(single_network(), ARCHITECTURE, (weights,))
     for scale in SCALES:
         mixed = mixed_weights(subspace, scale, np.random.default_rng(0))
-        assert all(torch.equal(mixed[name], tensor) for name, tensor in weights.items())
+        assert all(np.array_equal(mixed[name], array) for name, array in weights.items())
 
 
 def test_mixtures_are_measured_as_the_networks_that_they_are(line_run: Path) -> None:

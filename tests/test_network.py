@@ -13,15 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import Preprocessing
 from subspace_serve.errors import BundleError, CalibrationError, CheckpointError, ExportError, GeometryError
 from subspace_serve.network.network import Network
 from subspace_serve.network.onnx_file import Model
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
-from subspace_serve.space.subspace import Subspace, weights_of
+from subspace_serve.space.subspace import Subspace
+from trainer.architectures import build
+from trainer.modules import collapsed, weights_of
 from trainer.proof import proven_skeleton
 
 PREPROCESSING = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -38,19 +40,19 @@ def subspace_of(built: Architecture, endpoints: int = 2, geometry: str = "line")
     torch.manual_seed(0)
     weights = []
     for _ in range(endpoints):
-        drawn = weights_of(built.build())
+        drawn = weights_of(build(built))
         weights.append(
-            {name: value + 0.1 * torch.randn_like(value) * (value.dim() < 2) for name, value in drawn.items()}
+            {
+                name: value + 0.1 * torch.randn(value.shape).numpy() if value.ndim < 2 else value
+                for name, value in drawn.items()
+            }
         )
     return Subspace(Geometry(geometry, endpoints), built, tuple(weights))
 
 
 def network_of(subspace: Subspace) -> Network:
-    arrays = [{name: value.numpy() for name, value in endpoint.items()} for endpoint in subspace.endpoints]
     skeleton = proven_skeleton(subspace.architecture)
-    return Network(
-        skeleton, subspace.geometry, arrays, mean=PREPROCESSING.mean, std=PREPROCESSING.std, device="cpu", threads=1
-    )
+    return Network.of(subspace, skeleton, PREPROCESSING, device="cpu").with_threads(1)
 
 
 def pictures(count: int, side: int = 32, seed: int = 0) -> np.ndarray:
@@ -67,7 +69,7 @@ def floats(images: np.ndarray) -> Tensor:
 
 def calibrated(subspace: Subspace, alpha: object, batches: list[np.ndarray]) -> nn.Module:
     """The network by torch, with torch's own update of BatchNorm."""
-    model = subspace.collapse(alpha)
+    model = collapsed(subspace, alpha, architecture=subspace.architecture.name)
     torch.optim.swa_utils.update_bn([floats(batch) for batch in batches], model)
     return model.eval()
 
@@ -117,7 +119,7 @@ def test_every_geometry(geometry: str, endpoints: int, alpha: object) -> None:
     subspace = subspace_of(architecture("cresnet8-8"), endpoints, geometry)
     network = network_of(subspace)
     for name, slot in network.skeleton.parameters.items():
-        expected = subspace.weights(alpha)[name].flatten().numpy()
+        expected = subspace.weights(alpha)[name].reshape(-1)
         np.testing.assert_allclose(network.weights(alpha)[slot.where], expected, rtol=1e-6, atol=1e-7)
 
 
@@ -184,7 +186,7 @@ def test_sessions_keep_their_numbers_when_others_are_built_and_memory_is_freed(
         _ = [np.full(size, np.nan, np.float32) for size in (1000, 20_000, 100_000)]
         gc.collect()
     for alpha, answering in kept:
-        expected = answers(line.collapse(float(alpha)), images)
+        expected = answers(collapsed(line, float(alpha)), images)
         np.testing.assert_allclose(answering.logits(images), expected, atol=1e-4)
 
 
@@ -214,6 +216,11 @@ def test_damaged_and_foreign_skeletons_are_refused(network: Network, tmp_path: P
             Skeleton(data[:end])
     with pytest.raises(CheckpointError, match="no skeleton"):
         Skeleton(network.onnx(network.weights(0.5), Statistics(network.skeleton.default_statistics(), 0)))
+    for position in range(0, len(data), 97):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << (position % 8)
+        with pytest.raises((BundleError, CheckpointError)):
+            Skeleton(bytes(flipped))
     with pytest.raises(CheckpointError, match=r"has no skeleton\.onnx.*train --resume"):
         Skeleton.read(tmp_path)
     (tmp_path / "skeleton.onnx").write_bytes(data[: len(data) // 2])
@@ -225,7 +232,7 @@ def test_weights_and_statistics_of_another_network_are_refused(line: Subspace, n
     def opened(endpoints: list[dict[str, np.ndarray]]) -> Network:
         return Network(network.skeleton, Geometry("line", 2), endpoints, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
 
-    good = [{name: value.numpy() for name, value in endpoint.items()} for endpoint in line.endpoints]
+    good = [dict(endpoint) for endpoint in line.endpoints]
     with pytest.raises(CheckpointError, match=r"missing fc\.bias"):
         opened([{name: value for name, value in end.items() if name != "fc.bias"} for end in good])
     with pytest.raises(CheckpointError, match="unknown extra"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.plane import plane_errors, plane_through, subspace_path, subspace_plane
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.subspace import Subspace, Weights, weights_of
-from trainer.modules import as_module, predict_logits
+from subspace_serve.space.subspace import Subspace, Weights
+from trainer.architectures import build
+from trainer.modules import as_module, predict_logits, weights_of
 
 
 def vector(*values: float) -> Weights:
-    return {"weight": torch.tensor(values[:2]), "bias": torch.tensor(values[2:])}
+    return {"weight": np.array(values[:2], np.float32), "bias": np.array(values[2:], np.float32)}
 
 
-def flat(weights: Weights) -> torch.Tensor:
-    return torch.cat([tensor.double().flatten() for tensor in weights.values()])
+def flat(weights: Weights) -> np.ndarray:
+    return np.concatenate([array.astype(np.float64).reshape(-1) for array in weights.values()])
 
 
 # Chosen so that everything comes out in whole numbers: the second is 5 away along (3, 4, 0) / 5, the third
@@ -38,25 +40,25 @@ def test_the_axes_are_those_of_gram_and_schmidt() -> None:
 
 
 def test_random_axes_are_orthonormal_and_keep_distances() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weights = {name: {"weight": torch.randn(40, 25, generator=generator)} for name in "abc"}
+    generator = np.random.default_rng(0)
+    weights = {name: {"weight": generator.standard_normal((40, 25), np.float32)} for name in "abc"}
     plane = plane_through(weights)
     origin = flat(plane.at(0, 0))
     x, y = flat(plane.at(1, 0)) - origin, flat(plane.at(0, 1)) - origin
-    assert x.norm().item() == pytest.approx(1, abs=1e-5)
-    assert y.norm().item() == pytest.approx(1, abs=1e-5)
-    assert torch.dot(x, y).item() == pytest.approx(0, abs=1e-5)
-    between = torch.dist(torch.tensor(plane.coordinates[1]), torch.tensor(plane.coordinates[2]))
-    assert between.item() == pytest.approx((flat(weights["b"]) - flat(weights["c"])).norm().item(), rel=1e-6)
+    assert np.linalg.norm(x) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(y) == pytest.approx(1, abs=1e-5)
+    assert x @ y == pytest.approx(0, abs=1e-5)
+    between = math.dist(plane.coordinates[1], plane.coordinates[2])
+    assert between == pytest.approx(np.linalg.norm(flat(weights["b"]) - flat(weights["c"])), rel=1e-6)
 
 
 def test_the_three_are_themselves_to_the_bit() -> None:
     plane = plane_through(
-        {name: {"w": torch.randn(50, generator=torch.Generator().manual_seed(i))} for i, name in enumerate("abc")}
+        {name: {"w": np.random.default_rng(i).standard_normal(50, np.float32)} for i, name in enumerate("abc")}
     )
     for weights, (x, y) in zip(plane.weights, plane.coordinates, strict=True):
         assert sum(plane.coefficients(x, y)) == 1
-        assert torch.equal(plane.at(x, y)["w"], weights["w"])
+        assert np.array_equal(plane.at(x, y)["w"], weights["w"])
     assert sum(plane.coefficients(0.3, -0.7)) == pytest.approx(1)
 
 
@@ -78,7 +80,7 @@ def random_subspace(run: OpenRun, geometry: Geometry) -> Subspace:
     """A subspace of networks that were never trained."""
     torch.manual_seed(0)
     architecture = run.subspace.architecture
-    endpoints = tuple(weights_of(architecture.build()) for _ in range(geometry.endpoints))
+    endpoints = tuple(weights_of(build(architecture)) for _ in range(geometry.endpoints))
     return Subspace(geometry, architecture, endpoints)
 
 
@@ -104,7 +106,7 @@ def test_curves_and_simplexes_have_a_plane_of_their_own(line_run: Path) -> None:
     (_, _), (a, _), (b, h) = plane.coordinates
     middle = subspace_path(curve, plane)[16]
     assert middle == pytest.approx([a / 4 + b / 2, h / 2])  # P(1/2) = (w0 + w1 + 2 w2) / 4
-    torch.testing.assert_close(flat(plane.at(*middle)), flat(curve.weights(0.5)), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(flat(plane.at(*middle)), flat(curve.weights(0.5)), rtol=0, atol=1e-6)
 
     simplex = random_subspace(run, Geometry("simplex", 4))
     plane = subspace_plane(simplex)

@@ -1,26 +1,18 @@
-"""Ranks: what they tell each other, how they end, and evaluations shared over them."""
+"""Ranks: what they tell each other, and how they end."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from rank_processes import COMMAND, LIMIT, ROOT, run_ranks, run_script
 
-from subspace_serve.data import load_data
-from subspace_serve.distributed.ranks import Ranks
-from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import RankError
-from subspace_serve.measure.networks import place
-from subspace_serve.select.candidates import candidates_of
-from subspace_serve.space.geometry import Geometry
+from trainer.ranks import Ranks
 
 
 def test_one_process_gets_back_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +53,7 @@ def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch)
 TALK = """
 import torch
 from subspace_serve.errors import RankError
-from subspace_serve.distributed.ranks import Ranks
+from trainer.ranks import Ranks
 
 with Ranks.current() as ranks:
     assert ranks == Ranks.current()
@@ -106,7 +98,7 @@ def test_three_ranks_share_gather_sum_and_compare() -> None:
 KILLED = """
 import os, signal, sys
 from subspace_serve.errors import RankError
-from subspace_serve.distributed.ranks import Ranks
+from trainer.ranks import Ranks
 
 ranks = Ranks.current()
 ranks.everyones("here")
@@ -130,87 +122,29 @@ def test_a_rank_that_is_killed_is_one_clear_error_of_the_others() -> None:
 
 
 def test_a_rank_that_does_not_come_ends_the_wait() -> None:
-    script = (
-        "from subspace_serve.distributed.ranks import Ranks\n"
-        "try:\n    Ranks.current(timeout=2)\nexcept Exception as e: print(e)"
-    )
+    script = "from trainer.ranks import Ranks\ntry:\n    Ranks.current(timeout=2)\nexcept Exception as e: print(e)"
     (end,) = run_script(script, 2, absent=[1])
     assert end.out.startswith("rank 0 of 2 found no group within 2 s (")
     assert "--rdzv-endpoint" in end.out
 
 
-def test_works_that_share_a_network_have_one_home_and_the_load_is_even() -> None:
-    candidates = candidates_of(Geometry("line", 2), "all", 11)
-    works = [[place(alpha) for alpha in candidate.members] for candidate in candidates]
-    homes = Homes(2)
-    ranks = homes.settle(works)
-    made = [
-        {key for key_rank, keys in zip(ranks, works, strict=True) if key_rank == rank for key in keys}
-        for rank in (0, 1)
-    ]
-    assert not made[0] & made[1]
-    assert sorted(map(len, made)) == [5, 6]
-    assert homes.settle(works[3:7]) == ranks[3:7]
-    assert homes.settle([["new"], ["newer"]]) == [0, 1]
-
-
-def test_points_alone_are_spread_and_late_unions_go_where_most_is() -> None:
-    homes = Homes(3)
-    assert homes.settle([["a"], ["b"], ["c"], ["d"]]) == [0, 1, 2, 0]
-    assert homes.settle([["a", "d", "b"], ["e"]]) == [0, 1]
-    assert Homes(1).settle([["a"], ["b", "c"]]) == [0, 0]
-
-
 def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line under torchrun on two processes."""
     launcher = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", "2"]
-    return _run([*launcher, "-m", "subspace_serve", *arguments], cwd)
-
-
-def one_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return _run([*COMMAND, *arguments], cwd)
-
-
-def _run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT)
-
-
-def test_an_evaluation_under_torchrun_is_that_of_one_process_to_the_bit(line_run: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", str(line_run), "--points", "5", "--corruption", "contrast", "--json"]
-    alone = one_process(*arguments, "alone.json", cwd=tmp_path)
-    shared = torchrun(*arguments, "shared.json", "--plot", "shared.png", cwd=tmp_path)
-    assert shared.returncode == 0, shared.stderr
-    assert (tmp_path / "shared.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
-    document = json.loads((tmp_path / "shared.json").read_text())
-    assert document["endpoints_ensemble"]["total_variation"] > 0
-    assert len(document["corruptions"][0]["points"]) == 5
-    # Said once, by the first rank; which made some of the networks, and the second the others.
-    assert shared.stdout.replace("shared.json", "alone.json").startswith(alone.stdout)
-    made = [line for line in shared.stderr.splitlines() if line.startswith("  alpha ")]
-    assert 0 < len(made) < 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "alone.json", "shared-corruptions.png", "shared.json", "shared.png",
-    ]  # fmt: skip
-
-
-def test_a_selection_over_ranks_is_that_of_one_process_to_the_bit(line_run: Path, tmp_path: Path) -> None:
-    for name in ("alone", "shared"):
-        shutil.copytree(line_run, tmp_path / name)
-    arguments = ["--among", "all", "--points", "5", "--refine", "1", "--greedy", "--json", "selection.json"]
-    assert one_process("select", "alone", *arguments, cwd=tmp_path).returncode == 0
-    ends = run_ranks([*COMMAND, "select", "shared", *arguments], folders=[tmp_path] * 2)
-    assert [end.status for end in ends] == [0, 0], ends
-    assert ends[1].out == ends[1].err == ""
-    files = [(tmp_path / name / "selections.json").read_bytes() for name in ("alone", "shared")]
-    assert files[0] == files[1]
-    assert len(json.loads((tmp_path / "selection.json").read_text())["best"]["grid"]) > 5
+    return subprocess.run(
+        [*launcher, "-m", "subspace_serve", *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
 
 
 def test_an_error_that_every_rank_has_is_said_once(tmp_path: Path) -> None:
     for arguments, status, message in (
-        (["evaluate", "nothing"], 1, "Error: no checkpoint at nothing/subspace.safetensors"),
-        (["evaluate", "--points", "many"], 2, "Error: --points takes a whole number of at least 2; found 'many'"),
+        (["train", "--data", "nowhere.npz"], 1, "Error: there is no file nowhere.npz"),
+        (["train", "--epochs", "many"], 2, "Error: --epochs takes a whole number of at least 1; found 'many'"),
     ):
         shared = torchrun(*arguments, cwd=tmp_path)
         assert shared.returncode == 1
@@ -218,24 +152,11 @@ def test_an_error_that_every_rank_has_is_said_once(tmp_path: Path) -> None:
         assert shared.stderr.count(message) == 1, shared.stderr
 
 
-def test_an_error_of_one_rank_ends_the_others_and_is_said_once(tmp_path: Path) -> None:
-    from trainer.config import TrainingConfig
-    from trainer.training import train
-
-    folders = [tmp_path / "first", tmp_path / "second"]
-    digits = load_data("digits").train
-    for index, folder in enumerate(folders):
-        folder.mkdir()
-        pixels = digits.take(np.arange(300))[0]
-        pixels[: 300 * index] = 0
-        np.savez(folder / "images.npz", images=pixels, labels=digits.labels[:300])
-    run = tmp_path / "run"
-    data = str(folders[0] / "images.npz")
-    train(TrainingConfig(data=data, architecture="cresnet8-4", epochs=1), run)
-    ends = run_ranks([*COMMAND, "evaluate", str(run), "--data", "images.npz:test", "--json", "-"], folders=folders)
-    assert [end.status for end in ends] == [1, 1], ends
-    messages = ends[0].err + ends[1].err
-    assert messages.count("Error:") == 1
-    assert "rank 1 has other labelled images (their fingerprint) than rank 0" in messages
-    assert "Traceback" not in messages
-    assert ends[0].out == ends[1].out == ""
+@pytest.mark.parametrize("command", ["evaluate", "select"])
+def test_a_command_that_uses_every_core_by_itself_is_refused_as_ranks(command: str, tmp_path: Path) -> None:
+    for end in run_ranks([*COMMAND, command], folders=[tmp_path] * 2):
+        assert end.status == 1
+        assert end.err == (
+            f"Error: {command} runs in one process, which uses every core, and was started as one of 2 (WORLD_SIZE); "
+            "start it without torchrun\n"
+        )

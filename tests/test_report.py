@@ -20,7 +20,8 @@ from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.show.report import Documents, write_report
 from subspace_serve.show.report.summary import findings, standard_error
-from subspace_serve.space.subspace import weights_of
+from trainer.architectures import build
+from trainer.modules import weights_of
 
 RUN = {
     "name": "digits-line",
@@ -283,7 +284,7 @@ def standard_run(line_run: Path, tmp_path: Path) -> Path:
     from subspace_serve.space.subspace import Subspace
 
     line = load_subspace(line_run)
-    weights = weights_of(line.architecture.build())
+    weights = weights_of(build(line.architecture))
     save_subspace(Subspace(single_network(), line.architecture, (weights,), line.provenance), tmp_path / "standard")
     return tmp_path / "standard"
 

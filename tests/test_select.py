@@ -11,7 +11,8 @@ from subspace_serve.errors import CheckpointError, DataError, GeometryError
 from subspace_serve.measure.metrics import METRICS, Scores
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.select import candidates_of, check_selection_name, read_selections, select, split, store_selections
+from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
+from subspace_serve.select import candidates_of, select, split
 from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
 from subspace_serve.select.race import Race

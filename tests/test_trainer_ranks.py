@@ -16,17 +16,18 @@ import pytest
 import torch
 from PIL import Image
 from rank_processes import COMMAND, LIMIT, RankProcesses, run_ranks, run_script
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from subspace_serve.data import ArrayImages, Augmentation, FolderImages, MemoryImages, load_data
 from subspace_serve.data.decoding import Decoder
 from subspace_serve.data.views import ResizedImages
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.checkpoint import load_subspace
+from subspace_serve.space.subspace import Weights
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
+from trainer.ranks import Ranks
 from trainer.step import Stepper
 from trainer.training import train
 
@@ -41,7 +42,7 @@ TINY = {
 
 TRAIN = """
 import json, sys
-from subspace_serve.distributed.ranks import Ranks
+from trainer.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.training import train
 
@@ -156,7 +157,7 @@ def test_parts_of_batches_are_slices_of_whole_batches(
         assert len(decoded) == (sum(counts) if "folder" in kind else 0)
 
 
-def trained(out: Path) -> tuple[dict[str, torch.Tensor], list[dict]]:
+def trained(out: Path) -> tuple[Weights, list[dict]]:
     """Return a run's endpoints and metrics, without how long it took."""
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for record in records:
@@ -164,9 +165,9 @@ def trained(out: Path) -> tuple[dict[str, torch.Tensor], list[dict]]:
     return load_file(out / "subspace.safetensors"), records
 
 
-def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+def largest_difference(first: Weights, second: Weights) -> float:
     assert first.keys() == second.keys()
-    return max((first[name] - second[name]).abs().max().item() for name in first)
+    return max(float(np.abs(first[name] - second[name]).max()) for name in first)
 
 
 def train_on_ranks(settings: dict[str, dict], folder: Path, world_size: int = 2) -> None:
@@ -215,7 +216,7 @@ def test_places_of_their_own_on_two_ranks_equal_one_process_to_the_bit(tmp_path:
         (tmp_path / "alone").rename(tmp_path / f"{name} alone")
     assert not (tmp_path / "line" / "resume.pt.tmp").exists()
     assert sorted(path.name for path in (tmp_path / "line").iterdir()) == [
-        "config.json", "metrics.jsonl", "resume.pt", "skeleton.onnx", "subspace.safetensors",
+        "config.json", "golden.safetensors", "metrics.jsonl", "resume.pt", "skeleton.onnx", "subspace.safetensors",
     ]  # fmt: skip
 
 
@@ -272,7 +273,7 @@ def test_methods_with_other_steps_train_on_two_ranks(tmp_path: Path) -> None:
     for name in settings:
         subspace = load_subspace(tmp_path / name)
         records = trained(tmp_path / name)[1]
-        assert all(torch.isfinite(tensor).all() for endpoint in subspace.endpoints for tensor in endpoint.values())
+        assert all(np.isfinite(array).all() for endpoint in subspace.endpoints for array in endpoint.values())
         assert records[-1]["loss"] < records[0]["loss"] or name == "ensemble"
 
 
@@ -351,7 +352,7 @@ def test_a_rank_with_other_data_or_settings_ends_the_run_before_it_has_a_folder(
 
 NOT_FINITE = """
 import math
-from subspace_serve.distributed.ranks import Ranks
+from trainer.ranks import Ranks
 from trainer.config import TrainingConfig
 from trainer.step import Stepper
 from trainer.training import train

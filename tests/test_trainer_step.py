@@ -11,9 +11,10 @@ from torch import nn
 from torch.func import functional_call
 
 from subspace_serve.space.geometry import Geometry
-from subspace_serve.space.subspace import weights_of
+from subspace_serve.space.subspace import Weights
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
+from trainer.modules import weights_of
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout, cosine_gradient
 from trainer.schedule import StepSettings
 from trainer.step import Stepper, draw
@@ -39,7 +40,7 @@ def batch(seed: int = 0, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(count, 3, 6, 6, generator=generator), torch.randint(5, (count,), generator=generator)
 
 
-def stepper_for(**settings) -> tuple[Stepper, list[dict[str, torch.Tensor]]]:
+def stepper_for(**settings) -> tuple[Stepper, list[Weights]]:
     torch.manual_seed(0)
     config = TrainingConfig(momentum=MOMENTUM, weight_decay=DECAY, **(NEUTRAL | settings))
     networks = [small_network() for _ in range(config.samples)]
@@ -49,10 +50,12 @@ def stepper_for(**settings) -> tuple[Stepper, list[dict[str, torch.Tensor]]]:
     return Stepper(config, matrix, [FlatNetwork(network, layout, CPU) for network in networks]), start
 
 
-def autograd_steps(stepper: Stepper, start: list[dict[str, torch.Tensor]], batches: list) -> list[dict]:
+def autograd_steps(stepper: Stepper, start: list[Weights], batches: list) -> list[Weights]:
     """Take the same steps with explicit endpoints, autograd through the weighted sum, and torch.optim.SGD."""
     config, names = stepper.config, list(start[0])
-    endpoints = [{name: value.clone().requires_grad_() for name, value in weights.items()} for weights in start]
+    endpoints = [
+        {name: torch.tensor(array, requires_grad=True) for name, array in weights.items()} for weights in start
+    ]
     optimizer = torch.optim.SGD(
         [tensor for endpoint in endpoints for tensor in endpoint.values()],
         lr=RATE,
@@ -91,7 +94,7 @@ def autograd_steps(stepper: Stepper, start: list[dict[str, torch.Tensor]], batch
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return [{name: tensor.detach() for name, tensor in endpoint.items()} for endpoint in endpoints]
+    return [{name: tensor.detach().numpy() for name, tensor in endpoint.items()} for endpoint in endpoints]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_steps_equal_autograd_and_torch_sgd(settings: dict) -> None:
     for found, wanted in zip(stepper.endpoints.endpoints(), expected, strict=True):
         for name in wanted:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
-            assert not torch.equal(found[name], start[0][name])
+            assert not np.array_equal(found[name], start[0][name])
 
 
 def test_the_layout_puts_regularised_weights_first_and_convolutions_channels_last() -> None:
@@ -143,7 +146,7 @@ def test_the_matrix_gives_back_the_endpoints_it_was_given() -> None:
     stepper, start = stepper_for(subspace="curve")
     for found, wanted in zip(stepper.endpoints.endpoints(), start, strict=True):
         assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_collapsing_takes_the_weighted_sum_layer_by_layer() -> None:
@@ -151,12 +154,10 @@ def test_collapsing_takes_the_weighted_sum_layer_by_layer() -> None:
     coefficients = torch.tensor([[1.0, 0.0, 0.25], [0.0, 1.0, 0.75]])
     network = stepper.networks[0]
     stepper.endpoints.collapse_into(network, coefficients)
-    parameters = dict(network.model.named_parameters())
-    torch.testing.assert_close(parameters["0.weight"].detach(), start[0]["0.weight"])
-    torch.testing.assert_close(parameters["5.bias"].detach(), start[1]["5.bias"])
-    torch.testing.assert_close(
-        parameters["1.weight"].detach(), 0.25 * start[0]["1.weight"] + 0.75 * start[1]["1.weight"]
-    )
+    found = weights_of(network.model)
+    torch.testing.assert_close(found["0.weight"], start[0]["0.weight"])
+    torch.testing.assert_close(found["5.bias"], start[1]["5.bias"])
+    torch.testing.assert_close(found["1.weight"], 0.25 * start[0]["1.weight"] + 0.75 * start[1]["1.weight"])
 
 
 def test_the_cosine_gradient_equals_autograd() -> None:
@@ -171,8 +172,8 @@ def test_the_cosine_gradient_equals_autograd() -> None:
 def test_distances_are_those_of_the_weights_by_hand() -> None:
     layout = Layout.of(nn.Linear(2, 1))
     start = [
-        {"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([100.0])},
-        {"weight": torch.tensor([[4.0, -3.0]]), "bias": torch.tensor([0.0])},
+        {"weight": np.array([[3.0, 4.0]]), "bias": np.array([100.0])},
+        {"weight": np.array([[4.0, -3.0]]), "bias": np.array([0.0])},
     ]
     l2, cosine_squared = EndpointMatrix(layout, start, CPU, layerwise=False).distances()
     assert l2 == pytest.approx(math.sqrt(50))
@@ -207,8 +208,8 @@ def test_the_regulariser_makes_endpoints_orthogonal() -> None:
     cosines = {}
     for beta in (0.0, 1.0):
         stepper, start = stepper_for(subspace="line", beta=beta)
-        noise = torch.Generator().manual_seed(3)
-        near = {name: value + 0.05 * torch.randn(value.shape, generator=noise) for name, value in start[0].items()}
+        noise = np.random.default_rng(3)
+        near = {name: array + 0.05 * noise.standard_normal(array.shape) for name, array in start[0].items()}
         stepper.endpoints = EndpointMatrix(stepper.endpoints.layout, [start[0], near], CPU, layerwise=False)
         generator = np.random.default_rng(0)
         for step in range(40):

@@ -20,9 +20,10 @@ from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.subspace import Subspace, weights_of
+from subspace_serve.space.subspace import Subspace
 from subspace_serve.space.use import is_recorded, recommended_models, recommended_use
-from trainer.modules import as_module, predict_logits
+from trainer.architectures import build
+from trainer.modules import as_module, predict_logits, weights_of
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 MIDDLE = (1 / 3, 1 / 3, 1 / 3)
@@ -33,7 +34,7 @@ def subspace(line_run: Path, geometry: Geometry, *use: str) -> Subspace:
     """A subspace of untrained networks that records a use, or none."""
     trained = load_subspace(line_run)
     torch.manual_seed(0)
-    endpoints = tuple(weights_of(trained.architecture.build()) for _ in range(geometry.endpoints))
+    endpoints = tuple(weights_of(build(trained.architecture)) for _ in range(geometry.endpoints))
     provenance = {key: value for key, value in trained.provenance.items() if key != "use"}
     return Subspace(geometry, trained.architecture, endpoints, provenance | ({"use": list(use)} if use else {}))
 
@@ -208,7 +209,7 @@ def test_random_ensembles_are_evaluated_by_hand(line_run: Path) -> None:
         predict_logits(as_module(opened.subspace, alpha, opened.calibration), opened.data.test, opened.preprocessing)
         for alpha in members
     ]
-    expected = classification_metrics(ensemble_probabilities(logits), torch.from_numpy(opened.data.test.labels))
+    expected = classification_metrics(ensemble_probabilities(logits), opened.data.test.labels)
     assert document["ensembles"]["crowd"]["metrics"] == pytest.approx(expected, abs=1e-5)
     assert [point["alpha"] for point in document["points"]] == [*members, 0.0, 1.0]
     output = invoke("evaluate", line_run, "--alpha", "random:2").stdout

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from subspace_serve.space.checkpoint import load_subspace
 from subspace_serve.space.subspace import Subspace, Weights
@@ -31,9 +31,9 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def same(first: Weights, second: Weights) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def unlike(first: Weights, second: Weights) -> bool:
     """Return whether no parameter of one network is the other's."""
-    return not any(torch.equal(first[name], second[name]) for name in first)
+    return not any(np.array_equal(first[name], second[name]) for name in first)

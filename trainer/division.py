@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
+from trainer.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from subspace_serve.errors import CheckpointError, GeometryError
 from subspace_serve.space.subspace import Weights, mismatch
@@ -27,14 +27,14 @@ class Gaussian:
 
     mean: Weights
     variance: Weights
-    deviations: Mapping[str, Tensor]
+    deviations: Mapping[str, np.ndarray]
 
     @property
     def members(self) -> int:
         """The number K of networks that it was fitted to."""
         return len(next(iter(self.deviations.values())))
 
-    def sample(self, generator: torch.Generator, scale: float = 1.0) -> dict[str, Tensor]:
+    def sample(self, generator: torch.Generator, scale: float = 1.0) -> dict[str, np.ndarray]:
         """Draw the weights of one network (Maddox et al. 2019, equation 1).
 
         theta = mean + sqrt(scale) * (sqrt(variance / 2) * z1 + D z2 / sqrt(2 (K - 1))), z1 and z2 standard normal. z2
@@ -49,14 +49,14 @@ class Gaussian:
         """
         if not 0 <= scale < math.inf:
             raise GeometryError(f"the covariance is scaled by {scale:g}; give a finite number of 0 or more")
-        along = _normal((self.members,), generator).div_(math.sqrt(2 * (self.members - 1)))
+        along = _normal((self.members,), generator) / math.sqrt(2 * (self.members - 1))
         drawn = {}
         # In an order of their own: a checkpoint may name the parameters in another one than the network.
         for name in sorted(self.mean):
             mean = self.mean[name]
-            independent = (self.variance[name].double() / 2).sqrt() * _normal(mean.shape, generator).to(mean.device)
-            together = torch.tensordot(along.to(mean.device), self.deviations[name].double(), dims=1)
-            drawn[name] = (mean.double() + math.sqrt(scale) * (independent + together)).to(mean.dtype)
+            independent = np.sqrt(self.variance[name].astype(np.float64) / 2) * _normal(mean.shape, generator)
+            together = np.tensordot(along, self.deviations[name].astype(np.float64), 1)
+            drawn[name] = np.asarray(mean + math.sqrt(scale) * (independent + together), mean.dtype)
         return {name: drawn[name] for name in self.mean}
 
 
@@ -78,19 +78,19 @@ def fit_gaussian(members: Sequence[Weights]) -> Gaussian:
                 f"member {index} is no network of the same architecture as member 0 ({problem}); fit a Gaussian to "
                 "snapshots of one run"
             )
-        if unfit := next((name for name, tensor in member.items() if not torch.isfinite(tensor).all()), None):
+        if unfit := next((name for name, array in member.items() if not np.isfinite(array).all()), None):
             raise CheckpointError(f"member {index} has values in {unfit} that are not finite; leave it out")
     mean, variance, deviations = {}, {}, {}
     for name, first in members[0].items():
-        stacked = torch.stack([member[name].detach() for member in members]).double()
+        stacked = np.stack([member[name] for member in members]).astype(np.float64)
         centre = stacked.mean(0)
-        mean[name] = centre.to(first.dtype)
-        deviations[name] = (stacked - centre).to(first.dtype)
+        mean[name] = np.asarray(centre, first.dtype)
+        deviations[name] = np.asarray(stacked - centre, first.dtype)
         # The mean of squares about the mean: what Maddox et al. write as E[theta^2] - E[theta]^2, without the
-        # cancellation for which they clamp; the clamp stays, so that the root is safe whatever the type.
-        variance[name] = (stacked - centre).square().mean(0).clamp(min=0).to(first.dtype)
+        # cancellation for which they clamp.
+        variance[name] = np.asarray(np.square(stacked - centre).mean(0), first.dtype)
     return Gaussian(mean, variance, deviations)
 
 
-def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64, device=generator.device)
+def _normal(shape: Sequence[int], generator: torch.Generator) -> np.ndarray:
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64).numpy()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.errors import CheckpointError, SubspaceServeError, TrainingError
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME, load_subspace
-from subspace_serve.space.subspace import Weights, mismatch, weights_of
+from subspace_serve.space.subspace import Weights, mismatch
+from trainer.architectures import build
+from trainer.modules import weights_of
 from trainer.randomness import derived_seed
 
 
@@ -39,14 +41,14 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
 def _random_weights(architecture: Architecture, seed: int, index: int) -> Weights:
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(seed, "initialisation", index))
-        return weights_of(architecture.build())
+        return weights_of(build(architecture))
 
 
 def _weights_from(path: Path, architecture: Architecture) -> Weights:
     expected = _random_weights(architecture, 0, 0)
     try:
         if path.is_dir() or path.name == FILE_NAME:
-            subspace = load_subspace(path, architecture=architecture.name)
+            subspace = load_subspace(path)
             weights = subspace.weights(subspace.geometry.midpoint)
         else:
             state = load_file(path)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from subspace_serve.architectures import Architecture, check_output
 from subspace_serve.errors import TrainingError
+from subspace_serve.space.architecture import Architecture
+from trainer.architectures import check_output
 
 BLOCK = 16
 """Input channels that are a multiple of this fill the blocks of every processor; only fewer than it went wrong."""

@@ -7,13 +7,60 @@ import torch
 from torch import nn
 
 from subspace_serve.data import Images, Preprocessing
+from subspace_serve.errors import CheckpointError
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.geometry import Alpha
-from subspace_serve.space.subspace import Subspace
+from subspace_serve.space.subspace import Subspace, Weights, mismatch
+from trainer.architectures import build, check_trusted
 from trainer.preprocessing import preprocess
 from trainer.recalibration import recalibrate_batchnorm
 
 _BLOCK = 64
+
+
+def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return copies of a network's parameters: its coordinates in weight space."""
+    return {name: parameter.detach().cpu().numpy().copy() for name, parameter in model.named_parameters()}
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Copy `weights` into a network's parameters.
+
+    Raises:
+        CheckpointError: a name is missing or unknown, or a shape or type differs.
+    """
+    parameters = dict(model.named_parameters())
+    problem = mismatch(weights, {name: parameter.detach().cpu().numpy() for name, parameter in parameters.items()})
+    if problem:
+        raise CheckpointError(f"the weights do not fit the network: {problem}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(np.asarray(weights[name], order="C")))
+
+
+def collapsed(
+    subspace: Subspace, alpha: Alpha, *, extrapolate: bool = False, architecture: str | None = None
+) -> nn.Module:
+    """Build the ordinary network with weights P(alpha), in eval mode, with the BatchNorm statistics of a fresh one.
+
+    Args:
+        subspace: where alpha lies.
+        alpha: a place in it.
+        extrapolate: allow a place a little outside a line.
+        architecture: the name of the user's own architecture where the subspace has one, which is then imported.
+
+    Raises:
+        GeometryError: alpha lies outside the domain or has the wrong length.
+        CheckpointError: the weights do not fit the architecture.
+        ArchitectureError: the architecture is the user's own and was not named, or it cannot be built.
+    """
+    weights = subspace.weights(alpha, extrapolate=extrapolate)
+    check_trusted(subspace.architecture, architecture)
+    model = build(subspace.architecture)
+    load_weights(model, weights)
+    return model.eval()
 
 
 def as_module(
@@ -22,19 +69,29 @@ def as_module(
     calibration: CalibrationData,
     *,
     extrapolate: bool = False,
+    architecture: str | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Return the network P(alpha) in eval mode, with BatchNorm statistics of its own.
 
     Raises:
-        GeometryError: alpha lies outside the domain.
+        GeometryError, CheckpointError, ArchitectureError: as `collapsed`.
         CalibrationError: the statistics cannot be computed.
     """
-    model = subspace.collapse(alpha, extrapolate=extrapolate).to(device)
+    model = collapsed(subspace, alpha, extrapolate=extrapolate, architecture=architecture).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recalibrate_batchnorm(
         model, (preprocess(pixels, calibration.preprocessing, device) for pixels in calibration.pixels())
     )
+    return model
+
+
+def with_statistics(model: nn.Module, skeleton: Skeleton, statistics: Statistics) -> nn.Module:
+    """Return a network after its BatchNorm layers got these statistics."""
+    for layer in skeleton.batchnorms:
+        module = model.get_submodule(layer.name)
+        for buffer, slot in ((module.running_mean, layer.mean), (module.running_var, layer.variance)):
+            buffer.copy_(torch.from_numpy(statistics.values[slot.where]))  # type: ignore[operator, union-attr]
     return model
 
 

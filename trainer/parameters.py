@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,9 +75,10 @@ class Layout:
             for (name, shape), where in zip(self.shapes.items(), self.slices, strict=True)
         }
 
-    def weights(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return copies of the parameters in `vector`, shape (n,), as ordinary weights on the CPU."""
-        return {name: view.detach().cpu().contiguous().clone() for name, view in self.views(vector).items()}
+    def weights(self, vector: Tensor) -> dict[str, np.ndarray]:
+        """Return copies of the parameters in `vector`, shape (n,), as ordinary weights."""
+        views = self.views(vector.detach().cpu())
+        return {name: np.array(view.numpy(), order="C") for name, view in views.items()}
 
 
 def _shaped(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
@@ -129,10 +131,10 @@ class EndpointMatrix:
         """Copy ordinary weights into the rows."""
         for row, endpoint in zip(self.values, endpoints, strict=True):
             for name, view in self.layout.views(row).items():
-                view.copy_(endpoint[name])
+                view.copy_(torch.from_numpy(endpoint[name]))
 
-    def endpoints(self) -> list[dict[str, Tensor]]:
-        """Return copies of the endpoints as ordinary weights, on the CPU."""
+    def endpoints(self) -> list[dict[str, np.ndarray]]:
+        """Return copies of the endpoints as ordinary weights."""
         return [self.layout.weights(row) for row in self.values]
 
     @torch.no_grad()

@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from subspace_serve.architectures import Architecture, resolve_architecture
 from subspace_serve.data import DataSet, label_noise, load_checked
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.data.splits import carve
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.subspace import Weights
+from trainer.architectures import build, resolve_architecture
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.initialise import initial_endpoints
 from trainer.integral import NETWORKS, IntegralStepper
 from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
+from trainer.ranks import Ranks
 from trainer.step import Stepper
 
 
@@ -107,7 +108,7 @@ def prepared_stepper(
             f"{2 * ranks.world_size} or a multiple, not {config.samples}"
         )
     integral = config.subspace == "integral"
-    networks = [architecture.build() for _ in range(NETWORKS if integral else len(division.groups))]
+    networks = [build(architecture) for _ in range(NETWORKS if integral else len(division.groups))]
     _check_parameters(networks[0])
     # Whatever the device, so that a run can be resumed on another.
     layout = Layout.of(networks[0], channels_last=channels_last_is_safe(networks[0], architecture))

@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from subspace_serve.architectures import Architecture
-from subspace_serve.architectures.custom import is_custom
 from subspace_serve.errors import ExportError
+from subspace_serve.export.parity import BATCHES, TOLERANCE
 from subspace_serve.network.network import Network
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
+from trainer.architectures import build
 from trainer.skeleton import skeleton_of
 
 ALPHAS = (0.3, 1.0)
-BATCHES = (1, 2, 17)
-TOLERANCE = 1e-4
-"""Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
 
 
 def proven_skeleton(architecture: Architecture) -> Skeleton:
@@ -36,7 +34,7 @@ def proven_skeleton(architecture: Architecture) -> Skeleton:
             batch, or the graph cannot be made or does not answer as torch does.
         ArchitectureError: the network cannot be built.
     """
-    if is_custom(architecture.name):
+    if architecture.is_custom:
         return _proven(architecture)
     return _proven_once(json.dumps(architecture.to_json(), sort_keys=True))
 
@@ -49,7 +47,7 @@ def _proven_once(document: str) -> Skeleton:
 def _proven(architecture: Architecture) -> Skeleton:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = architecture.build().eval()
+        network = build(architecture).eval()
         _check_types(network, architecture)
         endpoints = [_random_state(network) for _ in range(2)]
         size = (sum(BATCHES), architecture.height, architecture.width, architecture.channels)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import DataSet
 from subspace_serve.errors import TrainingError
+from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 
 _SMALL = 64

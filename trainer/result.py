@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from subspace_serve.answers import softmax
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import DataSet
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.network.calibration_data import draw_calibration_data
-from subspace_serve.space.checkpoint import versions
+from subspace_serve.packages import versions
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
@@ -55,18 +55,18 @@ def result(
     }
     if config.members == 0:
         values = endpoints.values if progress.best is None else progress.best.values
-        weights = [endpoints.layout.weights(row) for row in values]
-        return Subspace(config.geometry, architecture, tuple(weights), provenance)
-    weights = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
+        ends = [endpoints.layout.weights(row) for row in values]
+        return Subspace(config.geometry, architecture, tuple(ends), provenance)
+    weights: list[Weights] = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
     if config.subspace == "swag" and len(weights) == config.members:
         weights = _sampled(weights, config)
     return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance)
 
 
-def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[dict[str, torch.Tensor]]:
+def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[Weights]:
     """Return as many samples of the Gaussian fitted to the members as there are members."""
     gaussian = fit_gaussian(members)
-    return [dict(gaussian.sample(torch_generator(config.seed, "gaussian", index))) for index in range(len(members))]
+    return [gaussian.sample(torch_generator(config.seed, "gaussian", index)) for index in range(len(members))]
 
 
 def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: torch.device) -> dict[str, float]:
@@ -82,6 +82,6 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
         name="train",
         count=VALIDATION_CALIBRATION,
     )
-    model = as_module(subspace, alpha, calibration, device=device)
+    model = as_module(subspace, alpha, calibration, architecture=config.architecture, device=device)
     logits = predict_logits(model, data.validation, data.preprocessing)
     return classification_metrics(softmax(logits), data.validation.labels)

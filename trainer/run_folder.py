@@ -5,6 +5,7 @@ metrics.jsonl           one line an epoch
 resume.pt               endpoints, momentum, and how far the run has come
 subspace.safetensors    the subspace after the last finished epoch
 skeleton.onnx           the graph of its networks, without weights
+golden.safetensors      torch's answers, once the run has come to its end
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from subspace_serve.errors import TrainingError
 from subspace_serve.files import atomic_file, held, write_text
 from subspace_serve.network.skeleton import FILE_NAME as SKELETON_FILE
 from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.run.metrics import FILE_NAME as METRICS_FILE
+from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.checkpoint import FILE_NAME
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
@@ -64,7 +67,7 @@ class RunFolder:
 
     @property
     def metrics_file(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def resume_file(self) -> Path:
@@ -211,15 +214,7 @@ class RunFolder:
 
     def read_metrics(self, epochs: int) -> list[dict[str, Any]]:
         """Return the metrics of the first `epochs` epochs; a line that a crash cut short is left out."""
-        if not self.metrics_file.exists():
-            return []
-        records = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines()[:epochs]:
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-        return records
+        return read_metrics(self.path, epochs)
 
     def finished_epochs(self) -> int:
         """Return how many epochs are recorded as finished."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
-from subspace_serve.space.checkpoint import versions
+from subspace_serve.packages import versions
 from trainer.config import TrainingConfig
 from trainer.parameters import EndpointMatrix
 from trainer.preparation import prepared_data
 from trainer.progress import Progress
+from trainer.ranks import Ranks
 from trainer.run_folder import RunFolder, TrainedOn
 
 

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from subspace_serve.architectures import Architecture
-from subspace_serve.architectures.custom import is_custom
 from subspace_serve.errors import ExportError
 from subspace_serve.network.skeleton import (
     FORMAT,
@@ -33,7 +31,10 @@ from subspace_serve.network.skeleton import (
     VERSION,
     Skeleton,
     external,
+    sealed,
 )
+from subspace_serve.space.architecture import Architecture
+from trainer.architectures import build
 
 OPSET = 20
 _NETWORK = "network."
@@ -48,7 +49,7 @@ def skeleton_of(architecture: Architecture) -> Skeleton:
     """
     document = json.dumps(architecture.to_json(), sort_keys=True)
     # A module of the user's own may change between two runs of one process.
-    data = _export(architecture) if is_custom(architecture.name) else _exported(document)
+    data = _export(architecture) if architecture.is_custom else _exported(document)
     return Skeleton(data)
 
 
@@ -86,7 +87,7 @@ class _Preprocessing(nn.Module):
 def _export(architecture: Architecture) -> bytes:
     generator = torch.get_rng_state()
     try:
-        network = architecture.build().eval()
+        network = build(architecture).eval()
     finally:
         torch.set_rng_state(generator)
     model = _traced(_WithPixels(network, architecture.channels), architecture)
@@ -123,7 +124,7 @@ def _export(architecture: Architecture) -> bytes:
     }
     for key, text in facts.items():
         proto.metadata_props.add(key=key, value=text)
-    return proto.SerializeToString()
+    return sealed(proto.SerializeToString())
 
 
 def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from subspace_serve.architectures import penultimate
 from subspace_serve.space.geometry import Geometry
+from trainer.architectures import penultimate
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork

@@ -11,19 +11,20 @@ from typing import Any
 
 import torch
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import TrainingError
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import save_subspace
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
+from trainer.golden import leave_golden_answers
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
 from trainer.progress import Progress
 from trainer.proof import proven_skeleton
 from trainer.randomness import derived_seed, numpy_generator
+from trainer.ranks import Ranks
 from trainer.reporting import summary_writer_class, write_summary
 from trainer.result import result, validate
 from trainer.run_folder import RunFolder, TrainedOn
@@ -137,7 +138,10 @@ def train(
             report(record)
             if writer is not None:
                 write_summary(writer, record)
-    return result(config, data, architecture, endpoints, progress)
+        found = result(config, data, architecture, endpoints, progress)
+        if skeleton is not None:
+            leave_golden_answers(run, found, skeleton, data)
+    return found
 
 
 def _without_best(progress: Progress) -> Progress:

@@ -112,13 +112,23 @@ class Calibration(_Record):
     seed: int | None
 
 
+ReferenceName = Literal["torch", "training", "skeleton"]
+
+
 class Parity(_Record):
-    """How far ONNX Runtime's logits were from torch's at export."""
+    """How far the graph's logits on ONNX Runtime were from the network's at export.
+
+    `reference` is None when torch itself gave those. Else the run's skeleton did, where torch was not installed:
+    `training` after it had given the answers that torch left there at training, `skeleton` where there were none.
+    """
 
     provider: str
     max_abs_diff: Annotated[float, Field(ge=0)]
     top1_flips: Annotated[int, Field(ge=0)]
     tolerance: Annotated[float, Field(gt=0)]
+    reference: ReferenceName | None = None
+
+    _where_used = ("reference",)
 
 
 class Reliability(_Record):
@@ -190,7 +200,7 @@ class Ensemble(_Model):
 
 
 class Golden(_Record):
-    """An npz file with real images (`images`) and torch's logits for them (`logits.<point>`)."""
+    """An npz file with real images (`images`) and the networks' logits for them (`logits.<point>`)."""
 
     file: FileName
     sha256: Sha256

@@ -12,8 +12,9 @@ from subspace_serve.answers import Answer, entropy_of, logarithm
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.selection import Selection, UnknownModelError, select
-from subspace_serve.bundle.session import Device, PointSession, Run, open_session
+from subspace_serve.bundle.session import PointSession, Run, open_session
 from subspace_serve.errors import BundleError, DataError
+from subspace_serve.network.sessions import Device
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-# Official builds report to their maker unless told before they are loaded.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime
-
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.errors import BundleError
+from subspace_serve.network.sessions import CUDA, Device, providers, session_options
 
-Device = Literal["auto", "cpu", "cuda"]
+import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-_ERRORS_ONLY = 3
 _ELEMENT_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-# TF32 would cost the parity that export promised; an exhaustive search runs anew for every batch size.
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-_NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 
 @dataclass(frozen=True)
@@ -66,34 +55,13 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
         reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
     provider = session.get_providers()[0]
-    if device == "cuda" and provider != _CUDA:
+    if device == "cuda" and provider != CUDA:
         raise BundleError(
             f"CUDA was asked for and ONNX Runtime gave {provider} for {path.name}; "
             "check the NVIDIA driver and onnxruntime-gpu's CUDA and cuDNN libraries, or choose the device cpu"
         )
     _check_signature(session, path, input, classes)
     return PointSession(session, provider, input.name)
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return the options of every session; `threads` within an operator, 0 for all cores of the host."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    # Every point has its own pool: waiting threads that spin would take the cores from the point that works.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def providers(device: Device) -> list[Any]:
-    """List the providers to ask for; CUDA only where it can be, since asking in vain prints errors."""
-    built_with_cuda = _CUDA in onnxruntime.get_available_providers()
-    has_device = any(os.path.exists(path) for path in _NVIDIA_DEVICES)
-    if device == "cpu" or not (built_with_cuda and has_device):
-        return [_CPU]
-    onnxruntime.preload_dlls()
-    return [(_CUDA, _CUDA_OPTIONS), _CPU]
 
 
 def _check_signature(session: onnxruntime.InferenceSession, path: Path, input: Input, classes: int) -> None:

@@ -137,7 +137,7 @@ class BundleWriter:
             )
 
     def set_golden(self, images: np.ndarray, logits: Mapping[str, np.ndarray]) -> None:
-        """Store K real images in the graph's input format, and torch's (K, classes) logits of every point."""
+        """Store K real images in the graph's input format, and every point's (K, classes) logits at export."""
         arrays: dict[str, Any] = {f"logits.{name}": np.asarray(row, dtype=np.float32) for name, row in logits.items()}
         file = self.folder / GOLDEN_FILE
         np.savez_compressed(file, **arrays, images=images)
@@ -152,7 +152,7 @@ class BundleWriter:
         if not self._points:
             raise BundleError("a bundle needs at least one point; none was added")
         if self._golden is None:
-            raise BundleError("a bundle needs golden images with torch's logits; none were set")
+            raise BundleError("a bundle needs golden images with logits; none were set")
         with _named("the manifest"):
             manifest = Manifest(
                 created_by=f"subspace-serve {__version__}",

@@ -1,7 +1,6 @@
 """The command `subspace-serve`: parsing and printing around the library.
 
-Commands are imported when they are called, and import torch and other heavy modules inside, so that `--help` answers
-at once.
+Commands are imported when they are called, and import heavy modules inside, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import click
 
 from subspace_serve import __version__
 from subspace_serve.cli.numbers import explain_numbers
-from subspace_serve.cli.ranks import as_one, several_ranks
+from subspace_serve.cli.ranks import as_one, refuse_ranks, several_ranks
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.suggestions import did_you_mean
 
@@ -45,7 +44,10 @@ _COMMANDS = {
 }
 
 
-_TRAINING_PACKAGES = ("torch", "torchvision", "safetensors", "sklearn", "matplotlib", "onnx", "scipy", "cv2", "jinja2")
+_EXTRAS = dict.fromkeys(("cv2", "jinja2", "matplotlib", "scipy", "sklearn"), "measure") | dict.fromkeys(
+    ("onnx", "onnxscript", "torch", "torchvision"), "train"
+)
+"""The extra that installs a package, where the base package does not."""
 
 
 class _LazyGroup(click.Group):
@@ -100,6 +102,7 @@ def main() -> None:
 def _run(say: Callable[[str], None]) -> None:
     """Run the command line, saying errors as told."""
     try:
+        refuse_ranks()
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
@@ -120,11 +123,12 @@ def _run(say: Callable[[str], None]) -> None:
         say(f"Error: {_message(error)}")
         sys.exit(1)
     except ModuleNotFoundError as error:
-        if error.name not in _TRAINING_PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
             raise
         say(
-            f"Error: this command needs {error.name}, which serving alone does not install: "
-            "pip install 'subspace-serve[train]'"
+            f"Error: this command needs {package}, which the base package does not install: "
+            f"pip install 'subspace-serve[{_EXTRAS[package]}]'"
         )
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -35,10 +36,8 @@ def demo(port: int) -> None:
 
     Leaves its runs in runs/demo-standard and runs/demo-line, and a plot beside the latter.
     """
-    import torch
-
     # Digits make layers so small that threads would wait for each other longer than they work.
-    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
     _say("One ordinary network, to compare with.")
     _run(f"train {TRAINING} --subspace standard --out {STANDARD}")

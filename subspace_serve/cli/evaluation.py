@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 @json_option
 def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
     """Show a run's geometry, architecture, recommended use, endpoint distances, training and hashes."""
-    from subspace_serve.space.subspace import endpoint_distances
     from subspace_serve.space.use import recommended_use
 
     opened = OpenRun(run, arch)
@@ -37,9 +36,9 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         "sha256": opened.checkpoint_sha256,
         "geometry": {"name": subspace.geometry.name, "endpoints": subspace.geometry.endpoints},
         "architecture": subspace.architecture.to_json(),
-        "parameters": sum(tensor.numel() for tensor in subspace.endpoints[0].values()),
+        "parameters": sum(array.size for array in subspace.endpoints[0].values()),
         "use": list(recommended_use(subspace)),
-        "endpoint_distances": endpoint_distances(subspace.endpoints),
+        "endpoint_distances": subspace.endpoint_distances(),
         "selections": {name: entry.get("alpha", entry.get("members")) for name, entry in opened.selections().items()},
         "provenance": subspace.provenance,
     }
@@ -131,7 +130,6 @@ def evaluate(
     On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha). What
     the run is recommended to be used as is marked, and without --alpha measured beside the grid.
     """
-    from subspace_serve.distributed.ranks import Ranks
     from subspace_serve.measure.evaluation import default_alphas, with_baseline
     from subspace_serve.measure.evaluation import evaluate as measure
     from subspace_serve.show.plot import check_picture
@@ -139,8 +137,7 @@ def evaluate(
 
     if plot is not None:
         check_picture(plot)
-    ranks = Ranks.current()
-    opened = with_skeleton(OpenRun(run, **options | {"device": str(ranks.device(options["device"]))}))
+    opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     geometry = opened.subspace.geometry
     if alphas:
@@ -160,7 +157,6 @@ def evaluate(
         aggregate=aggregate,
         extrapolate=extrapolate,
         corrupted=domains,
-        ranks=ranks,
         progress=progress_line,
     ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
     if baseline is not None:
@@ -174,11 +170,8 @@ def evaluate(
                 alphas=[other.subspace.geometry.midpoint],
                 ensembles=False,
                 corrupted=domains,
-                ranks=ranks,
             ),
         )
-    if not ranks.is_first:
-        return
     document = with_use(document, opened.subspace)
     if json_file:
         write_json(document, json_file)

@@ -15,7 +15,7 @@ from subspace_serve.cli.ensembles import NamedEnsemble, read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.skeletons import reference_of, with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 
@@ -55,9 +55,9 @@ def collapse(
     default, calibrations = calibrations_of(opened, request, calibrate_on)
     calibration = calibrations.get(name, default)
     # A selected place may lie outside; it was allowed to when it was selected.
-    model = as_module(opened.subspace, place, calibration, extrapolate=True)
+    model = as_module(opened.subspace, place, calibration, extrapolate=True, architecture=opened.arch)
     save_weights(
-        model.state_dict(),
+        {name: tensor.numpy() for name, tensor in model.state_dict().items()},
         target,
         {
             "architecture": opened.subspace.architecture.name,
@@ -171,14 +171,14 @@ def export(
 ) -> None:
     """Collapse, recalibrate and export points as a verified ONNX bundle, or as a Triton model repository.
 
-    Each graph is compared with torch on real images and each point's BatchNorm statistics with fresh ones; a bundle
-    that fails is not written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
+    Each graph is compared on real images with torch, or where that is not installed with the run's skeleton and the
+    answers that training left, and each point's BatchNorm statistics with fresh ones; a bundle that fails is not
+    written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
     answers of the bundle's service.
     """
     import json
 
     from subspace_serve.bundle import Bundle
-    from subspace_serve.deploy.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
     from subspace_serve.export import export_bundle
     from subspace_serve.measure.networks import describe_alpha
     from subspace_serve.space.alpha import parse_alphas
@@ -192,6 +192,8 @@ def export(
     say_note(opened.note)
     target = out or opened.folder / layout
     if layout == "triton":
+        from subspace_serve.deploy.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
+
         check_target(target, model_version)  # before the work, too
     geometry = opened.subspace.geometry
     specifications = alphas or recommended_use(opened.subspace)
@@ -226,6 +228,7 @@ def export(
             temperature=temperature,
             temperatures=temperatures,
             input_dtype=input_dtype,
+            reference=reference_of(opened),
             progress=progress_line,
         )
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

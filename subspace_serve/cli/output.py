@@ -75,4 +75,4 @@ def print_verification(report: Mapping[str, Any]) -> None:
         [name, point["provider"], f"{point['max_abs_diff']:.2e}", f"{point['tolerance']:.0e}", str(point["top1_flips"])]
         for name, point in report["points"].items()
     ]
-    print_table(["point", "provider", "difference to torch", "tolerance", "flips"], rows)
+    print_table(["point", "provider", "difference to export", "tolerance", "flips"], rows)

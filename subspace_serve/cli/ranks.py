@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from subspace_serve.distributed.ranks import Ranks
+from subspace_serve.errors import RankError
 
-SHARED = ("train", "evaluate", "select")
+if TYPE_CHECKING:
+    from trainer.ranks import Ranks
+
+SHARED = ("train",)
 """The commands whose work several ranks share."""
+ALONE = ("evaluate", "select")
+"""The commands that give every core of one process a network: on two cores two ranks took 1.07 times as long."""
 
 _ENDED = (
     "Error: this run was told to end (SIGTERM), as torchrun tells every rank when one of them ended; a training run "
@@ -32,7 +36,20 @@ class _Terminated(BaseException):
 
 def several_ranks() -> bool:
     """Return whether torchrun started this process as one of several that share a command's work."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1") and sys.argv[1:2] in [[name] for name in SHARED]
+    return _world_size() != 1 and sys.argv[1:2] in [[name] for name in SHARED]
+
+
+def refuse_ranks() -> None:
+    """Refuse the start of a command that would do its work anew on every rank.
+
+    Raises:
+        RankError: several ranks were started.
+    """
+    if _world_size() > 1 and sys.argv[1:2] in [[name] for name in ALONE]:
+        raise RankError(
+            f"{sys.argv[1]} runs in one process, which uses every core, and was started as one of {_world_size()} "
+            "(WORLD_SIZE); start it without torchrun"
+        )
 
 
 @contextlib.contextmanager
@@ -76,11 +93,17 @@ def as_one() -> Iterator[Callable[[str], None]]:
         group.close()
 
 
+def _world_size() -> int:
+    """Return how many ranks were started; 0 where the environment is garbled, which `Ranks.current` then says."""
+    text = os.environ.get("WORLD_SIZE") or "1"
+    return max(int(text), 1) if text.isdecimal() else 0
+
+
 def _group() -> Ranks | None:
     """Return the group when this process has joined it; does not import torch for that."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
-    from subspace_serve.distributed.ranks import Ranks
+    from trainer.ranks import Ranks
 
     return Ranks.current()

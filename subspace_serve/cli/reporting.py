@@ -201,14 +201,13 @@ def _fewer(calibration: CalibrationData, count: int) -> CalibrationData:
 
 def _training_records(run: OpenRun) -> list[dict[str, Any]]:
     """Return the lines of the run's metrics.jsonl; none for a checkpoint that the trainer did not write."""
-    from trainer.run_folder import RunFolder
+    from subspace_serve.run.metrics import read_metrics
 
-    epochs = run.subspace.provenance.get("training", {}).get("finished_epochs", 0)
-    return RunFolder(run.folder).read_metrics(epochs)
+    return read_metrics(run.folder, run.subspace.provenance.get("training", {}).get("finished_epochs", 0))
 
 
 def _describe(run: OpenRun) -> dict[str, Any]:
-    from subspace_serve.space.checkpoint import versions
+    from subspace_serve.packages import versions
 
     geometry = run.subspace.geometry
     return {
@@ -217,7 +216,7 @@ def _describe(run: OpenRun) -> dict[str, Any]:
         "sha256": run.checkpoint_sha256,
         "geometry": {"name": geometry.name, "endpoints": geometry.endpoints},
         "architecture": run.subspace.architecture.to_json(),
-        "parameters": sum(tensor.numel() for tensor in run.subspace.endpoints[0].values()),
+        "parameters": sum(array.size for array in run.subspace.endpoints[0].values()),
         "provenance": run.subspace.provenance,
         "versions": versions(),
     }

@@ -85,12 +85,11 @@ def select(
     The midpoint is kept when nothing beats it beyond chance. Several domains, as several --val-data or --corruption,
     share the work. `export --alpha best:NAME` then exports a choice.
     """
-    from subspace_serve.distributed.ranks import Ranks
-    from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN, store_selections
+    from subspace_serve.run.selections import store_selections
+    from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN
     from subspace_serve.select import select as choose
 
-    ranks = Ranks.current()
-    opened = with_skeleton(OpenRun(run, **options | {"device": str(ranks.device(options["device"]))}))
+    opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     opened.selections()
     _say_midpoint_not_recommended(opened)
@@ -113,11 +112,8 @@ def select(
         aggregate=aggregate,
         greedy=greedy,
         seed=options["seed"],
-        ranks=ranks,
         progress=progress_line,
     )
-    if not ranks.is_first:
-        return
     file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
     if json_file:
         write_json(selections, json_file)
@@ -152,7 +148,7 @@ def _domains(
     from dataclasses import replace
 
     from subspace_serve.errors import DataError
-    from subspace_serve.select import check_selection_name
+    from subspace_serve.run.selections import check_selection_name
 
     domains: list[Domain] = []
     for text in specs:

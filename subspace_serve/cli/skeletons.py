@@ -1,11 +1,13 @@
-"""Runs of an earlier version, which have no skeleton yet."""
+"""What torch adds to a run where it is installed: a skeleton that an old run lacks, and answers to compare with."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
+from subspace_serve.packages import is_installed
+
 if TYPE_CHECKING:
+    from subspace_serve.export.parity import Reference
     from subspace_serve.run.opened import OpenRun
 
 
@@ -14,12 +16,38 @@ def with_skeleton(opened: OpenRun) -> OpenRun:
 
     Raises:
         ExportError: its network cannot be exported.
+        ArchitectureError: it is the user's own and was not named.
     """
     from subspace_serve.network.skeleton import FILE_NAME
 
-    if not (opened.folder / FILE_NAME).exists() and importlib.util.find_spec("torch") is not None:
+    if opened.file.is_file() and not (opened.folder / FILE_NAME).exists() and is_installed("torch"):
+        from trainer.architectures import check_trusted
         from trainer.proof import proven_skeleton
         from trainer.run_folder import RunFolder
 
+        check_trusted(opened.subspace.architecture, opened.arch)
         RunFolder(opened.folder).write_skeleton(proven_skeleton(opened.subspace.architecture))
     return opened
+
+
+def reference_of(opened: OpenRun) -> Reference:
+    """Return what a run's exported graphs are compared with.
+
+    That is torch where it is installed and may build the network: one of the user's own has to be named.
+
+    Raises:
+        CheckpointError: the answers that training left are damaged.
+        ExportError: the skeleton gives other answers than training left.
+    """
+    from subspace_serve.export.golden import check_golden
+    from subspace_serve.export.parity import Reference
+
+    architecture = opened.subspace.architecture
+    if is_installed("torch") and (not architecture.is_custom or architecture.name == opened.arch):
+        from trainer.golden import torch_logits
+
+        skeleton = opened.network.skeleton
+        return Reference(
+            "torch", torch_logits(opened.subspace, skeleton, opened.preprocessing, architecture=opened.arch)
+        )
+    return Reference("training" if check_golden(opened.folder, opened.network) else "skeleton")

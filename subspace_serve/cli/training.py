@@ -12,8 +12,8 @@ from subspace_serve.cli.output import json_option, say_note, track, write_json
 from trainer.methods import METHODS
 
 if TYPE_CHECKING:
-    from subspace_serve.architectures import Architecture
     from subspace_serve.data import DataSet
+    from subspace_serve.space.architecture import Architecture
 
 # Read without torch, so that --help is instant.
 _METHODS = {name: method.summary for name, method in METHODS.items()}
@@ -50,7 +50,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     "architecture",
     metavar="NAME",
     help="cresnet20-32, tiny-resnet18, a torchvision classifier, or your own MODULE:FUNCTION, a function "
-    "(*, classes, channels, height, width) that returns a torch.nn.Module; later commands need --arch for it again.  "
+    "(*, classes, channels, height, width) that returns a torch.nn.Module; `collapse` needs --arch for it again.  "
     "[default: cresnet8-8]",
 )
 @click.option(
@@ -152,11 +152,11 @@ def train(
 
     Writes runs/NAME/ and points runs/latest at it. Without options: a line on scikit-learn's digits.
     """
-    from subspace_serve.architectures.custom import is_custom
     from subspace_serve.data import summary
-    from subspace_serve.distributed.ranks import Ranks
+    from subspace_serve.space.architecture import is_custom
     from trainer.config import TrainingConfig
     from trainer.presets import PRESETS
+    from trainer.ranks import Ranks
     from trainer.reporting import describe, notes
     from trainer.run_folder import RunFolder
     from trainer.training import train as run_training
@@ -204,7 +204,8 @@ def train(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_go_on(target, resumable=bool(records) or resume is not None)) from None
     if is_custom(config.architecture):
-        click.echo(f"later commands need your network again: add --arch {config.architecture} to each", err=True)
+        again = f"--arch {config.architecture}"
+        click.echo(f"collapse needs your network again: {again}; the others work on its graph", err=True)
     if json_file and ranks.is_first:
         write_json({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
 

@@ -6,29 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
-from torch import Tensor
 
-from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Parity, Source, UnfinishedTraining
+from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Source, UnfinishedTraining
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
+from subspace_serve.bundle.verify import check_graph
 from subspace_serve.bundle.writer import write_bundle
 from subspace_serve.data import Images, Preprocessing
-from subspace_serve.errors import ExportError
+from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
-from subspace_serve.export.parity import ServedNetwork, as_torch, check_parity
+from subspace_serve.export.parity import BATCHES, THE_SKELETON, Reference, check_parity, parity_images
 from subspace_serve.measure.networks import describe_alpha
 from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
-from subspace_serve.network.served import InputType, served_file
+from subspace_serve.network.served import InputType, as_served, served_file
 from subspace_serve.space.alpha import EnsembleRequest, Request
-from subspace_serve.space.checkpoint import unfinished_training
 from subspace_serve.space.geometry import Alpha
 from subspace_serve.space.subspace import Subspace
 
 GOLDEN_COUNT = 8
-PARITY_COUNT = 20
 
 
 def export_bundle(
@@ -49,12 +45,13 @@ def export_bundle(
     temperature: TemperatureData | None = None,
     temperatures: Mapping[str, TemperatureData] | None = None,
     input_dtype: InputType = "uint8",
+    reference: Reference = THE_SKELETON,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write chosen points of a subspace, and ensembles of them, as a bundle that the service deploys.
 
     Each point is collapsed, recalibrated, checked to be recalibrated on images that were kept apart, written, and
-    compared with torch. The bundle takes its place in one step; when anything fails the old one stays.
+    compared with the reference. The bundle takes its place in one step; when anything fails the old one stays.
 
     Args:
         subspace: where the points lie.
@@ -74,6 +71,7 @@ def export_bundle(
             reported on the other); never those of `evaluation`. None leaves the temperatures at 1.
         temperatures: for some points and ensembles, by name, images that take the place of `temperature`.
         input_dtype: `uint8` for pixels (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
+        reference: what the graphs are compared with.
         progress: called with a line for each point.
 
     Returns:
@@ -81,7 +79,7 @@ def export_bundle(
 
     Raises:
         GeometryError: a place lies outside the domain, or a name is malformed or given twice.
-        ExportError: a graph cannot be made or does not answer as torch does, or the arguments contradict each other.
+        ExportError: a graph does not answer as the reference does, or the arguments contradict each other.
         CalibrationError: a BatchNorm layer's statistics do not belong to the network.
         DataError: no temperature can be fitted on the images given, or they have other classes.
         BundleError: the target cannot be replaced.
@@ -99,14 +97,13 @@ def export_bundle(
         classes=subspace.architecture.classes,
     )
     target = Path(target)
-    pixels = torch.from_numpy(examples.take(np.arange(min(PARITY_COUNT, len(examples))))[0])
-    if len(pixels) < 2:
-        raise ExportError(f"export compares the graph with torch on real images; {len(pixels)} is too few")
+    pixels = parity_images(examples.take(np.arange(min(len(examples), sum(BATCHES))))[0])
     architecture = subspace.architecture
     served_input = _input(subspace, calibration.preprocessing, input_dtype)
     size = (architecture.height, architecture.width, architecture.channels)
+    served_images = as_served(pixels, input_dtype)
     skeleton = network.skeleton
-    golden: dict[str, Tensor] = {}
+    golden: dict[str, np.ndarray] = {}
     with write_bundle(
         target,
         source=Source(
@@ -133,29 +130,31 @@ def export_bundle(
                     network, weights, statistics, shape=size, classes=architecture.classes, input_type=input_dtype
                 ),
             )
-            served = ServedNetwork(
-                as_torch(subspace, alpha, skeleton, statistics), calibration.preprocessing, input_dtype
+            expected = (
+                answering.logits(pixels) if reference.logits is None else reference.logits(alpha, statistics, pixels)
             )
-            parity = check_parity(served, pixels, bundle.file(name), input=served_input, classes=architecture.classes)
-            with torch.inference_mode():
-                golden[name] = served(served.served_input(pixels[:GOLDEN_COUNT]))[0]
+            parity = check_parity(
+                bundle.file(name),
+                served_images,
+                expected,
+                input=served_input,
+                classes=architecture.classes,
+                reference=reference,
+            )
+            golden[name] = expected[:GOLDEN_COUNT]
             bundle.add_point(
                 name,
                 alpha=alpha,
                 coefficients=[float(c) for c in subspace.geometry.coefficients(alpha, extrapolate=True)],
                 calibration=_calibration(calibrated_on) if skeleton.batchnorms else None,
-                parity=Parity(
-                    provider=parity.provider,
-                    max_abs_diff=parity.max_abs_diff,
-                    top1_flips=parity.top1_flips,
-                    tolerance=parity.tolerance,
-                ),
+                parity=parity,
                 metrics=record.metrics,
                 temperature=record.temperature,
                 temperature_fit=record.temperature_fit,
             )
             progress(
-                f"{name}: alpha {describe_alpha(alpha)}, ONNX and torch differ by at most {parity.max_abs_diff:.1e}"
+                f"{name}: alpha {describe_alpha(alpha)}, its graph and {reference.text} differ by at most "
+                f"{parity.max_abs_diff:.1e}"
             )
             if record.temperature_fit is not None:
                 progress(f"{name}: {record.describe()}")
@@ -172,11 +171,7 @@ def export_bundle(
             )
             if record.temperature_fit is not None:
                 progress(f"{name}: {record.describe()}")
-        network_input = ServedNetwork(torch.nn.Identity(), calibration.preprocessing, input_dtype)
-        bundle.set_golden(
-            network_input.served_input(pixels[:GOLDEN_COUNT]).numpy(),
-            {name: values.numpy() for name, values in golden.items()},
-        )
+        bundle.set_golden(served_images[:GOLDEN_COUNT], golden)
         bundle.default = default
     return target
 
@@ -238,18 +233,17 @@ def _calibration(data: CalibrationData) -> Calibration:
 
 
 def _write_graph(file: Path, data: bytes) -> None:
-    """Write a graph, and run ONNX's full checker on it."""
+    """Write a graph, and run ONNX's full checker on it where it is installed."""
     file.write_bytes(data)
     try:
-        onnx.checker.check_model(str(file), full_check=True)
-    except onnx.checker.ValidationError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"the graph {file.name} is not valid ONNX ({reason}); the bundle was not written") from error
+        check_graph(file)
+    except BundleError as error:
+        raise ExportError(f"{error}; the bundle was not written") from error
 
 
 def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:
     """Return how far the run had come, for the manifest, when it has not come to its end."""
-    unfinished = unfinished_training(subspace)
+    unfinished = subspace.unfinished_training
     return unfinished and UnfinishedTraining(finished_epochs=unfinished[0], planned_epochs=unfinished[1])
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.measure.metrics import Scores, mean_total_variation
 from subspace_serve.measure.networks import Candidate, Networks, check_labels, place, scored
 from subspace_serve.network.calibration_data import CalibrationData
@@ -42,7 +41,6 @@ def evaluate(
     extrapolate: bool = False,
     corrupted: Iterable[Domain] = (),
     reliability: bool = False,
-    ranks: Ranks | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Document:
     """Evaluate networks along a subspace and the ensembles that they form (sections 4.1, 4.2 and 4.4).
@@ -58,7 +56,6 @@ def evaluate(
         extrapolate: allow places a little outside a line.
         corrupted: corruptions of the same images; the networks are those of the clean images.
         reliability: add reliability diagrams to points and ensembles, 15 bins of `confidence`, `accuracy`, `count`.
-        ranks: the processes that share the networks out, each of which gets the document; this one alone when None.
         progress: called with a line for each network and each corruption.
 
     Returns:
@@ -73,7 +70,6 @@ def evaluate(
     Raises:
         GeometryError: a place lies outside the domain.
         DataError: there are no images, or a label is not one of the network's classes.
-        RankError: another rank has other networks or images, or ended.
     """
     geometry = network.geometry
     check_labels(images, network.classes)
@@ -81,9 +77,7 @@ def evaluate(
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
-    networks = Networks(network, calibration, extrapolate=extrapolate, ranks=ranks, progress=progress)
-    corrupted = list(corrupted)
-    networks.check_ranks([images, *(domain.images for domain in corrupted)])
+    networks = Networks(network, calibration, extrapolate=extrapolate, progress=progress)
     plan = _Plan(geometry, places, aggregate, ensembles, named or {})
     document: Document = {
         "geometry": geometry.name,

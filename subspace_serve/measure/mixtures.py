@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.answers import softmax
 from subspace_serve.data import Images
@@ -25,7 +23,7 @@ Scale = Literal["global", "layerwise", "weightwise"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
-def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generator) -> dict[str, Tensor]:
+def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Return the weights of one random mixture; places are uniform in the domain, as in training.
 
     `global` is an ordinary place of the subspace. `layerwise` draws a place of its own for each layer: parameters of
@@ -95,8 +93,7 @@ def mixture_accuracies(
     generator = np.random.default_rng(seed)
     measured = []
     for draw in range(draws):
-        mixed = {name: tensor.numpy() for name, tensor in mixed_weights(subspace, scale, generator).items()}
-        weights = network.skeleton.vector(mixed)
+        weights = network.skeleton.vector(mixed_weights(subspace, scale, generator))
         statistics = network.recalibrate(calibration.pixels(), weights=weights)
         logits = network.with_weights(weights, statistics).logits_of(images)
         measured.append(classification_metrics(softmax(logits), images.labels))
@@ -109,12 +106,9 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _weightwise(geometry: Geometry, tensors: list[Tensor], generator: np.random.Generator) -> Tensor:
-    """Mix tensors of one shape with a place for each of their numbers."""
-    first = tensors[0]
-    coefficients = torch.from_numpy(geometry.coefficients_of(geometry.sample(generator, first.numel())))
-    columns = (column.view(first.shape).to(first.device) for column in coefficients.T)
-    total = torch.zeros_like(first, dtype=torch.float64)
-    for column, tensor in zip(columns, tensors, strict=True):
-        total += column * tensor.detach().double()
-    return total.to(first.dtype)
+def _weightwise(geometry: Geometry, arrays: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """Mix arrays of one shape with a place for each of their numbers."""
+    first = arrays[0]
+    coefficients = geometry.coefficients_of(geometry.sample(generator, first.size))
+    mixed = sum(column.reshape(first.shape) * array for column, array in zip(coefficients.T, arrays, strict=True))
+    return np.asarray(mixed, first.dtype)

@@ -2,12 +2,11 @@
 
 A network is small beside the data that it is measured on, so the networks stay and the images stream past them, a
 block at a time: a block is decoded and corrupted once for all of them, and memory stays flat.
-Several ranks (`subspace_serve.distributed.ranks`) share the networks out, and every rank gets what all of them found.
+Several ranks (`trainer.ranks`) share the networks out, and every rank gets what all of them found.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +18,10 @@ import numpy as np
 
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.data import Images
-from subspace_serve.distributed.ranks import Ranks
-from subspace_serve.distributed.sharing import Homes
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import BLOCK, Answering, Network
-from subspace_serve.space.checkpoint import versions
 from subspace_serve.space.geometry import Alpha
 
 T = TypeVar("T")
@@ -78,7 +74,6 @@ class Networks:
         *,
         extrapolate: bool = False,
         workers: int | None = None,
-        ranks: Ranks | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Make no network yet.
@@ -88,32 +83,14 @@ class Networks:
             calibration: images for BatchNorm's statistics.
             extrapolate: allow places a little outside a line.
             workers: networks at a time; None for one a processor core, and one on CUDA.
-            ranks: the processes that share the networks out; this one alone when None.
             progress: called with a line for each network made.
         """
         self.network = network
         self.calibration = calibration
         self.extrapolate = extrapolate
         self.workers = workers or (_cores() if network.on_cpu else 1)
-        self.ranks = ranks or Ranks()
         self.progress = progress
         self._answering: dict[Alpha, Answering] = {}
-        self._homes = Homes(self.ranks.world_size)
-
-    def check_ranks(self, sets: Sequence[Images]) -> None:
-        """Check that every rank has the same packages, endpoints, calibration images and labelled images.
-
-        Raises:
-            RankError: one has others, or ended.
-        """
-        if self.ranks.world_size == 1:
-            return
-        digest = hashlib.sha256(self.network.skeleton.data + self.network.endpoints.tobytes()).hexdigest()
-        calibration = self.calibration.to_json() | {"fingerprint": self.calibration.images.fingerprint()}
-        self.ranks.check_same("versions", versions())
-        self.ranks.check_same("endpoints (their SHA-256)", digest)
-        self.ranks.check_same("calibration images", calibration)
-        self.ranks.check_same("labelled images (their fingerprint)", [images.fingerprint() for images in sets])
 
     def prepare(self, alphas: Iterable[Alpha]) -> None:
         """Collapse and recalibrate the networks that are not there yet.
@@ -155,9 +132,6 @@ class Networks:
     ) -> list[list[T]]:
         """Return what `answer` makes of each candidate, a block of images at a time, in the order of `candidates`.
 
-        Ranks share the candidates, whole ensembles each, so that almost no network is made on two of them; all call
-        this with the same arguments and get the same lists.
-
         Args:
             candidates: what answers.
             images: labelled images.
@@ -165,24 +139,19 @@ class Networks:
 
         Raises:
             DataError: there are no images, or a label is not one of the network's classes.
-            RankError: another rank ended.
         """
         check_labels(images, self.network.classes)
-        homes = self._homes.settle([list(map(place, candidate.members)) for candidate in candidates])
-        own = [candidate for candidate, home in zip(candidates, homes, strict=True) if home == self.ranks.rank]
-        parts: list[list[T]] = [[] for _ in own]
-        if own:
-            for logits, labels in self.logits([alpha for candidate in own for alpha in candidate.members], images):
-                for candidate, part in zip(own, parts, strict=True):
-                    part.append(answer(candidate, logits, labels))
-        found = [iter(rank) for rank in self.ranks.everyones(parts)]
-        return [next(found[home]) for home in homes]
+        parts: list[list[T]] = [[] for _ in candidates]
+        for logits, labels in self.logits([alpha for candidate in candidates for alpha in candidate.members], images):
+            for candidate, part in zip(candidates, parts, strict=True):
+                part.append(answer(candidate, logits, labels))
+        return parts
 
     def score(self, candidates: Sequence[Candidate], images: Images) -> list[Scores]:
         """Return the scores of each candidate on every image, in the order of `candidates`.
 
         Raises:
-            DataError, RankError: as `measure`.
+            DataError: as `measure`.
         """
         return [Scores.joined(parts) for parts in self.measure(candidates, images, scored)]
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from subspace_serve.data import Images
 from subspace_serve.errors import GeometryError
 from subspace_serve.measure.networks import check_labels
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
-from subspace_serve.space.subspace import Subspace, Weights, mismatch, weighted_sum
+from subspace_serve.space.subspace import Subspace, Weights, mismatch, mixture
 
 DEFAULT_RESOLUTION = 9
 DEFAULT_MARGIN = 0.2
@@ -51,13 +49,9 @@ class Plane:
         second = (x - third * b) / a
         return 1 - second - third, second, third
 
-    def at(self, x: float, y: float) -> dict[str, Tensor]:
+    def at(self, x: float, y: float) -> dict[str, np.ndarray]:
         """Return the weights of the network at (x, y); at one of the three they are that one's, bit for bit."""
-        return self.mixture(self.coefficients(x, y))
-
-    def mixture(self, coefficients: Sequence[float]) -> dict[str, Tensor]:
-        """Return the weighted sum of the three."""
-        return {name: weighted_sum(coefficients, [part[name] for part in self.weights]) for name in self.weights[0]}
+        return mixture(self.coefficients(x, y), self.weights)
 
 
 def plane_through(vectors: dict[str, Weights]) -> Plane:
@@ -78,10 +72,10 @@ def plane_through(vectors: dict[str, Weights]) -> Plane:
                 "networks of one architecture"
             )
     first_axis, other = _difference(second, origin), _difference(third, origin)
-    a = first_axis.norm().item()
-    b = torch.dot(other, first_axis).item() / a if a else 0.0
-    h = (other - first_axis * (b / a)).norm().item() if a else 0.0
-    if h <= _COLLINEAR * max(a, other.norm().item(), 1e-12):
+    a = float(np.linalg.norm(first_axis))
+    b = float(other @ first_axis) / a if a else 0.0
+    h = float(np.linalg.norm(other - first_axis * (b / a))) if a else 0.0
+    if h <= _COLLINEAR * max(a, float(np.linalg.norm(other)), 1e-12):
         raise GeometryError(
             f"{names[0]}, {names[1]} and {names[2]} lie on one line in weight space, so no plane is given by them; "
             "choose another third network"
@@ -161,21 +155,20 @@ def plane_errors(
         )
     check_labels(images, network.classes)
 
-    def error(coefficients: Sequence[float]) -> float:
-        mixture = {name: tensor.numpy() for name, tensor in plane.mixture(coefficients).items()}
-        weights = network.skeleton.vector(mixture)
+    def error(x: float, y: float) -> float:
+        weights = network.skeleton.vector(plane.at(x, y))
         statistics = network.recalibrate(calibration.pixels(), weights=weights)
         logits = network.with_weights(weights, statistics).logits_of(images)
         return 1 - float((logits.argmax(1) == images.labels).mean())
 
     vectors = [
-        {"name": name, "x": x, "y": y, "error": error(plane.coefficients(x, y))}
+        {"name": name, "x": x, "y": y, "error": error(x, y)}
         for name, (x, y) in zip(plane.names, plane.coordinates, strict=True)
     ]
     x_grid, y_grid = (_grid(values, resolution, margin) for values in zip(*plane.coordinates, strict=True))
     errors = []
     for row, y in enumerate(y_grid):
-        errors.append([error(plane.coefficients(x, y)) for x in x_grid])
+        errors.append([error(x, y) for x in x_grid])
         progress(f"plane, row {row + 1} of {resolution}")
     return {
         "vectors": vectors,
@@ -187,8 +180,8 @@ def plane_errors(
     }
 
 
-def _difference(weights: Weights, origin: Weights) -> Tensor:
-    return torch.cat([(tensor.double() - origin[name].double()).flatten() for name, tensor in weights.items()])
+def _difference(weights: Weights, origin: Weights) -> np.ndarray:
+    return np.concatenate([(array.astype(np.float64) - origin[name]).reshape(-1) for name, array in weights.items()])
 
 
 def _grid(values: Sequence[float], resolution: int, margin: float) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.bundle.session import Device, providers, session_options
 from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
+from subspace_serve.network.sessions import known_device, providers, session_options
 from subspace_serve.network.skeleton import IMAGE, LOGITS, PARAMETERS, PREPROCESSING, STATISTICS, Skeleton
 from subspace_serve.network.statistics import Averages, LayerAgreement, Statistics, agreements
-from subspace_serve.space.checkpoint import load_subspace, provenance_value
+from subspace_serve.space.checkpoint import load_subspace
 from subspace_serve.space.geometry import Alpha, Geometry
-from subspace_serve.space.subspace import Subspace
+from subspace_serve.space.subspace import Subspace, Weights, distances, weighted_sum
 
-import onnxruntime  # isort: skip -- after `session`, which turns its telemetry off
+import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off
 
 BATCH = 64
 """Images at a time: a processor's caches hold the activations of small batches."""
@@ -71,17 +70,18 @@ class Network:
 
     Raises:
         CheckpointError: the endpoints are not the geometry's, or not of the skeleton's network.
+        BundleError: the device is unknown or not there.
     """
 
     def __init__(
         self,
         skeleton: Skeleton,
         geometry: Geometry,
-        endpoints: Iterable[dict[str, np.ndarray]],
+        endpoints: Iterable[Weights],
         *,
         mean: Iterable[float],
         std: Iterable[float],
-        device: Device = "auto",
+        device: str = "auto",
         threads: int = 0,
     ) -> None:
         self.skeleton = skeleton
@@ -91,31 +91,30 @@ class Network:
             raise CheckpointError(
                 f"a {geometry.name} of {geometry.endpoints} endpoints was given {len(self.endpoints)}; give as many"
             )
+        self._device = known_device(device)
         means, deviations = (np.asarray(list(values), np.float64) for values in (mean, std))
         # In the order of the skeleton: scale, then shift; both computed as the trainer computes them.
         self._preprocessing = np.concatenate([1 / (255 * deviations), -means / deviations]).astype(np.float32)
-        self._device: Device = device
         self._threads = threads
 
     @classmethod
-    def open(cls, run: str | Path, *, architecture: str | None = None, device: Device = "auto") -> Network:
+    def open(cls, run: str | Path, *, device: str = "auto") -> Network:
         """Open the subspace of a run's folder.
 
         Args:
             run: the folder, such as `runs/latest`.
-            architecture: the name of the user's own architecture where the run has one.
             device: `auto`, `cpu` or `cuda`.
 
         Raises:
             CheckpointError: the checkpoint or the skeleton is missing, damaged or another's.
         """
-        subspace = load_subspace(run, architecture=architecture)
-        preprocessing = Preprocessing.from_json(provenance_value(subspace, "preprocessing"))
+        subspace = load_subspace(run)
+        preprocessing = Preprocessing.from_json(subspace.provenance_value("preprocessing"))
         return cls.of(subspace, Skeleton.read(Path(run)), preprocessing, device=device)
 
     @classmethod
     def of(
-        cls, subspace: Subspace, skeleton: Skeleton, preprocessing: Preprocessing, *, device: Device = "auto"
+        cls, subspace: Subspace, skeleton: Skeleton, preprocessing: Preprocessing, *, device: str = "auto"
     ) -> Network:
         """Return a subspace on ONNX Runtime.
 
@@ -127,9 +126,13 @@ class Network:
                 f"the skeleton is of {skeleton.architecture['name']}, with other settings than the subspace's "
                 f"{subspace.architecture.name}; take the run's own"
             )
-        endpoints = ({name: tensor.numpy() for name, tensor in end.items()} for end in subspace.endpoints)
         return cls(
-            skeleton, subspace.geometry, endpoints, mean=preprocessing.mean, std=preprocessing.std, device=device
+            skeleton,
+            subspace.geometry,
+            subspace.endpoints,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            device=device,
         )
 
     @property
@@ -160,11 +163,7 @@ class Network:
 
     def mixture(self, coefficients: Iterable[float]) -> np.ndarray:
         """Return a weighted sum of the endpoints, float32 (n,)."""
-        terms = [(np.float32(c), row) for c, row in zip(coefficients, self.endpoints, strict=True) if c]
-        total = terms[0][0] * terms[0][1]
-        for coefficient, row in terms[1:]:
-            total += coefficient * row
-        return total
+        return weighted_sum(coefficients, self.endpoints)
 
     def endpoint_distances(self) -> list[dict[str, Any]]:
         """Return, for each pair of endpoints, their L2 distance and squared cosine similarity.
@@ -173,12 +172,7 @@ class Network:
         have no direction worth comparing (appendix D.3).
         """
         compared = [slot.where for slot in self.skeleton.parameters.values() if len(slot.shape) >= 2]
-        rows = [np.concatenate([row[where] for where in compared]).astype(np.float64) for row in self.endpoints]
-        distances = []
-        for (i, first), (j, second) in itertools.combinations(enumerate(rows), 2):
-            cosine = float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
-            distances.append({"pair": [i, j], "l2": float(np.linalg.norm(first - second)), "cosine_squared": cosine**2})
-        return distances
+        return distances([np.concatenate([row[where] for where in compared]) for row in self.endpoints])
 
     def recalibrate(
         self,

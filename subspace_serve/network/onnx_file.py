@@ -112,7 +112,7 @@ class Model:
                 ],
                 others=[item for item in model if item[0] not in (_MODEL_GRAPH, _MODEL_METADATA)],
             )
-        except (ValueError, IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
+        except (ValueError, IndexError, struct.error, TypeError, StopIteration) as error:
             raise BundleError(f"an ONNX file is truncated or damaged ({error}); write it again") from error
 
     def encoded(self) -> bytes:
@@ -124,11 +124,13 @@ class Model:
             *(message_field(_GRAPH_OUTPUT, value) for value in self.outputs),
             encoded_fields(self.graph_others),
         ]
-        metadata = [
-            message_field(_MODEL_METADATA, text_field(1, key) + text_field(2, text))
-            for key, text in self.metadata.items()
-        ]
+        metadata = [metadata_field(key, text) for key, text in self.metadata.items()]
         return b"".join([encoded_fields(self.others), message_field(_MODEL_GRAPH, b"".join(graph)), *metadata])
+
+
+def metadata_field(key: str, text: str) -> bytes:
+    """Return an entry of a file's metadata; it may also stand behind a whole file."""
+    return message_field(_MODEL_METADATA, text_field(1, key) + text_field(2, text))
 
 
 def value_info(name: str, type: int, shape: Iterable[int | str] | None) -> bytes:

@@ -46,6 +46,13 @@ def served_file(
     return model.encoded()
 
 
+def as_served(pixels: np.ndarray, input_type: InputType) -> np.ndarray:
+    """Return uint8 pixels (N, H, W, C) as such a graph takes them."""
+    if input_type == "uint8":
+        return pixels
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(255)
+
+
 def _take_floats(model: Model) -> None:
     """Let the graph begin at its normalisation, with pixels that are scaled to [0, 1]."""
     scaling = next(node for node in model.nodes if SCALE in node.inputs)

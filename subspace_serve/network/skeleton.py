@@ -8,6 +8,7 @@ as fast as a graph that was exported with its weights. The normalisation of pixe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.errors import BundleError, CheckpointError
-from subspace_serve.network.onnx_file import FLOAT, Model, Node, Tensor
+from subspace_serve.network.onnx_file import FLOAT, Model, Node, Tensor, metadata_field
 
 FILE_NAME = "skeleton.onnx"
 FORMAT = "subspace-serve-skeleton"
@@ -71,7 +72,7 @@ class Skeleton:
 
     Raises:
         BundleError: the file is truncated or damaged.
-        CheckpointError: it is an ONNX file, but no skeleton, or one of another version.
+        CheckpointError: it is an ONNX file, but no skeleton, or one of another version, or was altered.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -85,6 +86,8 @@ class Skeleton:
                 f"the skeleton has version {metadata.get('version')} and this program reads version {VERSION}; install "
                 "a newer subspace-serve"
             )
+        if not data.endswith(_seal(data[: -len(_seal(b""))])):
+            raise CheckpointError("the skeleton was altered after it was made: its SHA-256 differs")
         self.architecture: dict[str, Any] = json.loads(metadata["architecture"])
         self.unused: frozenset[str] = frozenset(json.loads(metadata["unused"]))
         """Parameters that training has and the graph does not need."""
@@ -108,7 +111,10 @@ class Skeleton:
                 f"version gets one by subspace-serve train --resume {run}"
             ) from None
         except (BundleError, CheckpointError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{file} is damaged or no skeleton ({error}); copy the run again") from error
+            raise CheckpointError(
+                f"{file} is damaged or no skeleton ({error}); copy the run again, or where torch is installed have it "
+                f"made again by subspace-serve train --resume {run}"
+            ) from error
 
     @cached_property
     def parameters(self) -> dict[str, Slot]:
@@ -188,6 +194,16 @@ class Skeleton:
             for tensor in self._model.tensors
             if tensor.location == location
         }
+
+
+def sealed(data: bytes) -> bytes:
+    """Return a skeleton's file with its own SHA-256, by which a change is seen."""
+    return data + _seal(data)
+
+
+def _seal(data: bytes) -> bytes:
+    """Return what is written behind a file: an entry of its metadata, always of the same length."""
+    return metadata_field("sha256", hashlib.sha256(data).hexdigest())
 
 
 def external(tensors: Mapping[str, tuple[int, ...]], location: str) -> list[Tensor]:

@@ -54,7 +54,7 @@ class OpenRun:
     def subspace(self) -> Subspace:
         from subspace_serve.space.checkpoint import load_subspace
 
-        return load_subspace(self.file, architecture=self.arch)
+        return load_subspace(self.file)
 
     @cached_property
     def network(self) -> Network:
@@ -62,14 +62,12 @@ class OpenRun:
 
         Raises:
             CheckpointError: the run has no skeleton, or that of another architecture.
-            SubspaceServeError: the device is unknown or not there.
+            BundleError: the device is unknown or not there.
         """
-        from subspace_serve.distributed.devices import choose_device
         from subspace_serve.network.network import Network
         from subspace_serve.network.skeleton import Skeleton
 
-        device: Any = choose_device(self.device).type
-        return Network.of(self.subspace, Skeleton.read(self.folder), self.preprocessing, device=device)
+        return Network.of(self.subspace, Skeleton.read(self.folder), self.preprocessing, device=self.device)
 
     @cached_property
     def checkpoint_sha256(self) -> str:
@@ -81,9 +79,8 @@ class OpenRun:
     @property
     def note(self) -> str | None:
         """What a user of an unfinished run must know; None for a finished one."""
-        from subspace_serve.space.checkpoint import unfinished_training
 
-        unfinished = unfinished_training(self.subspace)
+        unfinished = self.subspace.unfinished_training
         if unfinished is None:
             return None
         return (
@@ -288,7 +285,7 @@ class OpenRun:
 
     def selections(self) -> dict[str, dict[str, Any]]:
         """Return what `select` stored for this run."""
-        from subspace_serve.select import read_selections
+        from subspace_serve.run.selections import read_selections
 
         return read_selections(self.folder, self.checkpoint_sha256)
 
@@ -330,6 +327,5 @@ class OpenRun:
         }
 
     def _recorded(self, *keys: str) -> Any:
-        from subspace_serve.space.checkpoint import provenance_value
 
-        return provenance_value(self.subspace, *keys)
+        return self.subspace.provenance_value(*keys)

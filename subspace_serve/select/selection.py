@@ -10,7 +10,6 @@ import numpy as np
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.splits import carve
-from subspace_serve.distributed.ranks import Ranks
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import METRICS
 from subspace_serve.measure.networks import Candidate, Networks, check_labels
@@ -41,7 +40,6 @@ def select(
     aggregate: str = "probabilities",
     greedy: bool = False,
     seed: int = 0,
-    ranks: Ranks | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Selection]:
     """Choose for each domain the point or ensemble with the best metric on one half of its images.
@@ -63,7 +61,6 @@ def select(
         aggregate: ensembles average `probabilities` or `logits`.
         greedy: take the best even where chance explains it.
         seed: of the division into halves, of the order of the images and of the bootstrap.
-        ranks: the processes that share the networks out, each of which gets the choice; this one alone when None.
         progress: called with a line for each network and each domain.
 
     Returns:
@@ -76,20 +73,18 @@ def select(
 
     Raises:
         DataError: the metric is unknown, or the images do not hold every class at least twice.
-        RankError: another rank has other networks or images, or ended.
     """
     if metric not in METRICS:
         raise DataError(f"cannot choose by {metric!r}; choose {', '.join(METRICS)}")
     if points < 2:
         raise DataError(f"a grid has 2 places or more; got {points}")
     halves = {domain.name: split(domain.images, network.classes, seed=seed) for domain in domains}
-    usual = Networks(network, calibration, ranks=ranks, progress=progress)
-    usual.check_ranks([domain.images for domain in domains])
+    usual = Networks(network, calibration, progress=progress)
     settings = {"metric": metric, "kind": kind, "points": points, "refine": refine, "seed": seed, "greedy": greedy}
     selections = {}
     for domain in domains:
         on_domain = (domain_calibration or {}).get(domain.name)
-        networks = usual if on_domain is None else Networks(network, on_domain, ranks=ranks, progress=progress)
+        networks = usual if on_domain is None else Networks(network, on_domain, progress=progress)
         choosing, reporting = halves[domain.name]
         race = raced(
             networks, choosing, metric, kind=kind, points=points, refine=refine, aggregate=aggregate, seed=seed

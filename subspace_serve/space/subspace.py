@@ -1,20 +1,19 @@
-"""A trained subspace: endpoints in weight space, and the networks between them."""
+"""A trained subspace: endpoints in weight space, and the weights between them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from subspace_serve.architectures import Architecture
 from subspace_serve.errors import CheckpointError
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Alpha, Geometry
 
-Weights = Mapping[str, Tensor]
+Weights = Mapping[str, np.ndarray]
 """The trainable parameters of one network, by name; BatchNorm's running statistics are not among them."""
 
 
@@ -24,7 +23,7 @@ class Subspace:
 
     Attributes:
         geometry: how a place alpha turns into coefficients of the endpoints.
-        architecture: builds the network that the weights belong to.
+        architecture: of the networks that the weights belong to.
         endpoints: the weights; all have the architecture's parameter names, shapes and types.
         provenance: how it came to be (data, preprocessing, labels, training configuration, versions), as JSON values.
     """
@@ -40,7 +39,7 @@ class Subspace:
                 f"a {self.geometry.name} of {self.geometry.endpoints} endpoints was given {len(self.endpoints)}"
             )
 
-    def weights(self, alpha: Alpha, *, extrapolate: bool = False) -> dict[str, Tensor]:
+    def weights(self, alpha: Alpha, *, extrapolate: bool = False) -> dict[str, np.ndarray]:
         """Return P(alpha) = sum of c_i(alpha) * omega_i, parameter by parameter (section 3).
 
         At an end this is that endpoint, bit for bit.
@@ -49,53 +48,65 @@ class Subspace:
             GeometryError: alpha lies outside the domain or has the wrong length.
         """
         coefficients = self.geometry.coefficients(alpha, extrapolate=extrapolate)
-        return {
-            name: weighted_sum(coefficients, [endpoint[name] for endpoint in self.endpoints])
-            for name in self.endpoints[0]
-        }
+        return mixture(coefficients, self.endpoints)
 
-    def collapse(self, alpha: Alpha, *, extrapolate: bool = False) -> nn.Module:
-        """Build the ordinary network with weights P(alpha), in eval mode.
+    def endpoint_distances(self) -> list[dict[str, Any]]:
+        """Return, for each pair of endpoints, their L2 distance and squared cosine similarity.
 
-        BatchNorm's running statistics are those of a fresh network (see `trainer.modules.as_module`).
+        Both are over the weights with two or more dimensions (convolutions and linear layers): BatchNorm's parameters
+        have no direction worth comparing (appendix D.3).
+        """
+        return distances(
+            [
+                np.concatenate([array.reshape(-1) for array in endpoint.values() if array.ndim >= 2])
+                for endpoint in self.endpoints
+            ]
+        )
+
+    def provenance_value(self, *keys: str) -> Any:
+        """Return one value of the provenance.
 
         Raises:
-            GeometryError: alpha lies outside the domain or has the wrong length.
-            CheckpointError: the weights do not fit the architecture.
+            CheckpointError: it was not recorded.
         """
-        weights = self.weights(alpha, extrapolate=extrapolate)
-        model = self.architecture.build()
-        load_weights(model, weights)
-        return model.eval()
+        value: Any = self.provenance
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                raise CheckpointError(f"the checkpoint does not record {'.'.join(keys)}, which is needed here")
+            value = value[key]
+        return value
+
+    @property
+    def unfinished_training(self) -> tuple[int, int] | None:
+        """How many epochs of how many were done, for a run that has not come to its end; else None."""
+        training = self.provenance.get("training", {})
+        finished, planned = training.get("finished_epochs"), training.get("planned_epochs", training.get("epochs"))
+        if finished is None or planned is None or finished >= planned:
+            return None
+        return finished, planned
 
 
-def weighted_sum(coefficients: Any, tensors: list[Tensor]) -> Tensor:
-    """Return sum of c_i * t_i, leaving out terms whose coefficient is exactly zero."""
-    terms = [(float(c), tensor) for c, tensor in zip(coefficients, tensors, strict=True) if c != 0]
-    total = terms[0][1] * terms[0][0]
-    for coefficient, tensor in terms[1:]:
-        total = total.add_(tensor, alpha=coefficient)
+def weighted_sum(coefficients: Iterable[float], arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Return sum of c_i * a_i in the arrays' own type, leaving out terms whose coefficient is exactly zero."""
+    terms = [(array.dtype.type(c), array) for c, array in zip(coefficients, arrays, strict=True) if c != 0]
+    total = np.asarray(terms[0][0] * terms[0][1])
+    for coefficient, array in terms[1:]:
+        total += coefficient * array
     return total
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of a network's parameters: its coordinates in weight space."""
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+def mixture(coefficients: Sequence[float] | np.ndarray, members: Sequence[Weights]) -> dict[str, np.ndarray]:
+    """Return the weighted sum of several networks' weights, parameter by parameter."""
+    return {name: weighted_sum(coefficients, [member[name] for member in members]) for name in members[0]}
 
 
-def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Copy `weights` into a network's parameters.
-
-    Raises:
-        CheckpointError: a name is missing or unknown, or a shape or type differs.
-    """
-    parameters = dict(model.named_parameters())
-    problem = mismatch(weights, parameters)
-    if problem:
-        raise CheckpointError(f"the weights do not fit the network: {problem}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+def distances(vectors: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """Return, for each pair of vectors of shape (n,), their L2 distance and squared cosine similarity."""
+    found = []
+    for (i, first), (j, second) in itertools.combinations(enumerate(v.astype(np.float64) for v in vectors), 2):
+        cosine = float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+        found.append({"pair": [i, j], "l2": float(np.linalg.norm(first - second)), "cosine_squared": cosine**2})
+    return found
 
 
 def mismatch(found: Weights, expected: Weights) -> str | None:
@@ -103,34 +114,16 @@ def mismatch(found: Weights, expected: Weights) -> str | None:
     missing = [name for name in expected if name not in found]
     excess = [name for name in found if name not in expected]
     if missing or excess:
-        parts = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(excess)}"] * bool(excess)
+        parts = [f"missing {some(missing)}"] * bool(missing) + [f"unknown {some(excess)}"] * bool(excess)
         return "; ".join(parts)
-    for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
-            return f"{name} has shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
-        if found[name].dtype != tensor.dtype:
-            return f"{name} has type {found[name].dtype}, expected {tensor.dtype}"
+    for name, array in expected.items():
+        if found[name].shape != array.shape:
+            return f"{name} has shape {tuple(found[name].shape)}, expected {tuple(array.shape)}"
+        if found[name].dtype != array.dtype:
+            return f"{name} has type {found[name].dtype}, expected {array.dtype}"
     return None
 
 
-def endpoint_distances(endpoints: tuple[Weights, ...]) -> list[dict[str, Any]]:
-    """Return, for each pair of endpoints, their L2 distance and squared cosine similarity.
-
-    Both are over the weights with two or more dimensions (convolutions and linear layers): BatchNorm's parameters
-    have no direction worth comparing (appendix D.3).
-    """
-    distances = []
-    for (i, first), (j, second) in itertools.combinations(enumerate(endpoints), 2):
-        a, b = _direction(first), _direction(second)
-        cosine = torch.dot(a, b) / (a.norm() * b.norm())
-        distances.append({"pair": [i, j], "l2": (a - b).norm().item(), "cosine_squared": cosine.square().item()})
-    return distances
-
-
-def _direction(weights: Weights) -> Tensor:
-    return torch.cat([tensor.detach().flatten().double() for tensor in weights.values() if tensor.dim() >= 2])
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -22,7 +22,7 @@ from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
-from subspace_serve.space.checkpoint import load_subspace, provenance_value
+from subspace_serve.space.checkpoint import load_subspace
 from subspace_serve.space.geometry import Alpha, Geometry
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
@@ -68,7 +68,7 @@ class Trained:
             DataError: they are not what they were when it was trained.
         """
         data = data_of(self.config)
-        if data.fingerprint != provenance_value(self.subspace, "data", "fingerprint"):
+        if data.fingerprint != self.subspace.provenance_value("data", "fingerprint"):
             raise DataError(
                 f"{self.config.data} has changed since {self.folder} was trained on it (its fingerprint differs); "
                 "bring the old data back, or give another cache (--cache)"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from subspace_serve.files import write_text
-from subspace_serve.space.checkpoint import versions
+from subspace_serve.packages import versions
 from trainer.reproduce.description import Claim, Figure, Results
 from trainer.reproduce.numbers import numbers_of, values_table
 from trainer.reproduce.scales import Scale

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
+from trainer.architectures.builder import Builder
 
 # Weights would be fetched, and a file must not ask for that; the rest is set here.
 _RESERVED = frozenset({"weights", "pretrained", "progress", "num_classes"})

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from subspace_serve.distributed.devices import choose_device
 from subspace_serve.errors import RankError
+from trainer.devices import choose_device
 
 TIMEOUT_VARIABLE = "SUBSPACE_SERVE_RANKS_TIMEOUT"
 DEFAULT_TIMEOUT = 1800.0

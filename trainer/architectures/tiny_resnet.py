@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import nn
 
-from subspace_serve.architectures.builder import Builder
-from subspace_serve.architectures.cresnet import kaiming_normal
+from trainer.architectures.builder import Builder
+from trainer.architectures.cresnet import kaiming_normal
 
 NAMES = ("tiny-resnet18", "tiny-resnet50")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from subspace_serve.architectures.architecture import Architecture
 from subspace_serve.errors import ArchitectureError
+from subspace_serve.space.architecture import Architecture
 
 
 def check_output(model: nn.Module, architecture: Architecture) -> None:

@@ -7,18 +7,13 @@ import os
 import re
 import sys
 
-from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
+from trainer.architectures.builder import Builder
 
 SIGNATURE = "(*, classes, channels, height, width)"
 """What a builder of the user's own is called with: keyword arguments, and those of --arch-argument."""
 
 _PATTERN = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
-
-
-def is_custom(name: str) -> bool:
-    """Whether building this name would import the user's code."""
-    return ":" in name
 
 
 def import_builder(name: str) -> Builder:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from subspace_serve.architectures import cresnet, custom, tiny_resnet, torchvision_models
-from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
+from subspace_serve.space.architecture import is_custom
 from subspace_serve.suggestions import did_you_mean
+from trainer.architectures import cresnet, custom, tiny_resnet, torchvision_models
+from trainer.architectures.builder import Builder
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -19,7 +20,7 @@ def find_builder(name: str) -> Builder:
     Raises:
         ArchitectureError: the name is unknown (the message gives near matches), or cannot be imported.
     """
-    if custom.is_custom(name):
+    if is_custom(name):
         return custom.import_builder(name)
     for family in (cresnet, tiny_resnet, torchvision_models):
         builder = family.find_builder(name)

@@ -8,8 +8,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subspace_serve.architectures.builder import Builder
 from subspace_serve.errors import ArchitectureError
+from trainer.architectures.builder import Builder
 
 NAMES = ("cresnet8", "cresnet20", "cresnet32", "cresnet56")
 DEFAULT_WIDTH = 16

@@ -1,0 +1,57 @@
+"""ONNX Runtime as this program uses it: devices, providers and the options of every session."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, cast, get_args
+
+from subspace_serve.errors import BundleError
+
+# Official builds report to their maker unless told before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
+
+Device = Literal["auto", "cpu", "cuda"]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_ERRORS_ONLY = 3
+# TF32 would cost the parity that export promised; an exhaustive search runs anew for every batch size.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options of every session; `threads` within an operator, 0 for all cores of the host."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Every point has its own pool: waiting threads that spin would take the cores from the point that works.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def known_device(name: str) -> Device:
+    """Return a device's name after it was checked.
+
+    Raises:
+        BundleError: it is none of `auto`, `cpu` and `cuda`, or is `cuda` and ONNX Runtime finds none.
+    """
+    if name not in get_args(Device):
+        raise BundleError(f"unknown device {name!r}; choose auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which one)")
+    device = cast(Device, name)
+    if device == "cuda" and providers(device) == [CPU]:
+        raise BundleError("CUDA was asked for and ONNX Runtime finds no CUDA device here; choose auto or cpu")
+    return device
+
+
+def providers(device: Device) -> list[Any]:
+    """List the providers to ask for; CUDA only where it can be, since asking in vain prints errors."""
+    built_with_cuda = CUDA in onnxruntime.get_available_providers()
+    has_device = any(os.path.exists(path) for path in _NVIDIA_DEVICES)
+    if device == "cpu" or not (built_with_cuda and has_device):
+        return [CPU]
+    onnxruntime.preload_dlls()
+    return [(CUDA, _CUDA_OPTIONS), CPU]

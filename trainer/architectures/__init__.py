@@ -1,0 +1,9 @@
+"""Architectures by name: `cresnet20-64`, `tiny-resnet18`, torchvision's, and `package.module:function`."""
+
+from __future__ import annotations
+
+from trainer.architectures.building import build, check_trusted, resolve_architecture
+from trainer.architectures.inspection import check_output, penultimate
+from trainer.architectures.registry import architecture_names
+
+__all__ = ["architecture_names", "build", "check_output", "check_trusted", "penultimate", "resolve_architecture"]
