@@ -1,8 +1,9 @@
 """The road after training, against an earlier commit: `python -m benchmarks.road --before PATH`.
 
 Whole processes, in turn: each command once from the checkout at PATH and once from this one, on a line of digits that
-each of them trained with the demo's settings. Printed are medians of seconds, their ratio with its quartiles, and the
-largest resident set.
+each of them trained with the demo's settings; with `--fashion-mnist` also an evaluation of 21 places on its 10,000 test
+images. Printed are medians of seconds, their ratio with its quartiles, and the largest resident set. At last the time
+that batches of 64 take with a static graph, in proportion to the skeleton with the same numbers.
 """
 
 from __future__ import annotations
@@ -13,17 +14,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import click
+import onnxruntime
 
-TRAIN = "train --data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --out run"
+from benchmarks.measure import interleaved, ratio, synthetic_images
+from subspace_serve.data import Preprocessing
+from subspace_serve.network import Network
+from subspace_serve.network.sessions import session_options
+from subspace_serve.space import Architecture, Geometry, Subspace
+from trainer.architectures import build
+from trainer.modules import weights_of
+from trainer.proof import proven_skeleton
+
+DIGITS = "train --data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --out run"
+FASHION = "train --data mnist:{path} --arch cresnet8-16 --epochs 1 --train-images 4000 --out run"
 COMMANDS = {
     "inspect": "inspect run",
     "evaluate": "evaluate run --points 11",
     "select": "select run",
     "export": "export run --alpha midpoint --alpha endpoints",
 }
+FASHION_COMMANDS = {"evaluate fashion-mnist": "evaluate run --points 21"}
 _MAIN = "from subspace_serve.cli import main; main()"
 
 
@@ -44,35 +58,70 @@ def run(checkout: Path, folder: Path, words: str) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
+def compare(sides: dict[str, Path], training: str, commands: dict[str, str], rounds: int) -> None:
+    """Let each checkout train, then time the commands of all of them in turn."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {side: Path(temporary) / side for side in sides}
+        for side, folder in folders.items():
+            folder.mkdir()
+            seconds, _ = run(sides[side], folder, training)
+            click.echo(f"train {side}: {seconds:.1f} s")
+        for name, words in commands.items():
+            measured: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+            for _ in range(rounds):
+                for side, checkout in sides.items():
+                    measured[side].append(run(checkout, folders[side], words))
+            taken = {side: [found[0] for found in runs] for side, runs in measured.items()}
+            ratios = ratio(taken["now"], taken["before"])
+            memory = {side: max(found[1] for found in runs) for side, runs in measured.items()}
+            click.echo(
+                f"{name}: {statistics.median(taken['before']):.2f} s before, {statistics.median(taken['now']):.2f} s "
+                f"now, ratio {ratios['median']} {ratios['quartiles']}; {memory['before']:.0f} MB before, "
+                f"{memory['now']:.0f} MB now"
+            )
+
+
+def compare_graphs(architecture: str, side: int, rounds: int) -> None:
+    """Time a static graph and the skeleton with the same numbers, in turn."""
+    described = Architecture(architecture, 10, 3, side, side)
+    endpoints = tuple(weights_of(build(described)) for _ in range(2))
+    subspace = Subspace(Geometry("line", 2), described, endpoints)
+    preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3)
+    network = Network.of(subspace, proven_skeleton(described), preprocessing, device="cpu").with_threads(1)
+    images = synthetic_images(64, side, side, 3, 10).pixels
+    statistics_ = network.recalibrate(images, alpha=0.3)
+    skeleton = network.at(0.3, statistics_).session
+    static = onnxruntime.InferenceSession(
+        network.onnx(network.weights(0.3), statistics_), session_options(1), providers=["CPUExecutionProvider"]
+    )
+    sessions = {"static": static, "skeleton": skeleton}
+    seconds = interleaved(
+        {name: partial(session.run, ["logits"], {"image": images}) for name, session in sessions.items()},
+        rounds=rounds,
+        warm_up=5,
+    )
+    found = ratio(seconds["static"], seconds["skeleton"])
+    click.echo(f"{architecture}, static graph / skeleton: {found['median']} {found['quartiles']}")
+
+
 @click.command()
 @click.option(
     "--before", type=click.Path(exists=True, path_type=Path), required=True, help="A checkout to compare with."
 )
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--only", multiple=True, type=click.Choice(list(COMMANDS)), help="Commands (repeatable).")
-def main(before: Path, rounds: int, only: tuple[str, ...]) -> None:
+@click.option("--only", multiple=True, type=click.Choice([*COMMANDS, "graphs"]), help="A part (repeatable).")
+@click.option("--fashion-mnist", type=click.Path(exists=True, path_type=Path), help="Its folder: measures it, too.")
+def main(before: Path, rounds: int, only: tuple[str, ...], fashion_mnist: Path | None) -> None:
     """Time the commands of two checkouts in turn."""
     sides = {"before": before.resolve(), "now": Path(__file__).resolve().parent.parent}
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = {side: Path(temporary) / side for side in sides}
-        for side, folder in folders.items():
-            folder.mkdir()
-            seconds, _ = run(sides[side], folder, TRAIN)
-            click.echo(f"train {side}: {seconds:.1f} s")
-        for name in only or COMMANDS:
-            measured: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-            for _ in range(rounds):
-                for side, checkout in sides.items():
-                    measured[side].append(run(checkout, folders[side], COMMANDS[name]))
-            seconds_of = {side: [found[0] for found in runs] for side, runs in measured.items()}
-            ratios = [now / then for then, now in zip(seconds_of["before"], seconds_of["now"], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
-            memory = {side: max(found[1] for found in runs) for side, runs in measured.items()}
-            click.echo(
-                f"{name}: {statistics.median(seconds_of['before']):.2f} s before, "
-                f"{statistics.median(seconds_of['now']):.2f} s now, ratio {middle:.2f} ({low:.2f} to {high:.2f}); "
-                f"{memory['before']:.0f} MB before, {memory['now']:.0f} MB now"
-            )
+    wanted = {name: words for name, words in COMMANDS.items() if not only or name in only}
+    if wanted:
+        compare(sides, DIGITS, wanted, rounds)
+    if fashion_mnist:
+        compare(sides, FASHION.format(path=fashion_mnist), FASHION_COMMANDS, rounds)
+    if not only or "graphs" in only:
+        for architecture, side in (("cresnet8-16", 28), ("resnet18", 64), ("densenet121", 64)):
+            compare_graphs(architecture, side, 10 * rounds)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from subspace_serve.space.subspace import Weights
 from trainer.config import TrainingConfig
 from trainer.integral import IntegralStepper
 from trainer.methods import NEUTRAL
@@ -52,6 +53,10 @@ def stepper_for(build=small_network, start: list | None = None, **settings) -> S
     return (IntegralStepper if integral else Stepper)(config, matrix, flat)
 
 
+def tensors(weights: Weights) -> dict[str, Tensor]:
+    return {name: torch.tensor(array) for name, array in weights.items()}
+
+
 class Places:
     """Stands for a generator of random numbers: its numbers are those given."""
 
@@ -69,7 +74,7 @@ class Places:
 def test_an_integral_step_equals_autograd_through_equation_17_and_torch_sgd(beta: float, epsilon: float) -> None:
     stepper = stepper_for(subspace="integral", beta=beta, epsilon=epsilon)
     start = stepper.endpoints.endpoints()
-    ends = [{name: torch.tensor(array, requires_grad=True) for name, array in end.items()} for end in start]
+    ends = [{name: value.requires_grad_() for name, value in tensors(weights).items()} for weights in start]
     optimizer = torch.optim.SGD(
         [value for end in ends for value in end.values()], lr=RATE, momentum=MOMENTUM, weight_decay=DECAY
     )
@@ -110,10 +115,7 @@ def test_an_integrals_networks_average_to_the_one_at_its_end() -> None:
     for _ in grid:
         stepper.step(images, labels, generator=Places([grid[len(answers)]]), settings=StepSettings(0.0, beta=0.0))
     first, last = (
-        functional_call(
-            plain_network(), {name: torch.from_numpy(array) for name, array in end.items()}, images
-        ).detach()
-        for end in stepper.endpoints.endpoints()
+        functional_call(plain_network(), tensors(weights), images).detach() for weights in stepper.endpoints.endpoints()
     )
     assert (first - last).abs().max() > 0.1
     assert (answers[0] - answers[5]).abs().max() > 0.01

@@ -57,7 +57,8 @@ def _weights_from(path: Path, architecture: Architecture) -> Weights:
         problem = mismatch(weights, expected)
         if problem:
             raise CheckpointError(problem)
-    except (OSError, SafetensorError, SubspaceServeError) as error:
+    # The last two for types that NumPy does not have, such as bfloat16.
+    except (OSError, SafetensorError, SubspaceServeError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"cannot start from {path}: {error}; give `independent`, `shared`, a run's folder or a safetensors state "
             f"dict of {architecture.name}"

@@ -87,7 +87,7 @@ class Skeleton:
                 "a newer subspace-serve"
             )
         if not data.endswith(_seal(data[: -len(_seal(b""))])):
-            raise CheckpointError("the skeleton was altered after it was made: its SHA-256 differs")
+            raise CheckpointError("the skeleton was altered after it was made: its SHA-256 is missing or differs")
         self.architecture: dict[str, Any] = json.loads(metadata["architecture"])
         self.unused: frozenset[str] = frozenset(json.loads(metadata["unused"]))
         """Parameters that training has and the graph does not need."""
