@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/subspace-serve demo
 
 test: $(READY) check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --durations 10
 
 # The service under everything that it must withstand, for some minutes; `make test` runs a short form.
 stress: $(READY)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -88,9 +88,23 @@ def as_one() -> Iterator[Callable[[str], None]]:
             yield say
         except _Terminated:
             say(_ENDED)
-            sys.exit(1)
+            _leave(1)
+        except SystemExit as end:
+            if end.code:
+                _leave(int(end.code))
+            raise
     if group := _group():
         group.close()
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process; one whose group lost a rank without the end of torch's threads, which can abort it."""
+    if _group() is None:
+        sys.exit(status)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(status)
 
 
 def _world_size() -> int:
