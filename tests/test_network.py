@@ -25,6 +25,7 @@ from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.modules import collapsed, weights_of
 from trainer.proof import proven_skeleton
+from trainer.skeleton import skeleton_of
 
 PREPROCESSING = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 # An export of these takes up to half a minute; they are made by `make stress`.
@@ -297,7 +298,8 @@ def test_a_network_of_ones_own(own: str) -> None:
 
 
 def test_no_statistics_suit_a_layer_that_runs_twice_in_a_pass(own: str) -> None:
-    network = network_of(subspace_of(Architecture(own, 10, 3, 16, 16, {"kind": "twice"})))
+    subspace = subspace_of(Architecture(own, 10, 3, 16, 16, {"kind": "twice"}))
+    network = Network.of(subspace, skeleton_of(subspace.architecture, {}), PREPROCESSING, device="cpu")
     assert [len(layer.inputs) for layer in network.skeleton.batchnorms] == [2]
     statistics = network.recalibrate(pictures(64, 16), alpha=0.3)
     with pytest.raises(CalibrationError, match="layer bn holds statistics that are not this network's"):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from subspace_serve.errors import CheckpointError, SubspaceServeError, TrainingError
+from subspace_serve.errors import SubspaceServeError, TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME, load_subspace
 from subspace_serve.space.subspace import Weights, mismatch
-from trainer.architectures import build
 from trainer.modules import weights_of
-from trainer.randomness import derived_seed
+from trainer.state import build_seeded, kept_state
 
 
 def initial_endpoints(architecture: Architecture, count: int, initialisation: str, seed: int) -> list[Weights]:
@@ -39,28 +37,51 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
 
 
 def _random_weights(architecture: Architecture, seed: int, index: int) -> Weights:
-    with torch.random.fork_rng():
-        torch.manual_seed(derived_seed(seed, "initialisation", index))
-        return weights_of(build(architecture))
+    return weights_of(build_seeded(architecture, seed, index))
+
+
+def initial_kept_state(architecture: Architecture, initialisation: str, seed: int) -> Weights:
+    """Return the state that all networks of a new run share (see `trainer.state`), by name.
+
+    Args:
+        architecture: of the networks.
+        initialisation, seed: as of `initial_endpoints`; a checkpoint's own state is taken over.
+
+    Raises:
+        TrainingError: the checkpoint cannot be read.
+    """
+    kept = kept_state(architecture, seed)
+    if initialisation in ("independent", "shared") or not kept:
+        return kept
+    found = _checkpoint(Path(initialisation), architecture)[1]
+    return {name: found.get(name, values) for name, values in kept.items()}
 
 
 def _weights_from(path: Path, architecture: Architecture) -> Weights:
     expected = _random_weights(architecture, 0, 0)
+    weights, _ = _checkpoint(path, architecture)
+    # Buffers of a whole state dict (BatchNorm's statistics) are not coordinates in weight space.
+    weights = {name: values for name, values in weights.items() if name in expected}
+    if problem := mismatch(weights, expected):
+        raise _cannot_start(path, architecture, problem)
+    return weights
+
+
+def _checkpoint(path: Path, architecture: Architecture) -> tuple[Weights, Weights]:
+    """Return a checkpoint's weights (a subspace's midpoint), and what else it holds."""
     try:
         if path.is_dir() or path.name == FILE_NAME:
             subspace = load_subspace(path)
-            weights = subspace.weights(subspace.geometry.midpoint)
-        else:
-            state = load_file(path)
-            # Buffers of a whole state dict (BatchNorm's statistics) are not coordinates in weight space.
-            weights = {name: tensor for name, tensor in state.items() if name in expected}
-        problem = mismatch(weights, expected)
-        if problem:
-            raise CheckpointError(problem)
+            return subspace.weights(subspace.geometry.midpoint), subspace.buffers
+        state = load_file(path)
+        return state, state
     # The last two for types that NumPy does not have, such as bfloat16.
     except (OSError, SafetensorError, SubspaceServeError, TypeError, AttributeError) as error:
-        raise TrainingError(
-            f"cannot start from {path}: {error}; give `independent`, `shared`, a run's folder or a safetensors state "
-            f"dict of {architecture.name}"
-        ) from error
-    return weights
+        raise _cannot_start(path, architecture, error) from error
+
+
+def _cannot_start(path: Path, architecture: Architecture, reason: object) -> TrainingError:
+    return TrainingError(
+        f"cannot start from {path}: {reason}; give `independent`, `shared`, a run's folder or a safetensors state dict "
+        f"of {architecture.name}"
+    )

@@ -16,13 +16,14 @@ from subspace_serve.space.subspace import Subspace, Weights, mismatch
 from trainer.architectures import build, check_trusted
 from trainer.preprocessing import preprocess
 from trainer.recalibration import recalibrate_batchnorm
+from trainer.state import load_kept, trained_parameters
 
 _BLOCK = 64
 
 
 def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
-    """Return copies of a network's parameters: its coordinates in weight space."""
-    return {name: parameter.detach().cpu().numpy().copy() for name, parameter in model.named_parameters()}
+    """Return copies of the parameters that a network trains: its coordinates in weight space."""
+    return {name: parameter.detach().cpu().numpy().copy() for name, parameter in trained_parameters(model).items()}
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:
@@ -31,7 +32,7 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     Raises:
         CheckpointError: a name is missing or unknown, or a shape or type differs.
     """
-    parameters = dict(model.named_parameters())
+    parameters = trained_parameters(model)
     problem = mismatch(weights, {name: parameter.detach().cpu().numpy() for name, parameter in parameters.items()})
     if problem:
         raise CheckpointError(f"the weights do not fit the network: {problem}")
@@ -58,7 +59,7 @@ def collapsed(
     """
     weights = subspace.weights(alpha, extrapolate=extrapolate)
     check_trusted(subspace.architecture, architecture)
-    model = build(subspace.architecture)
+    model = load_kept(build(subspace.architecture), subspace.buffers)
     load_weights(model, weights)
     return model.eval()
 

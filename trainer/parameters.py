@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from subspace_serve.space.subspace import Weights
+from trainer.state import trained_parameters
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Layout:
     @staticmethod
     def of(model: nn.Module, *, channels_last: bool = False) -> Layout:
         """Return the layout of a network's parameters; `memory_order` says whether channels-last is safe."""
-        parameters = sorted(model.named_parameters(), key=lambda item: item[1].dim() < 2)
+        parameters = sorted(trained_parameters(model).items(), key=lambda item: item[1].dim() < 2)
         modules = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in parameters))
         return Layout(
             {name: parameter.shape for name, parameter in parameters},
@@ -103,7 +104,7 @@ class FlatNetwork:
         self.values = torch.empty(layout.size, device=device)
         self.gradient = torch.zeros(layout.size, device=device)
         values, gradients = layout.views(self.values), layout.views(self.gradient)
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in trained_parameters(self.model).items():
             parameter.data = values[name]
             parameter.grad = gradients[name]
 

@@ -22,6 +22,7 @@ from trainer.integral import NETWORKS, IntegralStepper
 from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.ranks import Ranks
+from trainer.state import load_kept
 from trainer.step import Stepper
 
 
@@ -90,7 +91,12 @@ def starting_points(config: TrainingConfig, architecture: Architecture) -> list[
 
 
 def prepared_stepper(
-    config: TrainingConfig, architecture: Architecture, start: Sequence[Weights], ranks: Ranks | None = None
+    config: TrainingConfig,
+    architecture: Architecture,
+    start: Sequence[Weights],
+    ranks: Ranks | None = None,
+    *,
+    kept: Weights | None = None,
 ) -> Stepper:
     """Build the networks of a step, and the endpoints where they start; of several ranks, this one's networks.
 
@@ -108,7 +114,8 @@ def prepared_stepper(
             f"{2 * ranks.world_size} or a multiple, not {config.samples}"
         )
     integral = config.subspace == "integral"
-    networks = [build(architecture) for _ in range(NETWORKS if integral else len(division.groups))]
+    count = NETWORKS if integral else len(division.groups)
+    networks = [load_kept(build(architecture), kept or {}) for _ in range(count)]
     _check_parameters(networks[0])
     # Whatever the device, so that a run can be resumed on another.
     layout = Layout.of(networks[0], channels_last=channels_last_is_safe(networks[0], architecture))

@@ -19,40 +19,51 @@ from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from trainer.architectures import build
 from trainer.skeleton import skeleton_of
+from trainer.state import Kept, check_constant, load_kept, trained_parameters
 
 ALPHAS = (0.3, 1.0)
 
 
-def proven_skeleton(architecture: Architecture) -> Skeleton:
+def proven_skeleton(architecture: Architecture, kept: Kept | None = None) -> Skeleton:
     """Return an architecture's skeleton after it was compared with a network built anew, at two places.
 
     The places lie between random weights and statistics, so that no number can be left out or mixed up unnoticed. What
-    differs between two builds of a network (a random projection in a buffer) shows, too.
+    differs between two builds of a network and is not kept (a random number that is no buffer) shows, too.
+
+    Args:
+        architecture: of the networks.
+        kept: state that they all share (see `trainer.state`).
 
     Raises:
         ExportError: a parameter has a type that cannot be trained, an image's answer depends on its neighbours in the
-            batch, or the graph cannot be made or does not answer as torch does.
+            batch, a BatchNorm layer runs several times in a pass, or the graph cannot be made or does not answer as
+            torch does.
+        TrainingError: a pass in train mode changes state that no network of a subspace would have.
         ArchitectureError: the network cannot be built.
     """
-    if architecture.is_custom:
-        return _proven(architecture)
+    if architecture.is_custom or kept:
+        return _proven(architecture, kept or {})
     return _proven_once(json.dumps(architecture.to_json(), sort_keys=True))
 
 
 @lru_cache(maxsize=32)
 def _proven_once(document: str) -> Skeleton:
-    return _proven(Architecture.from_json(json.loads(document)))
+    return _proven(Architecture.from_json(json.loads(document)), {})
 
 
-def _proven(architecture: Architecture) -> Skeleton:
+def _proven(architecture: Architecture, kept: Kept) -> Skeleton:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = build(architecture).eval()
+        network = load_kept(build(architecture), kept)
+        if architecture.is_custom:
+            check_constant(network, torch.randn(2, architecture.channels, architecture.height, architecture.width))
+        network.eval()
         _check_types(network, architecture)
         endpoints = [_random_state(network) for _ in range(2)]
         size = (sum(BATCHES), architecture.height, architecture.width, architecture.channels)
         images = torch.randint(256, size, dtype=torch.uint8)
-    skeleton = skeleton_of(architecture)
+    skeleton = skeleton_of(architecture, kept)
+    _check_runs(skeleton, architecture)
     scale = 1.0
     for alpha in ALPHAS:
         state = {name: (1 - alpha) * first + alpha * endpoints[1][name] for name, first in endpoints[0].items()}
@@ -71,7 +82,7 @@ def _proven(architecture: Architecture) -> Skeleton:
 
 
 def _check_types(network: nn.Module, architecture: Architecture) -> None:
-    odd = {name: tensor.dtype for name, tensor in network.named_parameters() if tensor.dtype != torch.float32}
+    odd = {name: tensor.dtype for name, tensor in trained_parameters(network).items() if tensor.dtype != torch.float32}
     if odd:
         name, dtype = next(iter(odd.items()))
         raise ExportError(
@@ -80,10 +91,19 @@ def _check_types(network: nn.Module, architecture: Architecture) -> None:
         )
 
 
+def _check_runs(skeleton: Skeleton, architecture: Architecture) -> None:
+    for layer in skeleton.batchnorms:
+        if len(layer.inputs) > 1:
+            raise ExportError(
+                f"BatchNorm layer {layer.name} of {architecture.name} runs {len(layer.inputs)} times in a pass: no one "
+                "set of statistics is right for all of them; give each run a layer of its own"
+            )
+
+
 def _random_state(network: nn.Module) -> dict[str, Tensor]:
     """Return parameters and BatchNorm statistics near a network's own, by name."""
     state = {}
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+    for name, tensor in [*trained_parameters(network).items(), *network.named_buffers()]:
         if name.endswith(".running_mean") or name == "running_mean":
             state[name] = 0.1 * torch.randn_like(tensor)
         elif name.endswith(".running_var") or name == "running_var":
@@ -122,7 +142,7 @@ def _check_neighbours(
 def _graph_answers(
     skeleton: Skeleton, network: nn.Module, endpoints: list[dict[str, Tensor]], alpha: float, images: np.ndarray
 ) -> np.ndarray:
-    parameters = dict(network.named_parameters())
+    parameters = trained_parameters(network)
     opened = Network(
         skeleton,
         Geometry("line", 2),

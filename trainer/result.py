@@ -28,7 +28,12 @@ VALIDATION_CALIBRATION = 2048
 
 
 def result(
-    config: TrainingConfig, data: DataSet, architecture: Architecture, endpoints: EndpointMatrix, progress: Progress
+    config: TrainingConfig,
+    data: DataSet,
+    architecture: Architecture,
+    kept: Weights,
+    endpoints: EndpointMatrix,
+    progress: Progress,
 ) -> Subspace:
     """Return the subspace as it is after the epochs that are finished.
 
@@ -56,11 +61,11 @@ def result(
     if config.members == 0:
         values = endpoints.values if progress.best is None else progress.best.values
         ends = [endpoints.layout.weights(row) for row in values]
-        return Subspace(config.geometry, architecture, tuple(ends), provenance)
+        return Subspace(config.geometry, architecture, tuple(ends), provenance, kept)
     weights: list[Weights] = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
     if config.subspace == "swag" and len(weights) == config.members:
         weights = _sampled(weights, config)
-    return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance)
+    return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance, kept)
 
 
 def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[Weights]:

@@ -35,13 +35,14 @@ from subspace_serve.network.skeleton import (
 )
 from subspace_serve.space.architecture import Architecture
 from trainer.architectures import build
+from trainer.state import Kept, load_kept, trained_parameters
 
 OPSET = 20
 _NETWORK = "network."
 
 
-def skeleton_of(architecture: Architecture) -> Skeleton:
-    """Return an architecture's skeleton; that of a known one is made once a process.
+def skeleton_of(architecture: Architecture, kept: Kept) -> Skeleton:
+    """Return an architecture's skeleton with the state that is kept; that of a known one is made once a process.
 
     Raises:
         ExportError: the network cannot be exported.
@@ -49,13 +50,13 @@ def skeleton_of(architecture: Architecture) -> Skeleton:
     """
     document = json.dumps(architecture.to_json(), sort_keys=True)
     # A module of the user's own may change between two runs of one process.
-    data = _export(architecture) if architecture.is_custom else _exported(document)
+    data = _export(architecture, kept) if architecture.is_custom or kept else _exported(document)
     return Skeleton(data)
 
 
 @lru_cache(maxsize=32)
 def _exported(document: str) -> bytes:
-    return _export(Architecture.from_json(json.loads(document)))
+    return _export(Architecture.from_json(json.loads(document)), {})
 
 
 class _WithPixels(nn.Module):
@@ -84,10 +85,10 @@ class _Preprocessing(nn.Module):
         return pixels * self.scale + self.shift
 
 
-def _export(architecture: Architecture) -> bytes:
+def _export(architecture: Architecture, kept: Kept) -> bytes:
     generator = torch.get_rng_state()
     try:
-        network = build(architecture).eval()
+        network = load_kept(build(architecture), kept).eval()
     finally:
         torch.set_rng_state(generator)
     model = _traced(_WithPixels(network, architecture.channels), architecture)
@@ -158,7 +159,7 @@ def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:
 
 def _named_numbers(network: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the file and the shape of each tensor that is given from outside, by name."""
-    numbers = {name: (PARAMETERS, tuple(tensor.shape)) for name, tensor in network.named_parameters()}
+    numbers = {name: (PARAMETERS, tuple(tensor.shape)) for name, tensor in trained_parameters(network).items()}
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
             size = (module.num_features,)

@@ -14,11 +14,14 @@ import torch
 from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
+from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.space.architecture import Architecture
-from subspace_serve.space.checkpoint import save_subspace
-from subspace_serve.space.subspace import Subspace
+from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
+from subspace_serve.space.checkpoint import load_subspace, save_subspace
+from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
 from trainer.golden import leave_golden_answers
+from trainer.initialise import initial_kept_state
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
 from trainer.progress import Progress
@@ -93,13 +96,16 @@ def train(
         data = shared_data(config, ranks, download=download, earlier=earlier, track=track, data=data)
         trained_on = TrainedOn(data.shape[0], data.fingerprint)
         architecture = prepared_architecture(config, data)
-        skeleton = None
+        skeleton: Skeleton | None = None
+        kept: Weights = {}
         if ranks.is_first:
             announce(data, architecture)
             # Before anything is spent on training: what could not be deployed is refused now.
-            skeleton = proven_skeleton(architecture)
+            kept = _kept_state(config, architecture, run, resume=resume)
+            skeleton = proven_skeleton(architecture, kept)
+        kept = ranks.broadcast(kept)
         start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
-        stepper = prepared_stepper(config, architecture, start, ranks)
+        stepper = prepared_stepper(config, architecture, start, ranks, kept=kept)
         if config.subspace != "ensemble":
             start = []  # copied: only an ensemble's later members still have to start
         endpoints, progress = stepper.endpoints, Progress()
@@ -122,7 +128,7 @@ def train(
             leave(epoch, config, endpoints, progress)
             progress.epochs += 1
             if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
-                last = result(config, data, architecture, endpoints, _without_best(progress))
+                last = result(config, data, architecture, kept, endpoints, _without_best(progress))
                 record["validation"] = ranks.broadcast(
                     validate(last, data, config, stepper.device) if ranks.is_first else {}
                 )
@@ -132,16 +138,23 @@ def train(
                 continue
             records.append(record)
             run.write_metrics(records)
-            save_subspace(result(config, data, architecture, endpoints, progress), run.path)
+            save_subspace(result(config, data, architecture, kept, endpoints, progress), run.path)
             run.save_progress(endpoints, progress, trained_on)
             run.point_latest_here()
             report(record)
             if writer is not None:
                 write_summary(writer, record)
-        found = result(config, data, architecture, endpoints, progress)
+        found = result(config, data, architecture, kept, endpoints, progress)
         if skeleton is not None:
             leave_golden_answers(run, found, skeleton, data)
     return found
+
+
+def _kept_state(config: TrainingConfig, architecture: Architecture, run: RunFolder, *, resume: bool) -> Weights:
+    """Return the state that all networks of the run share: what it had when it is resumed."""
+    if resume and (run.path / CHECKPOINT_FILE).exists():
+        return load_subspace(run.path).buffers
+    return initial_kept_state(architecture, config.initialisation, config.seed)
 
 
 def _without_best(progress: Progress) -> Progress:

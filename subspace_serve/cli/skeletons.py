@@ -26,7 +26,7 @@ def with_skeleton(opened: OpenRun) -> OpenRun:
         from trainer.run_folder import RunFolder
 
         check_trusted(opened.subspace.architecture, opened.arch)
-        RunFolder(opened.folder).write_skeleton(proven_skeleton(opened.subspace.architecture))
+        RunFolder(opened.folder).write_skeleton(proven_skeleton(opened.subspace.architecture, opened.subspace.buffers))
     return opened
 
 

@@ -20,6 +20,7 @@ from subspace_serve.space.subspace import Subspace, Weights, mismatch
 FORMAT = "subspace-serve"
 VERSION = "1"
 FILE_NAME = "subspace.safetensors"
+_BUFFERS = "buffers."
 
 _TYPES = {"float16": "torch.float16", "float32": "torch.float32", "float64": "torch.float64"}
 """How the digest names types: as the first version of the program did, so that its files still hold."""
@@ -28,8 +29,8 @@ _TYPES = {"float16": "torch.float16", "float32": "torch.float32", "float64": "to
 def save_subspace(subspace: Subspace, path: str | Path) -> Path:
     """Write a subspace to `path` (a file, or a run's folder) atomically; return the file's path.
 
-    Tensors are named `endpoints.<i>.<parameter>`; the metadata hold the format, its version, one JSON document
-    (geometry, architecture, provenance) and a SHA-256 over the document and every tensor.
+    Tensors are named `endpoints.<i>.<parameter>` and `buffers.<name>`; the metadata hold the format, its version, one
+    JSON document (geometry, architecture, provenance) and a SHA-256 over the document and every tensor.
 
     Raises:
         CheckpointError: an endpoint is not finite or differs from the others in names, shapes or types, or the file
@@ -39,7 +40,7 @@ def save_subspace(subspace: Subspace, path: str | Path) -> Path:
         f"endpoints.{i}.{name}": np.asarray(array, order="C")
         for i, endpoint in enumerate(subspace.endpoints)
         for name, array in endpoint.items()
-    }
+    } | {f"{_BUFFERS}{name}": np.asarray(array, order="C") for name, array in subspace.buffers.items()}
     for i, endpoint in enumerate(subspace.endpoints):
         _check_endpoint(i, endpoint, subspace.endpoints[0])
     document = json.dumps(
@@ -79,10 +80,13 @@ def load_subspace(path: str | Path) -> Subspace:
         document = json.loads(metadata["document"])
         geometry = Geometry(document["geometry"]["name"], document["geometry"]["endpoints"])
         architecture = Architecture.from_json(document["architecture"])
+        buffers = {
+            name.removeprefix(_BUFFERS): tensors.pop(name) for name in list(tensors) if name.startswith(_BUFFERS)
+        }
         endpoints = _split(tensors, geometry.endpoints)
         for i, endpoint in enumerate(endpoints):
             _check_endpoint(i, endpoint, endpoints[0])
-        return Subspace(geometry, architecture, tuple(endpoints), dict(document["provenance"]))
+        return Subspace(geometry, architecture, tuple(endpoints), dict(document["provenance"]), buffers)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: a field of its document is missing or invalid ({error}); copy the checkpoint again, or train "

@@ -14,7 +14,7 @@ from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Alpha, Geometry
 
 Weights = Mapping[str, np.ndarray]
-"""The trainable parameters of one network, by name; BatchNorm's running statistics are not among them."""
+"""Arrays of one network by name, mostly its trained parameters; BatchNorm's running statistics are never among them."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Subspace:
         geometry: how a place alpha turns into coefficients of the endpoints.
         architecture: of the networks that the weights belong to.
         endpoints: the weights; all have the architecture's parameter names, shapes and types.
+        buffers: state that all its networks share and that building one anew does not give, by name: frozen
+            parameters, and buffers that were drawn at random.
         provenance: how it came to be (data, preprocessing, labels, training configuration, versions), as JSON values.
     """
 
@@ -32,6 +34,7 @@ class Subspace:
     architecture: Architecture
     endpoints: tuple[Weights, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
+    buffers: Weights = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.endpoints) != self.geometry.endpoints:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from subspace_serve.errors import ArchitectureError, SubspaceServeError
 from subspace_serve.space.architecture import Architecture
@@ -43,6 +44,11 @@ def build(architecture: Architecture) -> nn.Module:
         ) from error
     if not isinstance(model, nn.Module):
         raise ArchitectureError(f"{name!r} must return a torch.nn.Module; found {type(model).__name__}.")
+    if lazy := next((parameter for parameter, tensor in model.named_parameters() if is_lazy(tensor)), None):
+        raise ArchitectureError(
+            f"{name!r} has a lazy parameter, {lazy}, whose size is not known yet; give the layer its size, or run two "
+            "images through the network before it is returned."
+        )
     return model
 
 
