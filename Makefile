@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test stress check setup clean
+# Test files run beside each other, each in one worker.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test test-fast stress check setup clean
 
 setup: $(READY)
 
@@ -21,7 +24,11 @@ demo: $(READY)
 	$(BIN)/subspace-serve demo
 
 test: $(READY) check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --durations 10
+	$(PYTEST) --durations 10
+
+# What a change most likely breaks, while writing it.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow"
 
 # The service under everything that it must withstand, for some minutes; `make test` runs a short form.
 stress: $(READY)

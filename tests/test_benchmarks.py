@@ -14,6 +14,8 @@ from benchmarks import domains, export, measure, methods, selection, training
 from subspace_serve.run.opened import OpenRun
 from trainer.architectures import build
 
+pytestmark = pytest.mark.slow
+
 
 def test_candidates_take_turns():
     calls: list[str] = []

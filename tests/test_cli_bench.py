@@ -27,6 +27,8 @@ from subspace_serve.client.saturation import find_saturation, holds
 from subspace_serve.client.wire import HttpRequest, Options
 from subspace_serve.client.workload import workload
 
+pytestmark = pytest.mark.slow
+
 PING = [HttpRequest("POST", "/ping", b"ping")]
 
 

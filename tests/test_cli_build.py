@@ -26,6 +26,8 @@ from subspace_serve.answers import softmax
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 # Whoever asks a network here fails at once.
 OFFLINE = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "PIP_NO_INDEX": "1"}

@@ -23,6 +23,8 @@ from service_client import GOOD, IMAGES, expected, probabilities
 
 from subspace_serve.cli import main
 
+pytestmark = pytest.mark.slow
+
 SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
 
 

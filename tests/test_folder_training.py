@@ -21,6 +21,8 @@ from subspace_serve.data.picture_size import fitting_side
 from subspace_serve.errors import DataError
 from subspace_serve.space.checkpoint import load_subspace
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "subspace_serve"]
 DIGITS = "train --data digits --arch cresnet8-4 --out runs/x"
 FLAT = Augmentation(padding=2, flip=True)

@@ -38,6 +38,7 @@ def test_the_fit_is_that_by_hand() -> None:
     assert gaussian.deviations["bias"].tolist() == [0, 3, -3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_samples_have_the_moments_of_half_the_diagonal_and_half_the_low_rank(scale: float) -> None:
     gaussian = fit_gaussian(MEMBERS)

@@ -92,6 +92,7 @@ def network(line: Subspace) -> Network:
     return network_of(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"),
     [

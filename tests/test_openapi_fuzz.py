@@ -25,6 +25,8 @@ from schemathesis.config import SchemathesisConfig  # noqa: E402
 from schemathesis.engine import Status, events, from_schema  # noqa: E402
 from schemathesis.transport.serialization import Binary  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 TOKEN = "a-token"
 BINARY_HEADER = "Inference-Header-Content-Length"

@@ -31,6 +31,8 @@ from service.settings import Settings
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle import Input, Onnx, Parity, Preprocessing, Source, write_bundle
 
+pytestmark = pytest.mark.slow
+
 try:
     from playwright import sync_api as playwright
 except ImportError:

@@ -15,6 +15,8 @@ from service_client import GOOD, IMAGES, expected, held_up, probabilities, serve
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Selection, SelectionError
 
+pytestmark = pytest.mark.slow
+
 ALL = {"images": IMAGES.tolist(), "members": ["midpoint", "endpoint-0", "endpoint-1"], "weights": [1, 1, 2]}
 
 

@@ -14,6 +14,8 @@ from rank_processes import COMMAND, LIMIT, ROOT, run_ranks, run_script
 from subspace_serve.errors import RankError
 from trainer.ranks import Ranks
 
+pytestmark = pytest.mark.slow
+
 
 def test_one_process_gets_back_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):

@@ -23,6 +23,8 @@ from subspace_serve.show.report.summary import findings, standard_error
 from trainer.architectures import build
 from trainer.modules import weights_of
 
+pytestmark = pytest.mark.slow
+
 RUN = {
     "name": "digits-line",
     "checkpoint": "runs/digits-line/subspace.safetensors",

@@ -25,6 +25,8 @@ from trainer.reproduce.scales import SCALES
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
 from trainer.reproduce.work import Task, perform_all, tasks_of
 
+pytestmark = pytest.mark.slow
+
 SMOKE = SCALES["smoke"]
 TINY = TrainingConfig(
     data="digits", architecture="cresnet8-4", subspace="standard", epochs=2, batch_size=128, train_images=256

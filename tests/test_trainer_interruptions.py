@@ -19,6 +19,8 @@ from trainer.run_folder import RunFolder
 from trainer.step import Stepper
 from trainer.training import train
 
+pytestmark = pytest.mark.slow
+
 # Early stopping
 
 

@@ -22,6 +22,8 @@ from trainer.randomness import numpy_generator, torch_generator
 from trainer.schedule import StepSettings, warm_cosine
 from trainer.training import train
 
+pytestmark = pytest.mark.slow
+
 
 def by_hand(rates: list[float], keep: list[int], *, second_member_from: int | None = None) -> list[Weights]:
     """Train one network step by step at these rates; return its weights after the steps to keep.

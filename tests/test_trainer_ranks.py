@@ -31,6 +31,8 @@ from trainer.ranks import Ranks
 from trainer.step import Stepper
 from trainer.training import train
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "samples": 1,
     "data": "digits",

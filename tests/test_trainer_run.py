@@ -36,6 +36,8 @@ from trainer.run_folder import RESUME_VERSION, RunFolder, TrainedOn
 from trainer.schedule import warm_cosine
 from trainer.training import train
 
+pytestmark = pytest.mark.slow
+
 TINY = {"data": "digits", "architecture": "cresnet8-4", "epochs": 3, "batch_size": 256}
 
 

@@ -20,6 +20,8 @@ from PIL import Image
 
 from subspace_serve.bundle import Bundle
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TRAINING = ("torch", "torchvision", "onnx", "onnxscript", "onnx_ir")
 MEASURING = ("cv2", "jinja2", "matplotlib", "scipy", "sklearn")

@@ -21,6 +21,8 @@ from stress.server import Server, serving
 from stress.traffic import under_load
 from stress.wire import Reply, document
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 2
 ROUNDS = 3 if LONG else 1
 KINDS = {"first": Kind("answered with NaN"), "third": Kind("a failure")}

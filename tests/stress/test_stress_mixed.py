@@ -22,6 +22,8 @@ from stress.server import Server, serving
 from stress.traffic import drive
 from stress.wire import document
 
+pytestmark = pytest.mark.slow
+
 COUNT = 100_000 if LONG else 2_500
 CONNECTIONS = 16
 

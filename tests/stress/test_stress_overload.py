@@ -19,6 +19,8 @@ from stress.server import Server, serving
 from stress.traffic import Tally, drive, drive_openly
 from stress.wire import Reply, document
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 15.0 if LONG else 2.5
 ROUNDS = 3 if LONG else 1
 QUEUE = 8

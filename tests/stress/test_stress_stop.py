@@ -23,6 +23,8 @@ from stress.server import serving
 from stress.traffic import Tally, drive, under_load
 from stress.wire import Reply, document, form, request
 
+pytestmark = pytest.mark.slow
+
 WAITING = 40
 
 
