@@ -202,7 +202,7 @@ def test_what_training_left_is_torchs_and_the_skeleton_is_held_to_it(line_run: P
     pixels = run.data.test.subset(np.arange(len(images)))
     for alpha, logits in zip((0.5, 1.0), expected, strict=True):
         module = as_module(
-            run.subspace, alpha, draw_calibration_data(run.data.train, run.preprocessing, name="train", count=1024)
+            run.subspace, alpha, draw_calibration_data(run.data.train, run.preprocessing, name="train", count=128)
         )
         np.testing.assert_allclose(predict_logits(module, pixels, run.preprocessing), logits, atol=1e-3)
     assert check_golden(line_run, run.network)

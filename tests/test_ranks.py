@@ -24,7 +24,6 @@ def test_one_process_gets_back_what_it_gives(monkeypatch: pytest.MonkeyPatch) ->
     assert ranks == Ranks(0, 1, 0)
     assert ranks.is_first
     assert ranks.speaks()
-    assert ranks.share([1, 2, 3]) == ranks.gather([1, 2, 3]) == [1, 2, 3]
     assert ranks.everyones("a") == ["a"]
     assert ranks.broadcast("a") == "a"
     values = torch.tensor([1.0, 2.0])
@@ -59,10 +58,6 @@ from trainer.ranks import Ranks
 
 with Ranks.current() as ranks:
     assert ranks == Ranks.current()
-    letters = list("abcdefg")
-    assert ranks.share(letters) == [list("adg"), list("be"), list("cf")][ranks.rank]
-    assert ranks.gather([letter.upper() for letter in ranks.share(letters)]) == list("ABCDEFG")
-    assert ranks.gather(ranks.share(["only"])) == ["only"]
     assert ranks.everyones(ranks.rank * 10) == [0, 10, 20]
     assert ranks.broadcast({"rank": ranks.rank}) == {"rank": 0}
     values = torch.tensor([1.0, ranks.rank])

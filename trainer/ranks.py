@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Ranks:
     """The processes that share one work; `Ranks()` is this one alone.
 
-    Every method but `share` and `device` is called by all ranks, in the same order.
+    Every method but `device` is called by all ranks, in the same order.
 
     Attributes:
         rank: which one this is, from 0.
@@ -101,18 +101,6 @@ class Ranks:
             device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
             torch.cuda.set_device(device)
         return device
-
-    def share(self, items: Sequence[T]) -> list[T]:
-        """Return this rank's part of a list: every `world_size`-th item."""
-        return list(items[self.rank :: self.world_size])
-
-    def gather(self, part: Sequence[T]) -> list[T]:
-        """Return the list of which each rank gives what it made of its `share`, in the list's order."""
-        parts = self.everyones(list(part))
-        whole: list[Any] = [None] * sum(map(len, parts))
-        for rank, items in enumerate(parts):
-            whole[rank :: self.world_size] = items
-        return whole
 
     def everyones(self, value: T) -> list[T]:
         """Return every rank's value, by rank."""
