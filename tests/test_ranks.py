@@ -78,7 +78,7 @@ assert not torch.distributed.is_initialized()
 """
 
 
-def test_three_ranks_share_gather_sum_and_compare() -> None:
+def test_three_ranks_tell_sum_and_compare() -> None:
     ends = run_script(TALK, 3)
     assert [end.status for end in ends] == [0, 0, 0], ends
     speakers = []

@@ -26,6 +26,7 @@ TRAINING = "--data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --overwr
 NOISE = 48.0
 """Standard deviation, in grey levels, of the noise that stands for a bad camera."""
 
+ASKED = 50
 READY_WITHIN_SECONDS = 60
 
 
@@ -51,7 +52,7 @@ def demo(port: int) -> None:
     _say("Ordinary networks for deployment: the midpoint, the ends, and the chosen point.")
     _run(f"export {LINE} --alpha midpoint --alpha endpoints --alpha best:noisy")
     _run(f"verify {LINE}/bundle")
-    _say("The bundle behind HTTP: one network, then the two ends as an ensemble that knows when it does not know.")
+    _say("The bundle behind HTTP: one network, and the two ends as an ensemble, on digits and on what is none.")
     with _server(LINE / "bundle", port) as address:
         _ask(address)
     _say(f"Done in {time.monotonic() - started:.0f} s. The plot is {LINE}/line.png; serve again with")
@@ -134,38 +135,41 @@ def _is_ready(address: str) -> bool:
 
 
 def _ask(address: str) -> None:
-    """Ask for a clean and a noisy digit, with one network and with the ensemble."""
+    """Ask one network and the ensemble about digits, the same with noise, and noise alone; print means."""
     import numpy as np
 
     from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(LINE)
-    digit, labels = next(run.data.test.batches(1))
-    images = np.concatenate([digit, _noisy(digit, seed=1)])
-    click.echo(f"POST {address}/predict: a clean {run.labels[int(labels[0])]}, and the same with noise")
+    digits, labels = run.data.test.take(np.arange(ASKED))
+    nothing = np.random.default_rng(2).integers(256, size=digits.shape, dtype=np.uint8)
+    click.echo(f"POST {address}/predict: {ASKED} test digits, the same with noise, and {ASKED} images of noise alone")
     rows = []
     for model in ("midpoint", "endpoints"):
-        request = urllib.request.Request(
-            f"{address}/predict",
-            data=json.dumps({"images": images.tolist(), "model": model, "top_k": 1}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            answer = json.load(response)
-        for kind, prediction in zip(("clean", "noisy"), answer["predictions"], strict=True):
-            best = prediction["labels"][0]
-            disagreement = prediction.get("disagreement")
+        for kind, images in (("digits", digits), ("noisy digits", _noisy(digits, seed=1)), ("no digits", nothing)):
+            request = urllib.request.Request(
+                f"{address}/predict",
+                data=json.dumps({"images": images.tolist(), "model": model, "top_k": 1}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as response:
+                predictions = json.load(response)["predictions"]
+            best = np.array([prediction["labels"][0]["index"] for prediction in predictions])
             rows.append(
                 [
-                    f"{model} ({', '.join(answer['members'])})" if model == "endpoints" else model,
+                    model,
                     kind,
-                    best["label"],
-                    f"{best['probability']:.3f}",
-                    f"{prediction['entropy']:.3f}",
-                    "-" if disagreement is None else f"{disagreement:.3f}",
+                    "-" if images is nothing else f"{100 * (best == labels).mean():.0f}",
+                    *(_mean(predictions, measure) for measure in ("entropy", "disagreement")),
                 ]
             )
-    print_table(["model", "image", "answer", "probability", "entropy (nats)", "disagreement"], rows)
+    print_table(["model", "images", "accuracy %", "mean entropy (nats)", "mean disagreement"], rows)
+
+
+def _mean(predictions: list[dict[str, Any]], measure: str) -> str:
+    """Return the mean of what an answer says of its doubt; a single network says nothing of disagreement."""
+    values = [prediction[measure] for prediction in predictions if measure in prediction]
+    return f"{sum(values) / len(values):.3f}" if values else "-"
 
 
 COMMANDS = {"demo": demo}
