@@ -9,7 +9,7 @@ import click
 
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
 from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
-from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
+from subspace_serve.cli.output import json_option, passing_progress, say_note, write_json
 from subspace_serve.cli.recommending import described_use, recommended_candidates, with_use
 from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
@@ -148,17 +148,18 @@ def evaluate(
     _say_other_calibrations(opened, alphas, calibrate_on)
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
     clean = opened.clean_part(spec) if corruptions else spec
-    document = measure(
-        opened.network,
-        opened.images(clean),
-        calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
-        alphas=places,
-        named=named,
-        aggregate=aggregate,
-        extrapolate=extrapolate,
-        corrupted=domains,
-        progress=progress_line,
-    ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
+    with passing_progress() as say:
+        document = measure(
+            opened.network,
+            opened.images(clean),
+            calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
+            alphas=places,
+            named=named,
+            aggregate=aggregate,
+            extrapolate=extrapolate,
+            corrupted=domains,
+            progress=say,
+        ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
     if baseline is not None:
         other = with_skeleton(opened.comparable(baseline))
         document = with_baseline(

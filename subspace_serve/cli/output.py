@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from subspace_serve.files import write_text
+
+_CLEARED = "\r\033[K"
+_BETWEEN_LINES = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 json_option = click.option(
     "--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output)."
@@ -50,6 +56,30 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 def progress_line(line: str) -> None:
     """Say on standard error how far long work is."""
     click.echo(f"  {line}", err=True)
+
+
+@contextlib.contextmanager
+def passing_progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that says how far work is whose numbers come in a table at its end.
+
+    A terminal shows the last line only, and none when the work is done; elsewhere, such as in a log, there is one line
+    in some seconds.
+    """
+    terminal, said = sys.stderr.isatty(), time.monotonic()
+
+    def say(line: str) -> None:
+        nonlocal said
+        if terminal:
+            click.echo(f"{_CLEARED}  {line}", err=True, nl=False)
+        elif time.monotonic() - said >= _BETWEEN_LINES:
+            said = time.monotonic()
+            progress_line(line)
+
+    try:
+        yield say
+    finally:
+        if terminal:
+            click.echo(_CLEARED, err=True, nl=False)
 
 
 def say_note(text: str | None) -> None:

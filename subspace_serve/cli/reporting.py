@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, progress_line, say_note, write_json
+from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_json
 from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 
@@ -107,15 +107,16 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     """Return the evaluation that `evaluate` gives, with reliability diagrams."""
     from subspace_serve.measure.evaluation import default_alphas, evaluate, with_baseline
 
-    document = evaluate(
-        run.network,
-        run.images(spec),
-        calibration=run.calibration,
-        alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
-        corrupted=domains,
-        reliability=True,
-        progress=progress_line,
-    ) | {"data": spec}
+    with passing_progress() as say:
+        document = evaluate(
+            run.network,
+            run.images(spec),
+            calibration=run.calibration,
+            alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
+            corrupted=domains,
+            reliability=True,
+            progress=say,
+        ) | {"data": spec}
     if baseline is None:
         return document
     standard = evaluate(
@@ -170,14 +171,15 @@ def _plane(
             raise
         progress_line(f"no picture of the plane: {error}")
         return None
-    measured = plane_errors(
-        plane,
-        run.network,
-        _some(run.images(spec), count, run.seed),
-        calibration=_fewer(run.calibration, count),
-        resolution=resolution,
-        progress=progress_line,
-    )
+    with passing_progress() as say:
+        measured = plane_errors(
+            plane,
+            run.network,
+            _some(run.images(spec), count, run.seed),
+            calibration=_fewer(run.calibration, count),
+            resolution=resolution,
+            progress=say,
+        )
     return measured | {"path": subspace_path(run.subspace, plane)}
 
 

@@ -11,9 +11,9 @@ from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import (
     json_option,
     metric_cells,
+    passing_progress,
     percent,
     print_table,
-    progress_line,
     say_note,
     write_json,
 )
@@ -99,21 +99,22 @@ def select(
         on_domain = {domain.name: opened.calibration_in(domain, options["seed"]) for domain in domains}
     elif calibrate_on:
         on_domain = dict.fromkeys([domain.name for domain in domains], opened.calibration_on(calibrate_on))
-    selections = choose(
-        opened.network,
-        domains,
-        calibration=opened.calibration,
-        domain_calibration=on_domain,
-        calibrated_on=calibrate_on or DEFAULT_CALIBRATION,
-        metric=metric,
-        kind=among,
-        points=points,
-        refine=refine,
-        aggregate=aggregate,
-        greedy=greedy,
-        seed=options["seed"],
-        progress=progress_line,
-    )
+    with passing_progress() as say:
+        selections = choose(
+            opened.network,
+            domains,
+            calibration=opened.calibration,
+            domain_calibration=on_domain,
+            calibrated_on=calibrate_on or DEFAULT_CALIBRATION,
+            metric=metric,
+            kind=among,
+            points=points,
+            refine=refine,
+            aggregate=aggregate,
+            greedy=greedy,
+            seed=options["seed"],
+            progress=say,
+        )
     file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
     if json_file:
         write_json(selections, json_file)
