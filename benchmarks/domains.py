@@ -17,9 +17,9 @@ import click
 
 from benchmarks.measure import environment
 from subspace_serve.files import write_text
-from subspace_serve.measure.networks import describe_alpha
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import select
+from subspace_serve.space.place import place_text
 
 RUNS = "runs/fashion-mnist-cresnet8-16-line-seed{seed}-8epochs"
 DOCUMENT, TABLES = Path("docs/selection.json"), Path("docs/selection.md")
@@ -80,11 +80,11 @@ def gains_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def choice(selection: Mapping[str, Any]) -> str:
     """Return what was chosen and its gain; where the midpoint was kept, what the best would have gained."""
     if not selection["kept_midpoint"]:
-        return f"**{describe_alpha(selection['alpha'])}**: {gain(selection['gain'])}"
+        return f"**{place_text(selection['alpha'])}**: {gain(selection['gain'])}"
     best = selection["best"]
     if best["alpha"] == selection["alpha"]:
         return "0.5 kept: the best"
-    return f"0.5 kept; {describe_alpha(best['alpha'])}: {gain(best['gain'])}"
+    return f"0.5 kept; {place_text(best['alpha'])}: {gain(best['gain'])}"
 
 
 def gain(figures: Mapping[str, Any]) -> str:

@@ -48,7 +48,8 @@ from subspace_serve.export import export_bundle
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.space.architecture import Architecture
-from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.modules import weights_of

@@ -22,10 +22,10 @@ from benchmarks.measure import at_least, environment, report, summary, use_threa
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.measure.evaluation import default_alphas
-from subspace_serve.measure.networks import Networks, place
+from subspace_serve.measure.networks import Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import raced
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha, place
 from trainer.modules import as_module
 from trainer.preprocessing import preprocess
 

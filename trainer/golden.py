@@ -13,7 +13,7 @@ from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 from trainer.modules import collapsed, with_statistics
 from trainer.preprocessing import preprocess

@@ -11,7 +11,7 @@ from subspace_serve.errors import CheckpointError
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace, Weights, mismatch
 from trainer.architectures import build, check_trusted
 from trainer.preprocessing import preprocess

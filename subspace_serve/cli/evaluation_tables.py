@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
     """Print a row for each network and each ensemble, with a mark on what the run is recommended for."""
-    from subspace_serve.measure.networks import describe_alpha
+    from subspace_serve.space.place import place_text
 
     marks = Marks(document, subspace)
     has_pairs = any("ensemble" in point for point in document["points"])
@@ -24,7 +24,7 @@ def print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
         header += ["with 1-alpha: accuracy %", "ECE %"]
     rows = []
     for point in document["points"]:
-        row = [marks.label(describe_alpha(point["alpha"]), [point["alpha"]]), *metric_cells(point["metrics"])]
+        row = [marks.label(place_text(point["alpha"]), [point["alpha"]]), *metric_cells(point["metrics"])]
         if has_pairs:
             row += [percent(point["ensemble"]["accuracy"]), percent(point["ensemble"]["ece"])]
         rows.append(row)
@@ -49,10 +49,10 @@ def print_evaluation(document: dict[str, Any], subspace: Subspace) -> None:
 
 def print_corruptions(document: dict[str, Any]) -> None:
     """Print a row for each corruption: accuracy at each alpha, and relative changes."""
-    from subspace_serve.measure.networks import describe_alpha
+    from subspace_serve.space.place import place_text
 
     points = document["points"]
-    columns = [describe_alpha(point["alpha"]) for point in points]
+    columns = [place_text(point["alpha"]) for point in points]
     has_baseline = "baseline" in document
     extra = ["baseline"] if has_baseline else []
     click.echo("\nAccuracy % on corrupted images, by alpha:")

@@ -37,16 +37,16 @@ def collapse(
     run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
 ) -> None:
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
-    from subspace_serve.measure.networks import describe_alpha
     from subspace_serve.space.alpha import parse_alphas
     from subspace_serve.space.checkpoint import FILE_NAME, save_weights
+    from subspace_serve.space.place import place_text
     from trainer.modules import as_module
 
     opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
-        places = ", ".join(describe_alpha(place) for place in request.points.values())
+        places = ", ".join(place_text(place) for place in request.points.values())
         raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
     target = out or opened.folder / f"{name}.safetensors"
@@ -61,12 +61,12 @@ def collapse(
         target,
         {
             "architecture": opened.subspace.architecture.name,
-            "alpha": describe_alpha(place),
+            "alpha": place_text(place),
             "calibration": calibration.name,
             "checkpoint_sha256": opened.checkpoint_sha256,
         },
     )
-    click.echo(f"{target}: {opened.subspace.architecture.name} at alpha {describe_alpha(place)}")
+    click.echo(f"{target}: {opened.subspace.architecture.name} at alpha {place_text(place)}")
 
 
 @click.command()
@@ -180,8 +180,8 @@ def export(
 
     from subspace_serve.bundle import Bundle
     from subspace_serve.export import export_bundle
-    from subspace_serve.measure.networks import describe_alpha
     from subspace_serve.space.alpha import parse_alphas
+    from subspace_serve.space.place import place_text
     from subspace_serve.space.use import recommended_use
 
     if temperature_data is not None and not fit_temperatures:
@@ -247,7 +247,7 @@ def export(
     models = manifest["points"] | manifest["ensembles"]
     rows = []
     for name, entry in models.items():
-        place = _mixture(entry) if "members" in entry else describe_alpha(request.points[name])
+        place = _mixture(entry) if "members" in entry else place_text(request.points[name])
         accuracy = percent(entry["metrics"]["accuracy"]) if entry["metrics"] else "-"
         rows.append([name, place, accuracy])
     print_table(["model", "alpha or members", "test accuracy %"], rows)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from subspace_serve.space.place import Alpha, place
+
 if TYPE_CHECKING:
     from subspace_serve.measure.networks import Candidate
-    from subspace_serve.space.geometry import Alpha
     from subspace_serve.space.subspace import Subspace
 
 MARK = " *"
@@ -101,6 +102,4 @@ class Marks:
 
 def _places(members: Any) -> tuple[Alpha, ...]:
     """Return places as keys, in any order: an ensemble has none."""
-    from subspace_serve.measure.networks import place
-
     return tuple(sorted((place(alpha) for alpha in members), key=str))

@@ -239,9 +239,9 @@ _WHICH = ("midpoint", "chosen")
 
 
 def _place(entry: dict[str, Any]) -> str:
-    from subspace_serve.measure.networks import describe_alpha
+    from subspace_serve.space.place import place_text
 
-    return " + ".join(describe_alpha(alpha) for alpha in entry.get("members", [entry.get("alpha")]))
+    return " + ".join(place_text(alpha) for alpha in entry.get("members", [entry.get("alpha")]))
 
 
 def _figure(metric: str, value: float) -> str:

@@ -20,7 +20,7 @@ from subspace_serve.export.parity import TOLERANCE
 from subspace_serve.files import atomic_file
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics import Statistics
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha, place_from_json
 
 FILE_NAME = "golden.safetensors"
 
@@ -64,7 +64,7 @@ def check_golden(run: Path, network: Network) -> bool:
             images = opened.get_tensor("images")
             answers = [
                 GoldenAnswer(
-                    tuple(alpha) if isinstance(alpha, list) else float(alpha),
+                    place_from_json(alpha),
                     opened.get_tensor(f"statistics.{index}"),
                     opened.get_tensor(f"logits.{index}"),
                 )

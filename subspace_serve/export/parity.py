@@ -13,7 +13,7 @@ from subspace_serve.bundle.manifest import Input, Parity, ReferenceName
 from subspace_serve.bundle.session import open_session
 from subspace_serve.errors import ExportError
 from subspace_serve.network.statistics import Statistics
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha
 
 BATCHES = (1, 2, 17)
 TOLERANCE = 1e-4

@@ -15,13 +15,12 @@ from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
 from subspace_serve.export.parity import BATCHES, THE_SKELETON, Reference, check_parity, parity_images
-from subspace_serve.measure.networks import describe_alpha
 from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, as_served, served_file
 from subspace_serve.space.alpha import EnsembleRequest, Request
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha, place_text
 from subspace_serve.space.subspace import Subspace
 
 GOLDEN_COUNT = 8
@@ -153,7 +152,7 @@ def export_bundle(
                 temperature_fit=record.temperature_fit,
             )
             progress(
-                f"{name}: alpha {describe_alpha(alpha)}, its graph and {reference.text} differ by at most "
+                f"{name}: alpha {place_text(alpha)}, its graph and {reference.text} differ by at most "
                 f"{parity.max_abs_diff:.1e}"
             )
             if record.temperature_fit is not None:

@@ -22,7 +22,7 @@ from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import BLOCK, Answering, Network
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha, place, place_text
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Candidate:
         return {"members": list(self.members), "weights": list(weights), "aggregate": self.aggregate}
 
     def __str__(self) -> str:
-        return " + ".join(describe_alpha(alpha) for alpha in self.members)
+        return " + ".join(place_text(alpha) for alpha in self.members)
 
 
 class Networks:
@@ -110,7 +110,7 @@ class Networks:
         with _several_at_once(min(self.workers, len(missing))) as run:
             for alpha, answering in zip(missing, run(make, missing), strict=True):
                 self._answering[alpha] = answering
-                self.progress(f"alpha {describe_alpha(alpha)}")
+                self.progress(f"alpha {place_text(alpha)}")
 
     def logits(self, alphas: Sequence[Alpha], images: Images) -> Iterator[tuple[dict[Alpha, np.ndarray], np.ndarray]]:
         """Yield the networks' logits (n, classes) by place, and the labels (n,), a block of images at a time."""
@@ -167,11 +167,6 @@ def combined(candidate: Candidate, logits: dict[Alpha, np.ndarray]) -> np.ndarra
     return ensemble_probabilities(members, candidate.weights, candidate.aggregate)
 
 
-def describe_alpha(alpha: Alpha) -> str:
-    """Return alpha as it is written on the command line."""
-    return f"{alpha:g}" if isinstance(alpha, float) else ",".join(f"{value:.4g}" for value in alpha)  # type: ignore[union-attr]
-
-
 def check_labels(images: Images, classes: int) -> None:
     """Check that there are images, of the network's classes.
 
@@ -185,11 +180,6 @@ def check_labels(images: Images, classes: int) -> None:
         raise DataError(
             f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
         )
-
-
-def place(alpha: Alpha) -> Alpha:
-    """Return alpha as a key: 1 - 0.7 is the same place as 0.3."""
-    return round(alpha, 9) + 0.0 if isinstance(alpha, float) else tuple(round(value, 9) for value in alpha)  # type: ignore[union-attr]
 
 
 def _cores() -> int:

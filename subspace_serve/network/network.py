@@ -17,7 +17,8 @@ from subspace_serve.network.sessions import known_device, providers, session_opt
 from subspace_serve.network.skeleton import IMAGE, LOGITS, PARAMETERS, PREPROCESSING, STATISTICS, Skeleton
 from subspace_serve.network.statistics import Averages, LayerAgreement, Statistics, agreements
 from subspace_serve.space.checkpoint import load_subspace
-from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace, Weights, distances, weighted_sum
 
 import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off

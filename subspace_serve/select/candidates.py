@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from subspace_serve.errors import GeometryError
-from subspace_serve.measure.networks import Candidate, place
-from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.measure.networks import Candidate
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha, place
 
 KINDS = ("points", "ensembles", "all")
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from subspace_serve.errors import GeometryError
+from subspace_serve.space.place import Alpha, place_from_json
 
 if TYPE_CHECKING:  # numpy would make every --help wait
-    from subspace_serve.space.geometry import Alpha, Geometry
+    from subspace_serve.space.geometry import Geometry
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IN_NAMES = str.maketrans({",": "_", " ": None, "+": None})
@@ -243,7 +244,7 @@ def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> N
 
 
 def _stored_alpha(alpha: Any, geometry: Geometry) -> Alpha:
-    return geometry.check(tuple(alpha) if isinstance(alpha, list) else alpha, extrapolate=True)
+    return geometry.check(place_from_json(alpha), extrapolate=True)
 
 
 def _numbers(text: str) -> Alpha:

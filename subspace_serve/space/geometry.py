@@ -7,15 +7,13 @@ A geometry is therefore nothing but its coefficient function c, the domain of al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from subspace_serve.errors import GeometryError
-
-Alpha = float | Sequence[float]
-"""A place in a subspace: a number for a line or a curve, one non-negative number an endpoint for a simplex."""
+from subspace_serve.space.place import Alpha
 
 SIMPLEX_SUM_TOLERANCE = 1e-6
 EXTRAPOLATION_LIMIT = 1.0

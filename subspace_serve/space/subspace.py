@@ -11,7 +11,8 @@ import numpy as np
 
 from subspace_serve.errors import CheckpointError
 from subspace_serve.space.architecture import Architecture
-from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha
 
 Weights = Mapping[str, np.ndarray]
 """Arrays of one network by name, mostly its trained parameters; BatchNorm's running statistics are never among them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subspace_serve.errors import CheckpointError, GeometryError
 from subspace_serve.space.alpha import parse_alphas
-from subspace_serve.space.geometry import Alpha
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 
 USUAL = ("midpoint", "endpoints")

@@ -23,7 +23,8 @@ from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_p
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.space.checkpoint import load_subspace
-from subspace_serve.space.geometry import Alpha, Geometry
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.proof import proven_skeleton

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.space.place import is_end, is_midpoint
 
 Document = Mapping[str, Any]
 """JSON values, from memory or from a file: what `measure.evaluate` returns, or a part of it."""
@@ -70,18 +71,6 @@ def mean_and_deviation(fractions: Sequence[float]) -> tuple[float, float]:
 def has_kind(runs: Sequence[Document], kind: str) -> bool:
     """Return whether every point of every run has metrics of this kind."""
     return all(point.get(kind) for run in runs for point in run["points"])
-
-
-def is_midpoint(alpha: float | Sequence[float]) -> bool:
-    """Return whether a place is the centre of its geometry's domain."""
-    if isinstance(alpha, Sequence):
-        return max(alpha) - min(alpha) < 1e-9
-    return abs(alpha - 0.5) < 1e-9
-
-
-def is_end(alpha: float | Sequence[float]) -> bool:
-    """Return whether a place coincides with an endpoint."""
-    return max(alpha) == 1 if isinstance(alpha, Sequence) else alpha in (0, 1)
 
 
 def place_name(alpha: float | Sequence[float]) -> str:

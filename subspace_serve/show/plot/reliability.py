@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.show.plot.documents import Document, full_place_name, is_end, is_midpoint
+from subspace_serve.show.plot.documents import Document, full_place_name
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
+from subspace_serve.space.place import is_end, is_midpoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

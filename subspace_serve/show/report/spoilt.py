@@ -6,7 +6,7 @@ from functools import partial
 
 from subspace_serve.show import plot
 from subspace_serve.show.plot.corrupted import best_advantage, midpoint_advantage
-from subspace_serve.show.plot.documents import corruption_name, is_midpoint, order_of, place_name
+from subspace_serve.show.plot.documents import corruption_name, order_of, place_name
 from subspace_serve.show.report.content import (
     DOTS_PER_INCH,
     LONG,
@@ -18,6 +18,7 @@ from subspace_serve.show.report.content import (
     percent,
     points,
 )
+from subspace_serve.space.place import is_midpoint
 
 
 def corruptions(documents: Documents) -> Section:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from subspace_serve.show.plot.documents import full_place_name, is_end, is_midpoint
+from subspace_serve.show.plot.documents import full_place_name
 from subspace_serve.show.report.content import Document, Documents, Section, Table, percent
+from subspace_serve.space.place import is_end, is_midpoint
 
 _NORMAL_95 = 1.96
 

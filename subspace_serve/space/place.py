@@ -1,0 +1,40 @@
+"""A place in a subspace, alpha: as a key, as text, and as a JSON document has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+Alpha = float | Sequence[float]
+"""A place in a subspace: a number for a line or a curve, one non-negative number an endpoint for a simplex."""
+
+_DIGITS = 9
+
+
+def place(alpha: Alpha) -> Alpha:
+    """Return alpha as a key: 1 - 0.7 is the same place as 0.3."""
+    if isinstance(alpha, Sequence):
+        return tuple(round(value, _DIGITS) for value in alpha)
+    return round(alpha, _DIGITS) + 0.0  # and not -0.0
+
+
+def place_text(alpha: Alpha) -> str:
+    """Return alpha as it is written on the command line."""
+    return ",".join(f"{value:.4g}" for value in alpha) if isinstance(alpha, Sequence) else f"{alpha:g}"
+
+
+def place_from_json(value: Any) -> Alpha:
+    """Return alpha as a JSON document has it; whether it lies in the domain is the geometry's to say."""
+    return tuple(value) if isinstance(value, list) else cast(float, value)
+
+
+def is_midpoint(alpha: Alpha) -> bool:
+    """Return whether a place is the centre of its geometry's domain."""
+    if isinstance(alpha, Sequence):
+        return max(alpha) - min(alpha) < 1e-9
+    return abs(alpha - 0.5) < 1e-9
+
+
+def is_end(alpha: Alpha) -> bool:
+    """Return whether a place coincides with an endpoint."""
+    return max(alpha) == 1 if isinstance(alpha, Sequence) else alpha in (0, 1)
