@@ -273,3 +273,23 @@ def test_the_index_takes_its_option(client):
     assert len(client.post("/v2/repository/index", json={"ready": True}).json()) == 5
     assert client.post("/v2/repository/index", json={"ready": 1}).status_code == 400
     assert client.post("/v2/repository/index", json={"raedy": True}).status_code == 400
+
+
+def test_a_document_may_say_the_model_of_its_path_again(client):
+    """As KServe's own Python client does in every request."""
+    document = {
+        "id": "9f0c",
+        "model_name": "endpoint-1",
+        "inputs": [
+            {"name": "image", "shape": list(IMAGES.shape), "datatype": "UINT8", "data": IMAGES.reshape(-1).tolist()}
+        ],
+    }
+    plain = client.post("/v2/models/endpoint-1/infer", json={key: document[key] for key in ("id", "inputs")})
+    answer = client.post("/v2/models/endpoint-1/infer", json=document)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == plain.json()
+    other = client.post("/v2/models/endpoint-0/infer", json=document)
+    assert other.status_code == 400
+    assert "names the model 'endpoint-1' and the path 'endpoint-0'" in other.json()["error"]
+    unknown = client.post("/v2/models/endpoint-1/infer", json=document | {"model": "endpoint-1"})
+    assert unknown.status_code == 400
