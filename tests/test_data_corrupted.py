@@ -384,6 +384,7 @@ def test_mnist_c_has_no_severities_and_means_its_test_images(tmp_path):
 
 def test_corruptions_in_lists_types_and_severities(tmp_path):
     write_cifar_c(tmp_path)
+    (tmp_path / "._fog.npy").write_bytes(b"what macOS puts beside a file")
     assert corruptions_in(f"cifar10-c:{tmp_path}") == {"fog": (1, 2, 3, 4, 5), "snow": (1, 2, 3, 4, 5)}
     for spec, message in (
         ("digits", "names no set of corrupted images; give one of cifar10-c:PATH"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subspace_serve.data import Augmentation, FolderImages, load_data, load_images
+from subspace_serve.data import Augmentation, FolderImages, load_data, load_images, summary
 from subspace_serve.data.decoding import Decoder
 from subspace_serve.errors import DataError
 
@@ -272,6 +273,235 @@ def test_a_split_with_a_class_that_training_lacks_is_refused(tmp_path):
     animals(tmp_path / "train", 5)
     save(tmp_path / "val" / "eel" / "0.png")
     with pytest.raises(DataError, match="folder eel, which is none of the classes"):
+        load_data(str(tmp_path), image_size=8)
+
+
+def files_of(images) -> set[str]:
+    return {str(images.path_of(index)) for index in range(len(images))}
+
+
+def test_hidden_folders_and_files_are_no_classes_and_no_images(tmp_path):
+    root = animals(tmp_path / "animals")
+    expected = load_data(str(root), image_size=8)
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "cat/.ipynb_checkpoints", "cat/__MACOSX"):
+        save(root / hidden / "00-checkpoint.png")
+    (root / "cat" / "._00.png").write_bytes(b"what macOS puts beside a file")
+    data = load_data(str(root), image_size=8)
+    assert data.label_names == ("bird", "cat", "dog")
+    assert len(data.train) + len(data.validation) + len(data.test) == 30
+    assert data.fingerprint == expected.fingerprint
+    evaluated = load_images(str(root), height=8, width=8, channels=3, label_names=["dog", "bird", "cat"])
+    assert np.bincount(evaluated.labels).tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("Training", "valid", "Testing"),
+        ("TRAIN", "Validation", "TEST"),
+        ("training", "VALID", "testing"),
+        ("Train", None, "test"),
+    ],
+)
+def test_the_usual_names_of_parts_are_known_whatever_their_case(tmp_path, train, validation, test):
+    animals(tmp_path / train, 5)
+    animals(tmp_path / test, 3)
+    if validation:
+        animals(tmp_path / validation, 2)
+    data = load_data(str(tmp_path), image_size=8, validation=0.2)
+    assert data.label_names == ("bird", "cat", "dog")
+    assert [len(data.train), len(data.validation), len(data.test)] == ([15, 6, 9] if validation else [12, 3, 9])
+    assert data.test.root == tmp_path / test
+    images = load_images(f"{tmp_path}:test", height=8, width=8, channels=3, label_names=data.label_names)
+    assert files_of(images) == files_of(data.test)
+
+
+def test_what_lies_beside_the_parts_is_left_aside_and_said(tmp_path):
+    animals(tmp_path / "train", 5)
+    animals(tmp_path / "test", 2)
+    animals(tmp_path / "development", 2)
+    data = load_data(str(tmp_path), image_size=8)
+    assert (len(data.train) + len(data.validation), len(data.test), data.left_aside) == (15, 6, ("development",))
+    assert "note: folders beside those of the parts are not read: development" in summary(data)
+
+
+def test_a_folder_with_test_images_alone_is_evaluated_and_not_trained_on(tmp_path):
+    animals(tmp_path / "test", 2)
+    assert len(load_images(str(tmp_path), height=8, width=8, channels=3, label_names=["bird", "cat", "dog"])) == 6
+    with pytest.raises(DataError, match="no training images; found only test"):
+        load_data(str(tmp_path), image_size=8)
+
+
+def test_a_class_that_is_called_like_a_part_is_evaluated_alone(tmp_path):
+    save(tmp_path / "train" / "0.png")
+    images = load_images(str(tmp_path), height=8, width=8, channels=3, label_names=["bus", "train"])
+    assert images.labels.tolist() == [1]
+
+
+def beside_classes(root: Path) -> None:
+    animals(root)
+    animals(root / "test", 2)
+
+
+def twice(root: Path) -> None:
+    for part in ("train", "val", "valid"):
+        animals(root / part, 2)
+
+
+def without_classes(root: Path) -> None:
+    save(root / "train" / "cat.0.png")
+    save(root / "test" / "1.png")
+
+
+def a_level_too_many(root: Path) -> None:
+    animals(root / "pictures" / "of animals")
+
+
+def two_collections(root: Path) -> None:
+    animals(root / "mine")
+    animals(root / "yours")
+
+
+def one_class_in_folders(root: Path) -> None:
+    animals(root)
+    save(root / "eel" / "2020" / "1.png")
+
+
+def an_archive(root: Path) -> None:
+    animals(root / "archive" / "train")
+    animals(root / "archive" / "test")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            beside_classes,
+            r"has test beside bird, cat, dog: .* put the classes to train on into a folder train",
+        ),
+        (twice, "has two folders of validation images, val and valid; keep one"),
+        (without_classes, r"train holds no images: it has no folders, one per class"),
+        (a_level_too_many, r"only folders: pictures \(with of animals\); give the folder in which the classes are"),
+        (two_collections, r"hold no images, only folders: mine, yours \(with bird, cat, dog\)"),
+        (an_archive, r"only folders: archive \(with test, train\)"),
+        (one_class_in_folders, r"only folders: eel \(with 2020\)"),
+        (lambda root: save(root / "cat" / "0.png"), "has a single class, cat, and there is nothing to tell it from"),
+    ],
+)
+def test_folders_that_are_not_one_folder_a_class_are_refused(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_data(str(tmp_path), image_size=8)
+
+
+def test_a_folder_too_high_to_evaluate_names_the_right_one(tmp_path):
+    animals(tmp_path / "pictures")
+    with pytest.raises(DataError, match=rf"the classes lie in {tmp_path / 'pictures'}: give that folder"):
+        load_images(str(tmp_path), height=8, width=8, channels=3, label_names=["bird", "cat", "dog"])
+
+
+def test_links_to_what_they_lie_in_add_no_class_and_no_image(tmp_path):
+    expected = load_data(str(animals(tmp_path / "animals")), image_size=8).fingerprint
+    root = tmp_path / "animals"
+    (root / "again").symlink_to(root)
+    (root / "cat" / "up").symlink_to("..")
+    (root / "cat" / "self").symlink_to(".")
+    (root / "dog" / "nowhere").symlink_to("nowhere")
+    (root / "dog" / "further up").symlink_to(tmp_path)
+    data = load_data(str(root), image_size=8)
+    assert data.label_names == ("bird", "cat", "dog")
+    assert data.fingerprint == expected
+
+
+def test_linked_images_are_read_and_each_once(tmp_path):
+    stored = animals(tmp_path / "stored")
+    for name in ("bird", "cat"):
+        (tmp_path / "animals" / name).mkdir(parents=True)
+        (tmp_path / "animals" / name / "linked").symlink_to(stored / name)
+    save(tmp_path / "animals" / "bird" / "own.png")
+    (tmp_path / "animals" / "bird" / "again").symlink_to(stored / "bird")
+    (tmp_path / "animals" / "bird" / "one.png").symlink_to("own.png")
+    (tmp_path / "animals" / "bird" / "03.png").symlink_to(stored / "bird" / "03.png")
+    (tmp_path / "animals" / "cat" / "elsewhere.png").symlink_to(save(tmp_path / "elsewhere.png"))
+    (tmp_path / "animals" / "cat" / "z elsewhere.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "animals" / "dog").symlink_to(stored / "dog")
+    images = load_images(str(tmp_path / "animals"), height=8, width=8, channels=3, label_names=["bird", "cat", "dog"])
+    assert np.bincount(images.labels).tolist() == [11, 11, 10]
+    assert len({Path(file).resolve() for file in files_of(images)}) == 32
+
+
+def link_to_the_test_images(root: Path) -> None:
+    (root / "train" / "cat" / "more").symlink_to(root / "test" / "cat")
+
+
+def link_to_a_test_image(root: Path) -> None:
+    (root / "train" / "cat" / "more.png").symlink_to(root / "test" / "cat" / "00.png")
+
+
+def link_from_the_test_images(root: Path) -> None:
+    (root / "test" / "cat" / "more.png").symlink_to(root / "train" / "cat" / "00.png")
+
+
+def link_to_another_class(root: Path) -> None:
+    (root / "train" / "cat" / "more").symlink_to("../dog")
+
+
+def validation_is_test(root: Path) -> None:
+    (root / "val").symlink_to("test")
+
+
+@pytest.mark.parametrize(
+    ("link", "first", "second"),
+    [
+        (link_to_the_test_images, "train/cat", "test/cat"),
+        (link_to_a_test_image, "train/cat", "test/cat"),
+        (link_from_the_test_images, "train/cat", "test/cat"),
+        (link_to_another_class, "train/cat", "train/dog"),
+        (validation_is_test, "val/bird", "test/bird"),
+    ],
+)
+def test_images_of_two_classes_or_parts_are_refused(tmp_path, link, first, second):
+    animals(tmp_path / "train", 4)
+    animals(tmp_path / "test", 2)
+    link(tmp_path)
+    message = rf"{tmp_path / first} and {tmp_path / second} hold the same images \(.*\); .* take the link away"
+    with pytest.raises(DataError, match=message):
+        load_data(str(tmp_path), image_size=8)
+
+
+def test_a_link_to_all_parts_never_brings_test_images_into_training(tmp_path):
+    root = tmp_path / "animals"
+    animals(root / "train", 5)
+    animals(root / "test", 3)
+    (root / "train" / "everything").symlink_to("..")
+    (root / "train" / "cat" / "everything").symlink_to(root)
+    data = load_data(str(root), image_size=8, validation=0.2)
+    assert [len(data.train), len(data.validation), len(data.test)] == [12, 3, 9]
+    assert all("/train/" in file and "everything" not in file for file in files_of(data.train))
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
+    animals(tmp_path)
+    try:
+        save(tmp_path / os.fsdecode(b"caf\xe9") / "0.png")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    with pytest.raises(DataError, match=r"classes whose names are no text in UTF-8: 'caf\\udce9'; rename them"):
+        load_data(str(tmp_path), image_size=8)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    animals(tmp_path)
+    scan = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("cat"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cat cannot be read \(Permission denied\)"):
         load_data(str(tmp_path), image_size=8)
 
 

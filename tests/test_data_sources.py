@@ -8,13 +8,14 @@ import hashlib
 import io
 import pickle
 import tarfile
+import tracemalloc
 import urllib.error
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from subspace_serve.data import Augmentation, load_data, load_images
+from subspace_serve.data import Augmentation, load_data, load_images, load_unlabelled
 from subspace_serve.data.sources import cifar, mnist
 from subspace_serve.data.sources.plain_pickle import read_plain_pickle
 from subspace_serve.errors import DataError
@@ -488,6 +489,103 @@ def test_training_needs_training_images(tmp_path):
     with pytest.raises(DataError, match="no training images; found only test"):
         load_data(spec)
     assert len(load_images(spec, height=6, width=5, channels=1, label_names=["a", "b", "c"])) == 30
+
+
+FOLDERS = sorted(map(str, range(11)))
+"""The order of the classes of folders 0 to 10: 0, 1, 10, 2."""
+
+
+def test_numbers_for_labels_are_the_names_of_classes_that_are_numbers(tmp_path):
+    labels = np.array([10, 2, 0, 9, 1, 10])
+    spec = save(tmp_path / "numbers.npz", images=np.zeros((6, 4, 4), np.uint8), labels=labels)
+    images = load_images(spec, height=4, width=4, channels=1, label_names=FOLDERS)
+    assert images.labels.tolist() == [2, 3, 0, 10, 1, 2]
+    assert [FOLDERS[label] for label in images.labels] == list(map(str, labels))
+    padded = load_images(spec, height=4, width=4, channels=1, label_names=[f"{number:02}" for number in range(11)])
+    assert padded.labels.tolist() == labels.tolist()
+    with pytest.raises(DataError, match="has the labels 0, which are none of the network's classes 1, 10, 2, 9; label"):
+        load_images(spec, height=4, width=4, channels=1, label_names=["1", "10", "2", "9"])
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["a1", "a10", "a2"], [0, 1, 2]),
+        (["class 1", "class 2", "class 3"], [1, 2]),
+        (["1", "2", "background"], [0, 1, 2]),
+        (["background", "3", "4"], [0, 1]),
+        (["01", "1"], [0, 1]),
+        (["1", "2"], [0, 1]),
+    ],
+)
+def test_numbers_that_could_mean_two_classes_are_refused(tmp_path, names, labels):
+    spec = save(tmp_path / "n.npz", images=np.zeros((len(labels), 4, 4), np.uint8), labels=np.array(labels))
+    with pytest.raises(DataError, match=f"classes .*{names[0]}, {names[1]}.* a list of texts `label_names`"):
+        load_images(spec, height=4, width=4, channels=1, label_names=names)
+    named = save(tmp_path / "named.npz", **np.load(spec), label_names=np.array(names))
+    if max(labels) < len(names):
+        assert load_images(named, height=4, width=4, channels=1, label_names=names).labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["dog", "cat", "eel"],
+        ["n01440764", "n01443537", "n01484850"],
+        ["class 1", "class 2", "class 3"],
+        ["0", "1", "other"],
+        ["class_0", "class_1", "class_2"],
+    ],
+)
+def test_other_numbers_for_labels_count_the_classes(tmp_path, names):
+    spec = save(tmp_path / "n.npz", images=np.zeros((3, 4, 4), np.uint8), labels=np.array([2, 0, 1]))
+    assert load_images(spec, height=4, width=4, channels=1, label_names=names).labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"labels": [0, 1, 10**8]},
+            "labels up to 100000000, which are 100000001 classes for 3 images; number",
+        ),
+        ({"labels": np.array([0, 1, 2**64 - 1], np.uint64)}, "labels in .* go up to 18446744073709551615; number the"),
+        ({"labels": [0, 1, 2**62]}, "labels up to 4611686018427387904, which are 4611686018427387905 classes"),
+        ({"labels": [0, -(10**8), 1]}, "labels count from 0; found -100000000"),
+        ({"label_names": np.arange(10**6).astype("U7")}, "has 1000000 label_names, which are .* for 3 images"),
+        ({"label_names": np.array(["a" * 1001, "b", "c"])}, "1000 characters each at most; found 1001; shorten"),
+        ({"label_names": np.array(["a", "b", "\udc80"])}, r"names are no text in UTF-8: '\\udc80'; rename them"),
+        ({"label_names": np.array([["a", "b", "c"]])}, r"one list of different strings; found <U1 of shape \(1, 3\)"),
+    ],
+)
+def test_labels_and_names_that_cannot_be_those_of_classes_are_refused_before_names_are_made(tmp_path, change, message):
+    content = {"images": np.zeros((3, 4, 4), np.uint8), "labels": np.arange(3)} | change
+    spec = save(tmp_path / "wrong.npz", **{key: np.asarray(value) for key, value in content.items()})
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=message):
+            load_data(spec)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The million names fill 28 MB as they lie in their array; the names of 10^8 classes would fill 5 GB.
+    assert peak < 100e6
+
+
+def test_a_huge_label_is_refused_by_the_networks_classes_and_does_not_matter_to_calibration(tmp_path):
+    labels = np.array([0, 1, 10**8])
+    spec = save(tmp_path / "huge.npz", images=np.zeros((3, 4, 4), np.uint8), labels=labels)
+    with pytest.raises(DataError, match="has 2 classes, numbered from 0; found the train label 100000000"):
+        load_images(spec, height=4, width=4, channels=1, label_names=["a", "b"])
+    with pytest.raises(DataError, match="has the labels 100000000, which are none of the network's classes 0, 1"):
+        load_images(spec, height=4, width=4, channels=1, label_names=["0", "1"])
+    assert len(load_unlabelled(spec, height=4, width=4, channels=1)) == 3
+
+
+def test_a_single_class_is_refused(tmp_path):
+    spec = save(tmp_path / "one.npz", images=np.zeros((9, 4, 4), np.uint8), labels=np.zeros(9, int))
+    with pytest.raises(DataError, match="one has a single class, 0, and there is nothing to tell it from; add images"):
+        load_data(spec)
 
 
 # Specifications, and sets to evaluate on

@@ -113,6 +113,29 @@ def test_the_summary_names_classes_counts_sizes_and_what_is_amiss(tmp_path: Path
     ]
 
 
+def test_numbered_folders_are_measured_alike_as_folders_and_as_arrays(tmp_path: Path, monkeypatch) -> None:
+    """Folders 0 to 10 are the classes 0, 1, 10, 2 and so on; labels 0 to 10 without names are these numbers."""
+    monkeypatch.chdir(tmp_path)
+    pixels, labels = [], []
+    for label in range(11):
+        for index in range(8):
+            colour = np.random.default_rng(label).integers(0, 240, 3) + index
+            picture = np.full((8, 8, 3), colour, np.uint8)
+            file = tmp_path / "numbers" / str(label) / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+            pixels.append(picture)
+            labels.append(label)
+    np.savez(tmp_path / "numbers.npz", images=np.array(pixels), labels=np.array(labels))
+    run("train --data numbers --arch cresnet8-4 --subspace standard --epochs 12 --batch-size 4 --learning-rate 0.05")
+    for data in ("numbers", "numbers.npz"):
+        run(f"evaluate --data {data} --json {data}.json")
+    folders, arrays = (json.loads(Path(f"{data}.json").read_text())["points"] for data in ("numbers", "numbers.npz"))
+    assert folders[0]["metrics"]["accuracy"] > 0.4
+    for first, second in zip(folders, arrays, strict=True):
+        assert second["metrics"] == pytest.approx(first["metrics"])
+
+
 def test_a_folder_with_one_image_a_class_leaves_nothing_to_test_on(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class with two images"):
         load_data(str(folder(tmp_path / "few", each=1)))

@@ -24,6 +24,7 @@ class DataSet:
         validation_seed: decided which images validate; None where the set publishes its validation images.
         validation_count: how many they are.
         test_carved: the set publishes no test images, so some of its training images were set aside.
+        left_aside: folders beside those of its parts, of which nothing was read.
         files: what a look at every image file found; None where nobody looked.
     """
 
@@ -39,6 +40,7 @@ class DataSet:
     validation_seed: int | None
     validation_count: int
     test_carved: bool = False
+    left_aside: tuple[str, ...] = ()
     files: FileCheck | None = None
 
     @property

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from subspace_serve.data.images import Images
 from subspace_serve.data.sources import Source
+from subspace_serve.data.sources.source import listed
 from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
 
@@ -52,11 +51,14 @@ def divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
 
 
 def check(source: Source, *, labelled: bool = True) -> None:
-    """Refuse splits that are empty, of several sizes, or labelled outside the classes.
+    """Refuse classes whose names are no text, and splits that are empty, of several sizes, or labelled outside them.
 
     Raises:
         DataError: what is wrong with which split.
     """
+    garbled = [ascii(name) for name in source.label_names if not _is_text(name)]
+    if garbled:
+        raise DataError(f"{source.name} has classes whose names are no text in UTF-8: {listed(garbled)}; rename them")
     for split, images in source.splits.items():
         if len(images) == 0:
             raise DataError(f"{source.name} is empty; found no {split} images; give a set that has some")
@@ -71,10 +73,9 @@ def check(source: Source, *, labelled: bool = True) -> None:
         raise DataError(f"{source.name} has splits of different image sizes; found {sorted(shapes)}; make them equal")
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written: bytes that are no UTF-8 are read as halves of characters (surrogates)."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _carved(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:

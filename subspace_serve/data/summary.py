@@ -6,7 +6,7 @@ import numpy as np
 
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import FileCheck
-from subspace_serve.data.parts import listed
+from subspace_serve.data.sources.source import listed
 
 _CLASSES_SHOWN = 20
 _NAMED = 10
@@ -74,6 +74,8 @@ def _notes(data: DataSet) -> list[str]:
             carved = data.test_carved if part == "test" else data.validation_seed is not None
             why = "too few images to be divided" if carved else "none are published"
             notes.append(f"no {part} images of {listed(lacking, _NAMED)}: {why}, so {part} figures leave them out")
+    if data.left_aside:
+        notes.append(f"folders beside those of the parts are not read: {listed(data.left_aside, _NAMED)}")
     if data.files is not None:
         left_out = [f"{part}/{file}" for part, files in data.files.unreadable.items() for file in files]
         if left_out:

@@ -12,9 +12,10 @@ from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
 from subspace_serve.data.images import Images
 from subspace_serve.data.load import of_size, open_source
-from subspace_serve.data.parts import check, divided, listed
+from subspace_serve.data.parts import check, divided
 from subspace_serve.data.preprocessing import measure_preprocessing
 from subspace_serve.data.sources import Options, Source
+from subspace_serve.data.sources.source import listed
 from subspace_serve.data.specification import trains_nothing
 from subspace_serve.errors import DataError
 
@@ -97,6 +98,11 @@ def _training_source(spec: str, options: Options) -> Source:
 def _divided(source: Source, spec: str, validation: float, seed: int, image_size: int | None) -> DataSet:
     """Divide what was read into three parts of one size."""
     check(source)
+    if len(source.label_names) == 1:
+        raise DataError(
+            f"{source.name} has a single class, {source.label_names[0]}, and there is nothing to tell it from; "
+            "add images of others"
+        )
     parts = {split: of_size(images, image_size) for split, images in divided(source, validation, seed).items()}
     _check_every_class(parts["train"], source)
     if len(parts["test"]) == 0:
@@ -116,6 +122,7 @@ def _divided(source: Source, spec: str, validation: float, seed: int, image_size
         validation_seed=seed if source.validation is None else None,
         validation_count=len(parts["validation"]),
         test_carved=source.test is None,
+        left_aside=source.left_aside,
     )
 
 

@@ -94,4 +94,6 @@ def integer_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
             f"{name} must be one integer per image, shape ({count},); found shape {labels.shape}; "
             "give the index of each image's class"
         )
+    if labels.dtype.kind == "u" and count and int(labels.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{name} go up to {int(labels.max())}; number the classes 0, 1, 2, ...")
     return labels.astype(np.int64)

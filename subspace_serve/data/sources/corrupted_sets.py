@@ -30,14 +30,14 @@ class CorruptedReader:
 
 
 def listed_contents(name: str, reader: CorruptedReader, path: Path) -> Contents:
-    """Return what lies in a folder of corrupted images, the types sorted by name.
+    """Return what lies in a folder of corrupted images, the types sorted by name, without hidden ones.
 
     Raises:
         DataError: the folder does not exist or holds nothing of the kind.
     """
     if not path.is_dir():
         raise DataError(f"{name} lies in a folder; found none at {path}; write {name}:PATH:TYPE:SEVERITY")
-    contents = reader.contents(path)
+    contents = {name: found for name, found in reader.contents(path).items() if not name.startswith(".")}
     if not contents:
         found = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
         raise DataError(f"{path} holds no corrupted images in the layout of {name}; found {found}; correct the path")

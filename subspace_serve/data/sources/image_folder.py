@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +12,41 @@ from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.picture_size import PHOTOGRAPH, SMALL, fitting_side, typical_sizes
 from subspace_serve.data.preprocessing import Preprocessing
-from subspace_serve.data.sources.source import Options, Source, need_path
+from subspace_serve.data.sources.folder_parts import class_folders, find_parts
+from subspace_serve.data.sources.listing import ENDINGS, Listing, folders_in, has_images
+from subspace_serve.data.sources.source import Options, Source, listed, need_path
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 TINY_IMAGENET = Preprocessing(mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821))
 IMAGENET_SIZE = 224
 TINY_IMAGENET_SIZE = 64
-_SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _ANNOTATION_FIELDS = 2
-_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def read_folder(path: Path | None, options: Options) -> Source:
-    """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind.
+    """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind (`find_parts`).
 
     Where labels are not needed, the images may lie in any of these folders without one per class. Files that are
     trained on are decoded at the size that suits them (`picture_size.fitting_side`) where none is named, and small ones
     are varied by shifts instead of random areas, of which little would be left.
     """
     root = need_path("folder", path)
-    folders = _split_folders(root)
+    folders, beside = find_parts(root, options.label_names or ())
     size = options.image_size or PHOTOGRAPH
-    if not options.labelled and any(_images_in(folder) for folder in folders.values()):
+    listing = Listing()
+    if not options.labelled and any(map(has_images, folders.values())):
         label_names: tuple[str, ...] = ("unlabelled",)
-        splits = {split: _unlabelled_files(folder, size, options) for split, folder in folders.items()}
+        splits = {split: _unlabelled_files(folder, size, options, listing) for split, folder in folders.items()}
     else:
-        label_names = options.label_names or class_folders(folders["train"])
+        first = folders.get("train") or next(iter(folders.values()))
+        label_names = options.label_names or class_folders(first)
         need_every = options.labelled and options.label_names is None
         splits = {
-            split: labelled_files(folder, label_names, size, options, need_every=need_every)
+            split: labelled_files(
+                folder, label_names, size, options, need_every=need_every, nested=not options.labelled, listing=listing
+            )
             for split, folder in folders.items()
         }
     side = fitting_side(typical_sizes(list(splits.values()))) if options.label_names is None else size
@@ -55,9 +59,10 @@ def read_folder(path: Path | None, options: Options) -> Source:
         label_names=label_names,
         augmentation=shifted if side <= SMALL else Augmentation(flip=True, resized_crop=True),
         preprocessing=IMAGENET,
-        train=splits["train"],
+        train=splits.get("train"),
         validation=splits.get("validation"),
         test=splits.get("test"),
+        left_aside=beside,
     )
 
 
@@ -66,7 +71,10 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
     root = need_path("imagenet", path)
     label_names = class_folders(_folder(root, "train"))
     size = options.image_size or IMAGENET_SIZE
-    train, test = (labelled_files(_folder(root, split), label_names, size, options) for split in ("train", "val"))
+    listing = Listing()
+    train, test = (
+        labelled_files(_folder(root, split), label_names, size, options, listing=listing) for split in ("train", "val")
+    )
     return Source(
         name="imagenet",
         label_names=label_names,
@@ -92,18 +100,6 @@ def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Return the folder of each split; everything is `train` when the folders are classes.
-
-    A class may be called train (beside bus and tram), but only a split holds folders.
-    """
-    train = root / "train"
-    if not (train.is_dir() and any(entry.is_dir() for entry in train.iterdir())):
-        return {"train": root}
-    named = ((split, root / name) for split, names in _SPLIT_FOLDERS.items() for name in names)
-    return {split: folder for split, folder in named if folder.is_dir()}
-
-
 def _folder(root: Path, name: str) -> Path:
     if not (root / name).is_dir():
         found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
@@ -111,36 +107,9 @@ def _folder(root: Path, name: str) -> Path:
     return root / name
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Return the names of a folder's folders, sorted.
-
-    Raises:
-        DataError: there are none.
-    """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    if not names:
-        raise DataError(f"{folder} holds no images: it has no folders, one per class, to find any in")
-    return tuple(names)
-
-
-def _images_in(folder: Path) -> bool:
-    return any(_is_image(entry.name) for entry in folder.iterdir() if entry.is_file())
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS)
-
-
-def _images_below(folder: Path) -> Iterator[str]:
-    """Yield the images of a class, folder by folder, each in the order of its names; links are followed."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
-        yield from (os.path.join(place, name) for name in sorted(names) if _is_image(name))
-
-
-def _unlabelled_files(folder: Path, size: int, options: Options) -> FolderImages:
-    """List all images below a folder in the order of their names, labelled 0."""
-    found = (path for path in folder.rglob("*") if _is_image(path.name) and path.is_file())
-    files = sorted(os.path.relpath(path, folder) for path in found)
+def _unlabelled_files(folder: Path, size: int, options: Options, listing: Listing) -> FolderImages:
+    """List all images below a folder, labelled 0."""
+    files = [os.path.relpath(file, folder) for file in listing.images_below(folder)]
     labels = np.zeros(len(files), np.int64)
     return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
 
@@ -152,31 +121,60 @@ def labelled_files(
     options: Options,
     *,
     need_every: bool = True,
+    nested: bool = True,
     cropped: bool = False,
+    listing: Listing | None = None,
 ) -> FolderImages:
     """List the images of each class's folder, in the order of classes and names.
+
+    Args:
+        need_every: refuse a class without images.
+        nested: a class's images may all lie in folders of its folder; otherwise these are taken for the classes.
+        cropped: as `FolderImages` has it.
+        listing: of the data set's other parts, which share no file with this one.
 
     Raises:
         DataError: a folder is none of the classes, a class has no images (where every one is needed), or all have.
     """
+    listing = listing or Listing()
     for found in class_folders(folder):
         if found not in label_names:
-            near = difflib.get_close_matches(found, label_names, n=1)
-            hint = f"did you mean {near[0]}?" if near else "take it away or train with it"
-            raise DataError(f"{folder} has a folder {found}, which is none of the classes; {hint}")
-    known = f"known file types are {', '.join(_ENDINGS)}"
+            raise DataError(
+                f"{folder} has a folder {found}, which is none of the classes; {_hint(folder, found, label_names)}"
+            )
+    known = f"known file types are {', '.join(ENDINGS)}"
     # By name, whatever the classes' order: the fingerprints of sets on record were taken so.
-    images = {name: list(_images_below(folder / name)) for name in sorted(label_names)}
-    empty = [name for name, files in images.items() if not files]
+    images = {name: listing.images_below(folder / name) for name in sorted(label_names) if (folder / name).is_dir()}
+    empty = [name for name in sorted(label_names) if not images.get(name)]
     if empty and need_every:
         raise DataError(f"{folder} has classes without images: found none of {', '.join(empty)}; {known}")
-    if len(empty) == len(images):
+    if len(empty) == len(label_names):
         raise DataError(f"{folder} holds no images; {known}")
+    if not nested:
+        _refuse_only_folders(folder, images)
     files = [os.path.relpath(file, folder) for files in images.values() for file in files]
     labels = np.repeat([label_names.index(name) for name in images], [len(files) for files in images.values()])
     return FolderImages(
         folder, files, labels, size=size, channels=options.channels, workers=options.workers, cropped=cropped
     )
+
+
+def _hint(folder: Path, found: str, label_names: Sequence[str]) -> str:
+    """Return what to do about a folder that is none of the classes."""
+    if not set(label_names).isdisjoint(folders_in(folder / found)):
+        return f"the classes lie in {folder / found}: give that folder"
+    return did_you_mean(found, label_names) or "take it away or train with it"
+
+
+def _refuse_only_folders(folder: Path, images: Mapping[str, Sequence[str]]) -> None:
+    """Refuse classes of which every image lies deeper: most likely the classes do."""
+    deeper = [name for name, files in images.items() if files and str(folder / name) not in map(os.path.dirname, files)]
+    if deeper:
+        inside = folders_in(folder / deeper[0])
+        raise DataError(
+            f"{folder} has folders that hold no images, only folders: {listed(deeper)} (with {listed(inside)}); give "
+            "the folder in which the classes are, or move each class's images into its own folder"
+        )
 
 
 def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:

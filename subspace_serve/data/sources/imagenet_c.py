@@ -6,21 +6,18 @@ from pathlib import Path
 
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.sources.corrupted_sets import SEVERITIES, Contents, CorruptedReader
-from subspace_serve.data.sources.image_folder import (
-    IMAGENET_SIZE,
-    TINY_IMAGENET_SIZE,
-    class_folders,
-    labelled_files,
-)
+from subspace_serve.data.sources.folder_parts import class_folders
+from subspace_serve.data.sources.image_folder import IMAGENET_SIZE, TINY_IMAGENET_SIZE, labelled_files
+from subspace_serve.data.sources.listing import folders_in
 from subspace_serve.data.sources.source import Options, Source
 
 
 def _contents(path: Path) -> Contents:
     found = {}
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        severities = tuple(severity for severity in SEVERITIES if (folder / str(severity)).is_dir())
+    for name in folders_in(path):
+        severities = tuple(severity for severity in SEVERITIES if (path / name / str(severity)).is_dir())
         if severities:
-            found[folder.name] = severities
+            found[name] = severities
     return found
 
 

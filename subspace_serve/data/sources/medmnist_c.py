@@ -15,7 +15,8 @@ from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.arrays import checked_pixels, integer_labels, read_npy_header
 from subspace_serve.data.sources.corrupted_sets import SEVERITIES, Contents, CorruptedReader, check_rows
-from subspace_serve.data.sources.source import Options, Source, numbered
+from subspace_serve.data.sources.numbers import numbered
+from subspace_serve.data.sources.source import Options, Source
 from subspace_serve.errors import DataError
 
 _CHUNK = 1 << 20
@@ -44,12 +45,8 @@ def _read(path: Path, corruption: str, severity: int, options: Options) -> Sourc
     pixels = checked_pixels(pixels, f"test_images in {file}")
     all_labels = integer_labels(labels, rows, f"test_labels in {file}")
     images = MemoryImages(pixels, all_labels.reshape(len(SEVERITIES), -1)[severity - 1])
-    return Source(
-        name="medmnist-c",
-        label_names=options.label_names or numbered([images]),
-        augmentation=Augmentation(),
-        test=images,
-    )
+    label_names, splits = numbered({"test": images}, options, file)
+    return Source(name="medmnist-c", label_names=label_names, augmentation=Augmentation(), test=splits["test"])
 
 
 def _severity(archive: zipfile.ZipFile, key: str, place: int, places: int, path: Path) -> tuple[np.ndarray, int]:

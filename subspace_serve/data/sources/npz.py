@@ -12,9 +12,12 @@ import numpy as np
 from subspace_serve.data.augmentation import Augmentation
 from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.arrays import checked_pixels, integer_labels
-from subspace_serve.data.sources.source import Options, Source, numbered
+from subspace_serve.data.sources.numbers import check_class_count, numbered
+from subspace_serve.data.sources.source import Options, Source
 from subspace_serve.errors import DataError
 
+_LONGEST_NAME = 1000
+_CHARACTER = np.dtype("U1").itemsize
 _PREFIXES = {"train": "train_", "validation": "val_", "test": "test_"}
 
 
@@ -32,9 +35,12 @@ def read_npz(path: Path | None, options: Options) -> Source:
     splits = {
         split: _images(path, arrays, prefix, options.labelled) for split, prefix in (present or {"train": ""}).items()
     }
+    label_names = _label_names(path, arrays, splits)
+    if not label_names:
+        label_names, splits = numbered(splits, options, path)
     return Source(
         name=path.stem,
-        label_names=_label_names(path, arrays) or options.label_names or numbered(splits.values()),
+        label_names=label_names,
         augmentation=Augmentation(padding=next(iter(splits.values())).shape[0] // 8),
         train=splits.get("train"),
         validation=splits.get("validation"),
@@ -73,10 +79,18 @@ def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, labelled:
     return MemoryImages(pixels, integer_labels(labels, len(pixels), f"{prefix}labels in {path}"))
 
 
-def _label_names(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def _label_names(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, MemoryImages]) -> tuple[str, ...]:
     """Return the names of the classes; none where the file does not name them."""
     names = arrays.get("label_names", np.empty(0, dtype=np.str_))
-    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) != len(names):
+    wrong = names.ndim != 1 or names.dtype.kind != "U"
+    if not wrong:
+        check_class_count(len(names), splits, f"{path} has {len(names)} label_names")
+        if names.dtype.itemsize > _LONGEST_NAME * _CHARACTER:
+            raise DataError(
+                f"label_names in {path} must have {_LONGEST_NAME} characters each at most; "
+                f"found {names.dtype.itemsize // _CHARACTER}; shorten them"
+            )
+    if wrong or len(set(names.tolist())) != len(names):
         raise DataError(
             f"label_names in {path} must be one list of different strings; "
             f"found {names.dtype} of shape {names.shape}; save one name per class"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Source:
     Attributes:
         preprocessing: the published constants; None to compute them from the training images.
         default: the split that is meant when none is named; None where there is only one, or one must be named.
+        left_aside: folders beside those of the splits, of which nothing is read.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     validation: Images | None = None
     test: Images | None = None
     default: str | None = None
+    left_aside: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Images]:
@@ -80,10 +82,10 @@ def missing(name: str, looked: Iterable[Path], remedy: str) -> DataError:
     return DataError(f"the data set {name} is not there; looked in {places}; {remedy}")
 
 
-def numbered(splits: Iterable[Images]) -> tuple[str, ...]:
-    """Return the numbers of the classes as their names."""
-    largest = max(int(images.labels.max()) if len(images) else -1 for images in splits)
-    return tuple(str(label) for label in range(largest + 1))
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def need_path(name: str, path: Path | None) -> Path:

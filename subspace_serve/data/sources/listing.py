@@ -1,0 +1,115 @@
+"""Which folders and image files of a data set count, and each file once, whatever links lead to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from subspace_serve.errors import DataError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# What systems put beside people's files, besides what begins with a dot (.ipynb_checkpoints, ._1.png).
+_FOLDERS_OF_SYSTEMS = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted: neither hidden ones nor links to what it lies in."""
+    real = os.path.realpath(folder)
+    return [entry.name for entry in _entries(folder) if _is_folder(entry) and not _holds(entry, real)]
+
+
+def has_images(folder: Path) -> bool:
+    """Return whether image files lie in a folder itself."""
+    return any(_is_image(entry) for entry in _entries(folder))
+
+
+class Listing:
+    """The image files of a data set's folders, each listed once.
+
+    Links are followed, except to a folder in which they lie themselves. A class's images are in no other class and in
+    no other part: what would be trained on could be what is tested on.
+    """
+
+    def __init__(self) -> None:
+        # The folder for which it was listed, by the real path of a folder, and of a linked file by folder and name.
+        self._folders: dict[str, Path] = {}
+        self._linked: dict[str, dict[str, Path]] = {}
+
+    def images_below(self, folder: Path) -> list[str]:
+        """Return the image files below a folder, folder by folder, each in the order of its names.
+
+        Raises:
+            DataError: a folder cannot be read, or images were listed for another folder already.
+        """
+        start = os.path.realpath(folder)
+        found: list[tuple[str, list[str]]] = []
+        waiting = [str(folder)]
+        while waiting:
+            place = waiting.pop()
+            real = os.path.realpath(place)
+            owner = self._folders.get(real)
+            if owner == folder:
+                continue
+            self._check_owner(owner, folder, real)
+            self._folders[real] = folder
+            entries = _entries(Path(place))
+            images = [entry for entry in entries if _is_image(entry)]
+            found.append((place, [entry.path for entry in images if self._is_new(entry, real, folder)]))
+            inner = [entry for entry in entries if _is_folder(entry) and not _holds(entry, start)]
+            waiting += [entry.path for entry in reversed(inner)]
+        return [file for _, files in sorted(found) for file in files]
+
+    def _is_new(self, entry: os.DirEntry[str], real: str, folder: Path) -> bool:
+        """Return whether a file was not listed before; note it where a link leads to it."""
+        if not entry.is_symlink():
+            owner = self._linked.get(real, {}).get(entry.name)
+        else:
+            place, name = os.path.split(os.path.realpath(entry.path))
+            linked = self._linked.setdefault(place, {})
+            owner = linked.get(name) or (self._folders.get(place) if _is_named_image(name) else None)
+            if owner is None:
+                linked[name] = folder
+        self._check_owner(owner, folder, entry.path)
+        return owner is None
+
+    def _check_owner(self, owner: Path | None, folder: Path, where: str) -> None:
+        if owner not in (None, folder):
+            raise DataError(
+                f"{owner} and {folder} hold the same images ({where}); an image has one class and is in one part, so "
+                "that none is trained on and tested on; take the link away"
+            )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, by name, without what is hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}); permit it, or take it away") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.name in _FOLDERS_OF_SYSTEMS:
+        return False
+    # Not `entry.is_dir()`, which raises where a link leads to itself.
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Return whether a file is named as an image; a link that leads nowhere is one that cannot be read."""
+    if not _is_named_image(entry.name):
+        return False
+    return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and not os.path.isdir(entry.path))
+
+
+def _is_named_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+def _holds(entry: os.DirEntry[str], real: str) -> bool:
+    """Return whether an entry is a link to a folder, or to one that it lies in."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path)
+    return os.path.commonpath([target, real]) == target
