@@ -7,6 +7,8 @@ no second one.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -20,6 +22,7 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 # What Pillow opens with room for 32 bits although the files have 16 at most.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+_WHITE_IS_ZERO = 0
 
 # How a picture is turned upright, by what the camera noted.
 _TURNS = {
@@ -48,8 +51,8 @@ Box = tuple[float, float, float, float]
 def prepared(picture: Image.Image, channels: int) -> Image.Image:
     """Return a picture upright, as its camera noted (EXIF), in 8 bits, with the channels wanted.
 
-    Grey of 16 bits is scaled, since Pillow's own conversion clips it. Where transparency is not wanted it is dropped:
-    what shows is the colour that is stored there. Of an animation the first frame is taken.
+    Grey of 16 bits (12 in some TIFF files) is scaled, since Pillow's own conversion clips it. Where transparency is not
+    wanted it is dropped: what shows is the colour that is stored there. Of an animation the first frame is taken.
 
     Args:
         picture: as it was opened; it is decoded here, if it is not yet.
@@ -69,8 +72,15 @@ def prepared(picture: Image.Image, channels: int) -> Image.Image:
         )
     upright = _upright(picture)
     if sixteen_bits:
-        upright = Image.fromarray((np.clip(np.asarray(upright), 0, 65535) // 257).astype(np.uint8))
+        upright = Image.fromarray(_eight_bits(np.asarray(upright), getattr(picture, "tag_v2", {})))
     return upright.convert(_MODES[channels])
+
+
+def _eight_bits(values: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
+    """Return grey values of 16 bits as 8; a TIFF file's tags may say that they have 12, or that 0 is white."""
+    step = 16 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 257
+    scaled = np.clip(values // step, 0, 255).astype(np.uint8)
+    return 255 - scaled if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO else scaled
 
 
 def _upright(picture: Image.Image) -> Image.Image:

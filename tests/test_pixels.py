@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,61 @@ def test_numbers_without_a_known_range_are_refused_by_name(tmp_path, mode):
 def test_portable_maps_of_sixteen_bits_are_scaled(tmp_path):
     (tmp_path / "map.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0x80, 0x80, 0xFF, 0xFF]))
     assert np.asarray(prepared(Image.open(tmp_path / "map.pgm"), 1)).tolist() == [[128, 255]]
+
+
+def grey_tiff(values: list[int], bits: int, *, white_is_zero: bool) -> bytes:
+    """A TIFF file of one row of grey values of 12 or 16 bits."""
+    if bits == 12:
+        number = sum(value << (12 * place) for place, value in enumerate(reversed(values)))
+        row = number.to_bytes(len(values) * 12 // 8, "big")
+    else:
+        row = np.array(values, "<u2").tobytes()
+    tags = {256: len(values), 257: 1, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 273: 8, 277: 1, 278: 1}
+    tags[279] = len(row)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(row)) + row + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero", "values"),
+    [
+        (12, False, [0, 2048, 4095, 1024]),
+        (16, False, [0, 32896, 65535, 16448]),
+        (16, True, [0, 32896, 65535, 16448]),
+    ],
+)
+def test_deep_tiff_files_are_scaled_by_their_own_white(tmp_path, bits, values, white_is_zero):
+    (tmp_path / "deep.tif").write_bytes(grey_tiff(values, bits, white_is_zero=white_is_zero))
+    expected = [255, 127, 0, 191] if white_is_zero else [0, 128, 255, 64]
+    assert np.asarray(prepared(Image.open(tmp_path / "deep.tif"), 1)).tolist() == [expected]
+    input = Input(
+        dtype="uint8", layout="NHWC", height=1, width=4, channels=1, preprocessing=Preprocessing(mean=(0,), std=(1,))
+    )
+    assert decode_image((tmp_path / "deep.tif").read_bytes(), input).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "I;16", "I;16B", "RGB"])
+def test_tiff_files_are_turned_once_from_disk_and_from_bytes(tmp_path, mode, orientation):
+    """Uncompressed ones, which Pillow would map into memory, as they lie, when it is given their path."""
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    if mode.startswith("I"):
+        data = (grey.astype(np.uint16) * 257).astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+        picture = Image.frombytes(mode, (8, 8), data)
+    else:
+        picture = Image.fromarray(grey).convert(mode)
+    picture = picture.crop((0, 0, 8, 4))
+    picture.save(tmp_path / "a.tif", exif=turned(orientation))
+    views = {1: grey[:4], 2: grey[:4, ::-1], 3: grey[3::-1, ::-1], 4: grey[3::-1]}
+    views |= {5: views[1].T, 6: views[4].T, 7: views[3].T, 8: views[2].T}
+    Image.fromarray(views[orientation]).save(tmp_path / "expected.png")
+    files = FolderImages(tmp_path, ["a.tif", "expected.png"], np.array([0, 1]), size=4, channels=1)
+    (found, expected), _ = files.take(np.arange(2))
+    np.testing.assert_array_equal(found, expected)
+    input = Input(
+        dtype="uint8", layout="NHWC", height=4, width=4, channels=1, preprocessing=Preprocessing(mean=(0,), std=(1,))
+    )
+    np.testing.assert_array_equal(decode_image((tmp_path / "a.tif").read_bytes(), input), expected)
 
 
 def test_random_areas_are_uniform_in_size_and_log_uniform_in_ratio():

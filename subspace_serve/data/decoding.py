@@ -17,7 +17,7 @@ from subspace_serve.pixels import FORMATS, cut, fitted, prepared, random_area
 
 CHANNELS = (1, 3)
 # A service does not decode PPM, which in its form as text takes long; in folders to train on it is customary.
-_FORMATS = (*FORMATS, "PPM")
+FILE_FORMATS = (*FORMATS, "PPM")
 _BATCHES_AHEAD = 2
 
 
@@ -62,7 +62,8 @@ def decoded_size(path: Path) -> tuple[int, int] | str:
 
 
 def _opened(path: Path, channels: int) -> Image.Image:
-    with Image.open(path, formats=_FORMATS) as opened:
+    # Not by its path: Pillow would map some files into memory, and garbles TIFF files that are to be turned.
+    with open(path, "rb") as file, Image.open(file, formats=FILE_FORMATS) as opened:
         return prepared(opened, channels)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from subspace_serve.data.decoding import FILE_FORMATS
 from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.images import evenly_spaced
 
@@ -25,7 +26,7 @@ def typical_sizes(parts: Sequence[FolderImages]) -> list[tuple[int, int]]:
     for part in parts:
         for index in evenly_spaced(len(part), _SAMPLED).tolist():
             try:
-                with Image.open(part.path_of(index)) as picture:
+                with Image.open(part.path_of(index), formats=FILE_FORMATS) as picture:
                     sizes.append(picture.size)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 continue
