@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import bundle_factory
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
@@ -131,3 +135,81 @@ def test_predict_fails_with_a_message(run, bundle, images, options, status, mess
 
 def test_predict_needs_an_image(run, bundle):
     assert run("predict", bundle)[0] == 2
+
+
+FOREIGN = ("Käse", "猫", "naïve", "\U0001f408")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> Path:
+    """A bundle with labels that few terminals can show, and an image."""
+    folder = tmp_path_factory.mktemp("foreign")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_factory, "LABELS", FOREIGN)
+        make_bundle(folder / "bundle")
+    Image.fromarray(random_images(1)[0]).save(folder / "wörter.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "shown"),
+    [
+        ({"PYTHONIOENCODING": "latin-1"}, "latin-1", ["wörter.png", "Käse", "\\u732b", "naïve", "\\U0001f408"]),
+        ({"PYTHONIOENCODING": "ascii"}, "utf-8", ["wörter.png", *FOREIGN]),
+        ({"LC_ALL": "C"}, "utf-8", ["wörter.png", *FOREIGN]),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "utf-8", ["w??rter.png", *FOREIGN]),
+    ],
+)
+def test_predict_prints_labels_that_a_terminal_cannot_show(foreign, environment, encoding, shown):
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIO"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "subspace_serve", "predict", "bundle", "--image", "wörter.png", "--top-k", "4"],
+        cwd=foreign,
+        env=ours | environment,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.decode(encoding).splitlines()[2:]]
+    assert {rows[0][0], rows[0][1], *(row[0] for row in rows[1:])} == set(shown)
+
+
+def test_an_error_and_a_table_are_written_as_escapes_where_they_cannot_be_shown(foreign, monkeypatch):
+    output, error = (io.TextIOWrapper(io.BytesIO(), "cp437") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", error)
+    monkeypatch.chdir(foreign)
+    for image, status in (("wörter.png", None), ("猫.png", 2)):
+        monkeypatch.setattr(sys, "argv", ["subspace-serve", "predict", "bundle", "--image", image, "--top-k", "4"])
+        if status is None:
+            main()
+            continue
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == status
+    texts = []
+    for stream in (output, error):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode("cp437"))
+    assert all(label in texts[0] for label in ("wörter.png", "Käse", "\\u732b", "naïve", "\\U0001f408"))
+    assert "File '\\u732b.png' does not exist" in texts[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "Error: the memory is used up; take fewer or smaller images"),
+        (MemoryError("Unable to allocate 5 GiB"), "Error: the memory is used up (Unable to allocate 5 GiB); take"),
+        (RuntimeError("can't start new thread"), "Error: the system starts no more threads; end other work"),
+    ],
+)
+def test_what_the_machine_has_no_more_of_is_one_message(run, bundle, images, monkeypatch, error, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("subspace_serve.bundle.images.decode_image", fail)
+    status, output, said = run("predict", bundle, "--image", images[0])
+    assert (status, output) == (1, "")
+    assert said.startswith(message)
+    monkeypatch.setattr("subspace_serve.bundle.images.decode_image", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("predict", bundle, "--image", images[0])

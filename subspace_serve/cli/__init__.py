@@ -92,11 +92,19 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's error is one message and exit status 1, never a traceback."""
+    _show_everything()
     if several_ranks():
         with as_one() as say:
             _run(say)
     else:
         _run(lambda message: click.echo(message, err=True))
+
+
+def _show_everything() -> None:
+    """Let what a terminal or a pipe cannot show, such as a label, be written as an escape, and not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(say: Callable[[str], None]) -> None:
@@ -122,6 +130,12 @@ def _run(say: Callable[[str], None]) -> None:
     except (SubspaceServeError, OSError) as error:
         say(f"Error: {_message(error)}")
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        exhausted = _exhausted(error)
+        if exhausted is None:
+            raise
+        say(f"Error: {exhausted}")
+        sys.exit(1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
@@ -131,6 +145,16 @@ def _run(say: Callable[[str], None]) -> None:
             f"pip install 'subspace-serve[{_EXTRAS[package]}]'"
         )
         sys.exit(1)
+
+
+def _exhausted(error: MemoryError | RuntimeError) -> str | None:
+    """Return the message for what the machine has no more of; None for a fault of another kind."""
+    if isinstance(error, MemoryError):
+        found = f" ({error})" if str(error) else ""
+        return f"the memory is used up{found}; take fewer or smaller images or a smaller batch, or allow more memory"
+    if str(error) == "can't start new thread":
+        return "the system starts no more threads; end other work, or allow more (ulimit -u, or the container's limit)"
+    return None
 
 
 def _message(error: Exception) -> str:

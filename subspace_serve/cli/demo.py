@@ -107,7 +107,9 @@ def _server(bundle: Path, port: int) -> Iterator[str]:
         started = time.monotonic()
         while not _is_ready(address):
             if server.poll() is not None or time.monotonic() - started > READY_WITHIN_SECONDS:
-                raise click.ClickException(f"the server did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
+                raise click.ClickException(
+                    f"the server did not start:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
+                )
             time.sleep(0.1)
         click.echo(f"ready at {address} after {time.monotonic() - started:.1f} s")
         yield address

@@ -81,7 +81,7 @@ def as_one() -> Iterator[Callable[[str], None]]:
     signal.signal(signal.SIGTERM, terminate)
     with contextlib.ExitStack() as stack:
         if not first:
-            nowhere = stack.enter_context(open(os.devnull, "w"))
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8", errors="replace"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
         try:

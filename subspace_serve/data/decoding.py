@@ -43,8 +43,10 @@ class Decoder:
         """
         try:
             picture = _opened(path, self.channels)
+        except MemoryError:
+            raise
         except Exception as error:  # damaged files make the decoders raise errors of every kind
-            raise DataError(f"{path} cannot be read as an image ({error}); replace it or take it away") from error
+            raise DataError(f"{path} cannot be read as an image ({_why(error)}); replace it or take it away") from error
         if seed is None:
             return fitted(picture, self.size, self.size, cropped=self.cropped)
         area = random_area(picture.height, picture.width, np.random.default_rng(seed))
@@ -57,8 +59,15 @@ def decoded_size(path: Path) -> tuple[int, int] | str:
         return _opened(path, 3).size
     except UnidentifiedImageError:
         return "not an image"
+    except MemoryError:
+        raise
     except Exception as error:  # as above
-        return getattr(error, "strerror", None) or str(error)
+        return _why(error)
+
+
+def _why(error: Exception) -> str:
+    """Return what an error says; some say nothing but their name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _opened(path: Path, channels: int) -> Image.Image:

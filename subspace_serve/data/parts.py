@@ -58,7 +58,10 @@ def check(source: Source, *, labelled: bool = True) -> None:
     """
     garbled = [ascii(name) for name in source.label_names if not _is_text(name)]
     if garbled:
-        raise DataError(f"{source.name} has classes whose names are no text in UTF-8: {listed(garbled)}; rename them")
+        raise DataError(
+            f"{source.name} has classes whose names are no text in UTF-8: {listed(garbled)}; rename them, or where "
+            "they are in UTF-8 tell the system so (LC_ALL=C.UTF-8)"
+        )
     for split, images in source.splits.items():
         if len(images) == 0:
             raise DataError(f"{source.name} is empty; found no {split} images; give a set that has some")
