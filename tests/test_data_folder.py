@@ -89,6 +89,38 @@ def test_threads_decode_a_few_batches_ahead_and_end_with_the_iteration(noise, mo
     assert len(decoded) <= 6 + 2
 
 
+def test_many_files_are_decoded_by_threads_of_this_process(tmp_path, monkeypatch):
+    """Other processes would hand pixels over in shared memory, of which a container has 64 MB."""
+    save_noise(tmp_path / "a.png", 0)
+    images = FolderImages(tmp_path, ["a.png"] * 600, np.zeros(600, np.int64), size=16)
+    decoding, decode = set(), Decoder.decode
+
+    def noted(*arguments):
+        decoding.add((os.getpid(), threading.current_thread().name))
+        return decode(*arguments)
+
+    monkeypatch.setattr(Decoder, "decode", noted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    batches = images.batches(50)
+    first, _ = next(batches)
+    assert sum(len(labels) for _, labels in batches) == 550
+    assert {process for process, _ in decoding} == {os.getpid()}
+    assert threading.current_thread().name not in {thread for _, thread in decoding}
+    assert np.array_equal(first, with_workers(images, 0).take(np.arange(50))[0])
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 5 GiB"), KeyboardInterrupt()])
+def test_what_ends_a_thread_ends_the_iteration(noise, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("subspace_serve.data.decoding.prepared", fail)
+    before = threading.active_count()
+    with pytest.raises(type(error)):
+        list(with_workers(noise, 2).batches(2))
+    assert threading.active_count() == before
+
+
 def test_the_global_generator_is_left_alone(noise):
     before = np.random.get_state()
     pixels_of(noise, seeded(), CROP)
