@@ -115,6 +115,18 @@ def test_predict_prints_a_table(run, bundle, images):
     assert "disagreement" in output
 
 
+def test_predict_takes_photographs_as_large_as_training_does(run, bundle, tmp_path):
+    """A phone's 50 million pixels are more than a service takes from a stranger."""
+    input = random_images(1).shape[1:3]
+    for name, (height, width) in (("large.png", (6144, 8160)), ("small.png", input)):
+        Image.new("RGB", (width, height), (200, 30, 90)).save(tmp_path / name, compress_level=1)
+    files = [part for name in ("large.png", "small.png") for part in ("--image", tmp_path / name)]
+    status, output, _ = run("predict", bundle, *files, "--json", "-")
+    assert status == 0
+    large, small = json.loads(output)["predictions"]
+    assert large["labels"] == small["labels"]
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

@@ -411,6 +411,10 @@ def save_images(folder: Path, values: list[int]) -> None:
 def test_a_folder_of_images_needs_no_classes_for_calibration(tmp_path):
     save_images(tmp_path / "camera", [30, 10])
     save_images(tmp_path / "camera" / "night", [20])
+    save_images(tmp_path / "camera" / ".ipynb_checkpoints", [40])
+    (tmp_path / "camera" / "._10.png").write_bytes(b"what macOS puts beside a file")
+    (tmp_path / "camera" / "up").symlink_to("..")
+    (tmp_path / "camera" / "night" / "again.png").symlink_to("020.png")
     (tmp_path / "camera" / "notes.txt").write_text("no image")
     images = unlabelled(str(tmp_path / "camera"))
     assert first_pixels(images) == [10, 30, 20]

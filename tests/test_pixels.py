@@ -38,6 +38,7 @@ def write_jpegs(folder: Path) -> None:
     scene(300, 200).save(folder / "photograph.jpg", quality=90)
     for orientation in range(1, 9):
         scene(300, 200).save(folder / f"turned {orientation}.jpg", exif=turned(orientation))
+    scene(300, 200).save(folder / "two.jpg", "MPO", save_all=True, append_images=[scene(30, 20)], exif=turned(6))
     scene(300, 200).convert("CMYK").save(folder / "cmyk.jpg")
     scene(200, 333, 1).save(folder / "grey.jpg")
 

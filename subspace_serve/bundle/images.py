@@ -12,6 +12,9 @@ from subspace_serve.errors import DataError
 from subspace_serve.pixels import FORMATS, fitted, prepared
 
 MAX_PIXELS = 25_000_000
+"""Of an image that a stranger sends."""
+MAX_OWN_PIXELS = 2 * 89_478_485
+"""Of an image of one's own: what Pillow opens at most, in training too."""
 
 # Each scan of a progressive JPEG passes over all pixels, in a handful of bytes where it changes none: without a limit a
 # small file keeps a thread for minutes. Ordinary files have about ten. Within compressed data the marker cannot occur.

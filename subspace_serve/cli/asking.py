@@ -90,13 +90,14 @@ def predict(
     import numpy as np
 
     from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.images import decode_image
+    from subspace_serve.bundle.images import MAX_OWN_PIXELS, decode_image
     from subspace_serve.bundle.predict import Predictor
 
     predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
     selection = predictor.select(
         model, members.split(",") if members else None, _numbers(weights) if weights else None, aggregate
     )
+    input = predictor.bundle.manifest.input
     document: dict[str, Any] = {}
     entries: list[dict[str, Any]] = []
     for start in range(0, len(images), _BATCH):
@@ -104,7 +105,7 @@ def predict(
         pixels = []
         for file in files:
             try:
-                pixels.append(decode_image(file.read_bytes(), predictor.bundle.manifest.input, resize=resize))
+                pixels.append(decode_image(file.read_bytes(), input, resize=resize, max_pixels=MAX_OWN_PIXELS))
             except DataError as error:
                 raise DataError(f"{file}: {error}") from None
         prediction = predictor.predict(np.stack(pixels), selection)
