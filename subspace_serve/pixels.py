@@ -51,8 +51,8 @@ Box = tuple[float, float, float, float]
 def prepared(picture: Image.Image, channels: int) -> Image.Image:
     """Return a picture upright, as its camera noted (EXIF), in 8 bits, with the channels wanted.
 
-    Grey of 16 bits (12 in some TIFF files) is scaled, since Pillow's own conversion clips it. Where transparency is not
-    wanted it is dropped: what shows is the colour that is stored there. Of an animation the first frame is taken.
+    Where transparency is not wanted it is dropped: what shows is the colour that is stored there. Of an animation the
+    first frame is taken.
 
     Args:
         picture: as it was opened; it is decoded here, if it is not yet.
@@ -62,6 +62,17 @@ def prepared(picture: Image.Image, channels: int) -> Image.Image:
         DataError: its pixels are numbers of which nobody knows what is white.
         Exception: of any kind, where the file is damaged.
     """
+    return upright(picture).convert(_MODES[channels])
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Return a picture upright and in 8 bits, in its own mode otherwise.
+
+    Grey of 16 bits (12 in some TIFF files) is scaled, since Pillow's own conversion clips it.
+
+    Raises:
+        DataError, Exception: as `prepared`.
+    """
     sixteen_bits = picture.mode in _SIXTEEN_BIT_MODES or (
         picture.mode == "I" and picture.format in _SIXTEEN_BIT_FORMATS
     )
@@ -70,10 +81,10 @@ def prepared(picture: Image.Image, channels: int) -> Image.Image:
         raise DataError(
             f"an image has pixels of mode {picture.mode}, {kind} without a known range; save it with 8 or 16 bits"
         )
-    upright = _upright(picture)
-    if sixteen_bits:
-        upright = Image.fromarray(_eight_bits(np.asarray(upright), getattr(picture, "tag_v2", {})))
-    return upright.convert(_MODES[channels])
+    turned = _turned(picture)
+    if not sixteen_bits:
+        return turned
+    return Image.fromarray(_eight_bits(np.asarray(turned), getattr(picture, "tag_v2", {})))
 
 
 def _eight_bits(values: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
@@ -83,7 +94,7 @@ def _eight_bits(values: np.ndarray, tags: Mapping[int, Any]) -> np.ndarray:
     return 255 - scaled if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO else scaled
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _turned(picture: Image.Image) -> Image.Image:
     picture.load()
     try:
         turn = _TURNS.get(int(picture.getexif().get(ExifTags.Base.Orientation) or 1))

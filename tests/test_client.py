@@ -273,6 +273,11 @@ OPENED = {
     "grey and alpha": encoded(COLOURS.convert("LA"), "PNG"),
     "alpha": encoded(Image.fromarray(random_images(2, seed=6)[..., :4].reshape(6, 5, 4)), "PNG"),
     "16 bits": encoded(Image.fromarray(GREYS.astype(np.uint16)), "PNG"),
+    "16 bits, turned": encoded(Image.fromarray(GREYS.astype(np.uint16)), "TIFF", exif=turned(6)),
+    "16 bits, 0 is white": encoded(Image.fromarray(GREYS.astype(np.uint16)), "TIFF", tiffinfo={262: 0}),
+    "damaged note of the camera": encoded(
+        COLOURS, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04nonsense"
+    ),
 }
 WITHOUT_RANGE = {
     "32 bits": encoded(Image.fromarray(GREYS.astype(np.int32)), "TIFF"),
