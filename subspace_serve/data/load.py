@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from subspace_serve.data.images import Images
 from subspace_serve.data.parts import check, one_part
 from subspace_serve.data.sources import Options, Source
@@ -56,7 +58,8 @@ def load_images(
             `cifar10-c:PATH:fog:3` (`cifar100-c`, `tiny-imagenet-c`, `imagenet-c`, `medmnist-c`, `corrupted` for
             what `subspace-serve corrupt` wrote, and `mnist-c:PATH:fog`, which has no severities).
         height, width, channels: what the network takes. Image files are always brought to that size.
-        label_names: the network's classes, in its order. Folders are matched to them by name.
+        label_names: the network's classes, in its order. The set's are matched to them by name, and labels that are
+            numbers without names as `subspace_serve.data.sources.numbers.matched` says.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
         resize: bring images of a fixed other size to the network's, instead of refusing them.
         workers: threads that decode image files; None chooses, 0 decodes on this one.
@@ -68,12 +71,15 @@ def load_images(
     names = tuple(label_names)
     data_set, split = split_of(spec)
     source = open_source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
-    if source.label_names != names:
+    if not set(source.label_names) <= set(names):
         raise DataError(
             f"{spec} has other classes than the network: {listed(source.label_names)} instead of {listed(names)}; "
             "give data with the network's classes"
         )
     images = one_part(source, spec, split, validation, seed)
+    if source.label_names != names:
+        places = np.array([names.index(name) for name in source.label_names], np.int64)
+        images = images.with_labels(places[images.labels])
     return _fitted(images, spec, (height, width, channels), resize)
 
 
