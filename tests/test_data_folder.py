@@ -413,7 +413,7 @@ def an_archive(root: Path) -> None:
             r"has test beside bird, cat, dog: .* put the classes to train on into a folder train",
         ),
         (twice, "has two folders of validation images, val and valid; keep one"),
-        (without_classes, r"train holds no images: it has no folders, one per class"),
+        (without_classes, r"train has images and no folders, one per class; put each"),
         (a_level_too_many, r"only folders: pictures \(with of animals\); give the folder in which the classes are"),
         (two_collections, r"hold no images, only folders: mine, yours \(with bird, cat, dog\)"),
         (an_archive, r"only folders: archive \(with test, train\)"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from subspace_serve.data.sources.listing import folders_in
+from subspace_serve.data.sources.listing import folders_in, has_images
 from subspace_serve.data.sources.source import listed
 from subspace_serve.errors import DataError
 
@@ -71,6 +71,11 @@ def class_folders(folder: Path) -> tuple[str, ...]:
         DataError: there are none.
     """
     names = folders_in(folder) if folder.is_dir() else []
+    if not names and folder.is_dir() and has_images(folder):
+        raise DataError(
+            f"{folder} has images and no folders, one per class; put each class's images into a folder of its own, or "
+            "give the folder above if this is a class"
+        )
     if not names:
         raise DataError(
             f"{folder} holds no images: it has no folders, one per class, to find any in; make them, or take it away"
