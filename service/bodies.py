@@ -27,6 +27,11 @@ class _FormParser(MultiPartParser):
     """Keeps files in memory, where the whole body has its bounds; a disk may be full, or not to be written to."""
 
     spool_max_size = sys.maxsize
+    ended = False
+    """Whether the boundary came that ends a form; a part that a body breaks off in is lost without a word."""
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 class Bodies:
@@ -64,6 +69,10 @@ class Bodies:
                 form = await parser.parse()
             except (MultiPartException, FormParserError, UnicodeError) as error:  # the client names the charset
                 raise RequestError(f"the form cannot be read: {error}") from None
+            if not parser.ended:
+                raise RequestError(
+                    "the form breaks off before the boundary that ends it; send it whole, with a right Content-Length"
+                )
             return [
                 (name, await value.read() if isinstance(value, UploadFile) else value)
                 for name, value in form.multi_items()
@@ -150,7 +159,7 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
         expected = " or ".join(name for name in content_types if name)
         raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
+    if encoding.strip().lower() not in ("", "identity"):
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def load_json(body: bytes) -> Any:
     """Parse JSON without NaN and infinities. Raises `RequestError`."""
     try:
         # Parsed apart from validation, where a NaN would pass for a number in a free list.
-        return from_json(body, allow_inf_nan=False)
+        return from_json(body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
 

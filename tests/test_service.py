@@ -648,3 +648,21 @@ def test_metrics_have_bounded_labels(bundle):
     assert 'subspace_serve_images_total{model="midpoint"} 2.0' in page
     assert 'subspace_serve_images_total{model="custom"} 1.0' in page
     assert not re.search(r"scan|VERB|model-\d", page)
+
+
+def test_a_form_that_breaks_off_is_told_from_one_without_an_image(client):
+    part = b'--cut\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + png(IMAGES[0])
+    headers = {"content-type": "multipart/form-data; boundary=cut"}
+    assert client.post("/predict_image", content=part + b"\r\n--cut--\r\n", headers=headers).status_code == 200
+    for broken in (part, part[:-20], part + b"\r\n--cut"):
+        answer = client.post("/predict_image", content=broken, headers=headers)
+        assert answer.status_code == 400
+        assert "the form breaks off before the boundary that ends it" in answer.json()["error"]
+
+
+def test_an_empty_encoding_is_none_and_a_byte_order_mark_is_skipped(client):
+    body = json.dumps({"images": [GOOD]}).encode()
+    plain = client.post("/predict", content=body, headers=JSON)
+    assert plain.status_code == 200
+    for content, headers in ((body, JSON | {"content-encoding": ""}), (b"\xef\xbb\xbf" + body, JSON)):
+        assert client.post("/predict", content=content, headers=headers).json() == plain.json()
