@@ -54,7 +54,7 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
         Route("/", endpoints.root, methods=["GET"]),
         Route("/admin/reload", endpoints.reload, methods=["POST"]),
     ]
-    app = Starlette(routes=routes, exception_handlers=_handlers(engine))
+    app = Starlette(routes=routes, exception_handlers=_handlers())
     app.router.redirect_slashes = False
     enveloped: ASGIApp = Envelope(app, engine, metrics, tracing, [route.path for route in routes])
     if settings.cors_origins:
@@ -151,7 +151,7 @@ class _Endpoints:
         return JSONResponse({"bundle": {"sha256": sha256}})
 
 
-def _handlers(engine: Engine) -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
+def _handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
     return {
         DataError: _refuse(400),
         SelectionError: _refuse(400),
@@ -160,7 +160,7 @@ def _handlers(engine: Engine) -> dict[Any, Callable[[Request, Any], Awaitable[Re
         OverloadedError: _refuse(429, "too many requests are waiting; try again later", RETRY_AFTER),
         NotReadyError: _refuse(503, "the bundle is still being loaded; try again later", RETRY_AFTER),
         QuorumError: _refuse(503, headers=RETRY_AFTER),
-        DeadlineError: _refuse(504, f"no answer within the deadline of {engine.settings.deadline:g} s"),
+        DeadlineError: _refuse(504),
         ClientDisconnect: _refuse(400, "the body ended early"),
         ClientGoneError: _refuse(_CLIENT_GONE, "the client went away"),
         HTTPException: _http_error,

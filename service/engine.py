@@ -143,7 +143,8 @@ class Engine:
     async def parsed(self, parse: Callable[[], Result], record: Record) -> Result:
         """Run the parsing of a great body off the event loop. Raises `DeadlineError` and what `parse` raises."""
         begin = time.time_ns()
-        result = await self.off_loop(parse, record.arrival + self.settings.deadline)
+        with self._named_deadline():
+            result = await self.off_loop(parse, record.arrival + self.settings.deadline)
         record.phases["decode"] = (begin, time.time_ns())
         return result
 
@@ -153,6 +154,20 @@ class Engine:
         Raises what decoding and selecting raise, `DeadlineError`, `QuorumError`, `NotReadyError`, and `ClientGoneError`
         when `receive` says so.
         """
+        with self._named_deadline(question.timeout):
+            return await self._answer(question, record, receive)
+
+    @contextlib.contextmanager
+    def _named_deadline(self, timeout: float | None = None) -> Iterator[None]:
+        """Say in a `DeadlineError` which deadline passed: the server's, or the request's own where that is sooner."""
+        try:
+            yield
+        except DeadlineError:
+            own, servers = timeout or float("inf"), self.settings.deadline
+            which = f"the request's timeout of {own:g} s" if own < servers else f"the deadline of {servers:g} s"
+            raise DeadlineError(f"no answer within {which}") from None
+
+    async def _answer(self, question: Question, record: Record, receive: Receive) -> Answer:
         predictor = self.loaded.predictor
         deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
         # The names first: a request for a model that is not there costs no decoding.

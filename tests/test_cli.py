@@ -406,3 +406,11 @@ def test_a_place_where_nothing_can_be_written_is_named(
     status, text = fail(["inspect", str(own_run), "--json", f"{own_run}/config.json/report"], capsys, monkeypatch)
     assert status == 1
     assert "config.json" in text
+
+
+@pytest.mark.parametrize("command", ["evaluate", "select", "report"])
+@pytest.mark.parametrize("option", ["--severity 2", "--preset tiny"])
+def test_how_to_corrupt_without_what_to_corrupt_is_wrong_usage(command: str, option: str) -> None:
+    result = CliRunner().invoke(cli, [command, *option.split()])
+    assert result.exit_code == 2
+    assert f"{option.split()[0]} says how --corruption corrupts; give both" in result.output

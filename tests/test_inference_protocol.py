@@ -262,6 +262,7 @@ def test_a_request_may_shorten_its_deadline(client, monkeypatch):
     with held_up(monkeypatch):
         response = infer(client, {"inputs": [GOOD], "parameters": {"timeout": 50_000}})
     assert response.status_code == 504
+    assert response.json() == {"error": "no answer within the request's timeout of 0.05 s"}
 
 
 def test_unsupported_content_types_are_415(client):

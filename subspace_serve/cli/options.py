@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 LATEST_RUN = Path("runs/latest")
 
@@ -30,20 +32,30 @@ def run_options(command: Callable) -> Callable:
     return command
 
 
+def _with_corruptions(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse what says how to corrupt where nothing is corrupted."""
+    given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    if given and not context.params["corruptions"]:
+        raise click.UsageError(f"{parameter.opts[0]} says how --corruption corrupts; give both")
+    return value
+
+
 def corruption_options(command: Callable) -> Callable:
     """Add the options that say how images are corrupted; they arrive as `corruptions`, `severities`, `preset`."""
     for decorate in (
         click.option(
-            "--corruption", "corruptions", multiple=True, metavar="NAME",
+            "--corruption", "corruptions", multiple=True, metavar="NAME", is_eager=True,
             help="fog, a list fog,snow, or all (repeatable): corrupt the images, or take them so from a set in "
             "CIFAR-C's, ImageNet-C's or MedMNIST-C's layout.",
         ),
         click.option(
             "--severity", "severities", type=int, multiple=True, default=(3,), show_default=True, metavar="1-5",
+            callback=_with_corruptions,
             help="Of the corruption (repeatable).",
         ),
         click.option(
-            "--preset", metavar="TABLE", help="Severities as in cifar, tiny or imagenet.  [default: by image size]"
+            "--preset", metavar="TABLE", callback=_with_corruptions,
+            help="Severities as in cifar, tiny or imagenet.  [default: by image size]",
         ),
     ):  # fmt: skip
         command = decorate(command)
