@@ -19,7 +19,7 @@ from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.show.report import Documents, write_report
-from subspace_serve.show.report.summary import findings, standard_error
+from subspace_serve.show.report.summary import choices, findings, standard_error
 from trainer.architectures import build
 from trainer.modules import weights_of
 
@@ -195,6 +195,19 @@ def test_findings_claim_no_more_than_the_images_show() -> None:
         "It is 10.50 points less accurate than the standard network.",
         "The ensemble of the ends is 6.25 points less accurate than the midpoint.",
     ]
+
+
+def test_what_a_run_is_recommended_for_is_said_and_shown() -> None:
+    recommended = {
+        "midpoint": {"alpha": 0.5, "metrics": metrics(0.875)},
+        "random-2": {"members": [0.2, 0.9], "metrics": metrics(0.75)},
+    }
+    document = evaluation() | {"use": ["midpoint", "random:2"], "recommended": recommended}
+    assert findings(Documents(RUN, document))[-1] == "The run was trained to be used as: midpoint, random:2."
+    rows = choices(document)
+    assert [name for name, _, _ in rows].count("midpoint (α = 0.5)") == 1
+    assert rows[-1][0] == "random-2 (recommended)"
+    assert (rows[-1][1]["accuracy"], rows[-1][2]) == (0.75, "2")
 
 
 def test_what_is_missing_says_how_to_get_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 
 from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_json
+from subspace_serve.cli.recommending import recommended_candidates, with_use
 from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 
@@ -113,10 +114,12 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
             run.images(spec),
             calibration=run.calibration,
             alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
+            named=recommended_candidates(run.subspace, "probabilities"),
             corrupted=domains,
             reliability=True,
             progress=say,
         ) | {"data": spec}
+    document = with_use(document, run.subspace)
     if baseline is None:
         return document
     standard = evaluate(

@@ -6,7 +6,7 @@ import math
 
 from subspace_serve.show.plot.documents import full_place_name
 from subspace_serve.show.report.content import Document, Documents, Section, Table, percent
-from subspace_serve.space.place import is_end, is_midpoint
+from subspace_serve.space.place import is_end, is_midpoint, place
 
 _NORMAL_95 = 1.96
 
@@ -44,6 +44,12 @@ def choices(evaluation: Document) -> list[tuple[str, Document, str]]:
         found.append(("ensemble of the ends", ends["metrics"], str(len(ends.get("members", [])) or "several")))
     if evaluation.get("baseline"):
         found.append(("standard network", evaluation["baseline"], "1"))
+    shown = [{place(point["alpha"])} for point in chosen]
+    shown += [{place(alpha) for alpha in ends.get("members", [])}] if ends else []
+    for name, entry in evaluation.get("recommended", {}).items():
+        members = {place(alpha) for alpha in entry.get("members", [entry.get("alpha")])}
+        if members not in shown:
+            found.append((f"{name} (recommended)", entry["metrics"], str(len(members))))
     return found
 
 
@@ -70,6 +76,8 @@ def findings(documents: Documents) -> list[str]:
             f"Of {len(documents.selections)} stored selection(s), {len(moved)} moved away from the midpoint and {kept} "
             "kept it."
         )
+    if evaluation.get("use"):
+        sentences.append(f"The run was trained to be used as: {', '.join(evaluation['use'])}.")
     return sentences
 
 
