@@ -43,3 +43,8 @@ def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         ensembles={"endpoints": ["endpoint-0", "endpoint-1"]},
         evaluation=run.data.test,
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -276,7 +276,7 @@ def test_the_index_takes_its_option(client):
     assert client.post("/v2/repository/index", json={"raedy": True}).status_code == 400
 
 
-def test_a_document_may_say_the_model_of_its_path_again(client):
+def test_a_document_may_name_a_model_and_the_path_decides(client):
     """As KServe's own Python client does in every request."""
     document = {
         "id": "9f0c",
@@ -289,8 +289,6 @@ def test_a_document_may_say_the_model_of_its_path_again(client):
     answer = client.post("/v2/models/endpoint-1/infer", json=document)
     assert answer.status_code == 200, answer.text
     assert answer.json() == plain.json()
-    other = client.post("/v2/models/endpoint-0/infer", json=document)
-    assert other.status_code == 400
-    assert "names the model 'endpoint-1' and the path 'endpoint-0'" in other.json()["error"]
+    assert client.post("/v2/models/endpoint-0/infer", json=document).json()["model_name"] == "endpoint-0"
     unknown = client.post("/v2/models/endpoint-1/infer", json=document | {"model": "endpoint-1"})
     assert unknown.status_code == 400

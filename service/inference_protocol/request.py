@@ -63,9 +63,8 @@ class InferRequest(_Model):
     """The JSON document of an inference request."""
 
     id: str | None = None
-    # KServe's own client says in the document, too, what the path says.
+    # KServe's own client sends it; as in KServe's server, the path decides.
     model_name: str | None = None
-    model_version: str | None = None
     parameters: _Parameters = Field(default={})
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_ENTRIES)]
     outputs: Annotated[list[OutputTensor], Field(max_length=MAX_ENTRIES)] | None = None
@@ -87,10 +86,6 @@ class Infer:
 
     def question(self, model: str, limits: Settings) -> Question:
         """Return what the engine is asked; `model` is the path's. Raises `RequestError`."""
-        if self.document.model_name not in (None, model):
-            raise RequestError(
-                f"the document names the model {self.document.model_name!r:.100} and the path {model!r:.100}; name one"
-            )
         parameters = dict(self.document.parameters)
         if not isinstance(as_binary := parameters.pop("binary_data_output", False), bool):
             raise RequestError(f"the parameter binary_data_output is {as_binary!r:.100}; give true or false")

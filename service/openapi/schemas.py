@@ -128,8 +128,7 @@ def _infer_request(settings: Settings) -> Json:
     documents["RepositoryIndexRequest"]["description"] = "Which models to list."
     request = documents["InferRequest"]["properties"]
     request["id"]["description"] = "Comes back in the answer."
-    request["model_name"]["description"] = "The path's model, if it is said again."
-    request["model_version"]["description"] = "Of no effect: a model has one version."
+    request["model_name"]["description"] = "Of no effect: the path names the model."
     request["parameters"] = _parameters(_PARAMETERS) | _alone("alpha", ("members", "weights", "aggregate"), False)
     request["inputs"]["maxItems"] = 1
     request["outputs"]["description"] = (

@@ -58,8 +58,9 @@ def findings(documents: Documents) -> list[str]:
     evaluation = documents.evaluation
     count = evaluation["count"]
     midpoint = next((point["metrics"] for point in evaluation["points"] if is_midpoint(point["alpha"])), None)
+    use = [f"The run was trained to be used as: {', '.join(evaluation['use'])}."] if evaluation.get("use") else []
     if midpoint is None:
-        return ["The midpoint was not measured."]
+        return ["The midpoint was not measured.", *use]
     sentences = [
         f"The midpoint, one ordinary network, is right on {percent(midpoint['accuracy'])} % of the images and its "
         f"confidence is off by {percent(midpoint['ece'])} points on average."
@@ -76,9 +77,7 @@ def findings(documents: Documents) -> list[str]:
             f"Of {len(documents.selections)} stored selection(s), {len(moved)} moved away from the midpoint and {kept} "
             "kept it."
         )
-    if evaluation.get("use"):
-        sentences.append(f"The run was trained to be used as: {', '.join(evaluation['use'])}.")
-    return sentences
+    return sentences + use
 
 
 def _compared(name: str, metrics: Document, other_name: str, other: Document, count: int) -> str:
