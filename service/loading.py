@@ -86,7 +86,8 @@ class Loader:
             if time.monotonic() > end:
                 raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
             await asyncio.sleep(_FOLLOW_SECONDS / 4)
-        return report["sha256"]
+        sha256: str = report["sha256"]
+        return sha256
 
     def _load_first(self, on_failure: Callable[[], object]) -> None:
         staged = self._state.current() if self._state else None

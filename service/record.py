@@ -27,7 +27,8 @@ class Record:
     @classmethod
     def of(cls, scope: Scope) -> Record:
         """Return the record that the request carries."""
-        return scope["subspace_serve.record"]
+        record: Record = scope["subspace_serve.record"]
+        return record
 
     @classmethod
     def attach(cls, scope: Scope) -> Record:

@@ -178,7 +178,8 @@ def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
     if done.returncode:
         message = done.stderr.strip().rsplit("\n", 1)[-1] or f"staging ended with status {done.returncode}"
         raise BusyError(message) if done.returncode == _BUSY else BundleError(message)
-    return json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 _BUSY = 3

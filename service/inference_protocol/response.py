@@ -105,7 +105,8 @@ def _listed(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> 
     """Return a tensor's data for JSON: one flat list in row-major order."""
     if "classification" in output.parameters:
         return [text for row in _classes(output, values, labels) for text in row]
-    return values.astype(np.float32).ravel().tolist()
+    numbers: list[float] = values.astype(np.float32).ravel().tolist()
+    return numbers
 
 
 def _classes(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> list[list[str]]:

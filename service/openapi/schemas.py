@@ -93,7 +93,7 @@ def schemas(settings: Settings) -> Json:
 
 
 def _predict_request(settings: Settings) -> Json:
-    document = _schema(PredictRequest)["PredictRequest"]
+    document: Json = _schema(PredictRequest)["PredictRequest"]
     document["description"] = "Images and who shall classify them."
     _add_to_options(document, {"type": "null"})
     document["properties"]["images"] |= {
@@ -105,7 +105,7 @@ def _predict_request(settings: Settings) -> Json:
 
 
 def _predict_form(settings: Settings) -> Json:
-    document = _schema(Options)["Options"]
+    document: Json = _schema(Options)["Options"]
     document["description"] = "Image files and the options of /predict."
     # A form has no null: an option is left out.
     _add_to_options(document, False)
@@ -198,5 +198,5 @@ def _untitled(schema: Any) -> Any:
 def _without_null(schema: Json) -> Json:
     if "anyOf" not in schema:
         return schema
-    only = schema["anyOf"][0]
+    only: Json = schema["anyOf"][0]
     return {name: value for name, value in schema.items() if name not in ("anyOf", "default")} | only

@@ -56,7 +56,8 @@ def decode_image(data: bytes, input: Input, *, resize: bool = True, max_pixels: 
     pixels = fitted(image, input.height, input.width)
     if input.dtype == "uint8":
         return pixels
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    scaled: np.ndarray = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    return scaled
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

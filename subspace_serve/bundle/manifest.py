@@ -44,7 +44,7 @@ class _Record(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document = serialize(self)
+        document: dict[str, Any] = serialize(self)
         for name in self._where_used:
             if document.get(name, ...) is None:
                 del document[name]

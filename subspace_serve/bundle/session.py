@@ -27,6 +27,7 @@ class PointSession:
 
     def logits(self, images: np.ndarray, run: Run | None = None) -> np.ndarray:
         """Return (N, classes) float32 logits for N images in the graph's input format; `run` can end it early."""
+        logits: np.ndarray
         (logits,) = self.session.run(["logits"], {self.input_name: images}, run.options if run else None)
         return logits
 

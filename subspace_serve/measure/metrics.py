@@ -58,10 +58,9 @@ class Scores:
 
     def weighted(self, metric: str, weights: np.ndarray) -> np.ndarray:
         """Return a metric under several weightings of the images, as a bootstrap draws them. (R, N) to (R,)."""
-        totals = weights.sum(axis=1)
-        if metric == "ece":
-            return np.abs(weights @ self._gaps()).sum(axis=1) / totals
-        return weights @ self.of(metric) / totals
+        sums: np.ndarray = np.abs(weights @ self._gaps()).sum(axis=1) if metric == "ece" else weights @ self.of(metric)
+        means: np.ndarray = sums / weights.sum(axis=1)
+        return means
 
     def reliability(self) -> list[dict[str, float]]:
         """Return each bin's mean `confidence`, `accuracy` and `count` for a reliability diagram (Guo et al. 2017).
@@ -84,7 +83,8 @@ class Scores:
 
     def _bins(self) -> np.ndarray:
         """Return each image's bin; the bins are (0, 1/15], (1/15, 2/15] and so on."""
-        return np.clip(np.ceil(self.confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+        bins: np.ndarray = np.ceil(self.confidence * CALIBRATION_BINS).astype(np.int64) - 1
+        return bins.clip(0, CALIBRATION_BINS - 1)
 
     def _gaps(self) -> np.ndarray:
         """Return accuracy less confidence of each image, in the column of its bin. Shape (N, bins).

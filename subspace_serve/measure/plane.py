@@ -114,7 +114,8 @@ def subspace_path(subspace: Subspace, plane: Plane) -> list[list[float]]:
         outline = np.eye(3)[[0, 1, 2, 0]]
     else:
         outline = subspace.geometry.coefficients_of(np.linspace(0, 1, _PATH_POINTS))
-    return (outline @ corners[: outline.shape[1]]).tolist()
+    points: list[list[float]] = (outline @ corners[: outline.shape[1]]).tolist()
+    return points
 
 
 def plane_errors(
@@ -187,4 +188,5 @@ def _difference(weights: Weights, origin: Weights) -> np.ndarray:
 def _grid(values: Sequence[float], resolution: int, margin: float) -> list[float]:
     low, high = min(values), max(values)
     extra = margin * (high - low)
-    return np.linspace(low - extra, high + extra, resolution).tolist()
+    grid: list[float] = np.linspace(low - extra, high + extra, resolution).tolist()
+    return grid

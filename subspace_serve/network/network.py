@@ -139,7 +139,8 @@ class Network:
     @property
     def classes(self) -> int:
         """How many logits there are."""
-        return self.skeleton.architecture["classes"]
+        classes: int = self.skeleton.architecture["classes"]
+        return classes
 
     @property
     def on_cpu(self) -> bool:

@@ -188,7 +188,7 @@ def _tensor(data: bytes) -> Tensor:
     if location is None and 9 not in found and np.prod(shape, dtype=np.int64):
         raise ValueError(f"the values of {name} are not raw bytes")
     raw = None if location is not None else as_bytes(found.get(9, b""))
-    return Tensor(name, int(type_), tuple(shape), raw, location, int(external.get("offset", 0)))  # type: ignore[arg-type]
+    return Tensor(name, int(type_), tuple(shape), raw, location, int(external.get("offset", 0)))
 
 
 def _entry(data: bytes) -> tuple[str, str]:

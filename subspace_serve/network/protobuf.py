@@ -59,7 +59,7 @@ def encoded_fields(fields: Fields) -> bytes:
         if kind == _BYTES:
             parts.append(message_field(number, as_bytes(value)))
         elif kind == VARINT:
-            parts.append(number_field(number, int(value)))  # type: ignore[arg-type]
+            parts.append(number_field(number, int(value)))
         else:
             parts.append(_key(number, kind) + as_bytes(value))
     return b"".join(parts)

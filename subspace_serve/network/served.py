@@ -50,7 +50,8 @@ def as_served(pixels: np.ndarray, input_type: InputType) -> np.ndarray:
     """Return uint8 pixels (N, H, W, C) as such a graph takes them."""
     if input_type == "uint8":
         return pixels
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(255)
+    scaled: np.ndarray = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(255)
+    return scaled
 
 
 def _take_floats(model: Model) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from subspace_serve.data import Images, permutation
 from subspace_serve.data.images import in_chunks
 from subspace_serve.measure.metrics import METRICS, Scores
-from subspace_serve.measure.networks import BLOCK, Candidate, Networks
+from subspace_serve.measure.networks import Candidate, Networks
+from subspace_serve.network.network import BLOCK
 
 CONFIDENCE_Z = 2.5
 """How many standard errors a candidate's deficit must exceed for it to be dropped."""

@@ -45,7 +45,8 @@ def _sample_unit_interval(generator: np.random.Generator, size: int, endpoints: 
 def _sample_simplex(generator: np.random.Generator, size: int, endpoints: int) -> np.ndarray:
     """Draw uniformly from the probability simplex: exponential variables, normalised (appendix D.1)."""
     exponentials = generator.standard_exponential((size, endpoints))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    places: np.ndarray = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return places
 
 
 @dataclass(frozen=True)
