@@ -24,7 +24,8 @@ demo: $(READY)
 	$(BIN)/subspace-serve demo
 
 test: $(READY) check
-	$(PYTEST) --durations 10
+	$(PYTEST) -m "not alone" --durations 10
+	$(BIN)/python -m pytest -m alone
 
 # What a change most likely breaks, while writing it.
 test-fast: $(READY)

@@ -16,6 +16,8 @@ from benchmarks import http_load, serving
 from benchmarks.http_load import Burst
 from benchmarks.servers import Server, asking, bare_starlette, running
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="the load generator wrk is not installed")
 
 

@@ -19,7 +19,7 @@ from stress.server import Server, serving
 from stress.traffic import Tally, drive, drive_openly
 from stress.wire import Reply, document
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SECONDS = 15.0 if LONG else 2.5
 ROUNDS = 3 if LONG else 1
