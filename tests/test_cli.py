@@ -414,3 +414,10 @@ def test_how_to_corrupt_without_what_to_corrupt_is_wrong_usage(command: str, opt
     result = CliRunner().invoke(cli, [command, *option.split()])
     assert result.exit_code == 2
     assert f"{option.split()[0]} says how --corruption corrupts; give both" in result.output
+
+
+def test_a_run_without_a_skeleton_gets_its_own_where_torch_is_installed(line_run: Path, own_run: Path) -> None:
+    (own_run / "skeleton.onnx").unlink()
+    before = run(f"evaluate {line_run} --points 2 --json -")
+    assert run(f"evaluate {own_run} --points 2 --json -") == before
+    assert (own_run / "skeleton.onnx").read_bytes() == (line_run / "skeleton.onnx").read_bytes()
