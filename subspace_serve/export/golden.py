@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from subspace_serve.errors import CheckpointError, ExportError
-from subspace_serve.export.parity import TOLERANCE
+from subspace_serve.export.parity import allowed_difference
 from subspace_serve.files import atomic_file
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics import Statistics
@@ -75,7 +75,7 @@ def check_golden(run: Path, network: Network) -> bool:
     for answer in answers:
         found = network.at(answer.alpha, Statistics(answer.statistics, 0)).logits(images)
         difference = float(np.abs(found - answer.logits).max())
-        tolerance = TOLERANCE * max(1.0, float(np.abs(answer.logits).max()))
+        tolerance = allowed_difference(answer.logits)
         if not difference <= tolerance:
             raise ExportError(
                 f"the run's skeleton does not answer as torch did when it was trained: logits at alpha {answer.alpha} "

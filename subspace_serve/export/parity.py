@@ -20,6 +20,11 @@ TOLERANCE = 1e-4
 """Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
 
 
+def allowed_difference(expected: np.ndarray) -> float:
+    """Return the largest difference of a logit that is allowed where these are expected."""
+    return TOLERANCE * max(1.0, float(np.abs(expected).max()))
+
+
 @dataclass(frozen=True)
 class Reference:
     """What the exported graphs are compared with.
@@ -78,7 +83,7 @@ def check_parity(
         raise ExportError(f"the graph returns logits of shape {logits.shape}, {reference.text} {expected.shape}")
     if not all(np.isfinite(output).all() for output in (logits, probabilities, expected)):
         raise ExportError("the network or its exported graph answers with numbers that are not finite")
-    tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    tolerance = allowed_difference(expected)
     difference = max(float(np.abs(logits - expected).max()), float(np.abs(probabilities - softmax(expected)).max()))
     flips = int((logits.argmax(1) != expected.argmax(1)).sum())
     if difference > tolerance:

@@ -20,6 +20,7 @@ import numpy as np
 
 from subspace_serve.errors import BundleError, CheckpointError
 from subspace_serve.network.onnx_file import FLOAT, Model, Node, Tensor, metadata_field
+from subspace_serve.space.subspace import some
 
 FILE_NAME = "skeleton.onnx"
 FORMAT = "subspace-serve-skeleton"
@@ -149,7 +150,7 @@ class Skeleton:
         wanted = self.parameters
         missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys() - self.unused
         if missing or unknown:
-            found = f"missing {_some(missing)}" if missing else f"unknown {_some(unknown)}"
+            found = f"missing {some(sorted(missing))}" if missing else f"unknown {some(sorted(unknown))}"
             raise CheckpointError(f"the weights are not those of the skeleton's network: {found}; train again")
         vector = np.empty(sum(slot.size for slot in wanted.values()), np.float32)
         for name, slot in wanted.items():
@@ -221,8 +222,3 @@ def _filled(tensor: Tensor, vectors: Mapping[str, np.ndarray]) -> Tensor:
     start = tensor.offset // 4
     numbers = vectors[tensor.location][start : start + int(np.prod(tensor.shape, dtype=np.int64))]
     return Tensor(tensor.name, tensor.type, tensor.shape, raw=numbers.astype("<f4").tobytes())
-
-
-def _some(names: set[str] | frozenset[str], most: int = 3) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

@@ -59,7 +59,8 @@ class Trained:
 
     def network_of(self, subspace: Subspace) -> Network:
         """Return a subspace of the run's architecture on ONNX Runtime."""
-        return Network.of(subspace, proven_skeleton(subspace.architecture), self.data.preprocessing, device="auto")
+        skeleton = proven_skeleton(subspace.architecture, subspace.buffers)
+        return Network.of(subspace, skeleton, self.data.preprocessing, device="auto")
 
     @cached_property
     def data(self) -> DataSet:
