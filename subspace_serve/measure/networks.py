@@ -7,10 +7,7 @@ Several ranks (`trainer.ranks`) share the networks out, and every rank gets what
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +19,7 @@ from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import BLOCK, Answering, Network
+from subspace_serve.network.sessions import cores, several_at_once
 from subspace_serve.space.place import Alpha, place, place_text
 
 T = TypeVar("T")
@@ -88,7 +86,7 @@ class Networks:
         self.network = network
         self.calibration = calibration
         self.extrapolate = extrapolate
-        self.workers = workers or (_cores() if network.on_cpu else 1)
+        self.workers = workers or (cores() if network.on_cpu else 1)
         self.progress = progress
         self._answering: dict[Alpha, Answering] = {}
 
@@ -107,7 +105,7 @@ class Networks:
             statistics = network.recalibrate(self.calibration.pixels(), weights=weights)
             return network.with_weights(weights, statistics)
 
-        with _several_at_once(min(self.workers, len(missing))) as run:
+        with several_at_once(min(self.workers, len(missing))) as run:
             for alpha, answering in zip(missing, run(make, missing), strict=True):
                 self._answering[alpha] = answering
                 self.progress(f"alpha {place_text(alpha)}")
@@ -116,7 +114,7 @@ class Networks:
         """Yield the networks' logits (n, classes) by place, and the labels (n,), a block of images at a time."""
         self.prepare(alphas)
         keys = list(dict.fromkeys(map(place, alphas)))
-        with _several_at_once(min(self.workers, len(keys))) as run:
+        with several_at_once(min(self.workers, len(keys))) as run:
             for pixels, labels in images.batches(BLOCK):
 
                 def answer(key: Alpha, pixels: np.ndarray = pixels) -> np.ndarray:
@@ -180,19 +178,3 @@ def check_labels(images: Images, classes: int) -> None:
         raise DataError(
             f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
         )
-
-
-def _cores() -> int:
-    """Return how many processor cores there are to be used; OMP_NUM_THREADS limits them, as everywhere."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
-
-
-@contextmanager
-def _several_at_once(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
-    """Give a map that runs its calls on `workers` threads; with one, a plain map."""
-    if workers <= 1:
-        yield map
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield pool.map

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Literal, cast, get_args
 
 from subspace_serve.errors import BundleError
@@ -55,3 +58,19 @@ def providers(device: Device) -> list[Any]:
         return [CPU]
     onnxruntime.preload_dlls()
     return [(CUDA, _CUDA_OPTIONS), CPU]
+
+
+def cores() -> int:
+    """Return how many processor cores there are to be used; OMP_NUM_THREADS limits them, as everywhere."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
+
+
+@contextmanager
+def several_at_once(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
+    """Give a map that runs its calls on `workers` threads; with one, a plain map."""
+    if workers <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map

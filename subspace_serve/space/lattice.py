@@ -1,0 +1,122 @@
+"""Knots in a geometry's domain, and how numbers known there tell those of any place between them.
+
+A line, a curve and a simplex are one thing here: a place as barycentric coordinates, which of a number alpha are
+(1 - alpha, alpha). Knots are all coordinates that are multiples of 1 / parts. The cells between them are the
+simplexes of Kuhn's (Freudenthal's) triangulation, on which numbers are interpolated by the Lagrange polynomials of
+degree one (through a cell's corners) or two (through the corners and edge midpoints of a cell twice as wide).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha, place
+
+Degree = Literal[1, 2]
+
+MOST_KNOTS = 66
+_PARTS_OF_A_NUMBER = 20
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Knots of a geometry: 21 along a line or curve, at most 66 in a simplex.
+
+    Attributes:
+        geometry: whose domain it divides.
+        parts: into how many steps an edge is divided; even, so that every second knot is a coarser lattice's.
+    """
+
+    geometry: Geometry
+    parts: int
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> Lattice:
+        """Return the finest lattice that has no more knots than are worth their time."""
+        if not geometry.barycentric or geometry.endpoints == 2:
+            return cls(geometry, _PARTS_OF_A_NUMBER)
+        parts = 2
+        while _size(geometry.endpoints, parts + 2) <= MOST_KNOTS and geometry.endpoints > 1:
+            parts += 2
+        return cls(geometry, parts)
+
+    @cached_property
+    def knots(self) -> list[Alpha]:
+        """The knots, as places of the geometry."""
+        return [self._place(corner) for corner in self._rows]
+
+    def weights(self, alpha: Alpha, degree: Degree = 1) -> np.ndarray:
+        """Return what each knot counts for at a place, float64 (knots,); they sum to 1, and are 1 and 0s at a knot.
+
+        Raises:
+            GeometryError: the place lies outside the domain.
+        """
+        coordinates = self._coordinates(self.geometry.check(alpha))
+        weights = np.zeros(len(self._rows))
+        if degree == 1:
+            for corner, share in _cell(coordinates, self.parts):
+                weights[self._rows[corner]] += share
+            return weights
+        cell = _cell(coordinates, self.parts // 2)
+        for corner, share in cell:
+            weights[self._rows[tuple(2 * count for count in corner)]] += share * (2 * share - 1)
+        for (first, share), (second, other) in itertools.combinations(cell, 2):
+            weights[self._rows[tuple(map(sum, zip(first, second, strict=True)))]] += 4 * share * other
+        return weights
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, ...], int]:
+        """The row of each knot by its coordinates, counted in steps."""
+        sides = 1 if self.geometry.endpoints == 1 else self.geometry.endpoints if self.geometry.barycentric else 2
+        found = (counts for counts in itertools.product(range(self.parts + 1), repeat=sides - 1))
+        whole = ((*counts, self.parts - sum(counts)) for counts in found if sum(counts) <= self.parts)
+        # A number's coordinates are (1 - alpha, alpha): sorted by their last, it rises.
+        return {counts: row for row, counts in enumerate(sorted(whole, key=lambda counts: counts[::-1]))}
+
+    def _place(self, counts: tuple[int, ...]) -> Alpha:
+        if self.geometry.barycentric:
+            return place(tuple(count / self.parts for count in counts))
+        return place(counts[1] / self.parts)
+
+    def _coordinates(self, alpha: Alpha) -> np.ndarray:
+        values = np.asarray(alpha, dtype=np.float64)
+        return values / values.sum() if values.ndim else np.array([1 - values, values])
+
+
+def _cell(coordinates: np.ndarray, parts: int) -> list[tuple[tuple[int, ...], float]]:
+    """Return the corners of the cell that holds a place, in steps of 1 / parts, and its coordinates in that cell."""
+    # Sums from the end fall from `parts` to 0; rounding is what keeps a knot from lying a hair beside itself.
+    sums = np.round(parts * np.cumsum(coordinates[:0:-1])[::-1], 9)
+    base = np.floor(sums)
+    fractions = sums - base
+    order = np.argsort(-fractions, kind="stable")
+    levels = [1.0, *fractions[order].tolist(), 0.0]
+    corners = []
+    for step in range(len(order) + 1):
+        share = levels[step] - levels[step + 1]
+        if share > 0:
+            corners.append((_counts(base, parts), share))
+        if step < len(order):
+            base = base.copy()
+            base[order[step]] += 1
+    return corners
+
+
+def _counts(sums: np.ndarray, parts: int) -> tuple[int, ...]:
+    """Return the coordinates, in steps, whose sums from the end are given."""
+    bounds = [parts, *sums.astype(int).tolist(), 0]
+    return tuple(greater - less for greater, less in itertools.pairwise(bounds))
+
+
+def _size(sides: int, parts: int) -> int:
+    """Return how many knots there are: the ways to write `parts` as so many ordered whole numbers."""
+    size = 1
+    for i in range(1, sides):
+        size = size * (parts + i) // i
+    return size
