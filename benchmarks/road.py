@@ -23,6 +23,7 @@ import onnxruntime
 from benchmarks.measure import interleaved, ratio, synthetic_images
 from subspace_serve.data import Preprocessing
 from subspace_serve.network import Network
+from subspace_serve.network.served import ServedGraph
 from subspace_serve.network.sessions import session_options
 from subspace_serve.space import Architecture, Geometry, Subspace
 from trainer.architectures import build
@@ -92,7 +93,9 @@ def compare_graphs(architecture: str, side: int, rounds: int) -> None:
     statistics_ = network.recalibrate(images, alpha=0.3)
     skeleton = network.at(0.3, statistics_).session
     static = onnxruntime.InferenceSession(
-        network.onnx(network.weights(0.3), statistics_), session_options(1), providers=["CPUExecutionProvider"]
+        ServedGraph(network).file(network.weights(0.3), statistics_),
+        session_options(1),
+        providers=["CPUExecutionProvider"],
     )
     sessions = {"static": static, "skeleton": skeleton}
     seconds = interleaved(

@@ -149,7 +149,7 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
         return graph.SerializeToString()
 
-    monkeypatch.setattr(module, "served_file", tampered)
+    monkeypatch.setattr(module.ServedGraph, "file", tampered)
     with pytest.raises(ExportError, match=r"logits differ by up to 0\.1.*was not written"):
         export(line_run, target)
     assert {file.name: file.read_bytes() for file in line_bundle.iterdir()} == before
@@ -241,7 +241,7 @@ def test_what_training_left_is_torchs_and_the_skeleton_is_held_to_it(line_run: P
 def test_contradictory_arguments_are_refused_before_any_work(
     line_run: Path, tmp_path: Path, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(module, "served_file")
+    monkeypatch.delattr(module, "ServedGraph")
     with pytest.raises((DataError, ExportError, GeometryError), match=message):
         export(line_run, tmp_path / "bundle", **changes)
     assert os.listdir(tmp_path) == []

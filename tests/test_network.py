@@ -17,6 +17,7 @@ from subspace_serve.data import Preprocessing
 from subspace_serve.errors import BundleError, CalibrationError, CheckpointError, ExportError, GeometryError
 from subspace_serve.network.network import Network
 from subspace_serve.network.onnx_file import Model
+from subspace_serve.network.served import ServedGraph
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.architecture import Architecture
@@ -197,7 +198,7 @@ def test_sessions_keep_their_numbers_when_others_are_built_and_memory_is_freed(
 def test_the_ordinary_file_is_valid_and_answers_alike(network: Network, tmp_path: Path) -> None:
     statistics = network.recalibrate(pictures(64), alpha=0.5)
     file = tmp_path / "midpoint.onnx"
-    file.write_bytes(network.onnx(network.weights(0.5), statistics))
+    file.write_bytes(ServedGraph(network).file(network.weights(0.5), statistics))
     onnx.checker.check_model(str(file), full_check=True)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     images = pictures(3, seed=2)
@@ -219,7 +220,7 @@ def test_damaged_and_foreign_skeletons_are_refused(network: Network, tmp_path: P
         with pytest.raises((BundleError, CheckpointError)):
             Skeleton(data[:end])
     with pytest.raises(CheckpointError, match="no skeleton"):
-        Skeleton(network.onnx(network.weights(0.5), Statistics(network.skeleton.default_statistics(), 0)))
+        Skeleton(ServedGraph(network).file(network.weights(0.5), Statistics(network.skeleton.default_statistics(), 0)))
     for position in range(0, len(data), 97):
         flipped = bytearray(data)
         flipped[position] ^= 1 << (position % 8)

@@ -18,7 +18,7 @@ from subspace_serve.export.parity import BATCHES, THE_SKELETON, Reference, check
 from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
-from subspace_serve.network.served import InputType, as_served, served_file
+from subspace_serve.network.served import InputType, ServedGraph, as_served
 from subspace_serve.space.alpha import EnsembleRequest, Request
 from subspace_serve.space.place import Alpha, place_text
 from subspace_serve.space.subspace import Subspace
@@ -99,7 +99,7 @@ def export_bundle(
     pixels = parity_images(examples.take(np.arange(min(len(examples), sum(BATCHES))))[0])
     architecture = subspace.architecture
     served_input = _input(subspace, calibration.preprocessing, input_dtype)
-    size = (architecture.height, architecture.width, architecture.channels)
+    served = ServedGraph(network, input_dtype)
     served_images = as_served(pixels, input_dtype)
     skeleton = network.skeleton
     golden: dict[str, np.ndarray] = {}
@@ -125,9 +125,7 @@ def export_bundle(
             record = answers.record(name)
             _write_graph(
                 bundle.file(name),
-                served_file(
-                    network, weights, statistics, shape=size, classes=architecture.classes, input_type=input_dtype
-                ),
+                served.file(weights, statistics),
             )
             expected = (
                 answering.logits(pixels) if reference.logits is None else reference.logits(alpha, statistics, pixels)

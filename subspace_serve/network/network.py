@@ -197,7 +197,7 @@ class Network:
         averages = Averages(self.skeleton)
         if not self.skeleton.batchnorms:
             return Statistics(self.skeleton.default_statistics(), 0)
-        session = self._session(batches_graph(self.skeleton), self._chosen(alpha, weights), None)
+        session = self.session(batches_graph(self.skeleton), self.numbers(self._chosen(alpha, weights), None))
         names = [output.name for output in session.get_outputs()]
         for batch in _batches(images):
             if len(batch) < 2:
@@ -220,7 +220,7 @@ class Network:
         """
         if not self.skeleton.batchnorms:
             return []
-        session = self._session(images_graph(self.skeleton), self._chosen(alpha, weights), statistics)
+        session = self.session(images_graph(self.skeleton), self.numbers(self._chosen(alpha, weights), statistics))
         names = [output.name for output in session.get_outputs()]
         measured = (dict(zip(names, session.run(names, {IMAGE: batch}), strict=True)) for batch in _batches(images))
         return agreements(self.skeleton, statistics, measured)
@@ -236,19 +236,20 @@ class Network:
 
     def with_weights(self, weights: np.ndarray, statistics: Statistics) -> Answering:
         """Return the network with any weights, float32 (n,)."""
-        session = self._session(self.skeleton.data, weights, statistics)
+        session = self.session(self.skeleton.data, self.numbers(weights, statistics))
         return Answering(session, session.get_providers()[0])
-
-    def onnx(self, weights: np.ndarray, statistics: Statistics) -> bytes:
-        """Return one network as an ordinary ONNX file."""
-        return self.skeleton.with_numbers(self._numbers(weights, statistics))
 
     def _chosen(self, alpha: Alpha | None, weights: np.ndarray | None) -> np.ndarray:
         if (alpha is None) == (weights is None):
             raise TypeError("one network is meant: give alpha or weights")
         return self.weights(alpha, extrapolate=True) if alpha is not None else weights  # type: ignore[return-value]
 
-    def _numbers(self, weights: np.ndarray, statistics: Statistics | None) -> dict[str, np.ndarray]:
+    def numbers(self, weights: np.ndarray, statistics: Statistics | None) -> dict[str, np.ndarray]:
+        """Return what a skeleton's graph is given: its three flat vectors by name, float32.
+
+        Raises:
+            CheckpointError: the weights or the statistics are another network's.
+        """
         values = self.skeleton.default_statistics()
         if statistics is not None and statistics.values.shape != values.shape:
             raise CheckpointError(
@@ -263,12 +264,13 @@ class Network:
             PREPROCESSING: self._preprocessing,
         }
 
-    def _session(self, graph: bytes, weights: np.ndarray, statistics: Statistics | None) -> Any:
+    def session(self, graph: bytes, numbers: dict[str, np.ndarray]) -> Any:
+        """Return ONNX Runtime's session of a skeleton's graph, or of one made of it, with its numbers."""
         options = session_options(self._threads)
         # Held until the session is built: ONNX Runtime reads them only then, and would read freed memory in silence.
         held = {
             name: np.ascontiguousarray(values, np.float32).view(np.uint8)
-            for name, values in self._numbers(weights, statistics).items()
+            for name, values in numbers.items()
             if len(values)
         }
         options.add_external_initializers_from_files_in_memory(

@@ -170,17 +170,6 @@ class Skeleton:
             vector[layer.variance.where] = 1
         return vector
 
-    def with_numbers(self, vectors: Mapping[str, np.ndarray]) -> bytes:
-        """Return the graph as one ordinary ONNX file that holds its numbers.
-
-        Args:
-            vectors: `parameters`, `statistics` and `preprocessing`, float32.
-        """
-        model = self.model()
-        model.tensors = [_filled(tensor, vectors) for tensor in model.tensors]
-        model.metadata = {}
-        return model.encoded()
-
     def model(self) -> Model:
         """Return the graph taken apart, to be changed."""
         return Model.parse(self.data)
@@ -195,6 +184,18 @@ class Skeleton:
             for tensor in self._model.tensors
             if tensor.location == location
         }
+
+
+def with_numbers(model: Model, vectors: Mapping[str, np.ndarray]) -> bytes:
+    """Return a graph as one ordinary ONNX file that holds its numbers.
+
+    Args:
+        model: a skeleton, or what was made of one; it is changed.
+        vectors: `parameters`, `statistics` and `preprocessing`, float32.
+    """
+    model.tensors = [_filled(tensor, vectors) for tensor in model.tensors]
+    model.metadata = {}
+    return model.encoded()
 
 
 def sealed(data: bytes) -> bytes:

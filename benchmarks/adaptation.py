@@ -1,0 +1,237 @@
+"""What unlabelled images of a domain are worth: `python -m benchmarks.adaptation`.
+
+Trains a line and a standard network on 4,000 Fashion-MNIST images of 14 px with three seeds (or takes up their runs),
+corrupts the test images, and measures networks whose BatchNorm statistics come from training images, from a few
+unlabelled images of the domain, and from both mixed. The domain's images are never those that are measured on. Writes
+one JSON document a run, so that what was interrupted goes on, and with `--page` the tables of docs/adaptation.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.adaptation_page import page
+from benchmarks.measure import environment
+from subspace_serve.answers import apply_temperature, ensemble_probabilities, entropy_of, logarithm, softmax
+from subspace_serve.files import write_text
+from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.temperature import fit_temperature
+from subspace_serve.network.network import Network
+from subspace_serve.network.statistics_set import (
+    StatisticsSet,
+    compute_statistics,
+    even_batches,
+    interpolation_error,
+)
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.lattice import Lattice
+from subspace_serve.space.place import Alpha
+from trainer.config import TrainingConfig
+from trainer.training import train
+
+CORRUPTIONS = (
+    "gaussian_noise", "impulse_noise", "defocus_blur", "motion_blur", "fog", "brightness", "contrast",
+    "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+COUNTS = (8, 16, 32, 128, 512)
+PRIORS = (0, 4, 8, 16, 32, 64, 128)
+PRIOR = 16
+"""How many images the training statistics count for: `adapt`'s default, chosen from the figures of `priors`."""
+MEASURED, POOL, LABELLED = 2000, 4000, 256
+DRAWS = 2
+CALIBRATION = 2048
+SETTINGS: dict[str, Any] = {
+    "data": "fashion-mnist", "image_size": 14, "train_images": 4000, "architecture": "cresnet8-32", "epochs": 100,
+    "device": "cpu",
+}  # fmt: skip
+BETWEEN = (0.025, 0.13, 0.29, 0.375, 0.52, 0.675, 0.81, 0.975)
+
+
+class Measured:
+    """One run's networks, and the images on which they are measured."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = OpenRun(run, calibration_count=CALIBRATION)
+        self.network: Network = self.run.network
+        geometry = self.network.geometry
+        self.middle = geometry.midpoint
+        self.ends = geometry.ends if geometry.endpoints > 1 else []
+        self.training = compute_statistics(self.network, self.run.calibration.pixels).with_degree(2)
+
+    def domains(self, severities: Iterable[int]) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
+        """Yield each domain's name, and the pixels and labels of its images; the first is the clean one."""
+        wanted = np.arange(MEASURED + POOL)
+        yield "clean", *self.run.data.test.take(wanted)
+        for domain in self.run.corrupted_domains("test", CORRUPTIONS, list(severities)):
+            yield domain.name, *domain.images.take(wanted)
+
+    def statistics(self, images: np.ndarray, places: list[Alpha] | None = None) -> StatisticsSet:
+        return compute_statistics(self.network, lambda: even_batches(images), only=places)
+
+    def logits(self, statistics: StatisticsSet, alpha: Alpha, images: np.ndarray) -> np.ndarray:
+        return self.network.at(alpha, statistics.at(alpha)).logits(images)
+
+    def priors(self) -> dict[str, Any]:
+        """Return the midpoint's accuracy by domain, number of images and how much the training statistics count."""
+        found: dict[str, Any] = {}
+        for name, pixels, labels in self.domains([1, 3]):
+            images, right = pixels[:MEASURED], labels[:MEASURED]
+            accuracy = partial(self._accuracy, images=images, labels=right)
+            entry: dict[str, Any] = {"training": accuracy(self.training)}
+            for count in COUNTS:
+                sums = dict.fromkeys(map(str, PRIORS), 0.0)
+                for draw in range(DRAWS):
+                    own = self.statistics(_drawn(pixels[MEASURED:], count, draw), [self.middle])
+                    for prior in PRIORS:
+                        sums[str(prior)] += accuracy(own.mixed(self.training, prior)) / DRAWS
+                entry[str(count)] = sums
+            found[name] = entry
+            click.echo(f"  {name}: {entry['training']:.3f}, with 128 images {entry['128']['16']:.3f}")
+        return found
+
+    def sizes(self) -> dict[str, Any]:
+        """Return metrics by domain and number of images, of the midpoint and the ends' ensemble."""
+        found: dict[str, Any] = {}
+        places = [self.middle, *self.ends]
+        for name, pixels, labels in self.domains([3]):
+            images, right = pixels[:MEASURED], labels[:MEASURED]
+            entry = {"training": [self._metrics(self.training, images, right)]}
+            for count in COUNTS:
+                entry[str(count)] = [
+                    self._metrics(
+                        self.statistics(_drawn(pixels[MEASURED:], count, draw), places).mixed(self.training, PRIOR),
+                        images,
+                        right,
+                    )
+                    for draw in range(DRAWS)
+                ]
+            found[name] = entry
+        return found
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the accuracy, by domain, of places chosen with labels and without, on statistics of 128 images."""
+        found: dict[str, Any] = {}
+        for name, pixels, labels in self.domains([3]):
+            images, right = pixels[:MEASURED], labels[:MEASURED]
+            unlabelled = _drawn(pixels[MEASURED:-LABELLED], 128, 0)
+            own = self.statistics(unlabelled).mixed(self.training, PRIOR)
+            # Of the domain too, but neither adapted to nor measured on.
+            labelled, classes = pixels[-LABELLED:], labels[-LABELLED:]
+            answers = [softmax(self.logits(own, alpha, images)) for alpha in own.knots]
+            with_labels = [softmax(self.logits(own, alpha, labelled)) for alpha in own.knots]
+            without = np.stack([softmax(self.logits(own, alpha, unlabelled)) for alpha in own.knots])
+            mean = without.mean(0)
+            middle = own.knots.index(self.middle)
+            best = int(np.argmin([_nll(chosen, classes) for chosen in with_labels]))
+            temperature = fit_temperature(logarithm(with_labels[best]), classes)
+            picks = {
+                "midpoint": middle,
+                "lowest entropy": int(np.argmin([entropy_of(one).mean() for one in without])),
+                "nearest to the mean answer": int(np.argmin([np.abs(one - mean).mean() for one in without])),
+                "labels": best,
+                "oracle": int(np.argmax([(one.argmax(1) == right).mean() for one in answers])),
+            }
+            found[name] = {
+                how: classification_metrics(answers[row], right) | {"alpha": own.knots[row]}
+                for how, row in picks.items()
+            }
+            found[name]["labels and temperature"] = classification_metrics(
+                apply_temperature(answers[best], temperature), right
+            ) | {"temperature": temperature}
+        return found
+
+    def skewed(self) -> dict[str, Any]:
+        """Return the midpoint's accuracy on all classes after streams that hold only some of them."""
+        found: dict[str, Any] = {}
+        for name, pixels, labels in self.domains([3]):
+            images, right = pixels[:MEASURED], labels[:MEASURED]
+            accuracy = partial(self._accuracy, images=images, labels=right)
+            entry: dict[str, Any] = {"training": accuracy(self.training)}
+            for classes in (1, 2, 5, 10):
+                accuracies = []
+                for draw in range(DRAWS):
+                    present = np.random.RandomState(draw).permutation(self.network.classes)[:classes]
+                    stream = pixels[MEASURED:][np.isin(labels[MEASURED:], present)]
+                    own = self.statistics(_drawn(stream, 128, draw), [self.middle])
+                    accuracies.append({prior: accuracy(own.mixed(self.training, prior)) for prior in (0, PRIOR, 128)})
+                entry[str(classes)] = accuracies
+            found[name] = entry
+        return found
+
+    def interpolation(self) -> dict[str, Any]:
+        """Return the worst error between knots, by their number and the degree of the variances' polynomials."""
+        if not self.ends:
+            return {}
+        images, labels = self.run.data.test.take(np.arange(MEASURED))
+        found = {}
+        for parts in (2, 4, 10, 20):
+            lattice = Lattice(self.network.geometry, parts)
+            rows = [self.network.recalibrate(self.run.calibration.pixels(), alpha=knot) for knot in lattice.knots]
+            values = np.stack([row.values for row in rows])
+            for degree in (1, 2):
+                between = StatisticsSet(lattice, values, self.training.variances, CALIBRATION, degree)
+                found[f"{parts + 1} knots, degree {degree}"] = interpolation_error(
+                    self.network, between, self.run.calibration.pixels, images, labels, places=BETWEEN
+                )
+        return found
+
+    def _accuracy(self, statistics: StatisticsSet, *, images: np.ndarray, labels: np.ndarray) -> float:
+        return float((self.logits(statistics, self.middle, images).argmax(1) == labels).mean())
+
+    def _metrics(self, statistics: StatisticsSet, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        middle = softmax(self.logits(statistics, self.middle, images))
+        found = {"midpoint": classification_metrics(middle, labels)}
+        if self.ends:
+            ends = [self.logits(statistics, alpha, images) for alpha in self.ends]
+            found["ends"] = classification_metrics(ensemble_probabilities(ends), labels)
+        return found
+
+
+def _drawn(images: np.ndarray, count: int, draw: int) -> np.ndarray:
+    return images[np.random.RandomState(draw).permutation(len(images))[:count]]
+
+
+def _nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return float(-logarithm(probabilities)[np.arange(len(labels)), labels].mean())
+
+
+def trained(method: str, seed: int, runs: Path, data: str) -> Path:
+    """Train a run, or take it up where it stopped."""
+    config = TrainingConfig(**SETTINGS | {"data": data, "subspace": method, "seed": seed})
+    folder = runs / f"{method}-{seed}"
+    train(config, folder, resume=(folder / "config.json").exists())
+    return folder
+
+
+@click.command()
+@click.option("--data", default="fashion-mnist", show_default=True, help="Where Fashion-MNIST is: fashion-mnist:PATH.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/adaptation"), show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--page", "page_file", type=click.Path(path_type=Path), help="Write the tables here, as Markdown.")
+def main(data: str, runs: Path, seeds: int, page_file: Path | None) -> None:
+    """Measure what unlabelled images are worth."""
+    documents: dict[str, list[dict[str, Any]]] = {"line": [], "standard": []}
+    for seed in range(seeds):
+        for method, found in documents.items():
+            folder = trained(method, seed, runs, data)
+            file = runs / f"{method}-{seed}.json"
+            document = json.loads(file.read_text()) if file.exists() else {"environment": environment()}
+            for part in ("sizes", "priors", "chosen", "skewed", "interpolation"):
+                if part not in document:
+                    click.echo(f"{folder}: {part}")
+                    document[part] = getattr(Measured(folder), part)()
+                    write_text(file, json.dumps(document, indent=1) + "\n")
+            found.append(document)
+    if page_file is not None:
+        write_text(page_file, page(documents))
+
+
+if __name__ == "__main__":
+    main()
