@@ -115,7 +115,7 @@ def update_ensemble(**fields):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda document: document.update(version=2), "has version 2 and this program reads version 1"),
+        (lambda document: document.update(version=3), "has version 3 and this program reads versions 1 and 2"),
         (lambda document: document.update(version=True), "has version True"),
         (lambda document: document.update(format="zip"), "format is not"),
         (lambda document: document.update(colour="red"), "colour: Extra inputs"),
@@ -279,7 +279,7 @@ def test_temperatures_and_how_they_were_fitted_are_read_as_written(tmp_path):
 def test_a_manifest_without_fitted_temperatures_is_the_one_that_was_always_written(folder):
     document = json.loads((folder / "manifest.json").read_text())
     assert document["points"]["midpoint"].keys() == {
-        "alpha", "coefficients", "file", "sha256", "calibration", "parity", "metrics", "temperature",
+        "alpha", "statistics", "coefficients", "file", "sha256", "calibration", "parity", "metrics", "temperature",
     }  # fmt: skip
     assert document["ensembles"]["endpoints"].keys() == {"members", "weights", "aggregate", "temperature", "metrics"}
     assert document["points"]["midpoint"]["calibration"] is None

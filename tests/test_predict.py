@@ -37,7 +37,7 @@ def test_a_point_answers_as_numpy_does(predictor):
     expected = softmax(expected_logits("midpoint", images))
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(prediction.entropy, -(expected * np.log(expected)).sum(axis=1), atol=1e-5)
-    assert prediction.selection == Selection("midpoint", ("midpoint",))
+    assert prediction.selection == Selection("midpoint", ("midpoint",), alpha=0.5)
     assert prediction.mutual_information is None
     assert prediction.disagreement is None
 
@@ -166,8 +166,8 @@ PAIR = ["endpoint-0", "endpoint-1"]
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
-        ({}, Selection("midpoint", ("midpoint",))),
-        ({"model": "endpoint-1"}, Selection("endpoint-1", ("endpoint-1",))),
+        ({}, Selection("midpoint", ("midpoint",), alpha=0.5)),
+        ({"model": "endpoint-1"}, Selection("endpoint-1", ("endpoint-1",), alpha=1.0)),
         ({"model": "leaning"}, Selection("leaning", tuple(PAIR), (0.75, 0.25), "logits")),
         ({"model": "leaning", "members": PAIR[::-1]}, Selection("leaning", tuple(PAIR[::-1]), (0.25, 0.75), "logits")),
         ({"model": "leaning", "members": ["endpoint-1"]}, Selection("leaning", ("endpoint-1",), (1.0,), "logits")),
@@ -244,6 +244,8 @@ def test_document(predictor):
     (entry,) = document.pop("predictions")
     assert document == {
         "model": "endpoints",
+        "alpha": None,
+        "statistics": None,
         "members": PAIR,
         "weights": [0.5, 0.5],
         "aggregate": "probabilities",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from subspace_serve.bundle.manifest import (
+    BundleFile,
     Calibration,
     Ensemble,
-    Golden,
     Input,
     Manifest,
     Onnx,
@@ -21,10 +21,10 @@ from subspace_serve.bundle.writer import BundleWriter, write_bundle
 
 __all__ = [
     "Bundle",
+    "BundleFile",
     "BundleWriter",
     "Calibration",
     "Ensemble",
-    "Golden",
     "Input",
     "Manifest",
     "Onnx",

@@ -24,8 +24,11 @@ from subspace_serve.errors import BundleError
 from subspace_serve.suggestions import did_you_mean
 
 FORMAT: Literal["subspace-serve-bundle"] = "subspace-serve-bundle"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+_READ = (1, VERSION)
 MANIFEST_FILE = "manifest.json"
+TRAINING = "training"
+"""The statistics set of training images, which every subspace has."""
 
 Aggregate = Literal["probabilities", "logits"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -165,9 +168,14 @@ class _Model(_Record):
 
 
 class Point(_Model):
-    """One collapsed network. `calibration` is None for a network without BatchNorm."""
+    """One collapsed network. `calibration` is None for a network without BatchNorm.
+
+    `statistics` names the images that its BatchNorm statistics come from, as statistics sets are named: `training`, or
+    a domain; None for others.
+    """
 
     alpha: float | tuple[float, ...] | None
+    statistics: Name | None = None
     coefficients: tuple[float, ...]
     file: FileName
     sha256: Sha256
@@ -199,11 +207,80 @@ class Ensemble(_Model):
         return self
 
 
-class Golden(_Record):
-    """An npz file with real images (`images`) and the networks' logits for them (`logits.<point>`)."""
+class BundleFile(_Record):
+    """A file of the bundle."""
 
     file: FileName
     sha256: Sha256
+
+
+class InterpolationError(_Record):
+    """How far answers with interpolated statistics were from those with exact ones, at places between knots.
+
+    The worst of `places` on `images` real ones: the root mean square difference of the `logits`, the share of `flips`
+    of the top answer, and with labels the absolute difference in `accuracy`.
+    """
+
+    places: Count
+    images: Count
+    logits: Annotated[float, Field(ge=0)]
+    flips: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class StatisticsRecord(BundleFile):
+    """BatchNorm statistics at the knots of the subspace, for one set of images.
+
+    `degree` is that of the polynomials by which variances are interpolated; `prior`, of a domain's, as how many images
+    the training statistics were mixed in.
+    """
+
+    knots: Count
+    degree: Literal[1, 2]
+    calibration: Calibration
+    prior: Annotated[float, Field(ge=0)] | None = None
+    error: InterpolationError | None = None
+
+
+class SubspaceRecord(_Record):
+    """The subspace itself: its graph, its endpoints, and statistics by the name of the images they were computed on."""
+
+    geometry: str
+    skeleton: BundleFile
+    endpoints: BundleFile
+    statistics: dict[Name, StatisticsRecord]
+
+    @property
+    def files(self) -> list[BundleFile]:
+        """Every file that it takes."""
+        return [self.skeleton, self.endpoints, *self.statistics.values()]
+
+    @model_validator(mode="after")
+    def _fits(self) -> SubspaceRecord:
+        if TRAINING not in self.statistics:
+            raise ValueError(f"the subspace has no statistics of the name {TRAINING}")
+        return self
+
+
+class DomainImages(_Record):
+    """Unlabelled images of a domain."""
+
+    data: str
+    count: Count
+    fingerprint: str
+
+
+class Domain(_Record):
+    """A place in the world where a model runs: its statistics, and where labels chose it, an alpha of its own.
+
+    `chosen` is what `select` recorded of that choice.
+    """
+
+    statistics: Name
+    alpha: float | tuple[float, ...]
+    temperature: Temperature = 1.0
+    images: DomainImages
+    chosen: dict[str, Any] | None = None
 
 
 class Onnx(_Record):
@@ -217,7 +294,7 @@ class Manifest(_Record):
     """The whole manifest. Write with `to_json`, read with `parse_manifest`."""
 
     format: Literal["subspace-serve-bundle"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION
     created_by: str
     source: Source
     input: Input
@@ -225,14 +302,19 @@ class Manifest(_Record):
     points: Annotated[dict[Name, Point], Field(min_length=1)]
     ensembles: dict[Name, Ensemble] = {}
     default: Name
-    golden: Golden
+    golden: BundleFile
     onnx: Onnx
+    subspace: SubspaceRecord | None = None
+    domains: dict[Name, Domain] = {}
 
     @property
     def files(self) -> dict[str, str]:
         """Every file of the bundle but the manifest itself, with its SHA-256."""
-        graphs = {point.file: point.sha256 for point in self.points.values()}
-        return {**graphs, self.golden.file: self.golden.sha256}
+        return {entry.file: entry.sha256 for entry in self._entries}
+
+    @property
+    def _entries(self) -> list[Point | BundleFile]:
+        return [*self.points.values(), self.golden, *(self.subspace.files if self.subspace else [])]
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON."""
@@ -240,7 +322,7 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Manifest:
-        files = [MANIFEST_FILE, self.golden.file, *(point.file for point in self.points.values())]
+        files = [MANIFEST_FILE, *(entry.file for entry in self._entries)]
         if len(set(files)) != len(files):
             raise ValueError(f"each file may be named once, got {sorted(files)}")
         if both := sorted(self.points.keys() & self.ensembles.keys()):
@@ -248,6 +330,11 @@ class Manifest(_Record):
         for name, ensemble in self.ensembles.items():
             if unknown := [member for member in ensemble.members if member not in self.points]:
                 raise ValueError(f"ensemble {name} has the member {unknown[0]}, which is not a point")
+        for name, domain in self.domains.items():
+            if self.subspace is None or domain.statistics not in self.subspace.statistics:
+                raise ValueError(f"domain {name} has the statistics {domain.statistics}, which are not there")
+        if self.version == 1 and (self.subspace or self.domains):
+            raise ValueError("a manifest of version 1 has no subspace and no domains")
         if self.default not in self.points and self.default not in self.ensembles:
             raise ValueError(f"the default {self.default} is neither a point nor an ensemble")
         return self
@@ -265,9 +352,9 @@ def parse_manifest(data: bytes | str, origin: str = MANIFEST_FILE) -> Manifest:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise BundleError(f"{origin} is not a bundle's manifest: its format is not {FORMAT!r}")
     version = document.get("version")
-    if version != VERSION or isinstance(version, bool):
+    if version not in _READ or isinstance(version, bool):
         raise BundleError(
-            f"{origin} has version {version!r} and this program reads version {VERSION}; "
+            f"{origin} has version {version!r} and this program reads versions {' and '.join(map(str, _READ))}; "
             "upgrade subspace-serve, or export the bundle again with this one"
         )
     try:

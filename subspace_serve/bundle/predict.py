@@ -11,10 +11,12 @@ import numpy as np
 from subspace_serve.answers import Answer, entropy_of, logarithm
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
-from subspace_serve.bundle.selection import Selection, UnknownModelError, select
+from subspace_serve.bundle.selection import Built, Member, Models, Selection, UnknownModelError
 from subspace_serve.bundle.session import PointSession, Run, open_session
+from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.errors import BundleError, DataError
 from subspace_serve.network.sessions import Device
+from subspace_serve.space.place import Alpha
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Prediction:
                         "labels": _top(member[index], labels, top_k),
                         "entropy": float(entropy_of(member[index])),
                     }
-                    for name, member in zip(self.selection.members, self.member_probabilities, strict=True)
+                    for name, member in zip(named(self.selection), self.member_probabilities, strict=True)
                 ]
             predictions.append(entry)
         return {
             "model": self.selection.model,
-            "members": list(self.selection.members),
+            "alpha": self.selection.alpha,
+            "statistics": self.selection.statistics,
+            "members": named(self.selection),
             "weights": list(self.selection.weights),
             "aggregate": self.selection.aggregate,
             "temperature": self.selection.temperature,
@@ -83,11 +87,12 @@ class Prediction:
 
 
 class Predictor:
-    """Runs a bundle's points; each graph is loaded when it is first needed, or by `load`.
+    """Runs a bundle's points, and networks between them; each is loaded when it is first needed, or by `load`.
 
     `ensembles` are added to the bundle's own and may replace them; `default` replaces the bundle's. With `models`,
-    only these points and ensembles are there, and the ensembles' members; the others are not loaded. Raises
-    `BundleError` when one of them does not fit the bundle.
+    only these points and ensembles are there, and the ensembles' members; the others are not loaded. `anywhere` says
+    whether the bundle's subspace is used, and `step` to multiples of which a place is brought. Raises `BundleError`
+    when one of them does not fit the bundle.
     """
 
     def __init__(
@@ -99,6 +104,8 @@ class Predictor:
         ensembles: Mapping[str, Ensemble] | None = None,
         default: str | None = None,
         models: Collection[str] | None = None,
+        anywhere: bool = True,
+        step: float = 0.0,
     ) -> None:
         self.bundle = bundle
         self.device: Device = device
@@ -106,10 +113,21 @@ class Predictor:
         self.points = dict(bundle.points)
         self.ensembles = {**bundle.ensembles, **(ensembles or {})}
         self.default = default or bundle.default
-        self._sessions: dict[str, PointSession] = {}
+        self.subspace: BundledSubspace | None = None
+        if anywhere and bundle.manifest.subspace is not None:
+            self.subspace = BundledSubspace(bundle, device=device, threads=threads)
+        self._sessions: dict[Member, PointSession] = {}
         self._check_names()
         if models is not None:
             self._keep(models)
+        self._models = Models(
+            self.points,
+            self.ensembles,
+            self.default,
+            self.subspace.geometry if self.subspace else None,
+            bundle.manifest.domains,
+            step,
+        )
         self._check_default()
 
     def load(self, batch_sizes: Sequence[int] = (1,)) -> dict[str, str]:
@@ -118,26 +136,20 @@ class Predictor:
         for name in self.points:
             for size in batch_sizes:
                 self.logits(name, np.zeros((size, *input.shape), dtype=input.dtype))
-        return {name: session.provider for name, session in self._sessions.items()}
+        return {str(name): session.provider for name, session in self._sessions.items()}
 
     def select(
         self,
         model: str | None = None,
-        members: Sequence[str] | None = None,
+        members: Sequence[str | Alpha] | None = None,
         weights: Sequence[float] | None = None,
         aggregate: Aggregate | None = None,
-        alpha: float | Sequence[float] | None = None,
+        alpha: Alpha | None = None,
+        domain: str | None = None,
     ) -> Selection:
-        """Resolve a choice of model; see `subspace_serve.bundle.selection.select`."""
-        return select(
-            self.points,
-            self.ensembles,
-            self.default,
-            model=model,
-            members=members,
-            weights=weights,
-            aggregate=aggregate,
-            alpha=alpha,
+        """Resolve a choice of model; see `subspace_serve.bundle.selection.Models.select`."""
+        return self._models.select(
+            model=model, members=members, weights=weights, aggregate=aggregate, alpha=alpha, domain=domain
         )
 
     def predict(self, images: np.ndarray, selection: Selection | None = None) -> Prediction:
@@ -151,17 +163,24 @@ class Predictor:
         check_finite(logits, selection.members)
         return combine(logits, selection)
 
-    def logits(self, name: str, images: np.ndarray, run: Run | None = None) -> np.ndarray:
-        """Return one point's logits (N, classes) for N images; `run` can end the graph early, which raises."""
-        if name not in self._sessions:
-            self._sessions[name] = open_session(
-                self.bundle.path(name),
+    def logits(self, member: Member, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return one network's logits (N, classes) for N images; `run` can end the graph early, which raises."""
+        if member not in self._sessions:
+            self._sessions[member] = self._open(member)
+        return self._sessions[member].logits(images, run)
+
+    def _open(self, member: Member) -> PointSession:
+        if isinstance(member, str):
+            return open_session(
+                self.bundle.path(member),
                 self.bundle.manifest.input,
                 len(self.bundle.labels),
                 device=self.device,
                 threads=self.threads,
             )
-        return self._sessions[name].logits(images, run)
+        if self.subspace is None:
+            raise BundleError(f"{member} is no point, and the bundle's subspace is not used here")
+        return self.subspace.session(member.alpha, member.statistics)
 
     def _check_names(self) -> None:
         for name, ensemble in self.ensembles.items():
@@ -198,14 +217,19 @@ def check_images(images: np.ndarray, input: Input) -> None:
         )
 
 
-def check_finite(logits: np.ndarray, members: Sequence[str]) -> None:
+def check_finite(logits: np.ndarray, members: Sequence[Member]) -> None:
     """Raise `BundleError` with the name of a member whose logits (members, N, classes) are not all finite."""
     for name, own in zip(members, logits, strict=True):
         if not np.isfinite(own).all():
             raise BundleError(f"point {name} answers with numbers that are not finite; export the bundle again")
 
 
-def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str] | None = None) -> Prediction:
+def named(selection: Selection) -> list[str | Alpha]:
+    """Return the members as a document has them: points by name, and the places of networks that were built."""
+    return [member.alpha if isinstance(member, Built) else member for member in selection.members]
+
+
+def combine(logits: np.ndarray, selection: Selection, missing: Mapping[Member, str] | None = None) -> Prediction:
     """Return what members' logits (members, N, classes) make together, as a selection says."""
     alone = selection.aggregate is None
     answer = Answer(
@@ -220,7 +244,7 @@ def combine(logits: np.ndarray, selection: Selection, missing: Mapping[str, str]
         None if alone else answer.mutual_information,
         None if alone else answer.disagreement,
         answer.members,
-        missing or {},
+        {str(member): reason for member, reason in (missing or {}).items()},
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from subspace_serve.bundle.manifest import Aggregate, Ensemble, Point
+from subspace_serve.bundle.manifest import TRAINING, Aggregate, Domain, Ensemble, Point
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha, place_text
 
 
 class SelectionError(SubspaceServeError):
@@ -19,20 +21,48 @@ class UnknownModelError(SelectionError):
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The points that answer, and how their outputs are averaged.
+class Built:
+    """A network that is no named point: a place of the subspace, and the name of its statistics set."""
 
-    `model` is None when the members were chosen freely; `aggregate` is None for a single point. Weights sum to 1.
+    alpha: Alpha
+    statistics: str = TRAINING
+
+    def __str__(self) -> str:
+        return f"alpha {place_text(self.alpha)} ({self.statistics})"
+
+
+Member = str | Built
+"""What answers: a point, by its name, or a network that is built."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The networks that answer, and how their outputs are averaged.
+
+    `model` is None when the members were chosen freely; `aggregate` is None for a single network. Weights sum to 1.
     `temperature` is that of the answer, 1 where none was fitted for exactly these members, weights and aggregate.
+    `alpha` is a single network's place, and `statistics` the set that all members have, each None where there is none.
     """
 
     model: str | None
-    members: tuple[str, ...]
+    members: tuple[Member, ...]
     weights: tuple[float, ...] = (1.0,)
     aggregate: Aggregate | None = None
     temperature: float = 1.0
+    alpha: Alpha | None = None
+    statistics: str | None = None
 
-    def answered_by(self, members: Collection[str]) -> Selection:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members that are points, by name."""
+        return tuple(member for member in self.members if isinstance(member, str))
+
+    @property
+    def built(self) -> tuple[Built, ...]:
+        """The members that are no named points."""
+        return tuple(member for member in self.members if isinstance(member, Built))
+
+    def answered_by(self, members: Collection[Member]) -> Selection:
         """Return what is left when only these members answered: their weights normalised, no fitted temperature.
 
         Raises `SelectionError` when their weights are all 0.
@@ -45,71 +75,172 @@ class Selection:
         )
 
 
-def select(
-    points: Mapping[str, Point],
-    ensembles: Mapping[str, Ensemble],
-    default: str,
-    *,
-    model: str | None = None,
-    members: Sequence[str] | None = None,
-    weights: Sequence[float] | None = None,
-    aggregate: Aggregate | None = None,
-    alpha: float | Sequence[float] | None = None,
-) -> Selection:
-    """Resolve a request's choice.
+@dataclass(frozen=True)
+class Models:
+    """All that a request can name.
 
-    - nothing: the default; `model`: that point or ensemble;
-    - `alpha` alone: the point that was exported at that place;
-    - `members` alone: any points, weighted equally unless `weights` says otherwise;
-    - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
-    - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble.
-
-    A model's temperature was fitted for its own answer. A choice that changes the members, their weights or the
-    aggregate has the temperature 1; one that repeats them, in whatever order, keeps it.
-
-    Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit.
+    Attributes:
+        points, ensembles: by name.
+        default: the name of the one that answers when none is named.
+        geometry: of the subspace; None where a bundle holds points only.
+        domains: by name.
+        step: to which multiples of it a place is brought before its network is built; 0 leaves it.
     """
-    if alpha is not None:
-        if not (model is None and members is None and weights is None and aggregate is None):
-            raise SelectionError("alpha names one point; leave out model, members, weights and aggregate")
-        model = _point_at(alpha, points)
-    if members is not None:
-        _check_members(members, points)
-    if members is not None and model is None:
-        base = Ensemble(members=tuple(members), weights=(1.0,) * len(members))
-    else:
-        name = model if model is not None else default
-        if name in points:
+
+    points: Mapping[str, Point]
+    ensembles: Mapping[str, Ensemble]
+    default: str
+    geometry: Geometry | None = None
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    step: float = 0.0
+
+    def select(
+        self,
+        *,
+        model: str | None = None,
+        members: Sequence[str | Alpha] | None = None,
+        weights: Sequence[float] | None = None,
+        aggregate: Aggregate | None = None,
+        alpha: Alpha | None = None,
+        domain: str | None = None,
+    ) -> Selection:
+        """Resolve a request's choice.
+
+        - nothing: the default; `model`: that point or ensemble;
+        - `alpha` alone: the network at that place, be it a point or built;
+        - `members` alone: any points, by name, and places, weighted equally unless `weights` says otherwise;
+        - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
+        - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble;
+        - `domain`: with the domain's statistics; alone, at the domain's own place.
+
+        A model's temperature was fitted for its own answer. A choice that changes the members, their weights, the
+        aggregate or the statistics has the temperature 1; one that repeats them, in whatever order, keeps it.
+
+        Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit, and
+        `GeometryError` for a place outside the domain of alpha.
+        """
+        statistics = self._statistics(domain)
+        if alpha is not None:
+            if not (model is None and members is None and weights is None and aggregate is None):
+                raise SelectionError("alpha names one network; leave out model, members, weights and aggregate")
+            return self._single(self._at(alpha, statistics), None)
+        if domain is not None and model is None and members is None:
+            if not (weights is None and aggregate is None):
+                raise SelectionError("a domain alone is one network; weights and aggregate need members")
+            own = self.domains[domain]
+            member = self._at(own.alpha, own.statistics, snap=False)
+            return replace(self._single(member, None), temperature=own.temperature)
+        if members is not None:
+            chosen = self._members(members, statistics)
+            if model is None:
+                equal = (1.0,) * len(chosen)
+                return self._averaged(None, chosen, equal if weights is None else weights, aggregate or "probabilities")
+        name = model if model is not None else self.default
+        if name in self.points:
             if not (members is None and weights is None and aggregate is None):
                 raise SelectionError(f"{name} is a single point; members, weights and aggregate belong to ensembles")
-            return Selection(name, (name,), temperature=points[name].temperature)
-        if name not in ensembles:
-            raise UnknownModelError(f"there is no model {name!r:.120}; this bundle has {_listed(points, ensembles)}")
-        base, model = ensembles[name], name
-    chosen = tuple(members) if members is not None else base.members
-    own_weights = dict(zip(base.members, base.weights, strict=True))
-    if absent := [member for member in chosen if member not in own_weights]:
-        raise UnknownModelError(f"{model} has no member {absent[0]}; its members are {', '.join(base.members)}")
-    if weights is None:
-        weights = [own_weights[member] for member in chosen]
-    shares = _normalised(weights, len(chosen))
-    aggregate = aggregate or base.aggregate
-    temperature = base.temperature if _is_own_answer(base, chosen, shares, aggregate) else 1.0
-    return Selection(model, chosen, shares, aggregate, temperature)
+            return self._single(self._in(name, statistics), name)
+        if name not in self.ensembles:
+            raise UnknownModelError(
+                f"there is no model {name!r:.120}; this bundle has {_listed(self.points, self.ensembles)}"
+            )
+        return self._of_ensemble(name, members, weights, aggregate, statistics)
 
+    def _of_ensemble(
+        self,
+        name: str,
+        members: Sequence[str | Alpha] | None,
+        weights: Sequence[float] | None,
+        aggregate: Aggregate | None,
+        statistics: str | None,
+    ) -> Selection:
+        base = self.ensembles[name]
+        names = list(members) if members is not None else list(base.members)
+        own_weights = dict(zip(base.members, base.weights, strict=True))
+        if absent := [member for member in names if not isinstance(member, str) or member not in own_weights]:
+            raise UnknownModelError(f"{name} has no member {absent[0]}; its members are {', '.join(base.members)}")
+        if weights is None:
+            weights = [own_weights[member] for member in names]  # type: ignore[index]
+        selection = self._averaged(name, self._members(names, statistics), weights, aggregate or base.aggregate)
+        if not selection.built and _is_own_answer(base, selection):
+            return replace(selection, temperature=base.temperature)
+        return selection
 
-def _point_at(alpha: float | Sequence[float], points: Mapping[str, Point]) -> str:
-    """Return the point that was exported at a place."""
-    place = _coordinates(alpha)
-    for name, point in points.items():
-        own = _coordinates(point.alpha)
-        if len(own) == len(place) and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(own, place, strict=True)):
+    def _averaged(
+        self, model: str | None, members: tuple[Member, ...], weights: Sequence[float], aggregate: Aggregate
+    ) -> Selection:
+        sets = {self._set_of(member) for member in members}
+        return Selection(
+            model,
+            members,
+            _normalised(weights, len(members)),
+            aggregate,
+            statistics=next(iter(sets)) if len(sets) == 1 else None,
+        )
+
+    def _single(self, member: Member, model: str | None) -> Selection:
+        if isinstance(member, Built):
+            return Selection(model, (member,), alpha=member.alpha, statistics=member.statistics)
+        point = self.points[member]
+        return Selection(
+            member, (member,), temperature=point.temperature, alpha=point.alpha, statistics=point.statistics
+        )
+
+    def _set_of(self, member: Member) -> str | None:
+        return member.statistics if isinstance(member, Built) else self.points[member].statistics
+
+    def _statistics(self, domain: str | None) -> str | None:
+        """Return a domain's statistics; None where no domain is named."""
+        if domain is None:
+            return None
+        if domain not in self.domains:
+            known = f"its domains are {_listed(self.domains)}" if self.domains else "it has none; make one with adapt"
+            raise UnknownModelError(f"there is no domain {domain!r:.120} in this bundle: {known}")
+        return self.domains[domain].statistics
+
+    def _members(self, members: Sequence[str | Alpha], statistics: str | None) -> tuple[Member, ...]:
+        if not members:
+            raise SelectionError("members is empty; name at least one point or place")
+        found = tuple(
+            self._in(member, statistics) if isinstance(member, str) else self._at(member, statistics)
+            for member in members
+        )
+        if len(set(found)) != len(found):
+            raise SelectionError("a member is named twice; name each once and give it a greater weight instead")
+        return found
+
+    def _in(self, name: str, statistics: str | None) -> Member:
+        """Return a point, or where a domain is named the network at its place with the domain's statistics."""
+        if name not in self.points:
+            raise UnknownModelError(f"there is no point {name!r:.120}; this bundle has {_listed(self.points)}")
+        alpha = self.points[name].alpha
+        if statistics is None or self.points[name].statistics == statistics:
             return name
-    exported = ", ".join(str(point.alpha) for point in points.values())
-    raise UnknownModelError(f"no point was exported at alpha {alpha!r:.120}; there are points at {exported:.300}")
+        if alpha is None:
+            raise SelectionError(f"{name} lies nowhere in the subspace, so it has no statistics of a domain")
+        return self._at(alpha, statistics, snap=False)
+
+    def _at(self, alpha: Alpha, statistics: str | None, *, snap: bool = True) -> Member:
+        """Return the point at a place, or else the network that is built there."""
+        wanted = _coordinates(alpha)
+        for name, point in self.points.items():
+            own = _coordinates(point.alpha)
+            here = len(own) == len(wanted) and all(
+                math.isclose(a, b, abs_tol=1e-9) for a, b in zip(own, wanted, strict=True)
+            )
+            if here and (self.geometry is None or point.statistics == (statistics or TRAINING)):
+                return name
+        if self.geometry is None:
+            exported = ", ".join(str(point.alpha) for point in self.points.values())
+            raise UnknownModelError(
+                f"no point was exported at alpha {alpha!r:.120}; there are points at {exported:.300}; a bundle "
+                "that was exported without --points-only answers at any place"
+            )
+        place = self.geometry.check(alpha)
+        return Built(self.geometry.snapped(place, self.step) if snap and self.step else place, statistics or TRAINING)
 
 
-def _coordinates(alpha: float | Sequence[float] | None) -> tuple[float, ...]:
+def _coordinates(alpha: Alpha | None) -> tuple[float, ...]:
     if alpha is None:
         return ()
     try:
@@ -118,24 +249,15 @@ def _coordinates(alpha: float | Sequence[float] | None) -> tuple[float, ...]:
         raise SelectionError("alpha is beyond all numbers of 64 bits; give one from 0 to 1") from None
 
 
-def _is_own_answer(base: Ensemble, members: Sequence[str], shares: Sequence[float], aggregate: Aggregate) -> bool:
+def _is_own_answer(base: Ensemble, selection: Selection) -> bool:
     """Whether a choice is what the ensemble itself answers with."""
     own = dict(zip(base.members, _normalised(base.weights, len(base.members)), strict=True))
+    shares = dict(zip(selection.members, selection.weights, strict=True))
     return (
-        aggregate == base.aggregate
-        and own.keys() == set(members)
-        and all(math.isclose(share, own[member], abs_tol=1e-9) for member, share in zip(members, shares, strict=True))
+        selection.aggregate == base.aggregate
+        and own.keys() == shares.keys()
+        and all(math.isclose(share, own[member], abs_tol=1e-9) for member, share in shares.items())  # type: ignore[index]
     )
-
-
-def _check_members(members: Sequence[str], points: Mapping[str, Point]) -> None:
-    if not members:
-        raise SelectionError("members is empty; name at least one point")
-    for member in members:
-        if member not in points:
-            raise UnknownModelError(f"there is no point {member!r:.120}; this bundle has {_listed(points)}")
-    if len(set(members)) != len(members):
-        raise SelectionError("a member is named twice; name each once and give it a greater weight instead")
 
 
 def _normalised(weights: Sequence[float], count: int) -> tuple[float, ...]:

@@ -55,13 +55,22 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
+    point = checked_session(session, input, device, path.name)
+    _check_signature(session, path, input, classes)
+    return point
+
+
+def checked_session(session: Any, input: Input, device: Device, what: str) -> PointSession:
+    """Return a session with the provider that it really has.
+
+    Raises `BundleError` when "cuda" was asked for and the session does not have it.
+    """
     provider = session.get_providers()[0]
     if device == "cuda" and provider != CUDA:
         raise BundleError(
-            f"CUDA was asked for and ONNX Runtime gave {provider} for {path.name}; "
+            f"CUDA was asked for and ONNX Runtime gave {provider} for {what}; "
             "check the NVIDIA driver and onnxruntime-gpu's CUDA and cuDNN libraries, or choose the device cpu"
         )
-    _check_signature(session, path, input, classes)
     return PointSession(session, provider, input.name)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,32 @@ from subspace_serve.bundle.manifest import (
     FORMAT,
     MANIFEST_FILE,
     Aggregate,
+    BundleFile,
     Calibration,
+    Domain,
+    DomainImages,
     Ensemble,
-    Golden,
     Input,
+    InterpolationError,
     Manifest,
     Onnx,
     Parity,
     Point,
     Source,
+    StatisticsRecord,
+    SubspaceRecord,
     TemperatureFit,
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.errors import BundleError
 from subspace_serve.files import atomic_folder, sha256_of
+from subspace_serve.network.statistics_set import StatisticsSet
+from subspace_serve.space.place import Alpha
 
+ENDPOINTS_FILE = "subspace.safetensors"
 GOLDEN_FILE = "golden.npz"
+SKELETON_FILE = "skeleton.onnx"
 
 
 @contextlib.contextmanager
@@ -58,20 +69,42 @@ def write_bundle(
     target = Path(target).resolve()
     _check_replaceable(target)
     with atomic_folder(target) as folder:
-        writer = BundleWriter(folder)
+        writer = BundleWriter(folder, {"source": source, "input": input, "labels": tuple(labels), "onnx": onnx})
         yield writer
-        writer._finish({"source": source, "input": input, "labels": tuple(labels), "onnx": onnx})
+        writer._finish()
+
+
+@contextlib.contextmanager
+def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
+    """As `write_bundle`, beginning with everything that a bundle holds; what is added replaces what has its name.
+
+    Files are linked and not copied where the disk allows it: a bundle's files are never changed in place.
+    """
+    target = Path(target).resolve()
+    _check_replaceable(target)
+    with atomic_folder(target) as folder:
+        manifest = base.manifest
+        for name in manifest.files:
+            _link_or_copy(base.folder / name, folder / name)
+        kept = ("source", "input", "labels", "onnx")
+        writer = BundleWriter(folder, {name: getattr(manifest, name) for name in kept}, manifest)
+        yield writer
+        writer._finish()
 
 
 class BundleWriter:
-    """Collects the points and ensembles of one bundle; made by `write_bundle`."""
+    """Collects what one bundle holds; made by `write_bundle` and `extend_bundle`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fields: dict[str, Any], base: Manifest | None = None) -> None:
         self.folder = folder
-        self.default: str | None = None
-        self._points: dict[str, Point] = {}
-        self._ensembles: dict[str, Ensemble] = {}
-        self._golden: Golden | None = None
+        self.default = base.default if base else None
+        self._fields = fields
+        self._points: dict[str, Point] = dict(base.points) if base else {}
+        self._ensembles: dict[str, Ensemble] = dict(base.ensembles) if base else {}
+        self._subspace = base.subspace if base else None
+        self._domains: dict[str, Domain] = dict(base.domains) if base else {}
+        self._golden: BundleFile | None = base.golden if base else None
+        self._replaceable = {*self._points, *self._domains}
 
     def file(self, point: str) -> Path:
         """Return the path at which the ONNX file of a point is to be written before `add_point`."""
@@ -85,6 +118,7 @@ class BundleWriter:
         coefficients: Sequence[float],
         calibration: Calibration | None,
         parity: Parity,
+        statistics: str | None = None,
         metrics: Mapping[str, float] | None = None,
         temperature: float = 1.0,
         temperature_fit: TemperatureFit | None = None,
@@ -98,7 +132,8 @@ class BundleWriter:
                 self._points,
                 name,
                 Point(
-                    alpha=None if alpha is None else np.asarray(alpha, dtype=float).tolist(),
+                    alpha=None if alpha is None else _numbers(alpha),
+                    statistics=statistics,
                     coefficients=tuple(map(float, coefficients)),
                     file=file.name,
                     sha256=sha256_of(file),
@@ -136,19 +171,78 @@ class BundleWriter:
                 ),
             )
 
+    def set_subspace(self, geometry: str, skeleton: bytes, endpoints: Path) -> None:
+        """Enter the subspace itself: its graph, and the checkpoint's file, which is copied."""
+        (self.folder / SKELETON_FILE).write_bytes(skeleton)
+        _link_or_copy(endpoints, self.folder / ENDPOINTS_FILE)
+        self._subspace = SubspaceRecord.model_construct(
+            geometry=geometry, skeleton=self._entry(SKELETON_FILE), endpoints=self._entry(ENDPOINTS_FILE), statistics={}
+        )
+
+    def add_statistics(
+        self,
+        name: str,
+        statistics: StatisticsSet,
+        *,
+        calibration: Calibration,
+        prior: float | None = None,
+        error: InterpolationError | None = None,
+    ) -> None:
+        """Enter statistics at the subspace's knots, in the place of others of their name."""
+        if self._subspace is None:
+            raise BundleError(f"statistics {name} belong to a subspace, which this bundle does not hold; export it")
+        file = f"statistics-{name}.safetensors"
+        statistics.save(self.folder / file, self._fields["source"].checkpoint_sha256)
+        with _named(f"statistics {name}"):
+            record = StatisticsRecord(
+                **self._entry(file).model_dump(),
+                knots=len(statistics.knots),
+                degree=statistics.degree,
+                calibration=calibration,
+                prior=prior,
+                error=error,
+            )
+        self._subspace = self._subspace.model_copy(update={"statistics": {**self._subspace.statistics, name: record}})
+
+    def add_domain(
+        self,
+        name: str,
+        *,
+        statistics: str,
+        alpha: Alpha,
+        images: DomainImages,
+        temperature: float = 1.0,
+        chosen: dict[str, Any] | None = None,
+    ) -> None:
+        """Enter a domain, in the place of another of its name."""
+        with _named(f"domain {name}"):
+            self._domains[name] = Domain(
+                statistics=statistics,
+                alpha=_numbers(alpha),
+                temperature=temperature,
+                images=images,
+                chosen=chosen,
+            )
+
     def set_golden(self, images: np.ndarray, logits: Mapping[str, np.ndarray]) -> None:
         """Store K real images in the graph's input format, and every point's (K, classes) logits at export."""
         arrays: dict[str, Any] = {f"logits.{name}": np.asarray(row, dtype=np.float32) for name, row in logits.items()}
         file = self.folder / GOLDEN_FILE
+        file.unlink(missing_ok=True)  # it may be linked to another bundle's
         np.savez_compressed(file, **arrays, images=images)
-        self._golden = Golden(file=file.name, sha256=sha256_of(file))
+        self._golden = self._entry(GOLDEN_FILE)
+
+    def _entry(self, file: str) -> BundleFile:
+        return BundleFile(file=file, sha256=sha256_of(self.folder / file))
 
     def _enter(self, entries: dict[str, Any], name: str, entry: Point | Ensemble) -> None:
-        if name in self._points or name in self._ensembles:
+        taken = name in self._ensembles or (name in self._points and name not in self._replaceable)
+        if taken:
             raise BundleError(f"the name {name} is used twice in the bundle; name each point and ensemble once")
+        self._replaceable.discard(name)
         entries[name] = entry
 
-    def _finish(self, fields: dict[str, Any]) -> None:
+    def _finish(self) -> None:
         if not self._points:
             raise BundleError("a bundle needs at least one point; none was added")
         if self._golden is None:
@@ -160,7 +254,9 @@ class BundleWriter:
                 ensembles=self._ensembles,
                 default=self.default or next(iter(self._points)),
                 golden=self._golden,
-                **fields,
+                subspace=self._subspace,
+                domains=self._domains,
+                **self._fields,
             )
         (self.folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         Bundle.open(self.folder)
@@ -184,3 +280,15 @@ def _check_replaceable(target: Path) -> None:
         if not any(target.iterdir()) or (manifest.is_file() and FORMAT.encode() in manifest.read_bytes()):
             return
     raise BundleError(f"{target} exists and is not a bundle; move it away, or choose another place for the bundle")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or copy it where that cannot be."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _numbers(alpha: Alpha) -> float | tuple[float, ...]:
+    return tuple(map(float, alpha)) if isinstance(alpha, Sequence) else float(alpha)

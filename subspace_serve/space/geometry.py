@@ -125,6 +125,18 @@ class Geometry:
             raise GeometryError(f"alpha of a simplex sums to 1; {_describe(values)} sums to {sum(values):g}")
         return values
 
+    def snapped(self, alpha: Alpha, step: float) -> Alpha:
+        """Return the nearest place whose coordinates are multiples of 1 / round(1 / step)."""
+        parts = max(1, round(1 / step))
+        value = self.check(alpha)
+        if not isinstance(value, tuple):
+            return round(value * parts) / parts
+        # Rounded down, and what is missing given to those that lost most: the sum stays 1.
+        scaled = np.asarray(value) / sum(value) * parts
+        counts = np.floor(scaled.round(9)).astype(int)
+        counts[np.argsort(counts - scaled, kind="stable")[: parts - counts.sum()]] += 1
+        return tuple((counts / parts).tolist())
+
     def coefficients(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
         """Return c(alpha), one float64 an endpoint; they sum to 1. Shape (endpoints,).
 

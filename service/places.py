@@ -1,0 +1,141 @@
+"""Networks between a bundle's points: built when they are first asked for, kept while there is room.
+
+Everything but the building happens on the event loop, so nothing here is locked. Workers share nothing but the
+bundle's files: each builds for itself, within its share of the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from service.job import DeadlineError
+from service.metrics import Metrics
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.selection import Built, Member
+from subspace_serve.bundle.session import PointSession, Run
+from subspace_serve.bundle.subspace import check_answers
+from subspace_serve.bundle.verify import read_golden
+
+MOST_WAITING = 16
+"""How many networks may wait to be built, in a worker."""
+_NICE = 10  # a build gives way to the graphs that answer
+
+
+class TooManyPlacesError(Exception):
+    """More new places are asked for than are built in time."""
+
+
+class Pinned:
+    """A predictor's points, and networks that were built and stay while anybody holds this."""
+
+    def __init__(self, predictor: Predictor, sessions: dict[Built, PointSession]) -> None:
+        self._predictor = predictor
+        self._sessions = sessions
+
+    def logits(self, member: Member, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+        """Return one network's logits (N, classes)."""
+        if isinstance(member, Built):
+            return self._sessions[member].logits(images, run)
+        return self._predictor.logits(member, images, run)
+
+
+class Places:
+    """The networks that one predictor's subspace has been asked for, the most recently used last.
+
+    Args:
+        predictor: whose subspace it is.
+        memory: how many bytes they may take together; the one that was built last stays in any case.
+        metrics: what counts them.
+    """
+
+    def __init__(self, predictor: Predictor, memory: int, metrics: Metrics) -> None:
+        if predictor.subspace is None:
+            raise ValueError("the predictor has no subspace")
+        self._predictor = predictor
+        self._subspace = predictor.subspace
+        self._metrics = metrics
+        self._most = max(1, memory // self._subspace.session_bytes)
+        self._golden, _ = read_golden(predictor.bundle)
+        self._kept: OrderedDict[Built, PointSession] = OrderedDict()
+        self._building: dict[Built, asyncio.Future[PointSession]] = {}
+        # Requests for the same places share one of these, so that they can share a batch.
+        self._pinned: weakref.WeakValueDictionary[tuple[Built, ...], Pinned] = weakref.WeakValueDictionary()
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=_give_way)
+
+    async def pinned(self, places: tuple[Built, ...], deadline: float) -> Pinned:
+        """Return what answers at some places; requests for the same new place wait for one build.
+
+        Args:
+            places: which networks.
+            deadline: a time of `time.monotonic`.
+
+        Raises:
+            TooManyPlacesError: too many wait to be built.
+            DeadlineError: they were not built in time; what was begun is finished and kept.
+            BundleError: a network answers with numbers that are not finite.
+        """
+        new = [place for place in places if place not in self._kept and place not in self._building]
+        if new and len(self._building) + len(new) > MOST_WAITING:
+            raise TooManyPlacesError
+        self._metrics.alpha_hits.inc(len(places) - len(new))
+        try:
+            sessions = await asyncio.wait_for(
+                asyncio.gather(*map(self._session, places)), max(0.0, deadline - time.monotonic())
+            )
+        except asyncio.TimeoutError:
+            raise DeadlineError from None
+        pinned = self._pinned.get(places)
+        if pinned is None:
+            pinned = self._pinned[places] = Pinned(self._predictor, dict(zip(places, sessions, strict=True)))
+        return pinned
+
+    def close(self) -> None:
+        """Build nothing more, and let go of what is kept."""
+        self._builder.shutdown(wait=False, cancel_futures=True)
+        self._metrics.alpha_bytes.dec(len(self._kept) * self._subspace.session_bytes)
+        self._kept.clear()
+
+    async def _session(self, place: Built) -> PointSession:
+        if place in self._kept:
+            self._kept.move_to_end(place)
+            return self._kept[place]
+        if place not in self._building:
+            future = asyncio.get_running_loop().run_in_executor(self._builder, self._build, place)
+            self._building[place] = future
+            future.add_done_callback(partial(self._keep, place))
+        # Others may wait for the same build when one request is given up.
+        return await asyncio.shield(self._building[place])
+
+    def _build(self, place: Built) -> PointSession:
+        start = time.monotonic()
+        session = self._subspace.session(place.alpha, place.statistics)
+        check_answers(session, self._golden, f"the network at {place}")
+        self._metrics.alpha_build_seconds.observe(time.monotonic() - start)
+        return session
+
+    def _keep(self, place: Built, future: asyncio.Future[PointSession]) -> None:
+        del self._building[place]
+        if future.cancelled() or future.exception() is not None:
+            return
+        self._kept[place] = future.result()
+        self._metrics.alpha_bytes.inc(self._subspace.session_bytes)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+            self._metrics.alpha_evictions.inc()
+            self._metrics.alpha_bytes.dec(self._subspace.session_bytes)
+
+
+def _give_way() -> None:
+    """Let the operating system prefer other threads; Linux knows this of a thread, others leave it as it is."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
