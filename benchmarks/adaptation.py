@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from subspace_serve.answers import apply_temperature, ensemble_probabilities, en
 from subspace_serve.files import write_text
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import fit_temperature
+from subspace_serve.network.mixing import PRIOR, mixed, sampling_noise
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics_set import (
     StatisticsSet,
@@ -41,9 +43,6 @@ CORRUPTIONS = (
     "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
 COUNTS = (8, 16, 32, 128, 512)
-PRIORS = (0, 4, 8, 16, 32, 64, 128)
-PRIOR = 16
-"""How many images the training statistics count for: `adapt`'s default, chosen from the figures of `priors`."""
 MEASURED, POOL, LABELLED = 2000, 4000, 256
 DRAWS = 2
 CALIBRATION = 2048
@@ -63,7 +62,9 @@ class Measured:
         geometry = self.network.geometry
         self.middle = geometry.midpoint
         self.ends = geometry.ends if geometry.endpoints > 1 else []
-        self.training = compute_statistics(self.network, self.run.calibration.pixels).with_degree(2)
+        training = compute_statistics(self.network, self.run.calibration.pixels).with_degree(2)
+        images = self.run.calibration.images.take(np.arange(CALIBRATION))[0]
+        self.training = replace(training, noise=sampling_noise(self.network, training, images))
 
     def domains(self, severities: Iterable[int]) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
         """Yield each domain's name, and the pixels and labels of its images; the first is the clean one."""
@@ -78,22 +79,28 @@ class Measured:
     def logits(self, statistics: StatisticsSet, alpha: Alpha, images: np.ndarray) -> np.ndarray:
         return self.network.at(alpha, statistics.at(alpha)).logits(images)
 
-    def priors(self) -> dict[str, Any]:
-        """Return the midpoint's accuracy by domain, number of images and how much the training statistics count."""
+    def rules(self) -> dict[str, Any]:
+        """Return the midpoint's accuracy by domain, number of images and rule by which statistics are mixed."""
+        plain = replace(self.training, noise=None)
+        rules = {
+            "own": (plain, 0.0),
+            "prior 16": (plain, 16.0),
+            "prior 64": (plain, 64.0),
+            "default": (self.training, 16.0),
+        }
         found: dict[str, Any] = {}
         for name, pixels, labels in self.domains([1, 3]):
             images, right = pixels[:MEASURED], labels[:MEASURED]
             accuracy = partial(self._accuracy, images=images, labels=right)
             entry: dict[str, Any] = {"training": accuracy(self.training)}
             for count in COUNTS:
-                sums = dict.fromkeys(map(str, PRIORS), 0.0)
+                sums = dict.fromkeys(rules, 0.0)
                 for draw in range(DRAWS):
                     own = self.statistics(_drawn(pixels[MEASURED:], count, draw), [self.middle])
-                    for prior in PRIORS:
-                        sums[str(prior)] += accuracy(own.mixed(self.training, prior)) / DRAWS
+                    for rule, (training, prior) in rules.items():
+                        sums[rule] += accuracy(self._mixed(own, training, prior)) / DRAWS
                 entry[str(count)] = sums
             found[name] = entry
-            click.echo(f"  {name}: {entry['training']:.3f}, with 128 images {entry['128']['16']:.3f}")
         return found
 
     def sizes(self) -> dict[str, Any]:
@@ -106,7 +113,7 @@ class Measured:
             for count in COUNTS:
                 entry[str(count)] = [
                     self._metrics(
-                        self.statistics(_drawn(pixels[MEASURED:], count, draw), places).mixed(self.training, PRIOR),
+                        self._mixed(self.statistics(_drawn(pixels[MEASURED:], count, draw), places)),
                         images,
                         right,
                     )
@@ -121,7 +128,7 @@ class Measured:
         for name, pixels, labels in self.domains([3]):
             images, right = pixels[:MEASURED], labels[:MEASURED]
             unlabelled = _drawn(pixels[MEASURED:-LABELLED], 128, 0)
-            own = self.statistics(unlabelled).mixed(self.training, PRIOR)
+            own = self._mixed(self.statistics(unlabelled))
             # Of the domain too, but neither adapted to nor measured on.
             labelled, classes = pixels[-LABELLED:], labels[-LABELLED:]
             answers = [softmax(self.logits(own, alpha, images)) for alpha in own.knots]
@@ -182,6 +189,9 @@ class Measured:
                 )
         return found
 
+    def _mixed(self, own: StatisticsSet, training: StatisticsSet | None = None, prior: float = PRIOR) -> StatisticsSet:
+        return mixed(own, training or self.training, self.network.skeleton, prior=prior)[0]
+
     def _accuracy(self, statistics: StatisticsSet, *, images: np.ndarray, labels: np.ndarray) -> float:
         return float((self.logits(statistics, self.middle, images).argmax(1) == labels).mean())
 
@@ -223,7 +233,7 @@ def main(data: str, runs: Path, seeds: int, page_file: Path | None) -> None:
             folder = trained(method, seed, runs, data)
             file = runs / f"{method}-{seed}.json"
             document = json.loads(file.read_text()) if file.exists() else {"environment": environment()}
-            for part in ("sizes", "priors", "chosen", "skewed", "interpolation"):
+            for part in ("sizes", "rules", "chosen", "skewed", "interpolation"):
                 if part not in document:
                     click.echo(f"{folder}: {part}")
                     document[part] = getattr(Measured(folder), part)()

@@ -41,6 +41,8 @@ class StatisticsSet:
         variances: which of a row's numbers are variances, bool (k,).
         images: from how many images they were computed.
         degree: of the variances' polynomials.
+        noise: of training images, how far the statistics of one image would lie from these by chance, as
+            `mixing.distances` measures it; float32 (layers,), None where it was not measured.
     """
 
     lattice: Lattice
@@ -48,6 +50,7 @@ class StatisticsSet:
     variances: np.ndarray
     images: int
     degree: Degree = 1
+    noise: np.ndarray | None = None
 
     @property
     def knots(self) -> list[Alpha]:
@@ -71,16 +74,6 @@ class StatisticsSet:
         """Return the same knots, interpolated by other polynomials."""
         return replace(self, degree=degree)
 
-    def mixed(self, others: StatisticsSet, prior: float) -> StatisticsSet:
-        """Return the mean of these statistics, from n images, and others, which count as `prior` images.
-
-        (prior * others + n * these) / (prior + n): few images tell little, and many need no help (Schneider et al.
-        2020, equation 3).
-        """
-        share = self.images / (self.images + prior)
-        mean = share * self.values.astype(np.float64) + (1 - share) * others.values
-        return replace(self, values=mean.astype(np.float32), degree=others.degree)
-
     def save(self, file: Path, checkpoint_sha256: str) -> None:
         """Write the set as a safetensors file, bound to the checkpoint whose networks it belongs to; atomically."""
         metadata = {
@@ -89,8 +82,9 @@ class StatisticsSet:
             "checkpoint": checkpoint_sha256,
             "document": json.dumps({"knots": self.knots, "images": self.images, "degree": self.degree}),
         }
+        tensors = {"statistics": self.values} | ({} if self.noise is None else {"noise": self.noise})
         with atomic_file(file) as temporary:
-            save_file({"statistics": self.values}, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, file: Path, geometry: Geometry, skeleton: Skeleton, checkpoint_sha256: str) -> StatisticsSet:
@@ -103,9 +97,12 @@ class StatisticsSet:
             with safe_open(file, framework="numpy") as opened:
                 metadata = opened.metadata() or {}
                 values = opened.get_tensor("statistics")
+                noise = opened.get_tensor("noise") if "noise" in opened.keys() else None  # noqa: SIM118
             found = metadata["format"], metadata["version"]
             document = json.loads(metadata["document"])
-            made = cls(Lattice.of(geometry), values, _variances(skeleton), int(document["images"]), document["degree"])
+            made = cls(
+                Lattice.of(geometry), values, _variances(skeleton), int(document["images"]), document["degree"], noise
+            )
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{file} holds no statistics that can be read ({error}); export again") from error
         if found != (FORMAT, VERSION):

@@ -51,6 +51,12 @@ class Lattice:
         """The knots, as places of the geometry."""
         return [self._place(corner) for corner in self._rows]
 
+    @cached_property
+    def middle(self) -> int:
+        """The row of the knot that is nearest to the midpoint."""
+        centre = np.asarray(self.geometry.midpoint)
+        return int(np.argmin([np.abs(np.subtract(knot, centre)).sum() for knot in self.knots]))
+
     def weights(self, alpha: Alpha, degree: Degree = 1) -> np.ndarray:
         """Return what each knot counts for at a place, float64 (knots,); they sum to 1, and are 1 and 0s at a knot.
 
