@@ -29,7 +29,7 @@ from subspace_serve.bundle.manifest import (
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_folder, sha256_of
+from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
 
 GOLDEN_FILE = "golden.npz"
 
@@ -55,9 +55,8 @@ def write_bundle(
     Raises `BundleError` at the start when `target` exists and is not a bundle (nothing else is ever replaced), and
     at the end for a file missing or left over, a name used twice, or a manifest that would not be valid.
     """
-    target = Path(target).resolve()
-    _check_replaceable(target)
-    with atomic_folder(target) as folder:
+    check_target(target)
+    with atomic_folder(Path(target)) as folder:
         writer = BundleWriter(folder)
         yield writer
         writer._finish({"source": source, "input": input, "labels": tuple(labels), "onnx": onnx})
@@ -175,12 +174,16 @@ def _named(what: str) -> Iterator[None]:
         raise BundleError(f"{what} cannot be written to a bundle: {describe(error)}") from None
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a bundle or an empty folder."""
-    if not target.exists():
-        return
-    if target.is_dir():
-        manifest = target / MANIFEST_FILE
-        if not any(target.iterdir()) or (manifest.is_file() and FORMAT.encode() in manifest.read_bytes()):
-            return
-    raise BundleError(f"{target} exists and is not a bundle; move it away, or choose another place for the bundle")
+def check_target(target: Path | str) -> None:
+    """Raise `BundleError` unless a bundle can be written at `target`; nothing but an older one is ever replaced."""
+    manifest = Path(target, MANIFEST_FILE)
+
+    def foreign(names: list[str]) -> list[str]:
+        return [] if manifest.is_file() and FORMAT.encode() in manifest.read_bytes() else names
+
+    check_replaceable(
+        Path(target),
+        foreign,
+        "{target} exists and is not a bundle; move it away, or choose another place for the bundle",
+        BundleError,
+    )
