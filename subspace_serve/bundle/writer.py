@@ -14,7 +14,6 @@ from subspace_serve import __version__
 from subspace_serve.bundle.manifest import (
     FORMAT,
     MANIFEST_FILE,
-    Aggregate,
     Calibration,
     Ensemble,
     Golden,
@@ -115,7 +114,7 @@ class BundleWriter:
         *,
         members: Sequence[str],
         weights: Sequence[float] | None = None,
-        aggregate: Aggregate = "probabilities",
+        aggregate: str = "probabilities",
         metrics: Mapping[str, float] | None = None,
         temperature: float = 1.0,
         temperature_fit: TemperatureFit | None = None,
@@ -128,7 +127,7 @@ class BundleWriter:
                 Ensemble(
                     members=tuple(members),
                     weights=tuple(weights) if weights is not None else (1.0 / len(members),) * len(members),
-                    aggregate=aggregate,
+                    aggregate=aggregate,  # type: ignore[arg-type]
                     temperature=temperature,
                     temperature_fit=temperature_fit,
                     metrics=dict(metrics or {}),
