@@ -128,30 +128,30 @@ def test_several_specifications_are_one_request() -> None:
     assert list(request.points) == ["midpoint", "endpoint-0", "endpoint-1"]
 
 
-@pytest.mark.parametrize("members", [[], ["a", "a"], ["a", "c"]])
-def test_an_ensemble_has_different_points(members: list[str]) -> None:
+@pytest.mark.parametrize("members", [(), ("a", "a"), ("a", "c")])
+def test_an_ensemble_has_different_points(members: tuple[str, ...]) -> None:
     request = Request({"a": 0.0, "b": 1.0})
     with pytest.raises(GeometryError, match="different ones of the points: a, b"):
-        request.add_ensemble("pair", members)
+        request.add_ensemble("pair", Ensemble(members))
 
 
 def test_an_ensemble_does_not_take_anothers_name() -> None:
     request = Request({"a": 0.0, "b": 1.0})
-    request.add_ensemble("pair", ["a", "b"])
+    request.add_ensemble("pair", Ensemble(("a", "b")))
     for name, message in [("pair", "something else"), ("a", "something else"), ("../pair", "cannot name")]:
         with pytest.raises(GeometryError, match=message):
-            request.add_ensemble(name, ["b"])
+            request.add_ensemble(name, Ensemble(("b",)))
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], []])
 def test_an_ensemble_has_a_weight_for_each_member(weights: list[float]) -> None:
     with pytest.raises(GeometryError, match="its 2 members need one each"):
-        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], weights)
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", Ensemble(("a", "b"), tuple(weights)))
 
 
 def test_an_ensemble_averages_what_there_is() -> None:
     with pytest.raises(GeometryError, match="'medians'; choose probabilities or logits"):
-        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], None, "medians")
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", Ensemble(("a", "b"), aggregate="medians"))
 
 
 def test_extrapolation_is_asked_for() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Point
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.suggestions import listed
 
 
 class SelectionError(SubspaceServeError):
@@ -84,7 +85,9 @@ def select(
                 raise SelectionError(f"{name} is a single point; members, weights and aggregate belong to ensembles")
             return Selection(name, (name,), temperature=points[name].temperature)
         if name not in ensembles:
-            raise UnknownModelError(f"there is no model {name!r:.120}; this bundle has {_listed(points, ensembles)}")
+            raise UnknownModelError(
+                f"there is no model {name!r:.120}; this bundle has {listed([*points, *ensembles], 10)}"
+            )
         base, model = ensembles[name], name
     chosen = tuple(members) if members is not None else base.members
     own_weights = dict(zip(base.members, base.weights, strict=True))
@@ -133,7 +136,7 @@ def _check_members(members: Sequence[str], points: Mapping[str, Point]) -> None:
         raise SelectionError("members is empty; name at least one point")
     for member in members:
         if member not in points:
-            raise UnknownModelError(f"there is no point {member!r:.120}; this bundle has {_listed(points)}")
+            raise UnknownModelError(f"there is no point {member!r:.120}; this bundle has {listed([*points], 10)}")
     if len(set(members)) != len(members):
         raise SelectionError("a member is named twice; name each once and give it a greater weight instead")
 
@@ -145,9 +148,3 @@ def _normalised(weights: Sequence[float], count: int) -> tuple[float, ...]:
     if not all(weight >= 0 for weight in weights) or not (math.isfinite(total) and total > 0):
         raise SelectionError("weights must be finite and not negative, and at least one positive")
     return tuple(weight / total for weight in weights)
-
-
-def _listed(*groups: Mapping[str, object], limit: int = 10) -> str:
-    names = [name for group in groups for name in group]
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -23,7 +23,6 @@ from subspace_serve.bundle.manifest import (
     Parity,
     Point,
     Source,
-    TemperatureFit,
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
@@ -83,11 +82,12 @@ class BundleWriter:
         coefficients: Sequence[float],
         calibration: Calibration | None,
         parity: Parity,
-        metrics: Mapping[str, float] | None = None,
-        temperature: float = 1.0,
-        temperature_fit: TemperatureFit | None = None,
+        **answers: Any,
     ) -> None:
-        """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None."""
+        """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
+
+        `answers` are what the manifest says of how it answers: `metrics`, `temperature` and `temperature_fit`.
+        """
         file = self.file(name)
         if not file.is_file():
             raise BundleError(f"point {name} has no ONNX file; write it to {file} before adding the point")
@@ -102,9 +102,7 @@ class BundleWriter:
                     sha256=sha256_of(file),
                     calibration=calibration,
                     parity=parity,
-                    metrics=dict(metrics or {}),
-                    temperature=temperature,
-                    temperature_fit=temperature_fit,
+                    **answers,
                 ),
             )
 
@@ -115,11 +113,9 @@ class BundleWriter:
         members: Sequence[str],
         weights: Sequence[float] | None = None,
         aggregate: str = "probabilities",
-        metrics: Mapping[str, float] | None = None,
-        temperature: float = 1.0,
-        temperature_fit: TemperatureFit | None = None,
+        **answers: Any,
     ) -> None:
-        """Enter an ensemble of points of this bundle; equal weights unless given."""
+        """Enter an ensemble of points of this bundle; equal weights unless given, `answers` as of a point."""
         with _named(f"ensemble {name}"):
             self._enter(
                 self._ensembles,
@@ -128,9 +124,7 @@ class BundleWriter:
                     members=tuple(members),
                     weights=tuple(weights) if weights is not None else (1.0 / len(members),) * len(members),
                     aggregate=aggregate,  # type: ignore[arg-type]
-                    temperature=temperature,
-                    temperature_fit=temperature_fit,
-                    metrics=dict(metrics or {}),
+                    **answers,
                 ),
             )
 

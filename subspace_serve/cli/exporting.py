@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
-from subspace_serve.cli.ensembles import TypedEnsemble, read_ensembles
+from subspace_serve.cli.ensembles import read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
@@ -17,7 +18,9 @@ from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
-    from subspace_serve.bundle import Bundle, Ensemble
+    from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle import Ensemble as BundleEnsemble
+    from subspace_serve.space.ensemble import Ensemble
 
 _calibrate_on_option = click.option(
     "--calibrate-on",
@@ -154,7 +157,7 @@ def export(
     alphas: tuple[str, ...],
     extrapolate: bool,
     calibrate_on: str | None,
-    ensembles: list[TypedEnsemble],
+    ensembles: list[tuple[str, Ensemble[str]]],
     aggregate: Any,
     default: str | None,
     input_dtype: Any,
@@ -203,8 +206,8 @@ def export(
         extrapolate=extrapolate or not alphas,
         aggregate=aggregate,
     )
-    for name, members, weights in ensembles:
-        request.add_ensemble(name, members, weights)
+    for name, ensemble in ensembles:
+        request.add_ensemble(name, replace(ensemble, aggregate=aggregate))
     plan = BundlePlan.of(
         request,
         calibrations_of(opened, request, calibrate_on),
@@ -253,7 +256,7 @@ def _print_models(bundle: Bundle) -> None:
     print_table(["model", "alpha or members", "test accuracy %"], rows)
 
 
-def _mixture(ensemble: Ensemble) -> str:
+def _mixture(ensemble: BundleEnsemble) -> str:
     """Return an ensemble's members, with their weights where they differ."""
     if len(set(ensemble.weights)) == 1:
         return "+".join(ensemble.members)

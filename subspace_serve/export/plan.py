@@ -143,7 +143,7 @@ class BundlePlan:
                     f"the bundle's input with {origin.preprocessing}; draw them with the run's own preprocessing"
                 )
         for plan in self.ensembles:
-            request.add_ensemble(plan.name, plan.ensemble.members, plan.ensemble.weights, plan.ensemble.aggregate)
+            request.add_ensemble(plan.name, plan.ensemble)
         names = [model.name for model in self.models]
         if self.default is not None and self.default not in names:
             raise ExportError(f"the default {self.default!r} is not in this bundle; choose one of {', '.join(names)}")

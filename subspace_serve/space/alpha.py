@@ -38,7 +38,7 @@ class Request:
         selected: for points and ensembles that were selected, the selection's name: it has the images that calibrated
             them and those that they were selected for.
         models: the point or ensemble that each specification means, in the order of the specifications.
-        aggregate: what ensembles average that do not say it.
+        aggregate: what its ensembles average, but for selected ones.
     """
 
     points: dict[str, Alpha] = field(default_factory=dict)
@@ -70,41 +70,24 @@ class Request:
         if selected is not None:
             self.selected[name] = selected
 
-    def add_ensemble(
-        self,
-        name: str,
-        members: Sequence[str],
-        weights: Sequence[float] | None = None,
-        aggregate: str | None = None,
-        *,
-        selected: str | None = None,
-    ) -> None:
-        """Add an ensemble; `selected` names the selection that it comes from.
-
-        Args:
-            name: of the ensemble.
-            members: names of points that are there already.
-            weights: one a member, not negative, any positive sum; None weighs them equally.
-            aggregate: `probabilities` or `logits`; None for the request's.
-            selected: the selection that it comes from.
+    def add_ensemble(self, name: str, ensemble: Ensemble[str], *, selected: str | None = None) -> None:
+        """Add an ensemble of points that are there already; `selected` names the selection that it comes from.
 
         Raises:
             GeometryError: the name is malformed, a point or another ensemble has it already, the members are not
-                different points, or the weights do not fit them.
+                different points, the weights do not fit them, or something else is averaged.
         """
         check_name(name)
+        members = ensemble.members
         if not members or len(set(members)) < len(members) or not self.points.keys() >= set(members):
             raise GeometryError(
                 f"the ensemble {name} has the members {', '.join(members) or '(none)'}; they must be different ones "
                 f"of the points: {', '.join(self.points)}"
             )
-        if weights is not None:
-            check_weights(name, members, weights)
-        if aggregate not in (None, *get_args(Aggregate)):
-            raise GeometryError(f"the ensemble {name} averages {aggregate!r}; choose probabilities or logits")
-        ensemble = Ensemble(
-            tuple(members), None if weights is None else tuple(map(float, weights)), aggregate or self.aggregate
-        )
+        if ensemble.weights is not None:
+            check_weights(name, members, ensemble.weights)
+        if ensemble.aggregate not in get_args(Aggregate):
+            raise GeometryError(f"the ensemble {name} averages {ensemble.aggregate!r}; choose probabilities or logits")
         if self.ensembles.get(name, ensemble) != ensemble or name in self.points:
             raise GeometryError(f"the name {name} is given to an ensemble and to something else; choose another")
         self.ensembles[name] = ensemble
@@ -186,10 +169,10 @@ def _add(
         return _add_selection(request, name or _NOT_IN_NAMES.sub("-", key), key, geometry, selections[key])
     if text == "endpoints":
         name = name or text
-        members = [f"endpoint-{i}" for i in range(len(geometry.ends))]
+        members = tuple(f"endpoint-{i}" for i in range(len(geometry.ends)))
         for member, alpha in zip(members, geometry.ends, strict=True):
             request.add_point(member, alpha)
-        request.add_ensemble(name, members)
+        request.add_ensemble(name, Ensemble(members, aggregate=request.aggregate))
         return name
     if text == "midpoint":
         name, alpha = name or text, geometry.midpoint
@@ -233,12 +216,14 @@ def _add_selection(request: Request, name: str, key: str, geometry: Geometry, se
     members = _member_names(name, len(selection["members"]))
     for member, alpha in zip(members, selection["members"], strict=True):
         request.add_point(member, _stored_alpha(alpha, geometry), selected=key)
-    request.add_ensemble(name, members, selection.get("weights"), selection.get("aggregate"), selected=key)
+    weights, aggregate = selection.get("weights"), selection.get("aggregate") or request.aggregate
+    ensemble = Ensemble(members, None if weights is None else tuple(map(float, weights)), aggregate)
+    request.add_ensemble(name, ensemble, selected=key)
     return name
 
 
-def _member_names(ensemble: str, count: int) -> list[str]:
-    return [f"{ensemble}-{index}" for index in range(count)]
+def _member_names(ensemble: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{ensemble}-{index}" for index in range(count))
 
 
 def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> str:
@@ -259,7 +244,7 @@ def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> s
     members = _member_names(name, count)
     for member, alpha in zip(members, geometry.sample(np.random.default_rng(seed), count).tolist(), strict=True):
         request.add_point(member, geometry.check(alpha))
-    request.add_ensemble(name, members)
+    request.add_ensemble(name, Ensemble(members, aggregate=request.aggregate))
     return name
 
 
