@@ -220,7 +220,7 @@ def _swap(new: Path, target: Path) -> None:
     elif not _exchange(new, target):
         # No atomic exchange on this platform: the target is absent between the two renames.
         old = new.with_suffix(".old")
-        os.rename(target, old)
+        shutil.move(target, old)  # which copies what a container's image holds: overlayfs does not rename it
         os.rename(new, target)
         os.rename(old, new)
 

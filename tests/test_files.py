@@ -81,6 +81,24 @@ def test_without_an_atomic_exchange_the_folder_is_still_replaced(
     test_a_folder_takes_the_old_ones_place_whole(tmp_path)
 
 
+def test_a_folder_of_a_containers_image_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    rename = os.rename
+
+    def like_overlayfs(source: Path, destination: Path) -> None:
+        if (Path(source) / "old").exists() and Path(source) == target:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, destination)
+
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(os, "rename", like_overlayfs)
+    write("atomic_folder", target)
+    assert os.listdir(target) == ["whole"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with atomic_folder(target) as temporary:

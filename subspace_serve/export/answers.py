@@ -13,7 +13,7 @@ from subspace_serve.data import Images
 from subspace_serve.export.plan import EnsemblePlan, PointPlan
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels
-from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
+from subspace_serve.measure.temperature import TemperatureData, check_divisible, fit_and_report
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,20 @@ class Answers:
         if model.temperature is not None:
             data = model.temperature
             fitted = fit_and_report(averaged(data), data.images.labels, seed=data.seed)
-            temperature, fit = fitted.temperature, _manifest_fit(data, fitted)
+            temperature = fitted.temperature
+            fit = TemperatureFit(
+                data=data.name,
+                count=fitted.count,
+                seed=data.seed,
+                reported_on=fitted.reported_on,
+                before=_reliability(fitted.before),
+                after=_reliability(fitted.after),
+                at_bound=fitted.at_bound,
+            )
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
             metrics = classification_metrics(averaged(None, temperature), self._evaluation.labels)
         return Record(metrics, temperature, fit)
-
-
-def _manifest_fit(data: TemperatureData, fitted: FittedTemperature) -> TemperatureFit:
-    return TemperatureFit(
-        data=data.name,
-        count=fitted.count,
-        seed=data.seed,
-        reported_on=fitted.reported_on,
-        before=_reliability(fitted.before),
-        after=_reliability(fitted.after),
-        at_bound=fitted.at_bound,
-    )
 
 
 def _reliability(metrics: dict[str, float]) -> Reliability:
