@@ -132,16 +132,17 @@ def mount_points(mountinfo: str) -> set[str]:
 
 
 @contextlib.contextmanager
-def temporary_folder(target: Path) -> Iterator[Path]:
+def temporary_folder(target: Path, *, hidden: bool = True) -> Iterator[Path]:
     """Yield a new folder beside `target` under this process's lock, after removing those of dead writers.
 
     The lock (flock) ends with the process however it ends, and unlike a process's id it means the same in every
     container that shares the folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
+    prefix = f"{'.' * hidden}{target.name}."
+    _remove_leftovers(target.parent, prefix)
     while True:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=target.parent))
         with _locked(temporary) as lock:
             if lock is _Lock.TAKEN:  # until it was locked, another writer could take it for a leftover
                 continue
@@ -152,10 +153,10 @@ def temporary_folder(target: Path) -> Iterator[Path]:
             return
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary folders of `target` whose writers are dead."""
-    temporary_name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM}\.tmp")
-    with os.scandir(target.parent) as entries:
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove the temporary folders of that prefix whose writers are dead."""
+    temporary_name = re.compile(rf"{re.escape(prefix)}{_RANDOM}\.tmp")
+    with os.scandir(parent) as entries:
         leftovers = [Path(entry.path) for entry in entries if temporary_name.fullmatch(entry.name)]
     for leftover in leftovers:
         with _locked(leftover) as lock:

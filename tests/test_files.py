@@ -197,6 +197,15 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_write(function: str, t
     assert sorted(os.listdir(tmp_path)) == ["other", "target"]
 
 
+def test_what_a_killed_process_left_in_the_open_is_removed_too(tmp_path: Path) -> None:
+    for name in ("build.abcd1234.tmp", ".build.abcd1234.tmp", "build.tmp"):
+        (tmp_path / name).mkdir()
+    with files.temporary_folder(tmp_path / "build", hidden=False) as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted([".build.abcd1234.tmp", "build.tmp", folder.name])
+        assert folder.name.startswith("build.")
+    assert sorted(os.listdir(tmp_path)) == [".build.abcd1234.tmp", "build.tmp"]
+
+
 @pytest.mark.parametrize("function", ["atomic_file", "atomic_folder"])
 def test_what_a_living_writer_works_on_is_left_alone(function: str, tmp_path: Path) -> None:
     with writer(function, tmp_path / "target"):

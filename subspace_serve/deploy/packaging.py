@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def build_bento(bundle: Bundle, *, name: str, version: str | None = None) -> Bui
                 f"the Bento's {part} is {text!r:.80}; give at most 63 small letters, digits, '-', '_' and '.', "
                 "with a letter or digit first and last"
             )
-    with temporary_folder(_store() / "subspace-serve-build") as temporary:
+    # Not in the store, which may lie in a hidden folder: BentoML takes nothing from there.
+    with temporary_folder(Path(tempfile.gettempdir(), "subspace-serve-build"), hidden=False) as temporary:
         sources, tools = temporary / "sources", temporary / "bin"
         _write_sources(bundle, sources, name)
         tag = f"{name}:{version or _digest(sources)}"
