@@ -44,12 +44,12 @@ from benchmarks.measure import (
 )
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
-from subspace_serve.export import export_bundle
+from subspace_serve.export import BundlePlan, Origin, export_bundle
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
+from subspace_serve.space.alpha import parse_alphas
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
-from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.modules import weights_of
@@ -58,8 +58,6 @@ from trainer.proof import proven_skeleton
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 PREPROCESSING = Preprocessing(mean=(0.5,) * CHANNELS, std=(0.25,) * CHANNELS)
 IMAGES, CALIBRATION_IMAGES = 3000, 1280
-MIDPOINT: dict[str, Alpha] = {"midpoint": 0.5}
-SERVED: dict[str, Alpha] = {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0}
 ROOT = Path(__file__).parent.parent
 
 EXPORT_LIMIT = 10.0
@@ -94,25 +92,21 @@ class Exporter:
         """Collapse and recalibrate the midpoint, and nothing else."""
         self.network.recalibrate(self.calibration.pixels(), alpha=0.5)
 
-    def export(self, bundle: Path, points: dict[str, Alpha]) -> None:
-        """Write a bundle."""
+    def export(self, bundle: Path, *alphas: str) -> None:
+        """Write a bundle of what `--alpha` takes."""
+        request = parse_alphas(alphas, self.subspace.geometry, {})
+        labels = [str(label) for label in range(CLASSES)]
         export_bundle(
-            self.subspace,
+            Origin(self.subspace, self.network, PREPROCESSING, labels, "0" * 64, self.images),
+            BundlePlan.of(request, dict.fromkeys(request.points, self.calibration)),
             bundle,
-            points,
-            network=self.network,
-            calibration=self.calibration,
-            examples=self.images,
-            labels=[str(label) for label in range(CLASSES)],
-            checkpoint_sha256="0" * 64,
-            ensembles={"endpoints": [name for name in points if name != "midpoint"]} if len(points) > 1 else None,
         )
 
 
 def measure_export(exporter: Exporter, folder: Path, rounds: int) -> dict[str, Any]:
     """Return the seconds of one point's export without its calibration pass."""
     candidates = {
-        "export": lambda: exporter.export(folder / "one-point", MIDPOINT),
+        "export": lambda: exporter.export(folder / "one-point", "midpoint"),
         "calibration": exporter.recalibrate,
     }
     calibration = timed(candidates["calibration"])
@@ -257,7 +251,7 @@ def main(rounds: int, threads: int, json_file: str | None, architecture: str) ->
         folder = Path(name)
         document["export"] = measure_export(exporter, folder, rounds)
         document["help"] = measure_help(rounds)
-        exporter.export(folder / "bundle", SERVED)
+        exporter.export(folder / "bundle", "midpoint", "endpoints")
         document["serving"] = measure_serving(folder / "bundle", rounds)
     report(document, json_file)
 

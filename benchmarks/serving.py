@@ -31,7 +31,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.export import SERVED, Exporter
+from benchmarks.export import Exporter
 from benchmarks.measure import environment, report
 from benchmarks.servers.comparisons import measure_binary, measure_ensemble, measure_image, measure_json
 from benchmarks.servers.endurance import measure_latency, measure_memory, measure_overload
@@ -92,7 +92,7 @@ def main(
         if bundle is None:
             torch.manual_seed(0)
             bundle = folder / "bundle"
-            Exporter(architecture).export(bundle, SERVED)
+            Exporter(architecture).export(bundle, "midpoint", "endpoints")
         plan = Plan(bundle.absolute(), folder, rounds, seconds, requests)
         for part in parts:
             document[part] = PARTS[part](plan)

@@ -1,4 +1,4 @@
-"""Writes that are whole or absent, and hashes of files."""
+"""Writes that are whole or absent, what they may replace, and hashes of files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 from pathlib import Path
+
+from subspace_serve.errors import SubspaceServeError
 
 _RANDOM = "[a-z0-9_]{8}"
 """What `tempfile` puts into the middle of a temporary name."""
@@ -48,7 +50,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     # In a folder of its own, since some libraries write to a path by putting another file there.
-    with _temporary_folder(target) as folder:
+    with temporary_folder(target) as folder:
         temporary = folder / target.name
         temporary.touch()
         yield temporary
@@ -73,10 +75,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `target`; it replaces `target` when the block ends well.
 
     A reader sees the old folder or the new one, never half of one, whenever the process is killed; what a killed
-    process left beside it is removed by the next write to `target`.
+    process left beside it is removed by the next write to `target`. A symbolic link is followed. What may be replaced
+    is for `check_replaceable` to say.
     """
-    target = Path(target)
-    with _temporary_folder(target) as temporary:
+    target = Path(target).resolve()
+    with temporary_folder(target) as temporary:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         for path in [*temporary.rglob("*"), temporary]:
@@ -85,17 +88,61 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         sync(target.parent)
 
 
+def check_replaceable(
+    target: Path,
+    foreign: Callable[[list[str]], Collection[str]],
+    message: str,
+    error: type[SubspaceServeError] = SubspaceServeError,
+) -> None:
+    """Refuse a target whose place `atomic_folder` must not or cannot take; call it before the work.
+
+    Args:
+        target: what is absent or an empty folder can always be replaced.
+        foreign: returns those of a folder's names, in order, that a write would lose.
+        message: says that there are some; `{target}` and `{found}` stand in it for the folder and for these names.
+        error: what is raised.
+    """
+    target = Path(target)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise error(f"found a file at {target}, which is no folder; move it away, or choose another path")
+    if is_mount_point(target):
+        raise error(
+            f"{target} is a mount point (as a container's volume is), and no other folder can be put in its place; "
+            f"choose a folder inside it, such as {target / (target.name or 'new')}"
+        )
+    if found := sorted(foreign(sorted(os.listdir(target)))):
+        raise error(message.format(target=target, found=", ".join(found[:5])))
+
+
+def is_mount_point(folder: Path) -> bool:
+    """Return whether something is mounted at a folder: on Linux also another folder of the same device."""
+    try:
+        table = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:  # no Linux
+        return os.path.ismount(folder)
+    return os.path.realpath(folder) in mount_points(os.fsdecode(table))
+
+
+def mount_points(mountinfo: str) -> set[str]:
+    """Return the paths that /proc/self/mountinfo names: the fifth field, with blanks as octal numbers (proc(5))."""
+    paths = [line.split(" ")[4] for line in mountinfo.split("\n") if line]
+    return {re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path) for path in paths}
+
+
 @contextlib.contextmanager
-def _temporary_folder(target: Path) -> Iterator[Path]:
+def temporary_folder(target: Path, *, hidden: bool = True) -> Iterator[Path]:
     """Yield a new folder beside `target` under this process's lock, after removing those of dead writers.
 
     The lock (flock) ends with the process however it ends, and unlike a process's id it means the same in every
     container that shares the folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
+    prefix = f"{'.' * hidden}{target.name}."
+    _remove_leftovers(target.parent, prefix)
     while True:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=target.parent))
         with _locked(temporary) as lock:
             if lock is _Lock.TAKEN:  # until it was locked, another writer could take it for a leftover
                 continue
@@ -106,10 +153,10 @@ def _temporary_folder(target: Path) -> Iterator[Path]:
             return
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary folders of `target` whose writers are dead."""
-    temporary_name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM}\.tmp")
-    with os.scandir(target.parent) as entries:
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove the temporary folders of that prefix whose writers are dead."""
+    temporary_name = re.compile(rf"{re.escape(prefix)}{_RANDOM}\.tmp")
+    with os.scandir(parent) as entries:
         leftovers = [Path(entry.path) for entry in entries if temporary_name.fullmatch(entry.name)]
     for leftover in leftovers:
         with _locked(leftover) as lock:
@@ -174,7 +221,7 @@ def _swap(new: Path, target: Path) -> None:
     elif not _exchange(new, target):
         # No atomic exchange on this platform: the target is absent between the two renames.
         old = new.with_suffix(".old")
-        os.rename(target, old)
+        shutil.move(target, old)  # which copies what a container's image holds: overlayfs does not rename it
         os.rename(new, target)
         os.rename(old, new)
 

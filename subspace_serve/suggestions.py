@@ -1,8 +1,8 @@
-"""What a mistyped name may have been meant for."""
+"""Names as messages have them: the first of many, and what a mistyped one may have been meant for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LONGEST = 100
 """Characters of a name that is compared: clients send names of megabytes."""
@@ -14,3 +14,8 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
 
     near = difflib.get_close_matches(name, known, n=most) if len(name) <= _LONGEST else []
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -27,21 +27,16 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the line's midpoint and ends; tests must not change it."""
-    from subspace_serve.export import export_bundle
+    from subspace_serve.export import BundlePlan, Origin, export_bundle
     from subspace_serve.run.opened import OpenRun
+    from subspace_serve.space.alpha import parse_alphas
 
     run = OpenRun(line_run)
+    request = parse_alphas(["midpoint", "endpoints"], run.subspace.geometry, {})
     return export_bundle(
-        run.subspace,
+        Origin(run.subspace, run.network, run.preprocessing, run.labels, run.checkpoint_sha256, run.data.test),
+        BundlePlan.of(request, dict.fromkeys(request.points, run.calibration), evaluation=run.data.test),
         tmp_path_factory.mktemp("exported") / "bundle",
-        {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0},
-        network=run.network,
-        calibration=run.calibration,
-        examples=run.data.test,
-        labels=run.labels,
-        checkpoint_sha256=run.checkpoint_sha256,
-        ensembles={"endpoints": ["endpoint-0", "endpoint-1"]},
-        evaluation=run.data.test,
     )
 
 

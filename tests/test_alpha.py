@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from subspace_serve.errors import GeometryError
-from subspace_serve.space.alpha import EnsembleRequest, Request, parse_alphas
+from subspace_serve.space.alpha import Request, parse_alphas
+from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.geometry import Geometry
 
 LINE, CURVE, TRIANGLE = Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)
@@ -36,8 +37,8 @@ SELECTIONS = {
         ("midpoint", TRIANGLE, {"midpoint": (1 / 3, 1 / 3, 1 / 3)}, {}),
         ("0.2,0.3,0.5", TRIANGLE, {"alpha-0.2_0.3_0.5": (0.2, 0.3, 0.5)}, {}),
         ("endpoint:1", CURVE, {"endpoint-1": 1.0}, {}),
-        ("endpoints", LINE, ENDS, {"endpoints": EnsembleRequest(PAIR)}),
-        ("pair=endpoints", LINE, ENDS, {"pair": EnsembleRequest(PAIR)}),
+        ("endpoints", LINE, ENDS, {"endpoints": Ensemble(PAIR)}),
+        ("pair=endpoints", LINE, ENDS, {"pair": Ensemble(PAIR)}),
         ("best", LINE, {"best": 0.4}, {}),
         ("best:fog", LINE, {"fog": 0.7}, {}),
         ("best:fog:3", LINE, {"fog-3": 0.8}, {}),
@@ -48,13 +49,13 @@ SELECTIONS = {
             "best:both",
             LINE,
             {"both-0": 0.2, "both-1": 0.8},
-            {"both": EnsembleRequest(("both-0", "both-1"), (0.25, 0.75), "logits")},
+            {"both": Ensemble(("both-0", "both-1"), (0.25, 0.75), "logits")},
         ),
         (
             "pair=best:corners",
             TRIANGLE,
             {"pair-0": (1.0, 0.0, 0.0), "pair-1": (0.0, 0.0, 1.0)},
-            {"pair": EnsembleRequest(("pair-0", "pair-1"), (1.0, 1.0), "probabilities")},
+            {"pair": Ensemble(("pair-0", "pair-1"), (1.0, 1.0), "probabilities")},
         ),
         ("night=best:fog", LINE, {"night": 0.7}, {}),
         ("near=0.1", LINE, {"near": 0.1}, {}),
@@ -83,7 +84,7 @@ def test_what_was_selected_says_by_which_selection() -> None:
         "blur-2-1": "blur:2",
         "blur-2": "blur:2",
     }
-    assert request.ensembles["blur-2"] == EnsembleRequest(("blur-2-0", "blur-2-1"), (0.5, 0.5), None)
+    assert request.ensembles["blur-2"] == Ensemble(("blur-2-0", "blur-2-1"), (0.5, 0.5))
 
 
 @pytest.mark.parametrize("geometry", [LINE, CURVE, TRIANGLE], ids=lambda geometry: geometry.name)
@@ -101,7 +102,7 @@ def test_random_ensembles_are_drawn_as_training_draws(
 ) -> None:
     request = parse_alphas([text], geometry, {})
     members = tuple(f"{name}-{index}" for index in range(count))
-    assert request.ensembles == {name: EnsembleRequest(members)}
+    assert request.ensembles == {name: Ensemble(members)}
     assert tuple(request.points) == members
     drawn = geometry.sample(np.random.default_rng(seed), count)
     assert np.array_equal(np.array(list(request.points.values())), drawn)
@@ -127,30 +128,30 @@ def test_several_specifications_are_one_request() -> None:
     assert list(request.points) == ["midpoint", "endpoint-0", "endpoint-1"]
 
 
-@pytest.mark.parametrize("members", [[], ["a", "a"], ["a", "c"]])
-def test_an_ensemble_has_different_points(members: list[str]) -> None:
+@pytest.mark.parametrize("members", [(), ("a", "a"), ("a", "c")])
+def test_an_ensemble_has_different_points(members: tuple[str, ...]) -> None:
     request = Request({"a": 0.0, "b": 1.0})
     with pytest.raises(GeometryError, match="different ones of the points: a, b"):
-        request.add_ensemble("pair", members)
+        request.add_ensemble("pair", Ensemble(members))
 
 
 def test_an_ensemble_does_not_take_anothers_name() -> None:
     request = Request({"a": 0.0, "b": 1.0})
-    request.add_ensemble("pair", ["a", "b"])
+    request.add_ensemble("pair", Ensemble(("a", "b")))
     for name, message in [("pair", "something else"), ("a", "something else"), ("../pair", "cannot name")]:
         with pytest.raises(GeometryError, match=message):
-            request.add_ensemble(name, ["b"])
+            request.add_ensemble(name, Ensemble(("b",)))
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], []])
 def test_an_ensemble_has_a_weight_for_each_member(weights: list[float]) -> None:
     with pytest.raises(GeometryError, match="its 2 members need one each"):
-        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], weights)
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", Ensemble(("a", "b"), tuple(weights)))
 
 
 def test_an_ensemble_averages_what_there_is() -> None:
     with pytest.raises(GeometryError, match="'medians'; choose probabilities or logits"):
-        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", ["a", "b"], None, "medians")  # type: ignore[arg-type]
+        Request({"a": 0.0, "b": 1.0}).add_ensemble("pair", Ensemble(("a", "b"), aggregate="medians"))
 
 
 def test_extrapolation_is_asked_for() -> None:

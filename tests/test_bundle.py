@@ -178,15 +178,17 @@ def test_writer_that_fails_leaves_the_old_bundle(folder):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["bundle", "model"]
 
 
-@pytest.mark.parametrize("content", ["file", "folder"])
-def test_writer_replaces_nothing_but_a_bundle(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [("file", "found a file at .* is no folder"), ("folder", "exists and is not a bundle")]
+)
+def test_writer_replaces_nothing_but_a_bundle(tmp_path, content, message):
     target = tmp_path / "precious"
     if content == "file":
         target.write_text("data")
     else:
         target.mkdir()
         (target / "thesis.txt").write_text("data")
-    with pytest.raises(BundleError, match="exists and is not a bundle"), start_writing(target):
+    with pytest.raises(BundleError, match=message), start_writing(target):
         pass
     assert target.exists()
 

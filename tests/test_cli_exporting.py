@@ -14,9 +14,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from subspace_serve import files
 from subspace_serve.answers import apply_temperature, softmax
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli
+from subspace_serve.cli import cli, exporting
 from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import fit_and_report
@@ -230,6 +231,19 @@ def test_a_standard_network_is_exported_once(own_run: Path, tmp_path: Path) -> N
     bundle = Bundle.open(tmp_path / "standard" / "bundle")
     assert list(bundle.points) == ["midpoint"]
     assert bundle.ensembles == {}
+
+
+@pytest.mark.parametrize("layout", ["bundle", "triton"])
+def test_a_mount_point_is_refused_before_any_work(
+    line_run: Path, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_mount_point", lambda folder: folder == tmp_path)
+    monkeypatch.delattr(exporting, "calibrations_of")
+    result = invoke("export", line_run, "--layout", layout, "--out", tmp_path)
+    assert result.exit_code == 1
+    message = f"{tmp_path} is a mount point (as a container's volume is), and no other folder can be put in its place"
+    assert str(result.exception).startswith(message)
+    assert str(result.exception).endswith(f"choose a folder inside it, such as {tmp_path / tmp_path.name}")
 
 
 @pytest.mark.parametrize("command", ["collapse", "export"])

@@ -22,19 +22,21 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.data import Images, MemoryImages, Preprocessing
 from subspace_serve.errors import CalibrationError, CheckpointError, DataError, ExportError, GeometryError
-from subspace_serve.export import export_bundle
+from subspace_serve.export import BundlePlan, EnsemblePlan, Origin, PointPlan, export_bundle
 from subspace_serve.export import points as module
 from subspace_serve.export.golden import GoldenAnswer, check_golden, write_golden
-from subspace_serve.export.parity import Reference, check_parity, parity_images
+from subspace_serve.export.parity import THE_SKELETON, Reference, check_parity, parity_images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import TemperatureData, fit_and_report
-from subspace_serve.network.calibration_data import draw_calibration_data
+from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.space.alpha import EnsembleRequest, parse_alphas
+from subspace_serve.space.alpha import parse_alphas
 from subspace_serve.space.architecture import Architecture
+from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.golden import torch_logits
@@ -51,18 +53,47 @@ def labelled(labels: list[int]) -> Images:
     return MemoryImages(np.zeros((len(labels), 8, 8, 1), np.uint8), np.array(labels, np.int64))
 
 
-def export(line_run: Path, target: Path, **changes) -> Path:
+def export(
+    line_run: Path,
+    target: Path,
+    points: dict[str, Alpha] | None = None,
+    ensembles: dict[str, Ensemble[str]] | None = None,
+    *,
+    calibrations: dict[str, CalibrationData] | None = None,
+    temperature: TemperatureData | None = None,
+    temperatures: dict[str, TemperatureData] | None = None,
+    subspace: Subspace | None = None,
+    labels: list[str] | None = None,
+    reference: Reference = THE_SKELETON,
+    **plan,
+) -> Path:
     run = OpenRun(line_run)
-    arguments = {
-        "points": {"midpoint": 0.5},
-        "calibration": run.calibration,
-        "examples": run.data.test,
-        "labels": run.labels,
-        "checkpoint_sha256": run.checkpoint_sha256,
-    } | changes
-    subspace = arguments.pop("subspace", run.subspace)
+    subspace = subspace or run.subspace
     network = Network.of(subspace, proven_skeleton(subspace.architecture), run.preprocessing, device="cpu")
-    return export_bundle(subspace, target, arguments.pop("points"), network=network, **arguments)
+    own, fitted = calibrations or {}, temperatures or {}
+    return export_bundle(
+        Origin(
+            subspace,
+            network,
+            run.preprocessing,
+            labels or run.labels,
+            run.checkpoint_sha256,
+            examples=run.data.test,
+            reference=reference,
+        ),
+        BundlePlan(
+            [
+                PointPlan(name, alpha, own.get(name, run.calibration), fitted.get(name, temperature))
+                for name, alpha in ({"midpoint": 0.5} if points is None else points).items()
+            ],
+            [
+                EnsemblePlan(name, ensemble, fitted.get(name, temperature))
+                for name, ensemble in (ensembles or {}).items()
+            ],
+            **plan,
+        ),
+        target,
+    )
 
 
 def test_the_graph_answers_as_torch_does_at_any_batch(line_run: Path, line_bundle: Path) -> None:
@@ -127,7 +158,7 @@ def test_float_input_and_a_network_without_batchnorm(line_run: Path, tmp_path: P
     torch.manual_seed(0)
     subspace = Subspace(Geometry("simplex", 3), architecture, tuple(weights_of(build(architecture)) for _ in range(3)))
     target = export(
-        line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_dtype="float"
+        line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_type="float"
     )
     manifest = Bundle.open(target).manifest
     assert manifest.points["corner"].calibration is None
@@ -228,12 +259,10 @@ def test_what_training_left_is_torchs_and_the_skeleton_is_held_to_it(line_run: P
         ({"points": {}}, "at least one point"),
         ({"points": {"../escape": 0.5}}, "cannot name a point"),
         ({"points": {"far": 3.0}}, "outside"),
-        ({"ensembles": {"pair": ["midpoint", "absent"]}}, "the points: midpoint"),
+        ({"ensembles": {"pair": Ensemble(("midpoint", "absent"))}}, "the points: midpoint"),
         ({"default": "absent"}, "choose one of midpoint"),
         ({"labels": ["zero", "one"]}, "has 10 classes; got 2 labels"),
-        ({"ensembles": {"pair": EnsembleRequest(("midpoint",), (0.0,))}}, "its 1 members need one each"),
-        ({"calibrations": {"absent": None}}, "given for absent, which is no point; choose of midpoint"),
-        ({"temperatures": {"absent": None}}, "for absent, which is not in this bundle; choose of midpoint"),
+        ({"ensembles": {"pair": Ensemble(("midpoint",), (0.0,))}}, "its 1 members need one each"),
         ({"temperature": TemperatureData(labelled([]), "nothing")}, "found 0 images"),
         ({"temperature": TemperatureData(labelled([3, 3, 12]), "other")}, "a label is 12 and the network has classes"),
     ],
@@ -256,7 +285,7 @@ def tempered_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
         line_run,
         tmp_path_factory.mktemp("tempered") / "bundle",
         points={"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0},
-        ensembles={"endpoints": ends, "leaning": EnsembleRequest(ends, (3.0, 1.0), "logits")},
+        ensembles={"endpoints": Ensemble(ends), "leaning": Ensemble(ends, (3.0, 1.0), "logits")},
         evaluation=run.data.test,
         temperature=TemperatureData(run.data.train, "digits:train", seed=5),
     )
@@ -306,7 +335,7 @@ def test_models_can_have_temperatures_of_other_images_than_the_rest(line_run: Pa
         line_run,
         tmp_path / "bundle",
         points={"start": 0.0, "end": 1.0},
-        ensembles={"both": ["start", "end"]},
+        ensembles={"both": Ensemble(("start", "end"))},
         temperature=TemperatureData(run.data.train, "usual"),
         temperatures={"both": TemperatureData(dark, "dark")},
     )
@@ -406,7 +435,7 @@ def test_a_network_that_was_not_recalibrated_is_refused(
 
 def test_an_unknown_input_is_refused(line_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="uint8 or float"):
-        export(line_run, tmp_path / "bundle", input_dtype="int8")
+        export(line_run, tmp_path / "bundle", input_type="int8")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges folders in one step here")

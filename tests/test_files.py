@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from subspace_serve import files
+from subspace_serve.errors import BundleError
 from subspace_serve.files import atomic_file, atomic_folder, sha256_of, write_text
 
 
@@ -78,6 +79,24 @@ def test_without_an_atomic_exchange_the_folder_is_still_replaced(
 ) -> None:
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     test_a_folder_takes_the_old_ones_place_whole(tmp_path)
+
+
+def test_a_folder_of_a_containers_image_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+    rename = os.rename
+
+    def like_overlayfs(source: Path, destination: Path) -> None:
+        if (Path(source) / "old").exists() and Path(source) == target:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, destination)
+
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(os, "rename", like_overlayfs)
+    write("atomic_folder", target)
+    assert os.listdir(target) == ["whole"]
+    assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -178,6 +197,15 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_write(function: str, t
     assert sorted(os.listdir(tmp_path)) == ["other", "target"]
 
 
+def test_what_a_killed_process_left_in_the_open_is_removed_too(tmp_path: Path) -> None:
+    for name in ("build.abcd1234.tmp", ".build.abcd1234.tmp", "build.tmp"):
+        (tmp_path / name).mkdir()
+    with files.temporary_folder(tmp_path / "build", hidden=False) as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted([".build.abcd1234.tmp", "build.tmp", folder.name])
+        assert folder.name.startswith("build.")
+    assert sorted(os.listdir(tmp_path)) == [".build.abcd1234.tmp", "build.tmp"]
+
+
 @pytest.mark.parametrize("function", ["atomic_file", "atomic_folder"])
 def test_what_a_living_writer_works_on_is_left_alone(function: str, tmp_path: Path) -> None:
     with writer(function, tmp_path / "target"):
@@ -251,3 +279,96 @@ def test_writers_at_the_same_time_do_not_harm_each_other(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["target"]
     assert sorted(os.listdir(target)) == ["a", "b", "c"]
     assert len({(target / name).read_text() for name in "abc"}) == 1
+
+
+MOUNTINFO = """\
+22 1 0:21 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/lower
+30 22 0:26 / /proc rw,nosuid - proc proc rw
+41 22 259:1 /home/me/bundle /srv/my\\040bundle rw,relatime - ext4 /dev/root rw
+42 22 259:1 /x /odd\\134\\011name rw - ext4 /dev/root rw
+"""
+
+
+def test_mount_points_are_read_from_the_kernels_table() -> None:
+    assert files.mount_points(MOUNTINFO) == {"/", "/proc", "/srv/my bundle", "/odd\\\tname"}
+
+
+def test_without_the_kernels_table_devices_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(path: Path) -> bytes:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", absent)
+    assert files.is_mount_point(Path("/"))
+    assert not files.is_mount_point(tmp_path)
+
+
+def replaceable(target: Path) -> None:
+    files.check_replaceable(
+        target, lambda names: [name for name in names if name != "own"], "{target} holds {found}", BundleError
+    )
+
+
+def test_only_what_is_absent_empty_or_ones_own_is_replaceable(tmp_path: Path) -> None:
+    replaceable(tmp_path / "absent")
+    replaceable(tmp_path)
+    (tmp_path / "own").write_text("")
+    replaceable(tmp_path)
+    for name in "fedcba":
+        (tmp_path / name).write_text("")
+    with pytest.raises(BundleError, match=f"^{tmp_path} holds a, b, c, d, e$"):
+        replaceable(tmp_path)
+    with pytest.raises(BundleError, match="found a file at .*/own, which is no folder; move it away"):
+        replaceable(tmp_path / "own")
+
+
+BIND = """
+import sys
+from pathlib import Path
+from subspace_serve.errors import SubspaceServeError
+from subspace_serve.files import atomic_folder, check_replaceable
+for target in map(Path, sys.argv[1:]):
+    try:
+        check_replaceable(target, lambda names: names, "")
+        print("free")
+    except SubspaceServeError as error:
+        print(error)
+with atomic_folder(Path(sys.argv[1]) / "inside") as folder:
+    (folder / "whole").touch()
+"""
+
+
+def test_a_folder_of_the_same_device_that_is_mounted_is_refused(tmp_path: Path) -> None:
+    volume, link = tmp_path / "my volume", tmp_path / "link"
+    volume.mkdir()
+    link.symlink_to(volume)
+    assert not files.is_mount_point(volume)
+    script = 'mount --bind "$1" "$1" || exit 99; shift; exec "$@"'
+    words = [sys.executable, "-c", BIND, str(volume), str(link), str(volume / "inside")]
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", str(volume), *words],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if (done.returncode and "unshare:" in done.stderr) or done.returncode == 99:
+        pytest.skip(f"mounting is not allowed here ({done.stderr.strip()})")
+    assert done.returncode == 0, done.stderr
+    refused, by_link, free = done.stdout.splitlines()
+    assert refused.startswith(f"{volume} is a mount point")
+    assert refused.endswith(f"choose a folder inside it, such as {volume}/my volume")
+    assert by_link.startswith(f"{link} is a mount point")
+    assert free == "free"
+    assert os.listdir(volume / "inside") == ["whole"]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    write("atomic_folder", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "folder") == ["whole"]
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link"]

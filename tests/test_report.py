@@ -272,7 +272,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
         page_of(tmp_path)
     assert (tmp_path / "report/notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SubspaceServeError, match="found file in it"):
+    with pytest.raises(SubspaceServeError, match="found a file at"):
         write_report(tmp_path / "file", Documents(RUN, evaluation()))
 
 

@@ -127,7 +127,12 @@ def test_export_takes_the_recommended_use(
     [
         (["--alpha", "midpoint"], {"midpoint"}, "midpoint"),
         (["--default", "endpoint-1"], {"endpoint-0", "endpoint-1", "endpoints"}, "endpoint-1"),
-        (["--alpha", "endpoints"], {"endpoint-0", "endpoint-1", "endpoints"}, "endpoint-0"),
+        (["--alpha", "endpoints"], {"endpoint-0", "endpoint-1", "endpoints"}, "endpoints"),
+        (
+            ["--alpha", "0.3", "--alpha", "endpoints"],
+            {"alpha-0.3", "endpoint-0", "endpoint-1", "endpoints"},
+            "alpha-0.3",
+        ),
         (["--alpha", "random:2:5"], {"random-2-seed-5", "random-2-seed-5-0", "random-2-seed-5-1"}, "random-2-seed-5"),
     ],
 )
@@ -149,6 +154,14 @@ def test_a_single_network_is_exported_once(line_run: Path, tmp_path: Path, use: 
     assert list(bundle.points) == ["midpoint"]
     assert bundle.ensembles == {}
     invoke("evaluate", run)
+
+
+def test_whatever_a_single_network_is_called_it_is_exported_once(line_run: Path, tmp_path: Path) -> None:
+    run = save(line_run, tmp_path / "run", single_network())
+    words = [word for text in ("endpoints", "midpoint", "endpoint:0", "whole=midpoint") for word in ("--alpha", text)]
+    invoke("export", run, "--no-evaluate", *words)
+    bundle = Bundle.open(run / "bundle")
+    assert (list(bundle.points), bundle.ensembles, bundle.default) == (["endpoint-0", "whole"], {}, "endpoint-0")
 
 
 def test_inspect_shows_the_use(line_run: Path, tmp_path: Path) -> None:

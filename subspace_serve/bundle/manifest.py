@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from subspace_serve.errors import BundleError
+from subspace_serve.space.ensemble import Aggregate as Aggregate
 from subspace_serve.suggestions import did_you_mean
 
 FORMAT: Literal["subspace-serve-bundle"] = "subspace-serve-bundle"
@@ -30,7 +31,6 @@ MANIFEST_FILE = "manifest.json"
 TRAINING = "training"
 """The statistics set of training images, which every subspace has."""
 
-Aggregate = Literal["probabilities", "logits"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 # A plain name: a manifest can point nowhere but into its own folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]

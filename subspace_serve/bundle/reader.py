@@ -8,6 +8,7 @@ from pathlib import Path
 from subspace_serve.bundle.manifest import MANIFEST_FILE, Ensemble, Manifest, Point, parse_manifest
 from subspace_serve.errors import BundleError
 from subspace_serve.files import sha256_of
+from subspace_serve.suggestions import listed
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,11 @@ class Bundle:
         missing = sorted(name for name in expected if not (self.folder / name).is_file())
         if missing:
             raise BundleError(
-                f"bundle {self.folder} lacks {_listed(missing)}, named in its manifest; "
-                "export it again or copy it whole"
+                f"bundle {self.folder} lacks {listed(missing)}, named in its manifest; export it again or copy it whole"
             )
         if extra := sorted(found - expected):
             raise BundleError(
-                f"bundle {self.folder} holds {_listed(extra)}, not named in its manifest; remove what is not its own"
+                f"bundle {self.folder} holds {listed(extra)}, not named in its manifest; remove what is not its own"
             )
 
     def _check_hashes(self) -> None:
@@ -97,8 +97,3 @@ class Bundle:
                     f"{self.folder / name} was changed: its SHA-256 is {found[:12]}..., "
                     f"the manifest's {expected[:12]}...; export the bundle again or copy it whole"
                 )
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -10,6 +10,7 @@ from subspace_serve.bundle.manifest import TRAINING, Aggregate, Domain, Ensemble
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place_text
+from subspace_serve.suggestions import listed
 
 
 class SelectionError(SubspaceServeError):
@@ -142,7 +143,7 @@ class Models:
             return self._single(self._in(name, statistics), name)
         if name not in self.ensembles:
             raise UnknownModelError(
-                f"there is no model {name!r:.120}; this bundle has {_listed(self.points, self.ensembles)}"
+                f"there is no model {name!r:.120}; this bundle has {listed([*self.points, *self.ensembles], 10)}"
             )
         return self._of_ensemble(name, members, weights, aggregate, statistics)
 
@@ -194,7 +195,9 @@ class Models:
         if domain is None:
             return None
         if domain not in self.domains:
-            known = f"its domains are {_listed(self.domains)}" if self.domains else "it has none; make one with adapt"
+            known = (
+                f"its domains are {listed([*self.domains], 10)}" if self.domains else "it has none; make one with adapt"
+            )
             raise UnknownModelError(f"there is no domain {domain!r:.120} in this bundle: {known}")
         return self.domains[domain].statistics
 
@@ -212,7 +215,7 @@ class Models:
     def _in(self, name: str, statistics: str | None) -> Member:
         """Return a point, or where a domain is named the network at its place with the domain's statistics."""
         if name not in self.points:
-            raise UnknownModelError(f"there is no point {name!r:.120}; this bundle has {_listed(self.points)}")
+            raise UnknownModelError(f"there is no point {name!r:.120}; this bundle has {listed([*self.points], 10)}")
         alpha = self.points[name].alpha
         if statistics is None or self.points[name].statistics == statistics:
             return name
@@ -267,9 +270,3 @@ def _normalised(weights: Sequence[float], count: int) -> tuple[float, ...]:
     if not all(weight >= 0 for weight in weights) or not (math.isfinite(total) and total > 0):
         raise SelectionError("weights must be finite and not negative, and at least one positive")
     return tuple(weight / total for weight in weights)
-
-
-def _listed(*groups: Mapping[str, object], limit: int = 10) -> str:
-    names = [name for group in groups for name in group]
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

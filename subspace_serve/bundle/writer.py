@@ -16,7 +16,6 @@ from subspace_serve import __version__
 from subspace_serve.bundle.manifest import (
     FORMAT,
     MANIFEST_FILE,
-    Aggregate,
     BundleFile,
     Calibration,
     Domain,
@@ -31,12 +30,11 @@ from subspace_serve.bundle.manifest import (
     Source,
     StatisticsRecord,
     SubspaceRecord,
-    TemperatureFit,
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_folder, sha256_of
+from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha
 
@@ -66,9 +64,8 @@ def write_bundle(
     Raises `BundleError` at the start when `target` exists and is not a bundle (nothing else is ever replaced), and
     at the end for a file missing or left over, a name used twice, or a manifest that would not be valid.
     """
-    target = Path(target).resolve()
-    _check_replaceable(target)
-    with atomic_folder(target) as folder:
+    check_target(target)
+    with atomic_folder(Path(target)) as folder:
         writer = BundleWriter(folder, {"source": source, "input": input, "labels": tuple(labels), "onnx": onnx})
         yield writer
         writer._finish()
@@ -80,9 +77,8 @@ def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
 
     Files are linked and not copied where the disk allows it: a bundle's files are never changed in place.
     """
-    target = Path(target).resolve()
-    _check_replaceable(target)
-    with atomic_folder(target) as folder:
+    check_target(target)
+    with atomic_folder(Path(target)) as folder:
         manifest = base.manifest
         for name in manifest.files:
             _link_or_copy(base.folder / name, folder / name)
@@ -119,11 +115,12 @@ class BundleWriter:
         calibration: Calibration | None,
         parity: Parity,
         statistics: str | None = None,
-        metrics: Mapping[str, float] | None = None,
-        temperature: float = 1.0,
-        temperature_fit: TemperatureFit | None = None,
+        **answers: Any,
     ) -> None:
-        """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None."""
+        """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
+
+        `answers` are what the manifest says of how it answers: `metrics`, `temperature` and `temperature_fit`.
+        """
         file = self.file(name)
         if not file.is_file():
             raise BundleError(f"point {name} has no ONNX file; write it to {file} before adding the point")
@@ -139,9 +136,7 @@ class BundleWriter:
                     sha256=sha256_of(file),
                     calibration=calibration,
                     parity=parity,
-                    metrics=dict(metrics or {}),
-                    temperature=temperature,
-                    temperature_fit=temperature_fit,
+                    **answers,
                 ),
             )
 
@@ -151,12 +146,10 @@ class BundleWriter:
         *,
         members: Sequence[str],
         weights: Sequence[float] | None = None,
-        aggregate: Aggregate = "probabilities",
-        metrics: Mapping[str, float] | None = None,
-        temperature: float = 1.0,
-        temperature_fit: TemperatureFit | None = None,
+        aggregate: str = "probabilities",
+        **answers: Any,
     ) -> None:
-        """Enter an ensemble of points of this bundle; equal weights unless given."""
+        """Enter an ensemble of points of this bundle; equal weights unless given, `answers` as of a point."""
         with _named(f"ensemble {name}"):
             self._enter(
                 self._ensembles,
@@ -164,10 +157,8 @@ class BundleWriter:
                 Ensemble(
                     members=tuple(members),
                     weights=tuple(weights) if weights is not None else (1.0 / len(members),) * len(members),
-                    aggregate=aggregate,
-                    temperature=temperature,
-                    temperature_fit=temperature_fit,
-                    metrics=dict(metrics or {}),
+                    aggregate=aggregate,  # type: ignore[arg-type]
+                    **answers,
                 ),
             )
 
@@ -271,15 +262,19 @@ def _named(what: str) -> Iterator[None]:
         raise BundleError(f"{what} cannot be written to a bundle: {describe(error)}") from None
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a bundle or an empty folder."""
-    if not target.exists():
-        return
-    if target.is_dir():
-        manifest = target / MANIFEST_FILE
-        if not any(target.iterdir()) or (manifest.is_file() and FORMAT.encode() in manifest.read_bytes()):
-            return
-    raise BundleError(f"{target} exists and is not a bundle; move it away, or choose another place for the bundle")
+def check_target(target: Path | str) -> None:
+    """Raise `BundleError` unless a bundle can be written at `target`; nothing but an older one is ever replaced."""
+    manifest = Path(target, MANIFEST_FILE)
+
+    def foreign(names: list[str]) -> list[str]:
+        return [] if manifest.is_file() and FORMAT.encode() in manifest.read_bytes() else names
+
+    check_replaceable(
+        Path(target),
+        foreign,
+        "{target} exists and is not a bundle; move it away, or choose another place for the bundle",
+        BundleError,
+    )
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -42,12 +42,14 @@ def build(
     """
     from subspace_serve.bundle.reader import Bundle
     from subspace_serve.bundle.verify import verify_bundle
-    from subspace_serve.deploy.packaging import build_bento, export_bento, write_container_context
+    from subspace_serve.deploy.packaging import build_bento, check_context, export_bento, write_container_context
 
     if not bento and (out or not context):
         raise click.UsageError("--no-bento leaves nothing to build; give --context DIR, and no --out")
     if out and out.suffix != ".bento":
         raise click.BadParameter(f"{out.name} does not end in .bento", param_hint="--out")
+    if context:
+        check_context(context)  # before the work
     report = verify_bundle(bundle).to_json()
     quiet = json_file == "-"
     if not quiet:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import click
 
 from subspace_serve.errors import GeometryError
 from subspace_serve.space.alpha import check_weights
+from subspace_serve.space.ensemble import Ensemble
 
 SYNTAX = "NAME=POINT,POINT… or, with weights of any sum, NAME=POINT:0.7,POINT:0.3…"
 
 
-class NamedEnsemble(NamedTuple):
-    """An ensemble as it was typed; `weights` are None where its members count alike."""
-
-    name: str
-    members: list[str]
-    weights: list[float] | None
-
-
-def read_ensembles(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> list[NamedEnsemble]:
-    """Read all that were given to the option; it is a callback of click's."""
+def read_ensembles(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> list[tuple[str, Ensemble[str]]]:
+    """Read all that were given to the option, each with its name; it is a callback of click's."""
     return [_read(text) for text in texts]
 
 
-def _read(text: str) -> NamedEnsemble:
+def _read(text: str) -> tuple[str, Ensemble[str]]:
     name, equals, members = text.partition("=")
     if not equals:
         raise click.BadParameter(f"{text!r} is not {SYNTAX}")
     # No point's name has a colon.
     parts = [[word.strip() for word in part.partition(":")] for part in members.split(",")]
-    names = [member for member, _, _ in parts]
+    names = tuple(member for member, _, _ in parts)
     if not any(colon for _, colon, _ in parts):
-        return NamedEnsemble(name, names, None)
+        return name, Ensemble(names)
     weights = []
     for member, colon, weight in parts:
         if not colon:
@@ -48,4 +41,4 @@ def _read(text: str) -> NamedEnsemble:
         check_weights(name, names, weights)
     except GeometryError as error:
         raise click.BadParameter(str(error)) from None
-    return NamedEnsemble(name, names, weights)
+    return name, Ensemble(names, tuple(weights))

@@ -14,6 +14,7 @@ from subspace_serve.cli.recommending import described_use, recommended_candidate
 from subspace_serve.cli.skeletons import with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
+from subspace_serve.space.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from subspace_serve.measure.networks import Candidate
@@ -114,7 +115,7 @@ def evaluate(
     spec: str,
     alphas: tuple[str, ...],
     points: int,
-    aggregate: str,
+    aggregate: Any,
     extrapolate: bool,
     corruptions: tuple[str, ...],
     severities: tuple[int, ...],
@@ -141,8 +142,8 @@ def evaluate(
     say_note(opened.note)
     geometry = opened.subspace.geometry
     if alphas:
-        request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate)
-        places, named = list(request.points.values()), _named_ensembles(request, geometry, aggregate)
+        request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate, aggregate=aggregate)
+        places, named = list(request.points.values()), _named_ensembles(request, geometry)
     else:
         places, named = default_alphas(geometry, points), recommended_candidates(opened.subspace, aggregate)
     _say_other_calibrations(opened, alphas, calibrate_on)
@@ -173,7 +174,7 @@ def evaluate(
                 corrupted=domains,
             ),
         )
-    document = with_use(document, opened.subspace)
+    document = with_use(document, opened.subspace, measured=not alphas)
     if json_file:
         write_json(document, json_file)
     if json_file != "-":
@@ -185,20 +186,11 @@ def evaluate(
             click.echo(f"plot: {picture}", err=json_file == "-")
 
 
-def _named_ensembles(request: Request, geometry: Geometry, aggregate: str) -> dict[str, Candidate]:
+def _named_ensembles(request: Request, geometry: Geometry) -> dict[str, Candidate]:
     """Return the ensembles that were asked for; that of the ends under its own name is measured anyway."""
-    from subspace_serve.measure.networks import Candidate
-
-    named = {
-        name: Candidate(
-            tuple(request.points[member] for member in ensemble.members),
-            ensemble.weights,
-            ensemble.aggregate or aggregate,
-        )
-        for name, ensemble in request.ensembles.items()
-    }
-    ends = Candidate(tuple(geometry.ends), None, aggregate)
-    return {name: candidate for name, candidate in named.items() if (name, candidate) != ("endpoints", ends)}
+    named = {name: request.placed(name) for name in request.ensembles}
+    ends = Ensemble(tuple(geometry.ends), aggregate=request.aggregate)
+    return {name: ensemble for name, ensemble in named.items() if (name, ensemble) != ("endpoints", ends)}
 
 
 def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:

@@ -13,22 +13,18 @@ if TYPE_CHECKING:
     from subspace_serve.space.alpha import Request
 
 
-def calibrations_of(
-    opened: OpenRun, request: Request, spec: str | None
-) -> tuple[CalibrationData, dict[str, CalibrationData]]:
-    """Return the images that recompute BatchNorm's statistics, and by point those that take their place."""
+def calibrations_of(opened: OpenRun, request: Request, spec: str | None) -> dict[str, CalibrationData]:
+    """Return the images that recompute each point's BatchNorm statistics."""
     if spec is not None:
-        return opened.calibration_on(spec), {}
+        return dict.fromkeys(request.points, opened.calibration_on(spec))
     selections = opened.selections()
     points = {name: selected for name, selected in request.selected.items() if name in request.points}
     drawn = {selected: opened.calibration_for(selections[selected]) for selected in set(points.values())}
-    return opened.calibration, {name: drawn[selected] for name, selected in points.items()}
+    return {name: drawn[points[name]] if name in points else opened.calibration for name in request.points}
 
 
-def temperature_data_of(
-    opened: OpenRun, request: Request, spec: str | None
-) -> tuple[TemperatureData, dict[str, TemperatureData]]:
-    """Return the images on which temperatures are fitted, and by point and ensemble those that take their place."""
+def temperature_data_of(opened: OpenRun, request: Request, spec: str | None) -> dict[str, TemperatureData]:
+    """Return the images on which the temperature of each point and each ensemble is fitted."""
     from subspace_serve.measure.temperature import TemperatureData
 
     images = opened.images(spec or "validation")
@@ -37,13 +33,14 @@ def temperature_data_of(
         if spec not in OWN_PARTS:
             refuse_test_images(images, opened.data.test)
     usual = TemperatureData(images, _full_name(opened, spec or "validation"), opened.seed)
+    found = dict.fromkeys([*request.points, *request.ensembles], usual)
     if spec is not None:
-        return usual, {}
+        return found
     # What was selected for a domain will be asked about images from there.
     selections = opened.selections()
     wanted = {selected for selected in request.selected.values() if "domain" in selections[selected]}
     data = {selected: _domain_data(opened, selections[selected]) for selected in wanted}
-    return usual, {name: data[selected] for name, selected in request.selected.items() if selected in data}
+    return found | {name: data[selected] for name, selected in request.selected.items() if selected in data}
 
 
 def _domain_data(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:

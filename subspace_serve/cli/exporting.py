@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
-from subspace_serve.cli.ensembles import NamedEnsemble, read_ensembles
+from subspace_serve.cli.ensembles import read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
 from subspace_serve.cli.options import run_options
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
-from subspace_serve.cli.skeletons import reference_of, with_skeleton
+from subspace_serve.cli.skeletons import origin_of, with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
+
+if TYPE_CHECKING:
+    from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle import Ensemble as BundleEnsemble
+    from subspace_serve.space.ensemble import Ensemble
 
 _calibrate_on_option = click.option(
     "--calibrate-on",
@@ -52,8 +55,7 @@ def collapse(
     target = out or opened.folder / f"{name}.safetensors"
     if target.name == FILE_NAME:
         raise click.UsageError(f"{FILE_NAME} is the checkpoint's own name; choose another with --out")
-    default, calibrations = calibrations_of(opened, request, calibrate_on)
-    calibration = calibrations.get(name, default)
+    calibration = calibrations_of(opened, request, calibrate_on)[name]
     # A selected place may lie outside; it was allowed to when it was selected.
     model = as_module(opened.subspace, place, calibration, extrapolate=True, architecture=opened.arch)
     save_weights(
@@ -76,7 +78,8 @@ def collapse(
     "alphas",
     multiple=True,
     metavar="SPEC",
-    help=SYNTAX + " (repeatable).  [default: the run's recommended use, or midpoint and endpoints]",
+    help=SYNTAX + " (repeatable). A standard network is one point, under the first of the names midpoint, endpoint:0 "
+    "and endpoints.  [default: the run's recommended use, or midpoint and endpoints]",
 )
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @_calibrate_on_option
@@ -99,8 +102,7 @@ def collapse(
     "--default",
     "default",
     metavar="NAME",
-    help="The model that answers when none is named.  [default: the first point, or the ensemble when the first "
-    "--alpha is selected, random or recommended and is one]",
+    help="The model that answers when none is named.  [default: the first --alpha, point or ensemble]",
 )
 @click.option(
     "--input",
@@ -155,7 +157,7 @@ def export(
     alphas: tuple[str, ...],
     extrapolate: bool,
     calibrate_on: str | None,
-    ensembles: list[NamedEnsemble],
+    ensembles: list[tuple[str, Ensemble[str]]],
     aggregate: Any,
     default: str | None,
     input_dtype: Any,
@@ -176,12 +178,11 @@ def export(
     written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
     answers of the bundle's service.
     """
-    import json
-
     from subspace_serve.bundle import Bundle
-    from subspace_serve.export import export_bundle
+    from subspace_serve.bundle.writer import check_target
+    from subspace_serve.export import BundlePlan, export_bundle
+    from subspace_serve.files import temporary_folder
     from subspace_serve.space.alpha import parse_alphas
-    from subspace_serve.space.place import place_text
     from subspace_serve.space.use import recommended_use
 
     if temperature_data is not None and not fit_temperatures:
@@ -192,103 +193,89 @@ def export(
     say_note(opened.note)
     target = out or opened.folder / layout
     if layout == "triton":
-        from subspace_serve.deploy.triton import MAX_BATCH_SIZE, check_target, write_triton_repository
+        from subspace_serve.deploy.triton import MAX_BATCH_SIZE, write_triton_repository
+        from subspace_serve.deploy.triton import check_target as check_repository
 
-        check_target(target, model_version)  # before the work, too
-    geometry = opened.subspace.geometry
-    specifications = alphas or recommended_use(opened.subspace)
-    request = parse_alphas(specifications, geometry, opened.selections(), extrapolate=extrapolate or not alphas)
-    if default is None:
-        first = parse_alphas(specifications[:1], geometry, opened.selections(), extrapolate=extrapolate or not alphas)
-        # Who selected or drew an ensemble, or takes the recommended one, wants it to answer, and not the first of its
-        # members. Where `endpoints` was typed its first point answers, as it always has.
-        typed_ends = bool(alphas) and alphas[0].rpartition("=")[2].strip() == "endpoints"
-        default = None if typed_ends else next(iter(first.ensembles), None)
-    for name, members, weights in ensembles:
-        request.add_ensemble(name, members, weights)
-    temperature, temperatures = (
-        temperature_data_of(opened, request, temperature_data) if fit_temperatures else (None, None)
+        check_repository(target, model_version)
+    else:
+        check_target(target)
+    request = parse_alphas(
+        alphas or recommended_use(opened.subspace),
+        opened.subspace.geometry,
+        opened.selections(),
+        extrapolate=extrapolate or not alphas,
+        aggregate=aggregate,
     )
-    calibration, calibrations = calibrations_of(opened, request, calibrate_on)
-    with _bundle_folder(target, layout) as folder:
-        export_bundle(
-            opened.subspace,
-            folder,
-            request.points,
-            network=opened.network,
-            calibration=calibration,
-            calibrations=calibrations,
-            examples=opened.data.test,
-            labels=opened.labels,
-            checkpoint_sha256=opened.checkpoint_sha256,
-            ensembles=request.ensembles,
-            aggregate=aggregate,
-            default=default,
-            evaluation=opened.data.test if evaluated else None,
-            temperature=temperature,
-            temperatures=temperatures,
-            input_dtype=input_dtype,
-            reference=reference_of(opened),
-            progress=progress_line,
-        )
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if layout == "triton":
+    for name, ensemble in ensembles:
+        request.add_ensemble(name, replace(ensemble, aggregate=aggregate))
+    plan = BundlePlan.of(
+        request,
+        calibrations_of(opened, request, calibrate_on),
+        temperature_data_of(opened, request, temperature_data) if fit_temperatures else {},
+        default=default or request.models[0],
+        evaluation=opened.data.test if evaluated else None,
+        input_type=input_dtype,
+    )
+    if layout == "bundle":
+        bundle = Bundle.open(export_bundle(origin_of(opened), plan, target, progress=progress_line))
+    else:
+        with temporary_folder(target) as folder:
+            bundle = Bundle.open(export_bundle(origin_of(opened), plan, folder / "bundle", progress=progress_line))
             write_triton_repository(
-                Bundle.open(folder),
+                bundle,
                 target,
                 max_batch_size=max_batch_size or MAX_BATCH_SIZE,
                 version=model_version,
                 progress=progress_line,
             )
     if json_file:
-        write_json(manifest, json_file)
+        write_json(bundle.manifest.model_dump(mode="json"), json_file)
     if json_file == "-":
         return
-    models = manifest["points"] | manifest["ensembles"]
-    rows = []
-    for name, entry in models.items():
-        place = _mixture(entry) if "members" in entry else place_text(request.points[name])
-        accuracy = percent(entry["metrics"]["accuracy"]) if entry["metrics"] else "-"
-        rows.append([name, place, accuracy])
-    print_table(["model", "alpha or members", "test accuracy %"], rows)
+    _print_models(bundle)
     if fit_temperatures:
-        _print_temperatures(models)
+        _print_temperatures(bundle)
     if layout == "triton":
-        click.echo(f"Triton model repository: {target} (version {model_version or 1} of {len(models)} models)")
+        models = len(bundle.points) + len(bundle.ensembles)
+        click.echo(f"Triton model repository: {target} (version {model_version or 1} of {models} models)")
     else:
-        click.echo(f"bundle: {target} (default {manifest['default']})")
+        click.echo(f"bundle: {target} (default {bundle.default})")
 
 
-@contextlib.contextmanager
-def _bundle_folder(target: Path, layout: str) -> Iterator[Path]:
-    """Yield where the bundle is written: for Triton it is only a step on the way."""
-    if layout == "bundle":
-        yield target
-        return
-    with tempfile.TemporaryDirectory(prefix="subspace-serve-") as folder:
-        yield Path(folder) / "bundle"
+def _print_models(bundle: Bundle) -> None:
+    from subspace_serve.space.place import place_text
+
+    def accuracy(metrics: dict[str, float]) -> str:
+        return percent(metrics["accuracy"]) if metrics else "-"
+
+    rows = [
+        [name, "-" if point.alpha is None else place_text(point.alpha), accuracy(point.metrics)]
+        for name, point in bundle.points.items()
+    ]
+    rows += [[name, _mixture(entry), accuracy(entry.metrics)] for name, entry in bundle.ensembles.items()]
+    print_table(["model", "alpha or members", "test accuracy %"], rows)
 
 
-def _mixture(ensemble: dict[str, Any]) -> str:
+def _mixture(ensemble: BundleEnsemble) -> str:
     """Return an ensemble's members, with their weights where they differ."""
-    if len(set(ensemble["weights"])) == 1:
-        return "+".join(ensemble["members"])
-    return "+".join(f"{name}:{weight:g}" for name, weight in zip(ensemble["members"], ensemble["weights"], strict=True))
+    if len(set(ensemble.weights)) == 1:
+        return "+".join(ensemble.members)
+    return "+".join(f"{name}:{weight:g}" for name, weight in zip(ensemble.members, ensemble.weights, strict=True))
 
 
-def _print_temperatures(models: dict[str, Any]) -> None:
+def _print_temperatures(bundle: Bundle) -> None:
     rows = []
-    for name, entry in models.items():
-        fit = entry["temperature_fit"]
-        before, after = fit["before"], fit["after"]
+    for name, entry in (bundle.points | bundle.ensembles).items():
+        fit = entry.temperature_fit
+        assert fit is not None
         rows.append(
             [
                 name,
-                f"{entry['temperature']:.3f}" + (" (open)" if fit["at_bound"] else ""),
-                *(f"{part['nll']:.4f}" for part in (before, after)),
-                *(percent(part["ece"]) for part in (before, after)),
-                f"{fit['count']} of {fit['data']}",
-                str(fit["reported_on"]),
+                f"{entry.temperature:.3f}" + (" (open)" if fit.at_bound else ""),
+                *(f"{part.nll:.4f}" for part in (fit.before, fit.after)),
+                *(percent(part.ece) for part in (fit.before, fit.after)),
+                f"{fit.count} of {fit.data}",
+                str(fit.reported_on),
             ]
         )
     header = ["model", "temperature", "NLL before", "after", "ECE % before", "after", "fitted on", "reported on others"]

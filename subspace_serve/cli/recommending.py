@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha, place
 
 if TYPE_CHECKING:
-    from subspace_serve.measure.networks import Candidate
     from subspace_serve.space.subspace import Subspace
 
 MARK = " *"
-
-_PREFIX = "recommended "  # with a space: what a user names has none
 
 
 def described_use(subspace: Subspace) -> str:
@@ -33,41 +31,43 @@ def midpoint_is_recommended(subspace: Subspace) -> bool:
     return not is_recorded(subspace) or (subspace.geometry.midpoint,) in recommended_models(subspace).values()
 
 
-def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Candidate]:
-    """Return what `evaluate` measures besides its grid, under names that no user can give; none where none is recorded.
+def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Ensemble[Alpha]]:
+    """Return what `evaluate` measures besides its grid, by name; nothing where no use is recorded.
 
     What lies on the grid anyway is the same candidate and is measured once.
     """
-    from subspace_serve.measure.networks import Candidate
     from subspace_serve.space.use import is_recorded, recommended_models
 
     if not is_recorded(subspace):
         return {}
     # A point says nothing of what is averaged, or it would be another candidate than the grid's.
     return {
-        _PREFIX + name: Candidate(members, aggregate=aggregate) if len(members) > 1 else Candidate.point(members[0])
+        name: Ensemble(members, aggregate=aggregate) if len(members) > 1 else Ensemble.point(members[0])
         for name, members in recommended_models(subspace).items()
     }
 
 
-def with_use(document: dict[str, Any], subspace: Subspace) -> dict[str, Any]:
-    """Return an evaluation with its `use`, and with what was recommended as `recommended` and not as `ensembles`."""
+def with_use(document: dict[str, Any], subspace: Subspace, *, measured: bool) -> dict[str, Any]:
+    """Return an evaluation with the run's `use`, where one is recorded.
+
+    Args:
+        document: of `evaluate`.
+        subspace: the run's.
+        measured: the ensembles that were measured by name are `recommended_candidates`, and are called `recommended`.
+    """
     from subspace_serve.space.use import is_recorded, recommended_use
 
     if not is_recorded(subspace):
         return document
-    moved = _with_recommended(document) | {"use": list(recommended_use(subspace))}
-    if "corruptions" in moved:
-        moved["corruptions"] = [_with_recommended(entry) for entry in moved["corruptions"]]
-    return moved
+    if measured:
+        document = _with_recommended(document)
+        if "corruptions" in document:
+            document["corruptions"] = [_with_recommended(entry) for entry in document["corruptions"]]
+    return document | {"use": list(recommended_use(subspace))}
 
 
 def _with_recommended(measured: dict[str, Any]) -> dict[str, Any]:
-    ensembles = measured.get("ensembles", {})
-    recommended = {name.removeprefix(_PREFIX): entry for name, entry in ensembles.items() if name.startswith(_PREFIX)}
-    others = {name: entry for name, entry in ensembles.items() if not name.startswith(_PREFIX)}
-    rest = {key: value for key, value in measured.items() if key != "ensembles"}
-    return rest | ({"ensembles": others} if others else {}) | ({"recommended": recommended} if recommended else {})
+    return {"recommended" if key == "ensembles" else key: value for key, value in measured.items()}
 
 
 class Marks:

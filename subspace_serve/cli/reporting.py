@@ -119,7 +119,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
             reliability=True,
             progress=say,
         ) | {"data": spec}
-    document = with_use(document, run.subspace)
+    document = with_use(document, run.subspace, measured=True)
     if baseline is None:
         return document
     standard = evaluate(

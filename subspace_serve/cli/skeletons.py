@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.packages import is_installed
 
 if TYPE_CHECKING:
+    from subspace_serve.export import Origin
     from subspace_serve.export.parity import Reference
     from subspace_serve.run.opened import OpenRun
 
@@ -30,14 +31,30 @@ def with_skeleton(opened: OpenRun) -> OpenRun:
     return opened
 
 
-def reference_of(opened: OpenRun) -> Reference:
-    """Return what a run's exported graphs are compared with.
-
-    That is torch where it is installed and may build the network: one of the user's own has to be named.
+def origin_of(opened: OpenRun) -> Origin:
+    """Return what `export_bundle` needs of a run.
 
     Raises:
         CheckpointError: the answers that training left are damaged.
         ExportError: the skeleton gives other answers than training left.
+    """
+    from subspace_serve.export import Origin
+
+    return Origin(
+        opened.subspace,
+        opened.network,
+        opened.preprocessing,
+        opened.labels,
+        opened.checkpoint_sha256,
+        examples=opened.data.test,
+        reference=_reference_of(opened),
+    )
+
+
+def _reference_of(opened: OpenRun) -> Reference:
+    """Return what a run's exported graphs are compared with.
+
+    That is torch where it is installed and may build the network: one of the user's own has to be named.
     """
     from subspace_serve.export.golden import check_golden
     from subspace_serve.export.parity import Reference

@@ -16,7 +16,7 @@ from subspace_serve.data.images import Images
 from subspace_serve.data.sources.cifar_c import LABELS
 from subspace_serve.data.sources.copy_record import FILE_NAME, CopyRecord
 from subspace_serve.errors import DataError
-from subspace_serve.files import atomic_folder
+from subspace_serve.files import atomic_folder, check_replaceable
 
 _BATCH_BYTES = 1 << 21
 _BYTE_CLASSES = 256
@@ -86,22 +86,18 @@ def write_corrupted_copy(
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a target that holds anything but an earlier copy.
+    """Raise `DataError` where a copy cannot be written: nothing but an earlier copy is ever replaced."""
 
-    Raises:
-        DataError: it is no folder, or what else lies in it.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise DataError(f"a corrupted copy is a folder; found a file at {folder}; choose another path")
-    found = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in found if not (name == FILE_NAME or name.endswith(".npy"))]
-    if found and (foreign or FILE_NAME not in found):
-        raise DataError(
-            f"{folder} is no corrupted copy that could be replaced; found {', '.join((foreign or found)[:5])}; "
-            "choose another folder, or clear this one"
-        )
+    def foreign(names: list[str]) -> list[str]:
+        others = [name for name in names if not (name == FILE_NAME or name.endswith(".npy"))]
+        return others if FILE_NAME in names else others or names
+
+    check_replaceable(
+        folder,
+        foreign,
+        "{target} is no corrupted copy that could be replaced; found {found}; choose another folder, or clear this one",
+        DataError,
+    )
 
 
 def _check_room(folder: Path, record: CopyRecord) -> None:

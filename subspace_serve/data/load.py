@@ -9,10 +9,10 @@ import numpy as np
 from subspace_serve.data.images import Images
 from subspace_serve.data.parts import check, one_part
 from subspace_serve.data.sources import Options, Source
-from subspace_serve.data.sources.source import listed
 from subspace_serve.data.specification import read_source, split_of
 from subspace_serve.data.views import resized
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import listed
 
 
 def load_part(

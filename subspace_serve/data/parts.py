@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from subspace_serve.data.images import Images
 from subspace_serve.data.sources import Source
-from subspace_serve.data.sources.source import listed
 from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import listed
 
 TEST_FRACTION = 0.2
 # The test images stay the same whatever seed carves the validation images: no run may have trained on them.

@@ -6,7 +6,7 @@ import numpy as np
 
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import FileCheck
-from subspace_serve.data.sources.source import listed
+from subspace_serve.suggestions import listed
 
 _CLASSES_SHOWN = 20
 _NAMED = 10

@@ -15,9 +15,9 @@ from subspace_serve.data.load import of_size, open_source
 from subspace_serve.data.parts import check, divided
 from subspace_serve.data.preprocessing import measure_preprocessing
 from subspace_serve.data.sources import Options, Source
-from subspace_serve.data.sources.source import listed
 from subspace_serve.data.specification import trains_nothing
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import listed
 
 
 def load_data(

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.files import atomic_file, atomic_folder, sha256_of
+from subspace_serve.files import atomic_file, atomic_folder, check_replaceable, sha256_of, temporary_folder
 
 BUNDLE_FOLDER = "bundle"
 """Where the bundle lies in a Bento's sources and in a container's context."""
@@ -72,8 +72,9 @@ def build_bento(bundle: Bundle, *, name: str, version: str | None = None) -> Bui
                 f"the Bento's {part} is {text!r:.80}; give at most 63 small letters, digits, '-', '_' and '.', "
                 "with a letter or digit first and last"
             )
-    with tempfile.TemporaryDirectory(prefix="subspace-serve-build-") as temporary:
-        sources, tools = Path(temporary, "sources"), Path(temporary, "bin")
+    # Not in the store, which may lie in a hidden folder: BentoML takes nothing from there.
+    with temporary_folder(Path(tempfile.gettempdir(), "subspace-serve-build"), hidden=False) as temporary:
+        sources, tools = temporary / "sources", temporary / "bin"
         _write_sources(bundle, sources, name)
         tag = f"{name}:{version or _digest(sources)}"
         built = BuiltBento(tag, _store() / "bentos" / tag.replace(":", "/"))
@@ -99,17 +100,26 @@ def write_container_context(bundle: Bundle, target: Path) -> None:
 
     A folder that this wrote before is replaced in one step; `PackagingError` is raised for any other that is not empty.
     """
-    ours = (target / "Dockerfile").is_file() and (target / BUNDLE_FOLDER / MANIFEST_FILE).is_file()
-    if target.exists() and not ours and not (target.is_dir() and not any(target.iterdir())):
-        raise PackagingError(f"{target} holds something else than a container's context; name a new folder")
+    check_context(target)
     recipe = _recipe()
-    with atomic_folder(target.resolve()) as context:
+    with atomic_folder(target) as context:
         for name in _RECIPE:
             _copy(recipe / name, context / name)
         _end_with_bundle(context / "Dockerfile")
         for package in _IMAGE_PACKAGES:
             _copy_package(package, context)
         _copy_bundle(bundle, context)
+
+
+def check_context(target: Path) -> None:
+    """Raise `PackagingError` unless a container's context can be written at `target`."""
+    ours = (target / "Dockerfile").is_file() and (target / BUNDLE_FOLDER / MANIFEST_FILE).is_file()
+    check_replaceable(
+        target,
+        lambda names: [] if ours else names,
+        "{target} holds something else than a container's context; name a new folder",
+        PackagingError,
+    )
 
 
 def _write_sources(bundle: Bundle, folder: Path, name: str) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from subspace_serve.answers import ensemble_probabilities
-from subspace_serve.bundle.manifest import Aggregate, Reliability, TemperatureFit
+from subspace_serve.bundle.manifest import Reliability, TemperatureFit
 from subspace_serve.data import Images
+from subspace_serve.export.plan import EnsemblePlan, PointPlan
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels
-from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
-from subspace_serve.space.alpha import EnsembleRequest
+from subspace_serve.measure.temperature import TemperatureData, check_divisible, fit_and_report
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,23 @@ class Record:
 class Answers:
     """Points' logits on labelled images, from which temperatures are fitted and metrics measured."""
 
-    def __init__(
-        self,
-        ensembles: Mapping[str, EnsembleRequest],
-        *,
-        evaluation: Images | None,
-        temperatures: Mapping[str, TemperatureData],
-        classes: int,
-    ) -> None:
+    def __init__(self, models: Sequence[PointPlan | EnsemblePlan], evaluation: Images | None, classes: int) -> None:
         """Check the images; run nothing yet.
 
         Args:
-            ensembles: what is averaged, by name.
+            models: the points and ensembles, with the images on which their temperatures are fitted.
             evaluation: images on which metrics are measured; None measures none.
-            temperatures: by the point's or ensemble's name, images on which its temperature is fitted; it is 1 for
-                the others.
             classes: of the networks.
 
         Raises:
             DataError: images cannot be divided to fit a temperature, or their labels are not the networks'.
         """
-        self._ensembles = ensembles
+        self._models = {model.name: model for model in models}
         self._evaluation = evaluation
-        self._temperatures = temperatures
-        self._evaluated: dict[str, np.ndarray] = {}
-        self._fitted: dict[tuple[str, TemperatureData], np.ndarray] = {}
+        self._logits: dict[tuple[str, TemperatureData | None], np.ndarray] = {}  # None: the evaluation's images
         if evaluation is not None:
             check_labels(evaluation, classes)
-        for data in set(temperatures.values()):
+        for data in {model.temperature for model in models if model.temperature is not None}:
             check_divisible(data.images.labels)
             check_labels(data.images, classes)
 
@@ -78,44 +67,38 @@ class Answers:
         `answer` returns the point's logits for labelled images, (N, classes).
         """
         if self._evaluation is not None:
-            self._evaluated[point] = answer(self._evaluation)
-        answering = [point, *(name for name, ensemble in self._ensembles.items() if point in ensemble.members)]
-        for data in {self._temperatures[name] for name in answering if name in self._temperatures}:
-            self._fitted[point, data] = answer(data.images)
+            self._logits[point, None] = answer(self._evaluation)
+        asked = [model.temperature for model in self._models.values() if point in model.ensemble.members]
+        for data in {data for data in asked if data is not None}:
+            self._logits[point, data] = answer(data.images)
 
-    def record(self, name: str, aggregate: Aggregate = "probabilities") -> Record:
-        """Fit a point's or an ensemble's temperature, and measure its answers at it.
+    def record(self, name: str) -> Record:
+        """Fit a point's or an ensemble's temperature, and measure its answers at it."""
+        model = self._models[name]
+        ensemble = model.ensemble
 
-        `aggregate` is what is averaged where the ensemble does not say it.
-        """
-        ensemble = self._ensembles.get(name, EnsembleRequest((name,)))
-
-        def averaged(logits: list[np.ndarray], temperature: float = 1.0) -> np.ndarray:
-            return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate or aggregate, temperature)
+        def averaged(data: TemperatureData | None, temperature: float = 1.0) -> np.ndarray:
+            logits = [self._logits[member, data] for member in ensemble.members]
+            return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate, temperature)
 
         temperature, fit = 1.0, None
-        if name in self._temperatures:
-            data = self._temperatures[name]
-            probabilities = averaged([self._fitted[member, data] for member in ensemble.members])
-            fitted = fit_and_report(probabilities, data.images.labels, seed=data.seed)
-            temperature, fit = fitted.temperature, _manifest_fit(data, fitted)
+        if model.temperature is not None:
+            data = model.temperature
+            fitted = fit_and_report(averaged(data), data.images.labels, seed=data.seed)
+            temperature = fitted.temperature
+            fit = TemperatureFit(
+                data=data.name,
+                count=fitted.count,
+                seed=data.seed,
+                reported_on=fitted.reported_on,
+                before=_reliability(fitted.before),
+                after=_reliability(fitted.after),
+                at_bound=fitted.at_bound,
+            )
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
-            probabilities = averaged([self._evaluated[member] for member in ensemble.members], temperature)
-            metrics = classification_metrics(probabilities, self._evaluation.labels)
+            metrics = classification_metrics(averaged(None, temperature), self._evaluation.labels)
         return Record(metrics, temperature, fit)
-
-
-def _manifest_fit(data: TemperatureData, fitted: FittedTemperature) -> TemperatureFit:
-    return TemperatureFit(
-        data=data.name,
-        count=fitted.count,
-        seed=data.seed,
-        reported_on=fitted.reported_on,
-        before=_reliability(fitted.before),
-        after=_reliability(fitted.after),
-        at_bound=fitted.at_bound,
-    )
 
 
 def _reliability(metrics: dict[str, float]) -> Reliability:

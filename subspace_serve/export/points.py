@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from subspace_serve.bundle.manifest import Aggregate, Calibration, Input, Onnx, Source, UnfinishedTraining
+from subspace_serve.bundle.manifest import Calibration, Input, Onnx, Source, UnfinishedTraining
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.verify import check_graph
-from subspace_serve.bundle.writer import write_bundle
-from subspace_serve.data import Images, Preprocessing
+from subspace_serve.bundle.writer import BundleWriter, write_bundle
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
-from subspace_serve.export.parity import BATCHES, THE_SKELETON, Reference, check_parity, parity_images
-from subspace_serve.measure.temperature import TemperatureData
-from subspace_serve.network.calibration_data import CalibrationData
-from subspace_serve.network.network import Network
+from subspace_serve.export.parity import BATCHES, check_parity, parity_images
+from subspace_serve.export.plan import BundlePlan, Origin, PointPlan
 from subspace_serve.network.served import InputType, ServedGraph, as_served
-from subspace_serve.space.alpha import EnsembleRequest, Request
-from subspace_serve.space.place import Alpha, place_text
+from subspace_serve.space.place import place_text
 from subspace_serve.space.subspace import Subspace
 
 GOLDEN_COUNT = 8
 
 
 def export_bundle(
-    subspace: Subspace,
+    origin: Origin,
+    plan: BundlePlan,
     target: str | Path,
-    points: Mapping[str, Alpha],
     *,
-    network: Network,
-    calibration: CalibrationData,
-    examples: Images,
-    labels: Sequence[str],
-    checkpoint_sha256: str,
-    calibrations: Mapping[str, CalibrationData] | None = None,
-    ensembles: Mapping[str, Sequence[str] | EnsembleRequest] | None = None,
-    aggregate: Aggregate = "probabilities",
-    default: str | None = None,
-    evaluation: Images | None = None,
-    temperature: TemperatureData | None = None,
-    temperatures: Mapping[str, TemperatureData] | None = None,
-    input_dtype: InputType = "uint8",
-    reference: Reference = THE_SKELETON,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write chosen points of a subspace, and ensembles of them, as a bundle that the service deploys.
@@ -53,24 +35,9 @@ def export_bundle(
     compared with the reference. The bundle takes its place in one step; when anything fails the old one stays.
 
     Args:
-        subspace: where the points lie.
+        origin: the subspace, and what is known of it.
+        plan: the points and ensembles.
         target: the bundle's folder.
-        points: places by name; for a line they may lie a little outside.
-        network: the subspace on ONNX Runtime.
-        calibration: images for BatchNorm's statistics, and the normalisation.
-        examples: real images for the comparison and for the bundle's golden answers.
-        labels: the classes' names.
-        checkpoint_sha256: of the checkpoint's file, for the record.
-        calibrations: for some points, by name, images that take the place of `calibration`.
-        ensembles: names of points by the ensemble's name, or these with weights and what is averaged.
-        aggregate: what ensembles average that do not say it: `probabilities` or `logits`.
-        default: the model that answers when none is named; the first point unless given.
-        evaluation: labelled images on which each point's and ensemble's metrics are recorded.
-        temperature: labelled images on which each point's and each ensemble's temperature is fitted (on one half, and
-            reported on the other); never those of `evaluation`. None leaves the temperatures at 1.
-        temperatures: for some points and ensembles, by name, images that take the place of `temperature`.
-        input_dtype: `uint8` for pixels (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
-        reference: what the graphs are compared with.
         progress: called with a line for each point.
 
     Returns:
@@ -78,155 +45,86 @@ def export_bundle(
 
     Raises:
         GeometryError: a place lies outside the domain, or a name is malformed or given twice.
-        ExportError: a graph does not answer as the reference does, or the arguments contradict each other.
+        ExportError: a graph does not answer as the reference does, or the plan contradicts itself or the subspace.
         CalibrationError: a BatchNorm layer's statistics do not belong to the network.
         DataError: no temperature can be fitted on the images given, or they have other classes.
         BundleError: the target cannot be replaced.
     """
-    if input_dtype not in ("uint8", "float"):
-        raise ExportError(f"the graph's input is uint8 or float, not {input_dtype!r}")
-    if len(labels) != subspace.architecture.classes:
-        raise ExportError(f"the network has {subspace.architecture.classes} classes; got {len(labels)} labels")
-    request = _request(subspace, points, ensembles or {}, default)
-    calibrations = _calibrations(request, calibration, calibrations or {})
-    answers = Answers(
-        request.ensembles,
-        evaluation=evaluation,
-        temperatures=_temperatures(request, temperature, temperatures or {}),
-        classes=subspace.architecture.classes,
-    )
-    target = Path(target)
-    pixels = parity_images(examples.take(np.arange(min(len(examples), sum(BATCHES))))[0])
-    architecture = subspace.architecture
-    served_input = _input(subspace, calibration.preprocessing, input_dtype)
-    served = ServedGraph(network, input_dtype)
-    served_images = as_served(pixels, input_dtype)
-    skeleton = network.skeleton
+    plan = plan.checked(origin)
+    architecture, skeleton = origin.subspace.architecture, origin.network.skeleton
+    answers = Answers(plan.models, plan.evaluation, architecture.classes)
+    pixels = parity_images(origin.examples.take(np.arange(min(len(origin.examples), sum(BATCHES))))[0])
     golden: dict[str, np.ndarray] = {}
     with write_bundle(
         target,
         source=Source(
-            checkpoint_sha256=checkpoint_sha256,
-            geometry=subspace.geometry.name,
+            checkpoint_sha256=origin.checkpoint_sha256,
+            geometry=origin.subspace.geometry.name,
             architecture=architecture.to_json(),
-            unfinished=_unfinished(subspace),
+            unfinished=_unfinished(origin.subspace),
         ),
-        input=served_input,
-        labels=labels,
+        input=_input(origin, plan.input_type),
+        labels=origin.labels,
         onnx=Onnx(opset=skeleton.opset, exporter=skeleton.exporter),
     ) as bundle:
-        for name, alpha in request.points.items():
-            calibrated_on = calibrations[name]
-            weights = network.weights(alpha, extrapolate=True)
-            statistics = network.recalibrate(calibrated_on.pixels(), weights=weights)
-            network.check(statistics, calibrated_on.held_out_pixels(), weights=weights)
-            answering = network.with_weights(weights, statistics)
-            answers.add(name, answering.logits_of)
+        for point in plan.points:
+            expected = _export_point(bundle, origin, point, plan.input_type, pixels, answers, progress)
+            golden[point.name] = expected[:GOLDEN_COUNT]
+        for name, ensemble in ((entry.name, entry.ensemble) for entry in plan.ensembles):
             record = answers.record(name)
-            _write_graph(
-                bundle.file(name),
-                served.file(weights, statistics),
-            )
-            expected = (
-                answering.logits(pixels) if reference.logits is None else reference.logits(alpha, statistics, pixels)
-            )
-            parity = check_parity(
-                bundle.file(name),
-                served_images,
-                expected,
-                input=served_input,
-                classes=architecture.classes,
-                reference=reference,
-            )
-            golden[name] = expected[:GOLDEN_COUNT]
-            bundle.add_point(
-                name,
-                alpha=alpha,
-                coefficients=[float(c) for c in subspace.geometry.coefficients(alpha, extrapolate=True)],
-                calibration=_calibration(calibrated_on) if skeleton.batchnorms else None,
-                parity=parity,
-                metrics=record.metrics,
-                temperature=record.temperature,
-                temperature_fit=record.temperature_fit,
-            )
-            progress(
-                f"{name}: alpha {place_text(alpha)}, its graph and {reference.text} differ by at most "
-                f"{parity.max_abs_diff:.1e}"
-            )
+            bundle.add_ensemble(name, **vars(ensemble), **vars(record))
             if record.temperature_fit is not None:
                 progress(f"{name}: {record.describe()}")
-        for name, ensemble in request.ensembles.items():
-            record = answers.record(name, aggregate)
-            bundle.add_ensemble(
-                name,
-                members=ensemble.members,
-                weights=ensemble.weights,
-                aggregate=ensemble.aggregate or aggregate,
-                metrics=record.metrics,
-                temperature=record.temperature,
-                temperature_fit=record.temperature_fit,
-            )
-            if record.temperature_fit is not None:
-                progress(f"{name}: {record.describe()}")
-        bundle.set_golden(served_images[:GOLDEN_COUNT], golden)
-        bundle.default = default
-    return target
+        bundle.set_golden(as_served(pixels[:GOLDEN_COUNT], plan.input_type), golden)
+        bundle.default = plan.default
+    return Path(target)
 
 
-def _request(
-    subspace: Subspace,
-    points: Mapping[str, Alpha],
-    ensembles: Mapping[str, Sequence[str] | EnsembleRequest],
-    default: str | None,
-) -> Request:
-    """Check what is asked for before any work is done."""
-    if not points:
-        raise ExportError("a bundle holds at least one point; none was given")
-    request = Request()
-    for name, alpha in points.items():
-        request.add_point(name, subspace.geometry.check(alpha, extrapolate=True))
-    for name, given in ensembles.items():
-        ensemble = given if isinstance(given, EnsembleRequest) else EnsembleRequest(tuple(given))
-        request.add_ensemble(name, ensemble.members, ensemble.weights, ensemble.aggregate)
-    names = [*request.points, *request.ensembles]
-    if default is not None and default not in names:
-        raise ExportError(f"the default {default!r} is not in this bundle; choose one of {', '.join(names)}")
-    return request
-
-
-def _calibrations(
-    request: Request, calibration: CalibrationData, calibrations: Mapping[str, CalibrationData]
-) -> dict[str, CalibrationData]:
-    """Return each point's calibration images."""
-    if unknown := sorted(calibrations.keys() - request.points.keys()):
-        raise ExportError(
-            f"calibration images are given for {unknown[0]}, which is no point; choose of {', '.join(request.points)}"
-        )
-    for name, given in calibrations.items():
-        if given.preprocessing != calibration.preprocessing:
-            raise ExportError(
-                f"the calibration images of {name} are normalised with {given.preprocessing}, the bundle's input with "
-                f"{calibration.preprocessing}; draw them with the run's own preprocessing"
-            )
-    return {name: calibrations.get(name, calibration) for name in request.points}
-
-
-def _temperatures(
-    request: Request, temperature: TemperatureData | None, temperatures: Mapping[str, TemperatureData]
-) -> dict[str, TemperatureData]:
-    """Return the images on which temperatures are fitted, by point and ensemble; none where it stays 1."""
-    names = [*request.points, *request.ensembles]
-    if unknown := sorted(temperatures.keys() - set(names)):
-        raise ExportError(
-            f"images for a temperature are given for {unknown[0]}, which is not in this bundle; choose of "
-            f"{', '.join(names)}"
-        )
-    usual = {} if temperature is None else dict.fromkeys(names, temperature)
-    return usual | dict(temperatures)
-
-
-def _calibration(data: CalibrationData) -> Calibration:
-    return Calibration(data=data.name, count=len(data), batch_size=data.batch_size, seed=data.seed)
+def _export_point(
+    bundle: BundleWriter,
+    origin: Origin,
+    point: PointPlan,
+    input_type: InputType,
+    pixels: np.ndarray,
+    answers: Answers,
+    progress: Callable[[str], None],
+) -> np.ndarray:
+    """Write one point's graph and enter it into the bundle; return the reference's logits for `pixels`."""
+    network, reference, architecture = origin.network, origin.reference, origin.subspace.architecture
+    weights = network.weights(point.alpha, extrapolate=True)
+    statistics = network.recalibrate(point.calibration.pixels(), weights=weights)
+    network.check(statistics, point.calibration.held_out_pixels(), weights=weights)
+    answering = network.with_weights(weights, statistics)
+    answers.add(point.name, answering.logits_of)
+    record = answers.record(point.name)
+    file = bundle.file(point.name)
+    _write_graph(file, ServedGraph(network, input_type).file(weights, statistics))
+    expected = (
+        answering.logits(pixels) if reference.logits is None else reference.logits(point.alpha, statistics, pixels)
+    )
+    parity = check_parity(
+        file,
+        as_served(pixels, input_type),
+        expected,
+        input=_input(origin, input_type),
+        classes=architecture.classes,
+        reference=reference,
+    )
+    bundle.add_point(
+        point.name,
+        alpha=point.alpha,
+        coefficients=origin.subspace.geometry.coefficients(point.alpha, extrapolate=True).tolist(),
+        calibration=Calibration(**point.calibration.to_json()) if network.skeleton.batchnorms else None,
+        parity=parity,
+        **vars(record),
+    )
+    progress(
+        f"{point.name}: alpha {place_text(point.alpha)}, its graph and {reference.text} differ by at most "
+        f"{parity.max_abs_diff:.1e}"
+    )
+    if record.temperature_fit is not None:
+        progress(f"{point.name}: {record.describe()}")
+    return expected
 
 
 def _write_graph(file: Path, data: bytes) -> None:
@@ -244,13 +142,13 @@ def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:
     return unfinished and UnfinishedTraining(finished_epochs=unfinished[0], planned_epochs=unfinished[1])
 
 
-def _input(subspace: Subspace, preprocessing: Preprocessing, input_dtype: str) -> Input:
-    architecture = subspace.architecture
+def _input(origin: Origin, input_type: InputType) -> Input:
+    architecture = origin.subspace.architecture
     return Input(
-        dtype="uint8" if input_dtype == "uint8" else "float32",
-        layout="NHWC" if input_dtype == "uint8" else "NCHW",
+        dtype="uint8" if input_type == "uint8" else "float32",
+        layout="NHWC" if input_type == "uint8" else "NCHW",
         height=architecture.height,
         width=architecture.width,
         channels=architecture.channels,
-        preprocessing=ManifestPreprocessing(mean=preprocessing.mean, std=preprocessing.std),
+        preprocessing=ManifestPreprocessing(mean=origin.preprocessing.mean, std=origin.preprocessing.std),
     )

@@ -8,8 +8,7 @@ Several ranks (`trainer.ranks`) share the networks out, and every rank gets what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,42 +19,14 @@ from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import BLOCK, Answering, Network
 from subspace_serve.network.sessions import cores, several_at_once
+from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha, place, place_text
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What can answer: one network of the subspace, or several averaged in output space.
-
-    Attributes:
-        members: places in the subspace.
-        weights: one a member; equal when None.
-        aggregate: several members average `probabilities` or `logits`.
-    """
-
-    members: tuple[Alpha, ...]
-    weights: tuple[float, ...] | None = None
-    aggregate: str = "probabilities"
-
-    @classmethod
-    def point(cls, alpha: Alpha) -> Candidate:
-        return cls((alpha,))
-
-    @property
-    def is_point(self) -> bool:
-        return len(self.members) == 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `alpha` of a point; `members`, `weights` and `aggregate` of an ensemble."""
-        if self.is_point:
-            return {"alpha": self.members[0]}
-        weights = self.weights or (1 / len(self.members),) * len(self.members)
-        return {"members": list(self.members), "weights": list(weights), "aggregate": self.aggregate}
-
-    def __str__(self) -> str:
-        return " + ".join(place_text(alpha) for alpha in self.members)
+Candidate = Ensemble[Alpha]
+"""What can answer: one network of the subspace, or several averaged in output space."""
 
 
 class Networks:

@@ -20,7 +20,7 @@ import numpy as np
 
 from subspace_serve.errors import BundleError, CheckpointError
 from subspace_serve.network.onnx_file import FLOAT, Model, Node, Tensor, metadata_field
-from subspace_serve.space.subspace import some
+from subspace_serve.suggestions import listed
 
 FILE_NAME = "skeleton.onnx"
 FORMAT = "subspace-serve-skeleton"
@@ -150,7 +150,7 @@ class Skeleton:
         wanted = self.parameters
         missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys() - self.unused
         if missing or unknown:
-            found = f"missing {some(sorted(missing))}" if missing else f"unknown {some(sorted(unknown))}"
+            found = f"missing {listed(sorted(missing), 3)}" if missing else f"unknown {listed(sorted(unknown), 3)}"
             raise CheckpointError(f"the weights are not those of the skeleton's network: {found}; train again")
         vector = np.empty(sum(slot.size for slot in wanted.values()), np.float32)
         for name, slot in wanted.items():

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from subspace_serve.errors import GeometryError
+from subspace_serve.space.ensemble import Aggregate, Ensemble
 from subspace_serve.space.place import Alpha, place_from_json
 
 if TYPE_CHECKING:  # numpy would make every --help wait
@@ -27,35 +28,32 @@ SYNTAX = (
 )
 
 
-@dataclass(frozen=True)
-class EnsembleRequest:
-    """An ensemble that is asked for.
-
-    Attributes:
-        members: names of points.
-        weights: one a member, not negative, any positive sum; None weighs them equally.
-        aggregate: `probabilities` or `logits`; None leaves it to the caller.
-    """
-
-    members: tuple[str, ...]
-    weights: tuple[float, ...] | None = None
-    aggregate: Literal["probabilities", "logits"] | None = None
-
-
 @dataclass
 class Request:
     """The points and ensembles that a list of specifications asks for.
 
     Attributes:
         points: places by name.
-        ensembles: members, weights and aggregate by name.
+        ensembles: names of points that are averaged, by the ensemble's name.
         selected: for points and ensembles that were selected, the selection's name: it has the images that calibrated
             them and those that they were selected for.
+        models: the point or ensemble that each specification means, in the order of the specifications.
+        aggregate: what its ensembles average, but for selected ones.
     """
 
     points: dict[str, Alpha] = field(default_factory=dict)
-    ensembles: dict[str, EnsembleRequest] = field(default_factory=dict)
+    ensembles: dict[str, Ensemble[str]] = field(default_factory=dict)
     selected: dict[str, str] = field(default_factory=dict)
+    models: list[str] = field(default_factory=list)
+    aggregate: Aggregate = "probabilities"
+
+    def placed(self, name: str) -> Ensemble[Alpha]:
+        """Return a point or an ensemble of this request with its places instead of names."""
+        if name in self.points:
+            return Ensemble.point(self.points[name])
+        ensemble = self.ensembles[name]
+        places = tuple(self.points[member] for member in ensemble.members)
+        return Ensemble(places, ensemble.weights, ensemble.aggregate)
 
     def add_point(self, name: str, alpha: Alpha, *, selected: str | None = None) -> None:
         """Add a point; `selected` names the selection that it comes from.
@@ -72,32 +70,24 @@ class Request:
         if selected is not None:
             self.selected[name] = selected
 
-    def add_ensemble(
-        self,
-        name: str,
-        members: Sequence[str],
-        weights: Sequence[float] | None = None,
-        aggregate: Literal["probabilities", "logits"] | None = None,
-        *,
-        selected: str | None = None,
-    ) -> None:
-        """Add an ensemble; `selected` names the selection that it comes from.
+    def add_ensemble(self, name: str, ensemble: Ensemble[str], *, selected: str | None = None) -> None:
+        """Add an ensemble of points that are there already; `selected` names the selection that it comes from.
 
         Raises:
             GeometryError: the name is malformed, a point or another ensemble has it already, the members are not
-                different points, or the weights do not fit them.
+                different points, the weights do not fit them, or something else is averaged.
         """
         check_name(name)
+        members = ensemble.members
         if not members or len(set(members)) < len(members) or not self.points.keys() >= set(members):
             raise GeometryError(
                 f"the ensemble {name} has the members {', '.join(members) or '(none)'}; they must be different ones "
                 f"of the points: {', '.join(self.points)}"
             )
-        if weights is not None:
-            check_weights(name, members, weights)
-        if aggregate not in (None, "probabilities", "logits"):
-            raise GeometryError(f"the ensemble {name} averages {aggregate!r}; choose probabilities or logits")
-        ensemble = EnsembleRequest(tuple(members), None if weights is None else tuple(map(float, weights)), aggregate)
+        if ensemble.weights is not None:
+            check_weights(name, members, ensemble.weights)
+        if ensemble.aggregate not in get_args(Aggregate):
+            raise GeometryError(f"the ensemble {name} averages {ensemble.aggregate!r}; choose probabilities or logits")
         if self.ensembles.get(name, ensemble) != ensemble or name in self.points:
             raise GeometryError(f"the name {name} is given to an ensemble and to something else; choose another")
         self.ensembles[name] = ensemble
@@ -126,6 +116,7 @@ def parse_alphas(
     selections: Mapping[str, Mapping[str, Any]],
     *,
     extrapolate: bool = False,
+    aggregate: Aggregate = "probabilities",
 ) -> Request:
     """Read specifications as `--alpha` takes them (`SYNTAX`).
 
@@ -135,24 +126,26 @@ def parse_alphas(
         selections: what `select` stored, by name; each has an `alpha`, or is an ensemble and has `members` (a list of
             alphas), `weights` and `aggregate`.
         extrapolate: allow places a little outside a line.
+        aggregate: what ensembles average; a selected one keeps its own.
 
     A selected ensemble NAME is the points NAME-0, NAME-1, … and an ensemble of them. A selection is found by its exact
     name (`best:fog:3`; ':' and '-' count as the same), else by its name without the severity where it has only one
     (`best:fog`). A random ensemble (section 4.5, figure 11) is likewise points and an ensemble of them: `random:6` is
-    `random-6` with the seed 0, and `random:6:1` is `random-6-seed-1`.
+    `random-6` with the seed 0, and `random:6:1` is `random-6-seed-1`. Of a standard network `midpoint`, `endpoint:0`
+    and `endpoints` are one point under the first of its names; as NAME=SPEC it gets another.
 
     Raises:
         GeometryError: one is malformed, lies outside the domain, names an endpoint or a selection that does not
             exist, or is a random ensemble of too few or too many members.
     """
-    request = Request()
+    request = Request(aggregate=aggregate)
     for text in specifications:
         name, equals, specification = text.partition("=")
         if not equals:
             name, specification = "", text
         else:
             check_name(name)
-        _add(request, name, specification.strip(), geometry, selections, extrapolate)
+        request.models.append(_add(request, name, specification.strip(), geometry, selections, extrapolate))
     return request
 
 
@@ -163,28 +156,36 @@ def _add(
     geometry: Geometry,
     selections: Mapping[str, Mapping[str, Any]],
     extrapolate: bool,
-) -> None:
+) -> str:
+    """Add what a specification asks for; return the name of the point or the ensemble that it means."""
+    if geometry.endpoints == 1 and not name and text in ("midpoint", "endpoint:0", "endpoints"):
+        name = next((known for known in request.points if known not in request.selected), "")
+        text = "endpoint:0" if text == "endpoints" else text
     kind, _, argument = text.partition(":")
-    if text == "midpoint":
-        request.add_point(name or "midpoint", geometry.midpoint)
-    elif text == "endpoints":
-        members = [f"endpoint-{i}" for i in range(len(geometry.ends))]
+    if kind == "random":
+        return _add_random(request, name, text, geometry)
+    if kind == "best":
+        key = _stored_name(argument or "best", selections)
+        return _add_selection(request, name or _NOT_IN_NAMES.sub("-", key), key, geometry, selections[key])
+    if text == "endpoints":
+        name = name or text
+        members = tuple(f"endpoint-{i}" for i in range(len(geometry.ends)))
         for member, alpha in zip(members, geometry.ends, strict=True):
             request.add_point(member, alpha)
-        request.add_ensemble(name or "endpoints", members)
+        request.add_ensemble(name, Ensemble(members, aggregate=request.aggregate))
+        return name
+    if text == "midpoint":
+        name, alpha = name or text, geometry.midpoint
     elif kind == "endpoint":
         if not argument.isdecimal() or int(argument) >= len(geometry.ends):
             bend = " (a curve's bend lies off the curve)" if geometry.name == "curve" else ""
             raise GeometryError(f"{text!r}: this {geometry.name} has the ends 0 to {len(geometry.ends) - 1}{bend}")
-        request.add_point(name or f"endpoint-{argument}", geometry.ends[int(argument)])
-    elif kind == "random":
-        _add_random(request, name, text, geometry)
-    elif kind == "best":
-        key = _stored_name(argument or "best", selections)
-        _add_selection(request, name or _NOT_IN_NAMES.sub("-", key), key, geometry, selections[key])
+        name, alpha = name or f"endpoint-{argument}", geometry.ends[int(argument)]
     else:
         alpha = geometry.check(_numbers(text), extrapolate=extrapolate)
-        request.add_point(name or f"alpha-{text.translate(_IN_NAMES)}", alpha)
+        name = name or f"alpha-{text.translate(_IN_NAMES)}"
+    request.add_point(name, alpha)
+    return name
 
 
 def _stored_name(wanted: str, selections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -208,21 +209,24 @@ def _stored_name(wanted: str, selections: Mapping[str, Mapping[str, Any]]) -> st
     )
 
 
-def _add_selection(request: Request, name: str, key: str, geometry: Geometry, selection: Mapping[str, Any]) -> None:
+def _add_selection(request: Request, name: str, key: str, geometry: Geometry, selection: Mapping[str, Any]) -> str:
     if "members" not in selection:
         request.add_point(name, _stored_alpha(selection["alpha"], geometry), selected=key)
-        return
+        return name
     members = _member_names(name, len(selection["members"]))
     for member, alpha in zip(members, selection["members"], strict=True):
         request.add_point(member, _stored_alpha(alpha, geometry), selected=key)
-    request.add_ensemble(name, members, selection.get("weights"), selection.get("aggregate"), selected=key)
+    weights, aggregate = selection.get("weights"), selection.get("aggregate") or request.aggregate
+    ensemble = Ensemble(members, None if weights is None else tuple(map(float, weights)), aggregate)
+    request.add_ensemble(name, ensemble, selected=key)
+    return name
 
 
-def _member_names(ensemble: str, count: int) -> list[str]:
-    return [f"{ensemble}-{index}" for index in range(count)]
+def _member_names(ensemble: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{ensemble}-{index}" for index in range(count))
 
 
-def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> None:
+def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> str:
     """Add an ensemble of places drawn uniformly from the domain, as training draws them (section 4.5)."""
     import numpy as np
 
@@ -240,7 +244,8 @@ def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> N
     members = _member_names(name, count)
     for member, alpha in zip(members, geometry.sample(np.random.default_rng(seed), count).tolist(), strict=True):
         request.add_point(member, geometry.check(alpha))
-    request.add_ensemble(name, members)
+    request.add_ensemble(name, Ensemble(members, aggregate=request.aggregate))
+    return name
 
 
 def _stored_alpha(alpha: Any, geometry: Geometry) -> Alpha:

@@ -13,6 +13,7 @@ from subspace_serve.errors import CheckpointError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha
+from subspace_serve.suggestions import listed
 
 Weights = Mapping[str, np.ndarray]
 """Arrays of one network by name, mostly its trained parameters; BatchNorm's running statistics are never among them."""
@@ -118,7 +119,7 @@ def mismatch(found: Weights, expected: Weights) -> str | None:
     missing = [name for name in expected if name not in found]
     excess = [name for name in found if name not in expected]
     if missing or excess:
-        parts = [f"missing {some(missing)}"] * bool(missing) + [f"unknown {some(excess)}"] * bool(excess)
+        parts = [f"missing {listed(missing, 3)}"] * bool(missing) + [f"unknown {listed(excess, 3)}"] * bool(excess)
         return "; ".join(parts)
     for name, array in expected.items():
         if found[name].shape != array.shape:
@@ -126,8 +127,3 @@ def mismatch(found: Weights, expected: Weights) -> str | None:
         if found[name].dtype != array.dtype:
             return f"{name} has type {found[name].dtype}, expected {array.dtype}"
     return None
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -38,8 +38,7 @@ def recommended_use(subspace: Subspace) -> tuple[str, ...]:
             "name places with --alpha, or write the checkpoint again"
         ) from error
     if subspace.geometry.endpoints == 1:
-        # Under `endpoints` it would be written as a point and again as an ensemble of that point.
-        alone = [text for text in recorded if not parse_alphas([text], subspace.geometry, {}).ensembles]
+        alone = [text for text in recorded if text.rpartition("=")[2].strip() != "endpoints"]
         return (alone[0],) if alone else ("midpoint",)
     return tuple(dict.fromkeys(recorded))
 
@@ -52,12 +51,5 @@ def recommended_models(subspace: Subspace) -> dict[str, tuple[Alpha, ...]]:
     Raises:
         CheckpointError: as `recommended_use`.
     """
-    models: dict[str, tuple[Alpha, ...]] = {}
-    for text in recommended_use(subspace):
-        request = parse_alphas([text], subspace.geometry, {}, extrapolate=True)
-        if request.ensembles:
-            for name, ensemble in request.ensembles.items():
-                models[name] = tuple(request.points[member] for member in ensemble.members)
-        else:
-            models |= {name: (alpha,) for name, alpha in request.points.items()}
-    return models
+    request = parse_alphas(recommended_use(subspace), subspace.geometry, {}, extrapolate=True)
+    return {name: request.placed(name).members for name in request.models}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from subspace_serve.data.sources.listing import folders_in, has_images
-from subspace_serve.data.sources.source import listed
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import listed
 
 _NAMES = {
     "train": "train",

@@ -14,9 +14,9 @@ from subspace_serve.data.picture_size import PHOTOGRAPH, SMALL, fitting_side, ty
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.sources.folder_parts import class_folders, find_parts
 from subspace_serve.data.sources.listing import ENDINGS, Listing, folders_in, has_images
-from subspace_serve.data.sources.source import Options, Source, listed, need_path
+from subspace_serve.data.sources.source import Options, Source, need_path
 from subspace_serve.errors import DataError
-from subspace_serve.suggestions import did_you_mean
+from subspace_serve.suggestions import did_you_mean, listed
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 TINY_IMAGENET = Preprocessing(mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821))

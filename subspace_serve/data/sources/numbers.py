@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from subspace_serve.data.images import MemoryImages
-from subspace_serve.data.sources.source import Options, listed
+from subspace_serve.data.sources.source import Options
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import listed
 
 MOST_CLASSES = 1 << 16
 """More classes than this, and more than images, are no classes but wrong labels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +80,6 @@ def missing(name: str, looked: Iterable[Path], remedy: str) -> DataError:
     """Return the error for a data set that is not there."""
     places = ", ".join(str(place) for place in looked)
     return DataError(f"the data set {name} is not there; looked in {places}; {remedy}")
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first few names and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def need_path(name: str, path: Path | None) -> Path:

@@ -21,7 +21,7 @@ from subspace_serve.deploy.triton.configuration import LABELS_FILE, configuratio
 from subspace_serve.deploy.triton.graph import fuse
 from subspace_serve.deploy.triton.head import output_shapes
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_folder, sha256_of
+from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
 
 MAX_BATCH_SIZE = 64
 TOLERANCE = 1e-4
@@ -83,18 +83,16 @@ def check_target(target: str | Path, version: int | None = None) -> None:
     target = Path(target)
     if version is not None and version < 1:
         raise BundleError(f"Triton counts versions from 1, got {version}")
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise BundleError(f"{target} exists and is no folder; choose another place for the Triton repository")
-    entries = {entry.name: entry for entry in target.iterdir()}
-    records = {name: models for name, entry in entries.items() if (models := _models_of(entry)) is not None}
+    entries = list(target.iterdir()) if target.is_dir() else []
+    records = {entry.name: models for entry in entries if (models := _models_of(entry)) is not None}
     own = records.keys() | {model for models in records.values() for model in models}
-    if foreign := sorted(entries.keys() - own):
-        raise BundleError(
-            f"{target} holds {foreign[0]}, which was not written by an export to Triton; move it away, or choose "
-            "another folder: Triton takes several, each with its own --model-repository"
-        )
+    check_replaceable(
+        target,
+        lambda names: set(names) - own,
+        "{target} holds {found}, which was not written by an export to Triton; move it away, or choose another folder: "
+        "Triton takes several, each with its own --model-repository",
+        BundleError,
+    )
     if version is not None and f"bundle-{version}.json" in records:
         raise BundleError(f"{target} has a version {version} already; give a greater number, or replace all without")
 

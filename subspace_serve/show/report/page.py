@@ -8,8 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from subspace_serve import __version__
-from subspace_serve.errors import SubspaceServeError
-from subspace_serve.files import atomic_folder
+from subspace_serve.files import atomic_folder, check_replaceable
 from subspace_serve.show.plot.documents import check_same_points
 from subspace_serve.show.report import chosen, measured, provenance, shape, spoilt
 from subspace_serve.show.report.content import DOTS_PER_INCH, Documents, Section
@@ -51,18 +50,15 @@ def check_target(target: Path | str) -> Path:
     """Return a report's folder as a path; call it before the work that the report shows.
 
     Raises:
-        SubspaceServeError: there is a file of that name, or a folder that holds something else than a report.
+        SubspaceServeError: there is a file or a mount point of that name, or a folder that holds something else.
     """
     target = Path(target)
-    if not target.exists():
-        return target
-    found = [entry.name for entry in target.iterdir()] if target.is_dir() else [target.name]
-    foreign = sorted(name for name in found if not target.is_dir() or name not in (PAGE, *PICTURES))
-    if foreign:
-        raise SubspaceServeError(
-            f"{target} is not a report's folder: found {', '.join(foreign[:3])} in it, which writing a report would "
-            "remove; choose another folder (--out)"
-        )
+    check_replaceable(
+        target,
+        lambda names: [name for name in names if name not in (PAGE, *PICTURES)],
+        "{target} is not a report's folder: found {found} in it, which writing a report would remove; choose another "
+        "folder (--out)",
+    )
     return target
 
 
