@@ -167,7 +167,7 @@ class Measured:
                     present = np.random.RandomState(draw).permutation(self.network.classes)[:classes]
                     stream = pixels[MEASURED:][np.isin(labels[MEASURED:], present)]
                     own = self.statistics(_drawn(stream, 128, draw), [self.middle])
-                    accuracies.append({prior: accuracy(own.mixed(self.training, prior)) for prior in (0, PRIOR, 128)})
+                    accuracies.append({"own": accuracy(own), "default": accuracy(self._mixed(own))})
                 entry[str(classes)] = accuracies
             found[name] = entry
         return found

@@ -132,6 +132,11 @@ def collapse(
     "[default: what a model was selected on, else validation]",
 )
 @click.option(
+    "--points-only",
+    is_flag=True,
+    help="Leave the subspace out: the bundle answers at its points alone, and cannot be adapted.",
+)
+@click.option(
     "--layout",
     type=click.Choice(["bundle", "triton"]),
     default="bundle",
@@ -164,6 +169,7 @@ def export(
     evaluated: bool,
     fit_temperatures: bool,
     temperature_data: str | None,
+    points_only: bool,
     layout: str,
     model_version: int | None,
     max_batch_size: int | None,
@@ -215,6 +221,7 @@ def export(
         default=default or request.models[0],
         evaluation=opened.data.test if evaluated else None,
         input_type=input_dtype,
+        subspace=None if points_only or layout == "triton" else opened.calibration,
     )
     if layout == "bundle":
         bundle = Bundle.open(export_bundle(origin_of(opened), plan, target, progress=progress_line))

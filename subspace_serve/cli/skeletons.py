@@ -48,6 +48,7 @@ def origin_of(opened: OpenRun) -> Origin:
         opened.checkpoint_sha256,
         examples=opened.data.test,
         reference=_reference_of(opened),
+        checkpoint=opened.file,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 from subspace_serve.data import Images, Preprocessing
@@ -31,6 +32,7 @@ class Origin:
         checkpoint_sha256: of the checkpoint's file, for the record.
         examples: real images for the comparison and for the bundle's golden answers.
         reference: what the graphs are compared with.
+        checkpoint: the file, which a bundle with the subspace takes; None where points alone are exported.
     """
 
     subspace: Subspace
@@ -40,6 +42,7 @@ class Origin:
     checkpoint_sha256: str
     examples: Images
     reference: Reference = THE_SKELETON
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class BundlePlan:
         default: the model that answers when none is named; the first point unless given.
         evaluation: labelled images on which each model's metrics are recorded; None records none.
         input_type: `uint8` for pixels (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
+        subspace: training images for the statistics of the subspace, which the bundle then holds too; None leaves it
+            out.
     """
 
     points: Sequence[PointPlan]
@@ -91,6 +96,7 @@ class BundlePlan:
     default: str | None = None
     evaluation: Images | None = None
     input_type: InputType = "uint8"
+    subspace: CalibrationData | None = None
 
     @classmethod
     def of(
@@ -132,6 +138,8 @@ class BundlePlan:
             raise ExportError(f"the graph's input is uint8 or float, not {self.input_type!r}")
         if len(origin.labels) != classes:
             raise ExportError(f"the network has {classes} classes; got {len(origin.labels)} labels")
+        if self.subspace is not None and origin.checkpoint is None:
+            raise ExportError("a bundle with the subspace takes its checkpoint's file; none was given")
         if not self.points:
             raise ExportError("a bundle holds at least one point; none was given")
         request = Request()

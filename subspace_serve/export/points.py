@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subspace_serve.bundle.manifest import Calibration, Input, Onnx, Source, UnfinishedTraining
+from subspace_serve.bundle.manifest import TRAINING, Calibration, Input, Onnx, Source, UnfinishedTraining
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.verify import check_graph
 from subspace_serve.bundle.writer import BundleWriter, write_bundle
@@ -15,6 +15,7 @@ from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
 from subspace_serve.export.parity import BATCHES, check_parity, parity_images
 from subspace_serve.export.plan import BundlePlan, Origin, PointPlan
+from subspace_serve.export.whole import export_subspace
 from subspace_serve.network.served import InputType, ServedGraph, as_served
 from subspace_serve.space.place import place_text
 from subspace_serve.space.subspace import Subspace
@@ -68,13 +69,15 @@ def export_bundle(
         onnx=Onnx(opset=skeleton.opset, exporter=skeleton.exporter),
     ) as bundle:
         for point in plan.points:
-            expected = _export_point(bundle, origin, point, plan.input_type, pixels, answers, progress)
+            expected = _export_point(bundle, origin, plan, point, pixels, answers, progress)
             golden[point.name] = expected[:GOLDEN_COUNT]
         for name, ensemble in ((entry.name, entry.ensemble) for entry in plan.ensembles):
             record = answers.record(name)
             bundle.add_ensemble(name, **vars(ensemble), **vars(record))
             if record.temperature_fit is not None:
                 progress(f"{name}: {record.describe()}")
+        if plan.subspace is not None and origin.checkpoint is not None:
+            export_subspace(bundle, origin, origin.checkpoint, plan.subspace, progress=progress)
         bundle.set_golden(as_served(pixels[:GOLDEN_COUNT], plan.input_type), golden)
         bundle.default = plan.default
     return Path(target)
@@ -83,14 +86,14 @@ def export_bundle(
 def _export_point(
     bundle: BundleWriter,
     origin: Origin,
+    plan: BundlePlan,
     point: PointPlan,
-    input_type: InputType,
     pixels: np.ndarray,
     answers: Answers,
     progress: Callable[[str], None],
 ) -> np.ndarray:
     """Write one point's graph and enter it into the bundle; return the reference's logits for `pixels`."""
-    network, reference, architecture = origin.network, origin.reference, origin.subspace.architecture
+    network, reference, input_type = origin.network, origin.reference, plan.input_type
     weights = network.weights(point.alpha, extrapolate=True)
     statistics = network.recalibrate(point.calibration.pixels(), weights=weights)
     network.check(statistics, point.calibration.held_out_pixels(), weights=weights)
@@ -107,7 +110,7 @@ def _export_point(
         as_served(pixels, input_type),
         expected,
         input=_input(origin, input_type),
-        classes=architecture.classes,
+        classes=network.classes,
         reference=reference,
     )
     bundle.add_point(
@@ -116,6 +119,7 @@ def _export_point(
         coefficients=origin.subspace.geometry.coefficients(point.alpha, extrapolate=True).tolist(),
         calibration=Calibration(**point.calibration.to_json()) if network.skeleton.batchnorms else None,
         parity=parity,
+        statistics=TRAINING if point.calibration is plan.subspace else None,
         **vars(record),
     )
     progress(

@@ -7,7 +7,7 @@ A geometry is therefore nothing but its coefficient function c, the domain of al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,7 @@ class Geometry:
         """Return the nearest place whose coordinates are multiples of 1 / round(1 / step)."""
         parts = max(1, round(1 / step))
         value = self.check(alpha)
-        if not isinstance(value, tuple):
+        if not isinstance(value, Sequence):
             return round(value * parts) / parts
         # Rounded down, and what is missing given to those that lost most: the sum stays 1.
         scaled = np.asarray(value) / sum(value) * parts
