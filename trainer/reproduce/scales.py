@@ -83,8 +83,8 @@ _SMALL = PAPER_METHOD | {
     "epochs": 10,
     "device": "cpu",
 }
-# 195 runs of 18,150 epochs; one takes about 4 s of one core (processor time on a busy machine, a quarter more with four
-# samples, twice that for two independent networks): 20 to 24 hours of one core, without what is measured.
+# 195 runs of 18,150 epochs. An epoch of a standard network or a line took 3.3 to 4.7 s of one core (processor time on a
+# busy machine), with four samples 4.7 to 5.8: by that some 20 to 24 hours of one core, without what is measured.
 _LONG = _SMALL | {"architecture": "cresnet8-32", "epochs": 100}
 _SMOKE = PAPER_METHOD | {
     "data": "digits",
