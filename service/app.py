@@ -9,54 +9,42 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.bodies import RETRY_AFTER, Bodies
-from service.engine import ClientGoneError, Engine, OverloadedError
+from service.bodies import Bodies
+from service.engine import Engine
 from service.envelope import Envelope
-from service.inference_protocol.routes import protocol_routes
-from service.job import DeadlineError, QuorumError
-from service.loading import NotReadyError
+from service.inference_protocol.routes import ProtocolEndpoints
 from service.metrics import Metrics
 from service.openapi import openapi_document
+from service.operations import OPERATIONS
 from service.playground import page
 from service.record import Record
-from service.requests import parse_fields, parse_json
+from service.refusals import REFUSALS, refuse
+from service.requests import parse_form, parse_json
+from service.responses import Models, Reloaded
 from service.staging import BusyError
 from service.tracing import Tracing
-from subspace_serve.bundle.images import ImageTooLargeError
-from subspace_serve.bundle.selection import SelectionError, UnknownModelError
-from subspace_serve.errors import BundleError, DataError
+from subspace_serve.errors import BundleError
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
 
 _POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
 _SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
-_CLIENT_GONE = 499  # for the log alone: nobody receives it
 
 
 def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None) -> ASGIApp:
     """Return the application that answers for an engine; the caller starts and closes the engine."""
     settings = engine.settings
     bodies = Bodies(settings)
-    endpoints = _Endpoints(engine, metrics, bodies)
-    routes = [  # they are tried in this order
-        Route("/predict", endpoints.predict, methods=["POST"]),
-        Route("/predict_image", endpoints.predict_image, methods=["POST"]),
-        *protocol_routes(engine, bodies),
-        Route("/models", endpoints.models, methods=["GET"]),
-        Route("/livez", endpoints.live, methods=["GET"]),
-        Route("/readyz", endpoints.ready, methods=["GET"]),
-        Route("/metrics", endpoints.scrape, methods=["GET"]),
-        Route("/docs.json", endpoints.openapi, methods=["GET"]),
-        Route("/playground", endpoints.playground, methods=["GET"]),
-        Route("/", endpoints.root, methods=["GET"]),
-        Route("/admin/reload", endpoints.reload, methods=["POST"]),
-    ]
+    functions = _Endpoints(engine, metrics, bodies).by_operation() | ProtocolEndpoints(engine, bodies).by_operation()
+    routes = [Route(operation.path, functions[operation.name], methods=[operation.method]) for operation in OPERATIONS]
     app = Starlette(routes=routes, exception_handlers=_handlers())
     app.router.redirect_slashes = False
-    enveloped: ASGIApp = Envelope(app, engine, metrics, tracing, [route.path for route in routes])
+    enveloped: ASGIApp = Envelope(app, engine, metrics, tracing)
     if settings.cors_origins:
         enveloped = CORSMiddleware(
             enveloped,
@@ -76,6 +64,21 @@ class _Endpoints:
         self._metrics = metrics
         self._bodies = bodies
 
+    def by_operation(self) -> dict[str, _Endpoint]:
+        """Return each operation's function, by the names of `service.operations`."""
+        return {
+            "predict": self.predict,
+            "predict_image": self.predict_image,
+            "models": self.models,
+            "live": self.live,
+            "ready": self.ready,
+            "metrics": self.scrape,
+            "document": self.openapi,
+            "playground": self.playground,
+            "root": self.root,
+            "reload": self.reload,
+        }
+
     async def predict(self, request: Request) -> Response:
         engine, record = self._engine, Record.of(request.scope)
         body = await self._bodies.read(request, ["application/json"])
@@ -84,39 +87,38 @@ class _Endpoints:
                 parsed = await engine.parsed(lambda: parse_json(body), record)
             else:
                 parsed = parse_json(body)
-            question = parsed.question(parsed.images, engine.settings, large=len(body) > _SMALL)
+            question = parsed.question(engine.settings, large=len(body) > _SMALL)
             answer = await engine.answer(question, record, request.receive)
         return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 
     async def predict_image(self, request: Request) -> Response:
         engine = self._engine
-        options, files = parse_fields(await self._bodies.read_form(request))
+        parsed = parse_form(await self._bodies.read_form(request))
         with engine.admitted():
-            question = options.question(files, engine.settings)
-            answer = await engine.answer(question, Record.of(request.scope), request.receive)
-        return JSONResponse(answer.to_json(options.top_k, options.return_members))
+            answer = await engine.answer(parsed.question(engine.settings), Record.of(request.scope), request.receive)
+        return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 
     async def models(self, request: Request) -> Response:
         loaded = self._engine.loaded
         predictor = loaded.predictor
-        points = [
-            {"name": name, "type": "point"} | point.model_dump(include=_POINT_FIELDS)
+        manifest = predictor.bundle.manifest
+        points: list[Any] = [
+            {"name": name, "type": "point", **point.model_dump(include=_POINT_FIELDS)}
             for name, point in predictor.points.items()
         ]
-        ensembles = [
-            {"name": name, "type": "ensemble"} | ensemble.model_dump(exclude={"temperature_fit"})
+        ensembles: list[Any] = [
+            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit"})}
             for name, ensemble in predictor.ensembles.items()
         ]
-        manifest = predictor.bundle.manifest
-        return JSONResponse(
-            {
-                "default": predictor.default,
-                "bundle": {"sha256": loaded.sha256},
-                "models": points + ensembles,
-                "labels": manifest.labels,
-                "input": manifest.input.model_dump(exclude={"preprocessing"}),
-            }
-        )
+        input: Any = manifest.input.model_dump(exclude={"preprocessing"})
+        document: Models = {
+            "default": predictor.default,
+            "bundle": {"sha256": loaded.sha256},
+            "models": points + ensembles,
+            "labels": list(manifest.labels),
+            "input": input,
+        }
+        return JSONResponse(document)
 
     async def live(self, request: Request) -> Response:
         return PlainTextResponse("live\n")
@@ -124,7 +126,7 @@ class _Endpoints:
     async def ready(self, request: Request) -> Response:
         if not self._engine.ready:
             state = "draining" if self._engine.draining else "the bundle is being loaded"
-            return JSONResponse({"error": f"not ready: {state}"}, 503, RETRY_AFTER)
+            return refuse(503, f"not ready: {state}")
         return PlainTextResponse("ready\n")
 
     async def scrape(self, request: Request) -> Response:
@@ -147,34 +149,22 @@ class _Endpoints:
         try:
             sha256 = await self._engine.reload()
         except (BundleError, BusyError) as error:
-            return JSONResponse({"error": f"still serving the old bundle: {error}"}, 409)
-        return JSONResponse({"bundle": {"sha256": sha256}})
+            return refuse(409, f"still serving the old bundle: {error}")
+        return JSONResponse(Reloaded(bundle={"sha256": sha256}))
 
 
 def _handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
-    return {
-        DataError: _refuse(400),
-        SelectionError: _refuse(400),
-        UnknownModelError: _refuse(404),
-        ImageTooLargeError: _refuse(413),
-        OverloadedError: _refuse(429, "too many requests are waiting; try again later", RETRY_AFTER),
-        NotReadyError: _refuse(503, "the bundle is still being loaded; try again later", RETRY_AFTER),
-        QuorumError: _refuse(503, headers=RETRY_AFTER),
-        DeadlineError: _refuse(504),
-        ClientDisconnect: _refuse(400, "the body ended early"),
-        ClientGoneError: _refuse(_CLIENT_GONE, "the client went away"),
-        HTTPException: _http_error,
-        Exception: _refuse(500, "the server failed; its log has the reason"),
-    }
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HTTPException: _http_error}
+    for status, refusal in REFUSALS.items():
+        handlers |= {error: _handler(status, message) for error, message in refusal.errors.items()}
+    return handlers
 
 
-def _refuse(
-    status: int, message: str | None = None, headers: dict[str, str] | None = None
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return a handler that answers with a status and a message, the error's own unless given."""
+def _handler(status: int, message: str | None) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers an exception with a status and a message, the exception's own unless given."""
 
     async def handle(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": message or str(error)}, status, headers)
+        return refuse(status, message or str(error))
 
     return handle
 
@@ -185,4 +175,4 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         message = f"there is no route {request.url.path!r:.120}"
     elif error.status_code == 405:
         message = f"{request.url.path} does not take {request.method:.20}; it takes {(error.headers or {})['Allow']}"
-    return JSONResponse({"error": message}, error.status_code, error.headers)
+    return refuse(error.status_code, message, error.headers)

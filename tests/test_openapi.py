@@ -20,7 +20,7 @@ from service.engine import Engine
 from service.inference_protocol.request import InferRequest
 from service.metrics import Metrics
 from service.openapi import openapi_document
-from service.requests import Options, PredictRequest
+from service.requests import PredictForm, PredictRequest
 from service.settings import Settings
 
 TOKEN = "a-token"
@@ -73,7 +73,7 @@ def test_document_is_served_before_the_bundle(tmp_path):
 def test_every_field_of_a_request_is_described():
     schemas = openapi_document(Settings())["components"]["schemas"]
     assert set(schemas["PredictRequest"]["properties"]) == set(PredictRequest.model_fields)
-    assert set(schemas["PredictForm"]["properties"]) == {*Options.model_fields, "images"}
+    assert set(schemas["PredictForm"]["properties"]) == set(PredictForm.model_fields)
     assert set(schemas["InferRequest"]["properties"]) == set(InferRequest.model_fields)
     for name in ("PredictRequest", "PredictForm", "InputTensor"):
         assert [field for field, schema in schemas[name]["properties"].items() if "description" not in schema] == []

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from service.bodies import RETRY_AFTER, Bodies
+from service.bodies import Bodies
 from service.engine import Engine
 from service.inference_protocol.metadata import (
     VERSION,
@@ -20,8 +19,9 @@ from service.inference_protocol.metadata import (
     server_metadata,
 )
 from service.inference_protocol.request import RepositoryIndexRequest, parse_infer
-from service.inference_protocol.response import check_outputs, infer_response
+from service.inference_protocol.response import infer_response
 from service.record import Record
+from service.refusals import RETRY_AFTER
 from service.requests import RequestError, load_json
 from subspace_serve.bundle.manifest import describe
 
@@ -30,32 +30,29 @@ _CONTENT_TYPES = ("", "application/json", "application/octet-stream")
 _SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
 
 
-def protocol_routes(engine: Engine, bodies: Bodies) -> list[Route]:
-    """Return the routes under /v2."""
-    endpoints = _Endpoints(engine, bodies)
-    routes = []
-    of_model: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
-        "/infer": ("POST", endpoints.infer),
-        "": ("GET", endpoints.model),
-        "/ready": ("GET", endpoints.model_ready),
-        "/config": ("GET", endpoints.configuration),
-    }
-    for path, (method, endpoint) in of_model.items():
-        routes.append(Route("/v2/models/{model}" + path, endpoint, methods=[method]))
-        routes.append(Route("/v2/models/{model}/versions/{version}" + path, endpoint, methods=[method]))
-    return [
-        *routes,
-        Route("/v2", endpoints.server, methods=["GET"]),
-        Route("/v2/health/live", endpoints.live, methods=["GET"]),
-        Route("/v2/health/ready", endpoints.ready, methods=["GET"]),
-        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
-    ]
+class ProtocolEndpoints:
+    """The functions of the routes under /v2."""
 
-
-class _Endpoints:
     def __init__(self, engine: Engine, bodies: Bodies) -> None:
         self._engine = engine
         self._bodies = bodies
+
+    def by_operation(self) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+        """Return each operation's function, by the names of `service.operations`."""
+        of_model = {
+            "protocol_infer": self.infer,
+            "protocol_model": self.model,
+            "protocol_model_ready": self.model_ready,
+            "protocol_configuration": self.configuration,
+        }
+        return {
+            **of_model,
+            **{f"{name}_version": function for name, function in of_model.items()},
+            "protocol_server": self.server,
+            "protocol_live": self.live,
+            "protocol_ready": self.ready,
+            "protocol_index": self.index,
+        }
 
     async def server(self, request: Request) -> Response:
         return JSONResponse(server_metadata())
@@ -105,7 +102,6 @@ class _Endpoints:
                 infer = await engine.parsed(lambda: parse_infer(body, header_length), record)
             else:
                 infer = parse_infer(body, header_length)
-            check_outputs(infer.document)
             answer = await engine.answer(infer.question(name, engine.settings), record, request.receive)
         return infer_response(infer.document, answer, name)
 

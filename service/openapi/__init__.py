@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.openapi.parts import HEADERS, PARAMETERS, responses
-from service.openapi.paths import paths
-from service.openapi.schemas import schemas
+from service.openapi.document import paths_and_components
 from service.settings import Settings
 from subspace_serve import __version__
 
@@ -42,12 +40,7 @@ _TAGS = {
 
 def openapi_document(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a service with these settings; a token's value is not in it."""
-    components: dict[str, Any] = {
-        "schemas": schemas(settings),
-        "responses": responses(settings),
-        "parameters": PARAMETERS,
-        "headers": HEADERS,
-    }
+    paths, components = paths_and_components(settings)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -60,7 +53,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
         # Relative to this document, wherever a proxy has put it.
         "servers": [{"url": "."}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths(settings),
+        "paths": paths,
         "components": components,
     }
     if settings.token is not None:
