@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,38 +10,32 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.bodies import Bodies
+from service.endpoints import Endpoints
 from service.engine import Engine
 from service.envelope import Envelope
 from service.inference_protocol.routes import ProtocolEndpoints
 from service.metrics import Metrics
-from service.openapi import openapi_document
-from service.operations import OPERATIONS
-from service.playground import page
-from service.record import Record
+from service.operations import operations_of
 from service.refusals import REFUSALS, refuse
-from service.requests import parse_form, parse_json
-from service.responses import Models, Reloaded
-from service.staging import BusyError
 from service.tracing import Tracing
-from subspace_serve.errors import BundleError
-
-_Endpoint = Callable[[Request], Awaitable[Response]]
-
-_POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
-_SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
 
 
 def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None) -> ASGIApp:
     """Return the application that answers for an engine; the caller starts and closes the engine."""
     settings = engine.settings
     bodies = Bodies(settings)
-    functions = _Endpoints(engine, metrics, bodies).by_operation() | ProtocolEndpoints(engine, bodies).by_operation()
-    routes = [Route(operation.path, functions[operation.name], methods=[operation.method]) for operation in OPERATIONS]
+    routes = [
+        Route(found.path, functools.partial(function, endpoints), methods=[found.method])
+        for endpoints in (Endpoints(engine, bodies), ProtocolEndpoints(engine, bodies))
+        for found, function in operations_of(type(endpoints))
+    ]
+    # They are tried in this order: what carries images first.
+    routes.sort(key=lambda route: "POST" not in (route.methods or ()))
     app = Starlette(routes=routes, exception_handlers=_handlers())
     app.router.redirect_slashes = False
     enveloped: ASGIApp = Envelope(app, engine, metrics, tracing)
@@ -54,103 +48,6 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
             expose_headers=["x-request-id", "retry-after", "inference-header-content-length"],
         )
     return enveloped
-
-
-class _Endpoints:
-    """The functions of the routes that are not the Open Inference Protocol's."""
-
-    def __init__(self, engine: Engine, metrics: Metrics, bodies: Bodies) -> None:
-        self._engine = engine
-        self._metrics = metrics
-        self._bodies = bodies
-
-    def by_operation(self) -> dict[str, _Endpoint]:
-        """Return each operation's function, by the names of `service.operations`."""
-        return {
-            "predict": self.predict,
-            "predict_image": self.predict_image,
-            "models": self.models,
-            "live": self.live,
-            "ready": self.ready,
-            "metrics": self.scrape,
-            "document": self.openapi,
-            "playground": self.playground,
-            "root": self.root,
-            "reload": self.reload,
-        }
-
-    async def predict(self, request: Request) -> Response:
-        engine, record = self._engine, Record.of(request.scope)
-        body = await self._bodies.read(request, ["application/json"])
-        with engine.admitted():
-            if len(body) > _SMALL:
-                parsed = await engine.parsed(lambda: parse_json(body), record)
-            else:
-                parsed = parse_json(body)
-            question = parsed.question(engine.settings, large=len(body) > _SMALL)
-            answer = await engine.answer(question, record, request.receive)
-        return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
-
-    async def predict_image(self, request: Request) -> Response:
-        engine = self._engine
-        parsed = parse_form(await self._bodies.read_form(request))
-        with engine.admitted():
-            answer = await engine.answer(parsed.question(engine.settings), Record.of(request.scope), request.receive)
-        return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
-
-    async def models(self, request: Request) -> Response:
-        loaded = self._engine.loaded
-        predictor = loaded.predictor
-        manifest = predictor.bundle.manifest
-        points: list[Any] = [
-            {"name": name, "type": "point", **point.model_dump(include=_POINT_FIELDS)}
-            for name, point in predictor.points.items()
-        ]
-        ensembles: list[Any] = [
-            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit"})}
-            for name, ensemble in predictor.ensembles.items()
-        ]
-        input: Any = manifest.input.model_dump(exclude={"preprocessing"})
-        document: Models = {
-            "default": predictor.default,
-            "bundle": {"sha256": loaded.sha256},
-            "models": points + ensembles,
-            "labels": list(manifest.labels),
-            "input": input,
-        }
-        return JSONResponse(document)
-
-    async def live(self, request: Request) -> Response:
-        return PlainTextResponse("live\n")
-
-    async def ready(self, request: Request) -> Response:
-        if not self._engine.ready:
-            state = "draining" if self._engine.draining else "the bundle is being loaded"
-            return refuse(503, f"not ready: {state}")
-        return PlainTextResponse("ready\n")
-
-    async def scrape(self, request: Request) -> Response:
-        content, media_type = await asyncio.to_thread(self._metrics.render)
-        return Response(content, media_type=media_type)
-
-    async def openapi(self, request: Request) -> Response:
-        return JSONResponse(openapi_document(self._engine.settings))
-
-    async def playground(self, request: Request) -> Response:
-        content, headers = page()
-        return Response(content, headers=headers)
-
-    async def root(self, request: Request) -> Response:
-        return RedirectResponse("playground", 307)  # relative: a proxy may have put it anywhere
-
-    async def reload(self, request: Request) -> Response:
-        if self._engine.settings.token is None:
-            raise HTTPException(403, "reloading over HTTP needs a token; start the server with one, or send SIGHUP")
-        try:
-            sha256 = await self._engine.reload()
-        except (BundleError, BusyError) as error:
-            return refuse(409, f"still serving the old bundle: {error}")
-        return JSONResponse(Reloaded(bundle={"sha256": sha256}))
 
 
 def _handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:

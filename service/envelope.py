@@ -8,10 +8,10 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.endpoints import OPERATIONS
 from service.engine import Engine
 from service.logs import log_access, logger
 from service.metrics import Metrics
-from service.operations import OPERATIONS
 from service.record import Record
 from service.refusals import FULL, REFUSALS, refuse
 from service.tracing import Tracing

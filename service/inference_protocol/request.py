@@ -224,6 +224,17 @@ class InferRequest(_Model):
         return self
 
 
+InferBytes = Annotated[
+    str,
+    Field(
+        description="The JSON document of an InferRequest without `data`, its length in the header "
+        "Inference-Header-Content-Length, and after it the tensor's bytes: row-major, little-endian.",
+        json_schema_extra={"format": "binary"},
+    ),
+]
+"""An inference request with binary data, for the OpenAPI document."""
+
+
 class RepositoryIndexRequest(_Model):
     """Which models to list: they are ready, all of them."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.openapi.document import paths_and_components
+from service.operations import Operation
 from service.settings import Settings
 from subspace_serve import __version__
 
@@ -38,9 +40,9 @@ _TAGS = {
 }
 
 
-def openapi_document(settings: Settings) -> dict[str, Any]:
+def openapi_document(settings: Settings, operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a service with these settings; a token's value is not in it."""
-    paths, components = paths_and_components(settings)
+    paths, components = paths_and_components(operations, settings)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

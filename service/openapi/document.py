@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.openapi.examples import EXAMPLES
-from service.operations import FORM, JSON, OPERATIONS, Operation
+from service.operations import BINARY, FORM, JSON, Operation
 from service.refusals import REFUSALS, Error
 from service.requests import ImageFile
 from service.schemas import Json, schemas_of
 from service.settings import Settings
 
 _IMAGE_TYPES = "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff"
+
+_LENGTH = "Inference-Header-Content-Length"
 
 _HEADERS: Json = {
     "X-Request-ID": {
@@ -28,7 +31,7 @@ _HEADERS: Json = {
     "WWW-Authenticate": {"description": "`Bearer`.", "required": True, "schema": {"type": "string"}},
     "Location": {"description": "The other address.", "required": True, "schema": {"type": "string"}},
     "Allow": {"description": "The methods that the route takes.", "required": True, "schema": {"type": "string"}},
-    "Inference-Header-Content-Length": {  # only in an answer with binary tensors
+    _LENGTH: {  # only in an answer with binary tensors
         "description": "Bytes of the JSON document, where binary tensors follow it.",
         "schema": {"type": "integer", "minimum": 0},
     },
@@ -42,20 +45,20 @@ _PARAMETERS: Json = {
         "schema": {"type": "string"},
         "example": "3f2a9c1e",
     },
-    "JsonLength": {
-        "name": "Inference-Header-Content-Length",
+    _LENGTH: {
+        "name": _LENGTH,
         "in": "header",
         "description": "Bytes of the JSON document, where binary tensors follow it; absent when none do.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    "Model": {
+    "model": {
         "name": "model",
         "in": "path",
         "required": True,
         "description": "A point or an ensemble, by its name in `GET /models`.",
         "schema": {"$ref": "#/components/schemas/ModelName"},
     },
-    "Version": {
+    "version": {
         "name": "version",
         "in": "path",
         "required": True,
@@ -66,10 +69,10 @@ _PARAMETERS: Json = {
 }
 
 
-def paths_and_components(settings: Settings) -> tuple[Json, Json]:
+def paths_and_components(operations: Sequence[Operation], settings: Settings) -> tuple[Json, Json]:
     """Return the document's paths and components for a server with these settings."""
     types: dict[Any, tuple[Any, bool]] = {"error": (Error, False)}
-    for operation in OPERATIONS:
+    for operation in operations:
         types |= {(operation.name, "body", media): (type, True) for media, type in operation.body.items()}
         types |= {(operation.name, "answer", media): (type, False) for media, type in operation.content.items()}
         if operation.unready is not None:
@@ -77,7 +80,7 @@ def paths_and_components(settings: Settings) -> tuple[Json, Json]:
     by_use, schemas = schemas_of(types)
     _add_limits(schemas, settings)
     paths: Json = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_use, settings)
     limits = settings.model_dump(include={"deadline", "max_body", "max_pixels"})
     responses = {
@@ -97,14 +100,16 @@ def _operation(operation: Operation, schemas: dict[Any, Json], settings: Setting
     name = operation.name
 
     def content(use: str, medias: Iterable[str]) -> Json:
-        return {media: {"schema": schemas[name, use, media]} | EXAMPLES.get((name, use, media), {}) for media in medias}
+        examples = {media: EXAMPLES.get((name.removesuffix("_version"), use, media), {}) for media in medias}
+        return {media: {"schema": schemas[name, use, media]} | example for media, example in examples.items()}
 
     needs_token = settings.token is not None and not operation.is_open
     refusals = {405, *operation.refusals} | ({401} if needs_token else set())
     if settings.token is not None:
         refusals.discard(403)  # reloading is what needs a token
+    headers = (["Location"] if operation.status == 307 else []) + ([_LENGTH] if BINARY in operation.content else [])
     responses: dict[int, Json] = {
-        operation.status: _answer(operation.answer, content("answer", operation.content), operation.headers)
+        operation.status: _answer("What was asked for.", content("answer", operation.content), headers)
     }
     responses |= {status: _reference("responses", f"Refused{status}") for status in refusals}
     if operation.unready is not None:
@@ -113,15 +118,21 @@ def _operation(operation: Operation, schemas: dict[Any, Json], settings: Setting
             {JSON: {"schema": schemas[name, "unready"]}},
             REFUSALS[503].headers,
         )
-    document: Json = {"operationId": name, "tags": [operation.tag], "summary": operation.summary}
-    if operation.description is not None:
-        document["description"] = operation.description
-    document["parameters"] = [_reference("parameters", parameter) for parameter in ("RequestId", *operation.parameters)]
+    summary, _, description = operation.documentation.partition("\n\n")
+    document: Json = {"operationId": name, "tags": [operation.tag], "summary": summary.rstrip(".")}
+    if description:
+        document["description"] = " ".join(description.split())
+    parameters = [
+        "RequestId",
+        *re.findall(r"{(\w+)}", operation.path),
+        *([_LENGTH] if BINARY in operation.body else []),
+    ]
+    document["parameters"] = [_reference("parameters", parameter) for parameter in parameters]
     if operation.body:
-        body: Json = {"required": operation.body_required, "content": content("body", operation.body)}
-        if FORM in body["content"]:
-            body["content"][FORM]["encoding"] = {"images": {"contentType": _IMAGE_TYPES}}
-        document["requestBody"] = body | ({"description": operation.body_note} if operation.body_note else {})
+        body = content("body", operation.body)
+        if FORM in body:
+            body[FORM]["encoding"] = {"images": {"contentType": _IMAGE_TYPES}}
+        document["requestBody"] = {"required": not operation.takes_empty, "content": body}
     document["responses"] = {str(status): responses[status] for status in sorted(responses)}
     if settings.token is not None and operation.is_open:
         document["security"] = []

@@ -146,5 +146,3 @@ EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("models", "answer", JSON): {"example": MODELS},
 }
 """By operation, whether it is the body or the answer, and media type."""
-for _name, _use, _media in [key for key in EXAMPLES if key[0] == "protocol_infer"]:
-    EXAMPLES["protocol_infer_version", _use, _media] = EXAMPLES[_name, _use, _media]
