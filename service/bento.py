@@ -84,7 +84,7 @@ class SubspaceService:
     def stop(self) -> None:
         """Take no more work."""
         _engine.close()
-        _metrics.close()
+        _metrics.forget(os.getpid())
         if _tracing is not None:
             _tracing.close()
 
