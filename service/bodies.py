@@ -156,8 +156,9 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
     if content_type.split(";")[0].strip().lower() not in content_types:
         expected = " or ".join(name for name in content_types if name)
         raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
+    # One header or several, each a list whose members may be empty (RFC 9110, section 5.6.1).
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    if not {part.strip().lower() for part in encoding.split(",")} <= {"", "identity"}:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")

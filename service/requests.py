@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -158,12 +159,46 @@ def parse_json(body: bytes) -> PredictRequest:
 
 
 def load_json(body: bytes) -> Any:
-    """Parse JSON without NaN and infinities. Raises `RequestError`."""
+    """Parse JSON without NaN, infinities and keys that are given twice. Raises `RequestError`."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         # Parsed apart from validation, where a NaN would pass for a number in a free list.
-        return from_json(body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
+    _check_keys(body, value)
+    return value
+
+
+def _check_keys(body: bytes, value: Any) -> None:
+    """Raise `RequestError` where a key is given twice in one object; parsing keeps the last, and which is meant?
+
+    Each key is followed by a colon. Where there are no more colons than keys were kept, none was lost: that is all that
+    is looked at in pixels and in base64, which have no colons. Else a text may have some, or an object stands where
+    none is expected.
+    """
+    position = -1
+    for _ in range(_count_keys(value)):
+        position = body.find(b":", position + 1)
+    if body.find(b":", position + 1) >= 0:
+        json.loads(body.decode(), object_pairs_hook=_refuse_twice, parse_int=float)
+
+
+def _count_keys(value: Any) -> int:
+    """Count keys of objects; not of those in lists that begin with something else, as images do."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_keys, value.values()))
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return sum(map(_count_keys, value))
+    return 0
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise RequestError(f"the key {name!r:.120} is given twice; give it once")
+        names.add(name)
 
 
 def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
