@@ -186,11 +186,15 @@ def _check_keys(body: bytes, value: Any) -> None:
 
 def _count_keys(value: Any) -> int:
     """Count keys of objects; not of those in lists that begin with something else, as images do."""
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_keys, value.values()))
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return sum(map(_count_keys, value))
-    return 0
+    count, rest = 0, [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            rest.extend(value.values())
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            rest.extend(value)
+    return count
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
