@@ -193,7 +193,9 @@ def test_reload_by_signal_and_by_request(bundle, tmp_path):
         shutil.copytree(bundle, own)
         server.process.send_signal(signal.SIGHUP)
         server.until(lambda: server.client.get("/models").json()["bundle"]["sha256"] == first)
-        assert 'subspace_serve_reloads_total{result="failed"} 1.0' in server.client.get("/metrics").text
+        for result in ("failed", "done"):  # one each by request and by signal
+            counted = f'subspace_serve_reloads_total{{result="{result}"}} 2.0'
+            server.until(lambda counted=counted: counted in server.client.get("/metrics").text)
 
 
 def test_readiness_drops_first_and_the_rest_is_answered(bundle, tmp_path):
