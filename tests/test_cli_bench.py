@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from service_client import IMAGES, png, served
 from test_client import listening
 
+from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load
+from subspace_serve.bench.saturation import find_saturation, holds
+from subspace_serve.bench.workload import workload
 from subspace_serve.cli.benching import bench
 from subspace_serve.client.catalogue import Catalogue, InputFormat, Model
 from subspace_serve.client.errors import ClientError, ConnectionFailed
-from subspace_serve.client.load import LoadReport, arrivals, percentiles, run_load
-from subspace_serve.client.saturation import find_saturation, holds
 from subspace_serve.client.wire import HttpRequest, Options
-from subspace_serve.client.workload import workload
 
 pytestmark = pytest.mark.slow
 
