@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from bundle_factory import make_bundle
 from click.testing import CliRunner
+from ports import free_port
 from service_client import IMAGES, png, served
 from test_client import listening
 
@@ -246,8 +247,7 @@ def test_a_server_that_ends():
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectionFailed, match="nobody listens at"):
         run_load(f"http://127.0.0.1:{port}", PING, rate=1, duration=1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from subspace_serve.errors import DataError, SubspaceServeError, TrainingError
+from subspace_serve.suggestions import did_you_mean
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.description import Figure, Measurement
 from trainer.reproduce.figures import FIGURES
@@ -127,10 +127,9 @@ def _figures(names: tuple[str, ...]) -> list[Figure]:
         return list(FIGURES.values())
     for name in names:
         if name not in FIGURES:
-            near = difflib.get_close_matches(name, FIGURES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, FIGURES)
             raise TrainingError(
-                f"there is no figure {name!r} to reproduce{hint}; the figures are {', '.join(FIGURES)} (figure 1 is a "
+                f"there is no figure {name!r} to reproduce; {hint}{' ' if hint else ''}the figures are {', '.join(FIGURES)} (figure 1 is a "
                 "schematic), or all"
             )
     return [FIGURES[name] for name in dict.fromkeys(names)]
