@@ -129,8 +129,8 @@ def _figures(names: tuple[str, ...]) -> list[Figure]:
         if name not in FIGURES:
             hint = did_you_mean(name, FIGURES)
             raise TrainingError(
-                f"there is no figure {name!r} to reproduce; {hint}{' ' if hint else ''}the figures are {', '.join(FIGURES)} (figure 1 is a "
-                "schematic), or all"
+                f"there is no figure {name!r} to reproduce{f'; {hint}' if hint else ''}; the figures are "
+                f"{', '.join(FIGURES)} (figure 1 is a schematic), or all"
             )
     return [FIGURES[name] for name in dict.fromkeys(names)]
 
