@@ -20,6 +20,7 @@ from ports import free_port
 from service_client import IMAGES, png, served
 from test_client import listening
 
+from subspace_serve.bench import sending
 from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load
 from subspace_serve.bench.saturation import find_saturation, holds
 from subspace_serve.bench.workload import workload
@@ -213,6 +214,15 @@ def test_answers_that_do_not_come():
     assert report.statuses == {200: 10}
     assert report.errors == {"no answer within 0.3 s": 10}
     assert report.throughput == pytest.approx(50, rel=0.21)
+
+
+def test_requests_that_were_never_begun(monkeypatch):
+    """The generator itself stood still for longer than the timeout: what was due meanwhile is an error, too."""
+    monkeypatch.setattr(sending, "_SWEEP_SECONDS", 0)
+    due = np.array([-1.0, -0.9])
+    log = sending.send_all({"host": "127.0.0.1", "port": 9}, [b""], due, connections=1, timeout=0.1)
+    assert set(log.statuses) == {sending.ERROR}
+    assert log.errors == dict.fromkeys([0, 1], "no answer within 0.1 s")
 
 
 def test_requests_that_wait_in_vain():
