@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from bundle_factory import make_bundle
+from ports import free_port
 from service_client import GOOD, IMAGES, expected, probabilities
 
 from subspace_serve.cli import main
@@ -31,11 +32,6 @@ SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "s
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("serving") / "bundle")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Server:
