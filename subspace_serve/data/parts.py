@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from subspace_serve.data.drawing import carve
 from subspace_serve.data.images import Images
 from subspace_serve.data.sources import Source
 from subspace_serve.data.sources.source import listed
-from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
 
 TEST_FRACTION = 0.2
