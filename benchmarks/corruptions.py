@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 import numpy as np
+from PIL import Image
 
-from benchmarks.corruption_strengths import photograph_patches
 from benchmarks.measure import at_least, environment, interleaved, ratio, report, summary
 from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
 
@@ -25,6 +25,22 @@ SIDE = 32
 # The table that the other package knows; how long the blurs take depends on their width.
 PRESET = "imagenet"
 TARGET = 3.0
+
+
+def photograph_patches(side: int) -> np.ndarray:
+    """Return squares of scikit-learn's two sample photographs at half their size, uint8 (N, side, side, 3).
+
+    120 of 32 pixels or 30 of 64: a grid over both.
+    """
+    from sklearn.datasets import load_sample_images
+
+    patches = []
+    for photograph in load_sample_images().images:
+        small = np.asarray(Image.fromarray(photograph).reduce(2))
+        rows, columns = (length // side for length in small.shape[:2])
+        grid = small[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+        patches.append(grid.swapaxes(1, 2).reshape(-1, side, side, 3))
+    return np.concatenate(patches)
 
 
 def corruption_speed(rounds: int, count: int) -> dict[str, Any]:

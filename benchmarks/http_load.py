@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from subspace_serve.bench.load import encoded
 from subspace_serve.client.wire import HttpRequest
 
 _REPLAY = Path(__file__).with_name("replay.lua")
@@ -53,7 +54,7 @@ def burst(
     files = []
     for index, request in enumerate(requests):
         file = folder / f"{port}-{index}.http"
-        file.write_bytes(encoded(request, port))
+        file.write_bytes(encoded(request, f"http://127.0.0.1:{port}"))
         files.append(str(file))
     options = [
         "--threads=1",
@@ -70,10 +71,3 @@ def burst(
             f"of {result.requests} requests to {paths}, {result.refused} were refused and {result.failed} failed"
         )
     return result
-
-
-def encoded(request: HttpRequest, port: int) -> bytes:
-    """Return a request's bytes for a server on a port of 127.0.0.1."""
-    headers = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(request.body)), **request.headers}
-    lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + request.body

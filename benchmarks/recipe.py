@@ -25,9 +25,10 @@ from subspace_serve.files import atomic_file, write_text
 from trainer.config import TrainingConfig
 from trainer.presets import PAPER_METHOD
 from trainer.reproduce.cache import Cache
+from trainer.reproduce.description import Case
 from trainer.reproduce.measures import Along
 from trainer.reproduce.verdict import verdict
-from trainer.reproduce.work import Task, perform_all
+from trainer.reproduce.work import Task, measured, perform_all
 
 STANDARD, CHOSEN = "standard network", "spreading, scaled, rate 0.2, 2 samples"
 """What the others are compared with, and what became the trainer's default."""
@@ -75,7 +76,7 @@ def tasks(mnist: Path | None, seeds: Sequence[int], recipes: Sequence[str]) -> l
     return [
         Task(
             f"{name}, {epochs} epochs",
-            recipe,
+            Case(recipe),
             TrainingConfig(
                 **{
                     **PAPER_METHOD,
@@ -214,13 +215,11 @@ def write_mnist(folder: Path, target: Path) -> None:
 
 def _results(wanted: list[Task], cache: Path, workers: int) -> dict[str, dict[str, dict[str, Any]]]:
     """Return a row for each data set and length, and recipe; make what is not in the cache."""
-    perform_all(wanted, cache, workers, partial(click.echo, err=True))
-    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for task in wanted:
-        measured.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(Cache(cache)))
+    store = Cache(cache, partial(click.echo, err=True))
+    perform_all(wanted, store, workers)
     return {
-        panel: {recipe: row(runs, recipes[STANDARD]) for recipe, runs in recipes.items()}
-        for panel, recipes in measured.items()
+        panel: {recipe.name: row(runs, recipes[Case(STANDARD)]) for recipe, runs in recipes.items()}
+        for panel, recipes in measured(wanted, store).items()
     }
 
 

@@ -19,11 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
-from service.bodies import RETRY_AFTER
 from service.engine import Engine
 from service.lifecycle import drain_on_sigterm, end_when_orphaned, end_worker
 from service.logs import configure_logging
 from service.metrics import Metrics
+from service.refusals import RETRY_AFTER
 from service.settings import Settings
 from service.staging import State, stage
 from service.tracing import make_tracing
@@ -84,7 +84,7 @@ class SubspaceService:
     def stop(self) -> None:
         """Take no more work."""
         _engine.close()
-        _metrics.close()
+        _metrics.forget(os.getpid())
         if _tracing is not None:
             _tracing.close()
 

@@ -17,8 +17,6 @@ from starlette.types import Message
 from service.requests import RequestError
 from service.settings import Settings
 
-RETRY_AFTER = {"Retry-After": "1"}
-
 _MAX_FIELDS = 100
 _MAX_FIELD_BYTES = 64 * 1024
 
@@ -81,7 +79,7 @@ class Bodies:
     def reserve(self, count: int) -> None:
         """Count bytes that are about to be held; negative ones are given back. Raises `HTTPException` 429."""
         if count > 0 and self._held + count > self._settings.max_buffer:
-            raise HTTPException(429, "too many bytes are being received; try again later", RETRY_AFTER)
+            raise HTTPException(429, "too many bytes are being received; try again later")
         self._held += count
 
     @contextlib.contextmanager
@@ -90,7 +88,7 @@ class Bodies:
             with _deadline(self._settings.deadline):
                 yield
         except TimeoutError:
-            raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
+            raise HTTPException(408, "the body did not arrive in time") from None
 
 
 @contextlib.contextmanager
@@ -158,8 +156,9 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
     if content_type.split(";")[0].strip().lower() not in content_types:
         expected = " or ".join(name for name in content_types if name)
         raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
+    # One header or several, each a list whose members may be empty (RFC 9110, section 5.6.1).
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    if not {part.strip().lower() for part in encoding.split(",")} <= {"", "identity"}:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")

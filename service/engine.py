@@ -29,6 +29,9 @@ from subspace_serve.errors import SubspaceServeError
 CUSTOM = "custom"
 """What stands for the model in metrics where a request named members only."""
 
+LARGE_JSON = 256 * 1024
+"""Bytes of JSON over which it is parsed, and its images are decoded, off the event loop."""
+
 _PATIENCE_SECONDS = 0.05
 _LARGE = 100_000  # numbers that are averaged on a thread, not on the event loop
 
@@ -140,8 +143,10 @@ class Engine:
         except asyncio.TimeoutError:
             raise DeadlineError from None
 
-    async def parsed(self, parse: Callable[[], Result], record: Record) -> Result:
-        """Run the parsing of a great body off the event loop. Raises `DeadlineError` and what `parse` raises."""
+    async def parsed(self, parse: Callable[[], Result], size: int, record: Record) -> Result:
+        """Parse `size` bytes of JSON, much of it off the event loop. Raises `DeadlineError` and what `parse` raises."""
+        if size <= LARGE_JSON:
+            return parse()
         begin = time.time_ns()
         with self._named_deadline():
             result = await self.off_loop(parse, record.arrival + self.settings.deadline)

@@ -5,46 +5,26 @@ from __future__ import annotations
 import hmac
 import re
 import time
-from collections.abc import Sequence
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.bodies import RETRY_AFTER
+from service.endpoints import OPERATIONS
 from service.engine import Engine
 from service.logs import log_access, logger
 from service.metrics import Metrics
 from service.record import Record
+from service.refusals import FULL, REFUSALS, refuse
 from service.tracing import Tracing
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-_PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-# Probes, and a page that says nothing about the models, with what leads to it.
-_OPEN = _PROBES | {"/playground", "/"}
-_REASONS = {
-    400: "invalid",
-    401: "token",
-    403: "forbidden",
-    404: "unknown",
-    405: "method",
-    408: "slow_body",
-    409: "bad_bundle",
-    413: "too_large",
-    415: "content_type",
-    429: "queue_full",
-    499: "client_gone",
-    500: "failure",
-    503: "unavailable",
-    504: "deadline",
-}
+_PROBES = frozenset(operation.path for operation in OPERATIONS if operation.is_probe)
+_OPEN = frozenset(operation.path for operation in OPERATIONS if operation.is_open)
 
 
 class Envelope:
-    """Wraps the application. `routes` are its route templates, which metrics have as labels."""
+    """Wraps the application. The route templates are what metrics have as labels."""
 
-    def __init__(
-        self, app: ASGIApp, engine: Engine, metrics: Metrics, tracing: Tracing | None, routes: Sequence[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
         self._engine = engine
         self._metrics = metrics
@@ -52,6 +32,7 @@ class Envelope:
         self._log = engine.settings.access_log
         token = engine.settings.token
         self._token = token.encode() if token else None
+        routes = [operation.path for operation in OPERATIONS]
         self._plain = frozenset(route for route in routes if "{" not in route)
         self._templates = [(re.compile(re.sub(r"{\w+}", "[^/]+", route)), route) for route in routes if "{" in route]
 
@@ -89,10 +70,10 @@ class Envelope:
             scheme, _, token = own.partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token):
                 message = "the header Authorization: Bearer TOKEN is missing or its token is wrong"
-                return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+                return refuse(401, message)
         if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":
             # Before the body is read: under a flood this is most of the work.
-            return JSONResponse({"error": "too many requests are waiting; try again later"}, 429, RETRY_AFTER)
+            return refuse(429, FULL)
         return None
 
     def _headers(self, record: Record) -> list[tuple[bytes, bytes]]:
@@ -108,7 +89,7 @@ class Envelope:
         self._metrics.requests(route, method, str(status)).inc()
         self._metrics.seconds(route).observe(seconds)
         if status >= 400:
-            self._metrics.rejections(_REASONS.get(status, "other")).inc()
+            self._metrics.rejections(REFUSALS[status].reason if status in REFUSALS else "other").inc()
         if self._log and scope["path"] not in _PROBES:
             client = scope.get("client")
             log_access(

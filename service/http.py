@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET_SECONDS = 0.05
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
 
 
@@ -50,6 +53,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Still answer a client that has sent its requests whole and ended only its sending half, as `nc -N` does.
+
+        One that has gone looks the same until something is sent to it. So an interim answer is sent, which HTTP/1.1 has
+        every client skip: whoever has gone answers it with a reset.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        if self.scheme == "https" or cycle.scope["http_version"] == "1.0":  # neither can be tried so
+            return False
+        cycle.keep_alive = False
+        if not cycle.response_started and not self.pipeline:
+            self.transport.write(_INTERIM)
+        self._look_for_reset(cycle)
+        return True
+
+    def _look_for_reset(self, cycle: RequestResponseCycle) -> None:
+        """End the connection when it was reset, which nobody else sees who does not write to it."""
+        if cycle.response_complete or self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            self.loop.call_later(_RESET_SECONDS, self._look_for_reset, cycle)
 
     def _feed(self, data: bytes) -> None:
         try:

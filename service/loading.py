@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 import time
@@ -12,14 +11,13 @@ from pathlib import Path
 
 from service.logs import logger
 from service.settings import Settings
-from service.staging import State, make_predictor, stage_in_subprocess
+from service.staging import State, make_predictor, reload
 from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.errors import BundleError, SubspaceServeError
 from subspace_serve.files import sha256_of
 
 _FOLLOW_SECONDS = 0.2
-_RELOAD_SECONDS = 60.0
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -74,20 +72,10 @@ class Loader:
         return self._loaded
 
     async def reload(self) -> str:
-        """Stage the bundle anew and return its manifest's SHA-256 when every worker serves it.
-
-        Raises `SubspaceServeError` when the bundle does not hold; then the old one is served on.
-        """
+        """Replace the bundle; see `service.staging.reload`."""
         if self._state is None:
             raise BundleError("this server cannot reload, since it has no state folder; use subspace-serve serve")
-        report = await asyncio.to_thread(stage_in_subprocess, self._settings, self._state)
-        end = time.monotonic() + _RELOAD_SECONDS
-        while set(self._state.workers()) != {Path(report["staged"]).name}:
-            if time.monotonic() > end:
-                raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
-            await asyncio.sleep(_FOLLOW_SECONDS / 4)
-        sha256: str = report["sha256"]
-        return sha256
+        return await reload(self._settings, self._state)
 
     def _load_first(self, on_failure: Callable[[], object]) -> None:
         staged = self._state.current() if self._state else None

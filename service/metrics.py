@@ -70,10 +70,10 @@ class Metrics:
             MultiProcessCollector(registry)
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
-    def close(self) -> None:
-        """Take this process out of the sums of what is going on now."""
+    def forget(self, process: int) -> None:
+        """Take a process that ends, or has died, out of the sums of what is going on now."""
         if os.environ.get(_MULTIPROCESS_VARIABLE):
-            mark_process_dead(os.getpid())
+            mark_process_dead(process)
 
     def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
         return _by_labels(Counter(f"subspace_serve_{name}", text, labels, registry=self._registry))

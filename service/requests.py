@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -14,9 +15,11 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
+from typing_extensions import TypeAliasType
 
 from service.engine import Question
 from service.job import DeadlineError
+from service.schemas import DocumentedAs, Json, alone, without_null
 from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
@@ -34,9 +37,14 @@ _PIXELS: dict[str, TypeAdapter[Any]] = {
 MAX_ENTRIES = 1000
 """Of a list or an object other than pixels. Each of them may be wrong, and complaining of millions takes a minute."""
 
-Names = Annotated[list[str], Field(max_length=MAX_ENTRIES)]
+Names = Annotated[list[str], Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "uniqueItems": True})]
 Numbers = Annotated[list[float], Field(max_length=MAX_ENTRIES)]
+Weights = Annotated[
+    list[float],
+    Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "items": {"type": "number", "minimum": 0}}),
+]
 _LISTS = ("members", "weights", "alpha")
+_ANSWERING = ("model", "members", "weights", "aggregate")
 _MAX_DIMENSIONS = 8
 _MANY = 4  # images as lists of pixels, from which on they are turned into arrays off the event loop
 
@@ -60,20 +68,59 @@ class Document(BaseModel):
     _has_few_fields = model_validator(mode="before")(few_fields)
 
 
-class Options(Document):
-    """The choices that both endpoints share. `resize` concerns image files only; pixel arrays must fit as they are."""
+ImageFile = TypeAliasType("ImageFile", Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})])
+_Numbers = Annotated[list[Annotated[float, Field(ge=0, le=255)]], Field(min_length=1)]
+Pixels = TypeAliasType(
+    "Pixels",
+    Annotated[
+        list[Annotated[list[_Numbers], Field(min_length=1)]],
+        Field(
+            min_length=1,
+            description="An image's pixels in nested lists. For a uint8 model whole numbers from 0 to 255, without a "
+            "decimal point, by row, column and channel (NHWC); for a float32 model numbers from 0 to 1, by channel, "
+            "row and column (NCHW). The sizes are those of `input` in GET /models.",
+        ),
+    ],
+)
 
-    model: str | None = None
-    members: Names | None = None
-    weights: Numbers | None = None
-    aggregate: Aggregate | None = None
-    alpha: float | Numbers | None = None
-    top_k: Annotated[int, Field(ge=1)] = 5
-    return_members: bool = False
-    resize: bool = True
 
-    def question(self, images: Sequence[Any], limits: Settings, *, large: bool = False) -> Question:
+class PredictRequest(Document):
+    """Images and who shall classify them."""
+
+    model_config = ConfigDict(json_schema_extra=alone("alpha", _ANSWERING, {"type": "null"}))
+
+    # Looked at when the model is known that shall answer.
+    images: Annotated[list[Annotated[Any, DocumentedAs(ImageFile | Pixels)]], Field(min_length=1)]
+    model: str | None = Field(
+        None, description="A point or an ensemble by its name; the default answers when it is left out."
+    )
+    members: Names | None = Field(
+        None, description="Points to average: alone an ensemble of its own, with `model` a subset of that ensemble."
+    )
+    weights: Weights | None = Field(
+        None,
+        description="One a member, not negative, with a positive sum; normalised. Left out: equal, or the ensemble's "
+        "own.",
+    )
+    aggregate: Aggregate | None = Field(
+        None, description="What is averaged; the ensemble's own, or probabilities, if left out."
+    )
+    alpha: float | Numbers | None = Field(
+        None,
+        description="The point that was exported at this place: a number on a line or a curve, numbers on a simplex. "
+        "Not together with model, members, weights or aggregate.",
+    )
+    top_k: Annotated[int, Field(ge=1)] = Field(5, description="Labels of each prediction, the most probable first.")
+    return_members: bool = Field(False, description="Whether to say what each member answered.")
+    resize: bool = Field(
+        True,
+        description="Whether image files of another size are cut to the network's proportions and scaled; else they "
+        "are refused. Pixels must fit as they are.",
+    )
+
+    def question(self, limits: Settings, *, large: bool = False) -> Question:
         """Return what the engine is asked; images of a `large` body are decoded off the event loop."""
+        images = self.images
         return Question(
             decode=lambda input, deadline: image_array(images, input, limits, self.resize, deadline),
             slow=large or len(images) > _MANY or any(isinstance(image, str | bytes) for image in images),
@@ -85,10 +132,19 @@ class Options(Document):
         )
 
 
-class PredictRequest(Options):
-    """The body of POST /predict: each image a nested list of pixels or a base64-encoded image file."""
+def _form_schema(schema: Json) -> None:
+    without_null(schema)
+    # One field or several.
+    schema["properties"]["alpha"] |= {"type": "array", "items": {"type": "number"}, "minItems": 1}
+    schema |= alone("alpha", _ANSWERING, False)
 
-    images: Annotated[list[Any], Field(min_length=1)]
+
+class PredictForm(PredictRequest):
+    """Image files and the options of /predict."""
+
+    model_config = ConfigDict(json_schema_extra=_form_schema)
+
+    images: Annotated[list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]], Field(min_length=1)]
 
 
 _FIELDS = PredictRequest.model_fields.keys()  # a form has the same
@@ -103,28 +159,65 @@ def parse_json(body: bytes) -> PredictRequest:
 
 
 def load_json(body: bytes) -> Any:
-    """Parse JSON without NaN and infinities. Raises `RequestError`."""
+    """Parse JSON without NaN, infinities and keys that are given twice. Raises `RequestError`."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         # Parsed apart from validation, where a NaN would pass for a number in a free list.
-        return from_json(body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
+    _check_keys(body, value)
+    return value
 
 
-def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]:
-    """Split a form's fields into options and the files named `images`.
+def _check_keys(body: bytes, value: Any) -> None:
+    """Raise `RequestError` where a key is given twice in one object; parsing keeps the last, and which is meant?
+
+    Each key is followed by a colon. Where there are no more colons than keys were kept, none was lost: that is all that
+    is looked at in pixels and in base64, which have no colons. Else a text may have some, or an object stands where
+    none is expected.
+    """
+    position = -1
+    for _ in range(_count_keys(value)):
+        position = body.find(b":", position + 1)
+    if body.find(b":", position + 1) >= 0:
+        json.loads(body.decode(), object_pairs_hook=_refuse_twice, parse_int=float)
+
+
+def _count_keys(value: Any) -> int:
+    """Count keys of objects; not of those in lists that begin with something else, as images do."""
+    count, rest = 0, [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            rest.extend(value.values())
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            rest.extend(value)
+    return count
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise RequestError(f"the key {name!r:.120} is given twice; give it once")
+        names.add(name)
+
+
+def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
+    """Put a form's fields together, of which those named `images` are files.
 
     Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas. Raises `RequestError`.
     """
     values: dict[str, Any] = {}
     files = []
     for name, value in fields:
-        is_file = not isinstance(value, str)
-        if is_file != (name == "images"):
+        if isinstance(value, bytes) != (name == "images"):
             expected = "files" if name == "images" else "text (only `images` are files)"
-            hint = did_you_mean(name, ["images"]) if is_file else ""
+            hint = did_you_mean(name, ["images"]) if isinstance(value, bytes) else ""
             raise RequestError(f"the form's field {name!r:.120} must be {expected}" + (f"; {hint}" if hint else ""))
-        if is_file:
+        if isinstance(value, bytes):
             files.append(value)
         elif name in _LISTS:
             values.setdefault(name, []).extend(part.strip() for part in value.split(","))
@@ -137,7 +230,7 @@ def parse_fields(fields: Sequence[tuple[str, Any]]) -> tuple[Options, list[Any]]
     if len(values.get("alpha", ())) == 1:
         (values["alpha"],) = values["alpha"]
     try:
-        return Options.model_validate(values), files
+        return PredictForm.model_validate(values | {"images": files})
     except ValidationError as error:
         raise RequestError(f"the form is not valid: {describe(error, known=_FIELDS)}") from None
 

@@ -13,6 +13,7 @@ that come back find what the others serve, and a bad bundle never replaces a goo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -40,6 +41,8 @@ STATE_VARIABLE = "SUBSPACE_SERVE_STATE"
 ROOT = Path(__file__).parent.parent
 _PREFIX = "subspace-serve-state-"
 _YOUNG_SECONDS = 60  # a folder is made first and locked then
+_RELOAD_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
 _KEPT = 2  # the bundle that is served and the one before, which a worker may still be opening
 
 
@@ -180,6 +183,21 @@ def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
         raise BusyError(message) if done.returncode == _BUSY else BundleError(message)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+async def reload(settings: Settings, state: State) -> str:
+    """Stage the bundle anew and return its manifest's SHA-256 when every worker serves it.
+
+    Raises `SubspaceServeError` when the bundle does not hold; then the old one is served on.
+    """
+    report = await asyncio.to_thread(stage_in_subprocess, settings, state)
+    end = time.monotonic() + _RELOAD_SECONDS
+    while set(state.workers()) != {Path(report["staged"]).name}:
+        if time.monotonic() > end:
+            raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
+        await asyncio.sleep(_LOOK_SECONDS)
+    sha256: str = report["sha256"]
+    return sha256
 
 
 _BUSY = 3

@@ -7,20 +7,24 @@ does not end.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 
-from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from service.http import BoundedProtocol
 from service.logs import configure_logging, logger
 from service.settings import CONFIG_VARIABLE, Settings
-from service.staging import State, stage_in_subprocess
+from service.staging import State, reload
 from subspace_serve.errors import SubspaceServeError
+
+if TYPE_CHECKING:
+    from service.metrics import Metrics
 
 _HEALTH_SECONDS = 30
 _BACKLOG = 2048
@@ -33,6 +37,9 @@ def supervise(settings: Settings, state: State, listener: socket.socket) -> None
     os.environ.pop(CONFIG_VARIABLE, None)  # everything that it said is among the variables now
     os.environ.setdefault("BENTOML_HOME", str(state.folder / "bentoml"))  # it writes there as soon as it is imported
     configure_logging()
+    # Only now: as soon as it is imported, prometheus_client asks the environment whether it is one process of several.
+    from service.metrics import Metrics
+
     config = Config(
         "service.bento:asgi_app",
         factory=True,
@@ -48,14 +55,17 @@ def supervise(settings: Settings, state: State, listener: socket.socket) -> None
         timeout_graceful_shutdown=max(1, int(settings.grace - settings.drain)),
         timeout_worker_healthcheck=_HEALTH_SECONDS,
     )
-    _Supervisor(config, listener, settings, state).run()
+    _Supervisor(config, listener, settings, state, Metrics()).run()
 
 
 class _Supervisor(Multiprocess):
-    def __init__(self, config: Config, listener: socket.socket, settings: Settings, state: State) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, settings: Settings, state: State, metrics: Metrics
+    ) -> None:
         super().__init__(config, [listener])
         self._settings = settings
         self._state = state
+        self._metrics = metrics
 
     def handle_hup(self) -> None:
         """Stage the bundle anew, off this thread, which goes on to watch the workers; they follow by themselves."""
@@ -63,11 +73,11 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers, and take them out of the metrics of what is going on."""
-        before = {process.pid for process in self.processes}
+        before = {process.pid for process in self.processes if process.pid is not None}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
             logger.warning("worker %s died and was replaced", pid)
-            mark_process_dead(pid)
+            self._metrics.forget(pid)
 
     def join_all(self) -> None:
         """Wait for the workers' end; those that take longer than they may are killed, since nobody else would."""
@@ -81,8 +91,10 @@ class _Supervisor(Multiprocess):
 
     def _reload(self) -> None:
         try:
-            report = stage_in_subprocess(self._settings, self._state)
+            sha256 = asyncio.run(reload(self._settings, self._state))
         except SubspaceServeError as error:
+            self._metrics.reloads("failed").inc()
             logger.error("still serving the old bundle: %s", error)
         else:
-            logger.info("reloading %s (%s)", report["bundle"], report["sha256"][:12])
+            self._metrics.reloads("done").inc()
+            logger.info("reloaded %s (%s)", self._settings.bundle, sha256[:12])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 300.0
@@ -44,7 +45,7 @@ class RankProcesses:
             "WORLD_SIZE": str(world_size),
             "LOCAL_WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_port()),
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "GLOO_SOCKET_IFNAME": "lo",
@@ -91,9 +92,3 @@ def run_ranks(command: Sequence[str], world_size: int = 2, **how) -> list[Ended]
 def run_script(script: str, world_size: int = 2, **how) -> list[Ended]:
     """Run a Python script as ranks to its end."""
     return run_ranks([sys.executable, "-c", script], world_size, **how)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

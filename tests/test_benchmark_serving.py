@@ -138,7 +138,7 @@ def test_unknown_parts_are_refused():
 def test_rates_are_answers_over_time():
     assert Burst(requests=30, seconds=2.0, refused=0, failed=0, p50=0.1, p99=0.2).rate == 15
     request = asking.post("/predict", b"{}", "application/json", Accept="*/*")
-    head, _, body = http_load.encoded(request, 8000).partition(b"\r\n\r\n")
+    head, _, body = http_load.encoded(request, "http://127.0.0.1:8000").partition(b"\r\n\r\n")
     assert body == b"{}"
     assert head.splitlines() == [
         b"POST /predict HTTP/1.1",

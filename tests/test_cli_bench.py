@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 from bundle_factory import make_bundle
 from click.testing import CliRunner
+from ports import free_port
 from service_client import IMAGES, png, served
 from test_client import listening
 
+from subspace_serve.bench import sending
+from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load
+from subspace_serve.bench.saturation import find_saturation, holds
+from subspace_serve.bench.workload import workload
 from subspace_serve.cli.benching import bench
 from subspace_serve.client.catalogue import Catalogue, InputFormat, Model
 from subspace_serve.client.errors import ClientError, ConnectionFailed
-from subspace_serve.client.load import LoadReport, arrivals, percentiles, run_load
-from subspace_serve.client.saturation import find_saturation, holds
 from subspace_serve.client.wire import HttpRequest, Options
-from subspace_serve.client.workload import workload
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +216,15 @@ def test_answers_that_do_not_come():
     assert report.throughput == pytest.approx(50, rel=0.21)
 
 
+def test_requests_that_were_never_begun(monkeypatch):
+    """The generator itself stood still for longer than the timeout: what was due meanwhile is an error, too."""
+    monkeypatch.setattr(sending, "_SWEEP_SECONDS", 0)
+    due = np.array([-1.0, -0.9])
+    log = sending.send_all({"host": "127.0.0.1", "port": 9}, [b""], due, connections=1, timeout=0.1)
+    assert set(log.statuses) == {sending.ERROR}
+    assert log.errors == dict.fromkeys([0, 1], "no answer within 0.1 s")
+
+
 def test_requests_that_wait_in_vain():
     with scripted(lambda number: None) as server:
         report = load(server, duration=0.2, timeout=0.3, connections=2)
@@ -246,8 +257,7 @@ def test_a_server_that_ends():
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectionFailed, match="nobody listens at"):
         run_load(f"http://127.0.0.1:{port}", PING, rate=1, duration=1)
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
+from ports import free_port
 
 from subspace_serve.answers import softmax
 from subspace_serve.bundle.reader import Bundle
@@ -194,8 +194,7 @@ def test_a_context_is_replaced_whole(tmp_path):
 @contextlib.contextmanager
 def serving(bento: Path, folder: Path, **variables: str) -> Iterator[str]:
     """Start a Bento as BentoML does, in a home that has never seen it; yield its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "tmp").mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", "127.0.0.1", "--port", str(port)],

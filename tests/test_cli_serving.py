@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from bundle_factory import make_bundle
+from ports import free_port
 from service_client import GOOD, IMAGES, expected, probabilities
 
 from subspace_serve.cli import main
@@ -31,11 +32,6 @@ SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "s
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("serving") / "bundle")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Server:
@@ -193,7 +189,9 @@ def test_reload_by_signal_and_by_request(bundle, tmp_path):
         shutil.copytree(bundle, own)
         server.process.send_signal(signal.SIGHUP)
         server.until(lambda: server.client.get("/models").json()["bundle"]["sha256"] == first)
-        assert 'subspace_serve_reloads_total{result="failed"} 1.0' in server.client.get("/metrics").text
+        for result in ("failed", "done"):  # one each by request and by signal
+            counted = f'subspace_serve_reloads_total{{result="{result}"}} 2.0'
+            server.until(lambda counted=counted: counted in server.client.get("/metrics").text)
 
 
 def test_readiness_drops_first_and_the_rest_is_answered(bundle, tmp_path):

@@ -25,6 +25,7 @@ import pytest
 import uvicorn
 from bundle_factory import LABELS, make_bundle, random_images
 from PIL import ExifTags, Image
+from ports import free_port
 from service_client import IMAGES, expected, png, served
 from starlette.testclient import TestClient
 
@@ -813,8 +814,7 @@ def test_the_timeout_is_for_the_whole_call(trickling):
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     own = Client(f"http://127.0.0.1:{port}", retries=1, sleep=lambda _: None)
     with pytest.raises(ConnectionFailed, match="after 2 attempts"):
         own.models()

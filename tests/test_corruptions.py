@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corruption_replay import REPLAYED, differences
 from sklearn.datasets import load_sample_images
 
-from benchmarks.corruption_replay import REPLAYED, differences
-from benchmarks.corruption_strengths import SIDES, change, photograph_patches
-from benchmarks.corruptions import corruption_speed
+from benchmarks.corruptions import corruption_speed, photograph_patches
 from subspace_serve.data.corruptions import (
     CORRUPTIONS,
     PRESETS,
@@ -45,11 +44,17 @@ DETERMINISTIC = (
     "gaussian_blur",
     "saturate",
 )
+SIDES = {"cifar": 32, "tiny": 64}
 
 
 @lru_cache
 def patches(side: int) -> np.ndarray:
     return photograph_patches(side)
+
+
+def change(images: np.ndarray, corrupted: np.ndarray) -> float:
+    """The mean absolute change in grey levels."""
+    return float(np.abs(images.astype(np.int16) - corrupted).mean())
 
 
 @lru_cache

@@ -126,7 +126,7 @@ def test_damaged_npy_files_are_refused_by_name(tmp_path, pixels, spoil, message)
 
 
 def test_images_are_resized_as_they_are_read(mapped, pixels):
-    memory = MemoryImages(pixels, np.arange(11)).resized(9, 7)
+    memory = resized(MemoryImages(pixels, np.arange(11)), 9, 7)
     view = resized(mapped, 9, 7)
     assert isinstance(view, ResizedImages)
     assert (view.shape, len(view), view.labels.tolist()) == ((9, 7, 3), 11, list(range(11)))

@@ -96,15 +96,17 @@ class Streamed(MemoryImages):
 
     asked: list[int]
 
-    def take(self, indices):
-        self.asked = [*getattr(self, "asked", []), len(indices)]
-        return super().take(indices)
+    def read(self, chosen, areas=None):
+        for pixels in super().read(chosen, areas):
+            self.asked = [*getattr(self, "asked", []), len(pixels)]
+            yield pixels
 
 
 def test_many_images_are_taken_a_part_at_a_time():
-    images = Streamed(np.zeros((2500, 8, 8, 1), np.uint8), np.zeros(2500, np.int64))
+    """As many as fit in 32 MiB."""
+    images = Streamed(np.zeros((2500, 128, 128, 1), np.uint8), np.zeros(2500, np.int64))
     pixels, labels = CorruptedImages(images, "brightness", 1).take(np.arange(2500))
-    assert (len(pixels), len(labels), images.asked) == (2500, 2500, [1024, 1024, 452])
+    assert (len(pixels), len(labels), images.asked) == (2500, 2500, [2048, 452])
 
 
 # CIFAR-10-C and its layout

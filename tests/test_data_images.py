@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, label_noise, preprocess
+from subspace_serve.data.drawing import carve
 from subspace_serve.data.preprocessing import measure_preprocessing
-from subspace_serve.data.splits import carve
+from subspace_serve.data.views import resized
 from subspace_serve.errors import DataError
 
 
@@ -119,10 +120,10 @@ def test_subset_take_and_with_labels():
 
 def test_resized_brings_images_to_another_size():
     flat = MemoryImages(np.full((3, 4, 4, 1), 77, np.uint8), np.zeros(3, np.int64))
-    resized = flat.resized(6, 9)
-    assert resized.shape == (6, 9, 1)
-    assert np.unique(resized.pixels).tolist() == [77]
-    assert flat.resized(4, 4) is flat
+    larger = resized(flat, 6, 9)
+    assert larger.shape == (6, 9, 1)
+    assert np.unique(larger.pixels).tolist() == [77]
+    assert resized(flat, 4, 4) is flat
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,8 +101,8 @@ def test_small_pictures_keep_their_size_and_are_shifted(tmp_path: Path) -> None:
 def test_the_summary_names_classes_counts_sizes_and_what_is_amiss(tmp_path: Path) -> None:
     files = folder(tmp_path / "icons", classes=2)
     save(files / "class-1" / "10.png", (20, 18), seed=0)
-    save(files / "rare" / "00.png", (16, 16), seed=0)
-    save(files / "rare" / "01.png", (16, 16), seed=1)
+    save(files / "rare" / "00.png", (16, 16), seed=1000)
+    save(files / "rare" / "01.png", (16, 16), seed=1001)
     assert summary(load_checked(str(files))).splitlines() == [
         "3 classes, images of 16x16 pixels, 3 channels, from files of 2 sizes, shorter side 16 to 18",
         "class     train  validation  test",
@@ -111,6 +112,33 @@ def test_the_summary_names_classes_counts_sizes_and_what_is_amiss(tmp_path: Path
         "together     16           2     5",
         "note: no validation images of rare: too few images to be divided, so validation figures leave them out",
     ]
+
+
+def test_the_summary_names_copies_of_training_images(tmp_path: Path) -> None:
+    """Equal bytes and not equal sizes or ends; a carved part is looked at like a published one."""
+    for part, each in (("train", 6), ("val", 2), ("test", 3)):
+        for name in ("class-0", "class-1"):
+            for index in range(each):
+                path = tmp_path / "shared" / part / name / f"{index}.bmp"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.zeros((16, 16, 3), np.uint8)
+                # All have one size, and the first rows, which are black, come last in the file.
+                pixels[4:] = np.random.default_rng([len(part), int(name[-1]), index]).integers(0, 256, (12, 16, 3))
+                Image.fromarray(pixels).save(path)
+    train, test = tmp_path / "shared" / "train" / "class-0", tmp_path / "shared" / "test" / "class-1"
+    assert "copies" not in summary(load_checked(str(tmp_path / "shared")))
+    shutil.copy(train / "4.bmp", test / "1.bmp")
+    copied = load_checked(str(tmp_path / "shared"))
+    assert copied.files is not None
+    assert copied.files.copies == {"validation": {}, "test": {test / "1.bmp": train / "4.bmp"}}
+    assert summary(copied).splitlines()[-1] == (
+        f"note: 1 of 6 test images are byte-for-byte copies of training images, for example {test / '1.bmp'} of "
+        f"{train / '4.bmp'}: what was trained on shows in test figures; take the copies away"
+    )
+    whole = folder(tmp_path / "whole", classes=2)
+    for copy in range(10, 30):
+        shutil.copy(whole / "class-0" / "00.png", whole / "class-0" / f"{copy}.png")
+    assert "test images are byte-for-byte copies of training images" in summary(load_checked(str(whole)))
 
 
 def test_numbered_folders_are_measured_alike_as_folders_and_as_arrays(tmp_path: Path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service.http
 from service.http import BoundedProtocol
@@ -18,11 +20,15 @@ from service.http import BoundedProtocol
 @pytest.fixture
 def address(monkeypatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(service.http, "HEAD_SECONDS", 0.2)
-    config = uvicorn.Config(
-        PlainTextResponse("fine"), port=0, log_config=None, lifespan="off", http=BoundedProtocol, ws="none"
-    )
+    with listening(PlainTextResponse("fine")) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", http=BoundedProtocol, ws="none")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
@@ -102,3 +108,59 @@ def test_other_ways_to_change_the_protocol_end(address, method):
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(method + b" x:80 HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: Upgrade, close\r\n\r\n")
         assert received(connection).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))
+
+
+class Slow:
+    """Answers when it is told to, and says whether its client went away before."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on, self.gone = threading.Event(), threading.Event(), threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        self.begun.set()
+        leaving = asyncio.ensure_future(receive())
+        while not self.go_on.is_set() and not leaving.done():
+            await asyncio.sleep(0.01)
+        if leaving.done():
+            self.gone.set()
+        leaving.cancel()
+        await PlainTextResponse("fine")(scope, receive, send)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_client_that_has_ended_its_sending_half_is_answered(count):
+    slow = Slow()
+    with listening(slow) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * count)
+        assert slow.begun.wait(10)
+        connection.shutdown(socket.SHUT_WR)
+        assert not slow.gone.wait(0.3)
+        slow.go_on.set()
+        answer = received(connection)
+    assert not slow.gone.is_set()
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"fine") == count
+    assert answer.count(b"HTTP/1.1 100 Continue") == (count == 1)
+    assert answer.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize("half_first", [False, True])
+def test_a_client_that_has_gone_is_noticed(half_first):
+    slow = Slow()
+    with listening(slow) as address:
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert slow.begun.wait(10)
+            if half_first:
+                connection.shutdown(socket.SHUT_WR)
+        assert slow.gone.wait(10)
+
+
+def test_a_body_that_breaks_off_is_not_waited_for():
+    slow = Slow()
+    with listening(slow) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nab")
+        assert slow.begun.wait(10)
+        connection.shutdown(socket.SHUT_WR)
+        assert slow.gone.wait(10)
+        assert received(connection) == b""

@@ -16,11 +16,12 @@ from service_client import GOOD, IMAGES, JSON, png, served, text
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.endpoints import OPERATIONS
 from service.engine import Engine
 from service.inference_protocol.request import InferRequest
 from service.metrics import Metrics
 from service.openapi import openapi_document
-from service.requests import Options, PredictRequest
+from service.requests import PredictForm, PredictRequest
 from service.settings import Settings
 
 TOKEN = "a-token"
@@ -47,7 +48,7 @@ def guarded(bundle) -> Iterator[TestClient]:
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(token=TOKEN, max_images=3)], ids=["open", "token"])
 def test_document_is_openapi(settings):
-    OpenAPIV31SpecValidator(openapi_document(settings)).validate()
+    OpenAPIV31SpecValidator(openapi_document(settings, OPERATIONS)).validate()
 
 
 def test_document_has_every_route_and_nothing_else(client):
@@ -64,16 +65,16 @@ def test_document_is_served_before_the_bundle(tmp_path):
         document = TestClient(create_app(engine, metrics)).get("/docs.json").json()
     finally:
         engine.close()
-    assert document == json.loads(json.dumps(openapi_document(settings)))
+    assert document == json.loads(json.dumps(openapi_document(settings, OPERATIONS)))
     assert document["components"]["schemas"]["PredictRequest"]["properties"]["images"]["maxItems"] == 7
     assert "12345 bytes" in document["components"]["responses"]["Refused413"]["description"]
     assert "3.5 s" in document["components"]["responses"]["Refused504"]["description"]
 
 
 def test_every_field_of_a_request_is_described():
-    schemas = openapi_document(Settings())["components"]["schemas"]
+    schemas = openapi_document(Settings(), OPERATIONS)["components"]["schemas"]
     assert set(schemas["PredictRequest"]["properties"]) == set(PredictRequest.model_fields)
-    assert set(schemas["PredictForm"]["properties"]) == {*Options.model_fields, "images"}
+    assert set(schemas["PredictForm"]["properties"]) == set(PredictForm.model_fields)
     assert set(schemas["InferRequest"]["properties"]) == set(InferRequest.model_fields)
     for name in ("PredictRequest", "PredictForm", "InputTensor"):
         assert [field for field, schema in schemas[name]["properties"].items() if "description" not in schema] == []

@@ -119,7 +119,7 @@ def _bound(document: dict[str, Any]) -> dict[str, Any]:
     byte = {"type": "integer", "minimum": 0, "maximum": 255}
     schemas["Pixels"] = _exactly(height, _exactly(width, _exactly(channels, byte)))
     schemas["ImageFile"] = {"enum": [text(png(image)) for image in IMAGES]}
-    document["components"]["parameters"]["Model"]["schema"] = {"enum": ENSEMBLES}
+    document["components"]["parameters"]["model"]["schema"] = {"enum": ENSEMBLES}
     request, form = schemas["PredictRequest"]["properties"], schemas["PredictForm"]["properties"]
     choices: dict[str, list[Any]] = {
         "model": ENSEMBLES,
@@ -143,7 +143,7 @@ def _bound(document: dict[str, Any]) -> dict[str, Any]:
         "datatype": {"const": "UINT8"},
         "data": _exactly(height * width * channels, byte),
     }
-    parameters = schemas["InferRequest"]["properties"]["parameters"]["properties"]
+    parameters = schemas["InferParameters"]["properties"]
     parameters["members"] = {"enum": [json.dumps(members) for members in choices["members"]]}
     parameters["weights"] = {"enum": [json.dumps(weights) for weights in choices["weights"]]}
     parameters["alpha"] = {"enum": [0.5, 0, "1", "[0.5]"]}

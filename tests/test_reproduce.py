@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from subspace_serve.space.checkpoint import load_subspace
 from trainer.config import TrainingConfig
 from trainer.reproduce.__main__ import main
 from trainer.reproduce.cache import BusyError, Cache
+from trainer.reproduce.description import Case
 from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.measures import Alone, Along, Branches
+from trainer.reproduce.page import picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
 from trainer.reproduce.work import Task, perform_all, tasks_of
@@ -53,15 +56,14 @@ def test_every_figure_from_2_to_21_is_described_once() -> None:
 def test_every_run_of_every_figure_is_a_valid_training(scale) -> None:
     for figure in FIGURES.values():
         tasks = tasks_of(figure, scale, {})
-        assert len({(task.panel, task.label, task.config.seed) for task in tasks}) == len(tasks)
-        labels = set(figure.runs(scale))
-        assert {task.label for task in tasks} == labels
-        assert all(claim.text.endswith((".", "…")) for claim in figure.claims(scale))
+        assert len({(task.panel, task.case, task.config.seed) for task in tasks}) == len(tasks)
+        assert {task.case for task in tasks} == set(figure.runs(scale))
+        assert len({str(task.case) for task in tasks}) == len(figure.runs(scale))
 
 
 def test_figures_train_as_the_paper_does_whatever_the_trainers_own_defaults_are() -> None:
     """A standard network and a line of one panel differ in nothing but what is trained."""
-    tasks = {task.label: task.config for task in tasks_of(FIGURES["4"], SCALES["paper"], {}, seeds=1)}
+    tasks = {str(task.case): task.config for task in tasks_of(FIGURES["4"], SCALES["paper"], {}, seeds=1)}
     line, standard = tasks["line"], tasks["standard network"]
     assert (line.samples, line.shared, line.spread, line.scaled_gradients, line.beta) == (1, 0, 0, False, 1)
     assert line.to_json() | {"subspace": "standard"} == standard.to_json()
@@ -156,10 +158,26 @@ def test_an_entry_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
         cache.run(TINY)
 
 
+def test_measurements_are_kept_without_the_runs(tmp_path: Path) -> None:
+    """What lies in the folder of measurements needs no run, says what it is of, and is small."""
+    task = Task("panel", Case("standard"), TINY, Alone(64, 128))
+    kept = tmp_path / "kept"
+    found = task.perform(Cache(tmp_path / "one", measurements=kept))
+    (file,) = kept.iterdir()
+    assert file.stat().st_size < 4000
+    document = json.loads(file.read_text())
+    assert TrainingConfig(**document["settings"]) == TINY
+    assert document["key"] == task.measure.key()
+    assert task.perform(Cache(tmp_path / "two", measurements=kept)) == found
+    assert not (tmp_path / "two").exists()
+
+
 def test_a_damaged_measurement_is_refused_by_name(cache_folder: Path) -> None:
     key = {"measure": "damaged"}
-    Cache(cache_folder).measured_file(TINY, key).write_text('{"measured"')
-    with pytest.raises(TrainingError, match=r"measured-.*json is damaged.*remove it"):
+    file = Cache(cache_folder).measured_file(TINY, key)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"measured"')
+    with pytest.raises(TrainingError, match=r"measured/.*json is damaged.*remove .*measured/"):
         Cache(cache_folder).measurement(TINY, key, dict)
 
 
@@ -175,10 +193,10 @@ def test_an_entry_that_another_process_holds_is_left_to_it(tmp_path: Path) -> No
 
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     tasks = [
-        Task("panel", f"seed {seed}", TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128))
+        Task("panel", Case(f"seed {seed}"), TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128))
         for seed in range(3)
     ]
-    perform_all(tasks, tmp_path, 2, print)
+    perform_all(tasks, Cache(tmp_path), 2)
     assert all(Cache(tmp_path).finished(task.config) for task in tasks)
     measured = [task.perform(Cache(tmp_path))["accuracy"] for task in tasks]
     assert all(0 <= accuracy <= 1 for accuracy in measured)
@@ -186,15 +204,15 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
 
 def test_an_error_of_a_process_is_one_message(tmp_path: Path) -> None:
     missing = TrainingConfig(**{**TINY.to_json(), "data": str(tmp_path / "absent.npz")})
-    tasks = [Task("panel", f"{count}", missing, Alone(count, 128)) for count in (8, 9)]
+    tasks = [Task("panel", Case(f"{count}"), missing, Alone(count, 128)) for count in (8, 9)]
     with pytest.raises(DataError, match=r"there is no file .*absent\.npz"):
-        perform_all(tasks, tmp_path / "cache", 2, print)
+        perform_all(tasks, Cache(tmp_path / "cache"), 2)
 
 
 def test_branches_of_a_shared_trajectory(tmp_path: Path) -> None:
     """With everything shared, members, averages and mixtures are one network."""
     config = TrainingConfig(**{**TINY.to_json(), "subspace": "ensemble", "endpoints": 3, "shared": 1.0})
-    task = Task("panel", "all shared", config, Branches(2, 1, 64, 128))
+    task = Task("panel", Case("all shared"), config, Branches(2, 1, 64, 128))
     found = task.perform(Cache(tmp_path))
     assert len(found["members"]) == 2
     expected = pytest.approx(found["members"][0], abs=1 / 64)
@@ -204,9 +222,78 @@ def test_branches_of_a_shared_trajectory(tmp_path: Path) -> None:
 
 def test_measuring_beyond_the_ends_of_a_line(tmp_path: Path) -> None:
     config = TrainingConfig(**{**TINY.to_json(), "subspace": "line"})
-    found = Task("panel", "line", config, Along(3, 64, 128, beyond=0.05)).perform(Cache(tmp_path))
+    found = Task("panel", Case("line"), config, Along(3, 64, 128, beyond=0.05)).perform(Cache(tmp_path))
     assert [point["alpha"] for point in found["points"]] == pytest.approx([-0.05, 0, 0.5, 1, 1.05])
     assert found["points"][0]["ensemble"] == found["points"][-1]["ensemble"]
+
+
+@pytest.mark.parametrize(
+    ("case", "text", "settings"),
+    [
+        (Case("dropout", 0.1, noise=0.4), "dropout 0.1 at 0.4", {"label_noise": 0.4}),
+        (Case("simplex", size=3), "simplex 3", {}),
+        (Case("line", length=0.5), "line x 0.5", {}),
+        (Case(size=2, shared=0), "2 from 0", {"shared": 0}),
+        (Case("line", variant="2 samples"), "line, 2 samples", {}),
+        (Case("line", beta=0.0), "line, beta = 0", {"beta": 0.0}),
+    ],
+)
+def test_a_case_is_data_and_gives_text_and_settings(case: Case, text: str, settings: dict) -> None:
+    assert str(case) == text
+    assert case.settings == settings
+
+
+def test_the_page_of_the_documentation_is_what_its_numbers_say(tmp_path: Path) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    shutil.copytree(docs / "reproduction", tmp_path / "reproduction")
+    write_page(tmp_path / "reproduction.md")
+    assert (tmp_path / "reproduction.md").read_text() == (docs / "reproduction.md").read_text()
+
+
+def test_two_scales_stand_side_by_side(tmp_path: Path) -> None:
+    """One table of claims with the numbers of both; a claim that one scale does not test leaves its cells empty."""
+    page = tmp_path / "reproduction.md"
+    source = Path(__file__).parent.parent / "docs" / "reproduction" / "small" / "figure-04.json"
+    document = json.loads(source.read_text())
+    other = document | {"scale": "long", "claims": document["claims"][:2]}
+    other["claims"][0] = other["claims"][0] | {"mean": 1.0, "deviation": 0.25, "word": HOLDS}
+    for scale, written in (("small", document), ("long", other)):
+        picture = picture_file(page, scale, "4")
+        picture.parent.mkdir(parents=True)
+        write_figure(picture, written)
+    write_page(page)
+    lines = page.read_text().splitlines()
+    assert "| [4](#figure-4) | Accuracy of the models along lines and curves | 0 | 0 | 3 | 1 | 0 | 1 |" in lines
+    start = lines.index("| the paper says | here (small) | verdict (small) | here (long) | verdict (long) |")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")][1:] for line in lines[start + 2 : start + 5]]
+    assert cells == [
+        ["-3.09 ± 0.636 points", "**does not hold here**", "+1 ± 0.25 points", "**holds**"],
+        ["-3.96 ± 1.4 points", "**does not hold here**", "-3.96 ± 1.4 points", "**does not hold here**"],
+        ["-4.78 ± 1.18 points", "**does not hold here**", "", ""],
+    ]
+    assert "| run | accuracy (%) | ECE (%) | NLL | Brier score | ends' ensemble (%) |" in lines
+    assert sum("(reproduction/long/figure-04.png)" in line for line in lines) == 1
+
+
+def test_the_long_scale_is_planned() -> None:
+    """Hours of training: how many runs and epochs, before any of them starts."""
+    scale = SCALES["long"]
+    runs = {
+        json.dumps(task.config.to_json(), sort_keys=True): task.config
+        for name in scale.figures
+        for task in tasks_of(FIGURES[name], scale, {})
+    }
+    assert {(config.data, config.image_size, config.train_images) for config in runs.values()} == {
+        ("fashion-mnist", 14, 4000)
+    }
+    assert {config.architecture for config in runs.values()} == {"cresnet8-32"}
+    assert {config.seed for config in runs.values()} == {0, 1, 2}
+    assert {config.label_noise for config in runs.values()} == {0.0, 0.4, 0.8}
+    assert {config.epochs for config in runs.values()} == {25, 50, 100, 150}
+    assert {case.size for case in FIGURES["7"].runs(scale)} == {None, 2, 3, 6}
+    assert scale.metrics == ("accuracy", "ece", "nll", "brier")
+    assert len(runs) == 195
+    assert sum(config.epochs * config.samples for config in runs.values()) == 21_675
 
 
 def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
@@ -214,7 +301,7 @@ def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
     code, output = run("3", *options)
     assert code == 0
     assert "figures: 1; 4 of 4 measurements to make" in output
-    document = json.loads((tmp_path / "docs" / "reproduction" / "figure-03.json").read_text())
+    document = json.loads((tmp_path / "docs" / "reproduction" / "smoke" / "figure-03.json").read_text())
     assert document["seeds"] == [0, 1]
     by_text = {claim["text"]: claim for claim in document["claims"]}
     claim = next(claim for text, claim in by_text.items() if "farther apart" in text)
@@ -228,7 +315,7 @@ def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
     page = (tmp_path / "docs" / "reproduction.md").read_text()
     assert "python -m trainer.reproduce 3 --scale smoke" in page
     assert f"**{claim['word']}**" in page
-    assert (tmp_path / "docs" / "reproduction" / "figure-03.png").stat().st_size > 10_000
+    assert (tmp_path / "docs" / "reproduction" / "smoke" / "figure-03.png").stat().st_size > 10_000
     code, output = run("3", *options)
     assert "figures: 1; 0 of 4 measurements to make" in output
     code, output = run("3", "--list", *options)
@@ -243,7 +330,7 @@ def test_all_figures_at_the_smallest_scale(tmp_path: Path) -> None:
     page = (tmp_path / "reproduction.md").read_text()
     for number in range(2, 22):
         assert f"## Figure {number}\n" in page
-        assert (tmp_path / "reproduction" / f"figure-{number:02d}.png").exists()
+        assert (tmp_path / "reproduction" / "smoke" / f"figure-{number:02d}.png").exists()
     assert page.count("| **") >= 60
 
 
@@ -255,13 +342,32 @@ def test_ranks_share_the_runs_and_the_first_draws(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("figure 3, ") == 1
     assert run.stderr.count("measured Dynamics") == 2  # each run once, by whichever rank
-    assert (tmp_path / "reproduction" / "figure-03.png").exists()
+    assert (tmp_path / "reproduction" / "smoke" / "figure-03.png").exists()
 
 
 def test_an_unknown_figure_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no figure '22' to reproduce.*2, 3, 4.*or all"):
         run("3", "22", "--scale", "smoke", "--cache", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_error_is_one_paragraph_whatever_the_terminal_can_show(tmp_path: Path) -> None:
+    absent = f"cifar10=cifar10:{tmp_path / '大'}"
+    options = ["4", "--scale", "paper", "--seeds", "1", "--workers", "1", "--cache", str(tmp_path), "--data", absent]
+    run = subprocess.run(
+        [sys.executable, "-m", "trainer.reproduce", *options],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert run.returncode == 1
+    *_, message = run.stderr.splitlines()
+    assert message.startswith("Error: ")
+    assert r"\u5927" in run.stderr
+    assert message.endswith("(here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)")
+    assert "Traceback" not in run.stderr
 
 
 def test_a_missing_data_set_says_where_it_looked_and_leaves_nothing(tmp_path: Path) -> None:

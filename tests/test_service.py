@@ -257,6 +257,28 @@ def test_bodies_that_are_not_json_are_400(client, body):
     assert response.json().keys() == {"error"}
 
 
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"images": [GOOD], "images": [GOOD]}', "images"),
+        ('{"images": [GOOD], "model": "midpoint", "top_k": 1, "model" : "midpoint"}', "model"),
+        ('{"images": [GOOD], "model": "midpoint", "mod\\u0065l": "midpoint"}', "model"),
+        ('{"images": [[{"a:b": 1, "a:b": 2}]]}', "a:b"),
+    ],
+)
+def test_keys_that_are_given_twice_are_named(client, body, key):
+    response = client.post("/predict", content=body.replace("GOOD", json.dumps(GOOD)), headers=JSON)
+    assert response.status_code == 400
+    assert response.json() == {"error": f"the key {key!r} is given twice; give it once"}
+
+
+def test_colons_in_text_are_no_keys(client):
+    response = client.post("/predict", json={"images": [GOOD], "model": "a:b"})
+    assert response.status_code == 404
+    response = client.post("/predict", json={"images": ["https://example.org"]})
+    assert "addresses are not fetched" in response.json()["error"]
+
+
 def test_no_time_is_spent_on_what_many_or_long_names_were_meant_for(client, monkeypatch):
     compared = []
 
@@ -408,6 +430,20 @@ def test_content_types_that_are_not_served_are_415(client, path, headers):
     response = client.post(path, content=b"{}", headers=headers)
     assert response.status_code == 415
     assert response.json().keys() == {"error"}
+
+
+@pytest.mark.parametrize("encoding", ["identity", "identity, identity", "Identity ,, IDENTITY", "", " , "])
+def test_an_encoding_that_changes_nothing_is_taken(client, encoding):
+    response = client.post("/predict", json={"images": [GOOD]}, headers={"content-encoding": encoding})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("encodings", [["gzip"], ["identity, gzip"], ["identity", "br"], ["identity;q=1"]])
+def test_other_encodings_are_415(client, encodings):
+    headers = [("content-type", "application/json"), *(("content-encoding", encoding) for encoding in encodings)]
+    response = client.post("/predict", content=b"{}", headers=headers)
+    assert response.status_code == 415
+    assert repr(", ".join(encodings)) in response.json()["error"]
 
 
 def test_before_the_bundle_is_loaded_requests_are_503(bundle):

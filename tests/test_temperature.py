@@ -84,7 +84,7 @@ def test_what_is_reported_was_not_fitted_on() -> None:
     assert not fitted.at_bound
     assert fitted.temperature == pytest.approx(4, rel=0.2)
     # Labels of the fitting half decide the temperature, those of the other half what is reported.
-    from subspace_serve.data.splits import carve
+    from subspace_serve.data.drawing import carve
 
     reporting, fitting = carve(labels, 500, 7)
     assert fitted.temperature == fit_temperature(np.log(probabilities[fitting]), labels[fitting])

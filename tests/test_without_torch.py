@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ports import free_port
 
 from subspace_serve.bundle import Bundle
 
@@ -127,8 +127,7 @@ def test_the_base_package_alone(run: Path, line_bundle: Path, tmp_path: Path) ->
     assert answers["inspect"]["architecture"]["name"] == "cresnet8-4"
     assert answers["verify"]["onnx_checked"] is False
     label = answers["predict"]["predictions"][0]["labels"][0]["label"]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with server(command("serve", line_bundle, "--port", port, blocked=blocked), port, tmp_path / "log"):
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/predict",

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from subspace_serve.data import DataSet, label_noise, load_checked
+from subspace_serve.data.drawing import carve
 from subspace_serve.data.file_check import Track, untracked
-from subspace_serve.data.splits import carve
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.subspace import Weights

@@ -11,8 +11,8 @@ from benchmarks.measure import at_least, at_most, ratio, summary
 from benchmarks.servers import Running, running, subspace_serve
 from benchmarks.servers.asking import inference, nested_lists, png, post, upload
 from benchmarks.servers.plan import Plan
+from subspace_serve.bench.load import LoadReport, run_load
 from subspace_serve.bundle import Bundle
-from subspace_serve.client.load import LoadReport, run_load
 from subspace_serve.client.wire import HttpRequest
 
 OVERLOAD_IMAGES = 32

@@ -6,10 +6,20 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 
 from service.engine import Question
 from service.requests import (
@@ -18,60 +28,215 @@ from service.requests import (
     Names,
     Numbers,
     RequestError,
+    Weights,
     check_count,
-    few_fields,
     load_json,
     numbers,
 )
+from service.schemas import Json, alone, without_null
 from service.settings import Settings
-from subspace_serve.bundle.manifest import Input, describe
+from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.predict import check_images
 
-DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
+DATATYPES: dict[str, Literal["UINT8", "FP32"]] = {"uint8": "UINT8", "float32": "FP32"}
 _WIRE_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}
 
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
-_Parameters = Annotated[dict[str, str | int | float | bool], BeforeValidator(few_fields)]
-_NUMBERS: TypeAdapter[Any] = TypeAdapter(Numbers, config=_STRICT)
-_NAMES: TypeAdapter[Any] = TypeAdapter(Names, config=_STRICT)
-_PLACE: TypeAdapter[Any] = TypeAdapter(float | Numbers, config=_STRICT)
-_MICROSECONDS: TypeAdapter[Any] = TypeAdapter(Annotated[float, Field(gt=0)], config=_STRICT)
+OutputName = Literal["probabilities", "logits", "entropy", "mutual_information", "disagreement", "member_probabilities"]
+_OUTPUTS: tuple[str, ...] = get_args(OutputName)
+_CLASSIFIED = ("probabilities", "logits")
 
 
 class _Model(Document):
     model_config = ConfigDict(strict=True)
 
 
+class _Parameters(_Model):
+    """Parameters, each left out or of its type: there is no null."""
+
+    model_config = ConfigDict(json_schema_extra=without_null)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_known(cls, value: Any) -> Any:
+        for name in value if isinstance(value, dict) else ():
+            if name not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                raise ValueError(f"unknown parameter: {name!r:.60} is not known; known are {known}")
+            if value[name] is None:
+                raise ValueError(f"the parameter {name} is null; leave it out")
+        return value
+
+
+def _parsed(complaint: str) -> WrapValidator:
+    """Return what takes a parameter's value as it is or as a JSON string, and says what it must be."""
+
+    def parse(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError):
+                raise ValueError(f"the parameter {info.field_name} is not JSON: {value!r:.100}") from None
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"the parameter {info.field_name} must be {complaint}: {describe(error)}") from None
+
+    return WrapValidator(parse)
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _known_aggregate(value: Any) -> Any:
+    if value not in get_args(Aggregate):
+        raise ValueError(f"the parameter aggregate is {value!r:.100}; give probabilities or logits")
+    return value
+
+
+_TEXT = {"type": "string"}
+_LIST = _parsed("a list as a JSON string")
+
+
+def _infer_schema(schema: Json) -> None:
+    without_null(schema)
+    schema |= alone("alpha", ("members", "weights", "aggregate"), False)
+
+
+class InferParameters(_Parameters):
+    """Who shall answer, as the options of /predict say it; lists are JSON strings."""
+
+    model_config = ConfigDict(json_schema_extra=_infer_schema)
+
+    members: Annotated[Names, _LIST, WithJsonSchema(_TEXT)] | None = Field(
+        default=None, description="A list of points' names as a JSON string.", examples=['["a"]']
+    )
+    weights: Annotated[Weights, _LIST, WithJsonSchema(_TEXT)] | None = Field(
+        default=None, description="A list of numbers as a JSON string.", examples=["[3, 1]"]
+    )
+    aggregate: Annotated[Aggregate, BeforeValidator(_known_aggregate)] | None = Field(default=None)
+    alpha: (
+        Annotated[
+            float | Numbers,
+            _parsed("a number, or a list of them as a JSON string"),
+            WithJsonSchema({"type": ["number", "string"]}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="A number, or a list of numbers as a JSON string. The point there answers, whatever model the "
+        "address names.",
+    )
+    timeout: Annotated[float, Field(gt=0), _parsed("a positive number of microseconds")] | None = Field(
+        default=None, description="Microseconds; the server's deadline holds too."
+    )
+    binary_data_output: bool | None = Field(
+        default=None, description="Whether outputs come as binary data unless they say."
+    )
+
+
+class InputParameters(_Parameters):
+    """Where a tensor's data is."""
+
+    binary_data_size: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Instead of `data`: how many bytes of the tensor follow the JSON document."
+    )
+
+
+class OutputParameters(_Parameters):
+    """How an output is sent."""
+
+    binary_data: bool | None = Field(
+        default=None, description="Whether the tensor comes as binary data after the JSON."
+    )
+    classification: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="For probabilities and logits: as many greatest classes, as BYTES of `value:index:label`.",
+    )
+
+
 class InputTensor(_Model):
     """A tensor that is sent: `data` in the JSON, or `binary_data_size` bytes after it."""
 
-    name: str
-    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=8)]
-    datatype: str
-    parameters: _Parameters = Field(default={})
-    data: list[Any] | None = None
+    name: str = Field(description="`image`, or what `input.name` of GET /models says.")
+    # What is wrong with shapes and types is said when the model is known.
+    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=8)] = Field(
+        json_schema_extra={"minItems": 4, "maxItems": 4, "items": {"type": "integer", "minimum": 1}}
+    )
+    datatype: str = Field(
+        description="UINT8 (NHWC, 0 to 255) or FP32 (NCHW, 0 to 1), as the model's metadata says.",
+        json_schema_extra={"enum": list(DATATYPES.values())},
+    )
+    parameters: InputParameters = Field(
+        default=InputParameters(), description="With `binary_data_size`: the data follows the JSON document."
+    )
+    data: list[Any] | None = Field(
+        default=None, description="The numbers, flat in row-major order or nested as the shape says."
+    )
+
+
+def _known_output(name: Any) -> Any:
+    if name not in _OUTPUTS:
+        raise ValueError(f"there is no output {name!r:.60}; there are {', '.join(_OUTPUTS)}")
+    return name
 
 
 class OutputTensor(_Model):
-    """A tensor that is asked for; its parameters are `binary_data` and `classification`."""
+    """A tensor that is asked for."""
 
-    name: str
-    parameters: _Parameters = Field(default={})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"name": {"enum": list(_CLASSIFIED)}}},
+            "else": {"properties": {"parameters": {"properties": {"classification": False}}}},
+        }
+    )
+
+    name: Annotated[OutputName, BeforeValidator(_known_output)]
+    parameters: OutputParameters = OutputParameters()
+
+    @model_validator(mode="after")
+    def _fits(self) -> OutputTensor:
+        if self.parameters.classification is not None and self.name not in _CLASSIFIED:
+            raise ValueError(f"classification is a number of classes, for {' or '.join(_CLASSIFIED)}, not {self.name}")
+        return self
 
 
 class InferRequest(_Model):
     """The JSON document of an inference request."""
 
-    id: str | None = None
+    id: str | None = Field(default=None, description="Comes back in the answer.")
     # KServe's own client sends it; as in KServe's server, the path decides.
-    model_name: str | None = None
-    parameters: _Parameters = Field(default={})
-    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_ENTRIES)]
-    outputs: Annotated[list[OutputTensor], Field(max_length=MAX_ENTRIES)] | None = None
+    model_name: str | None = Field(default=None, description="Of no effect: the path names the model.")
+    parameters: InferParameters = InferParameters()
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_ENTRIES)] = Field(
+        json_schema_extra={"maxItems": 1}
+    )
+    outputs: Annotated[list[OutputTensor], Field(max_length=MAX_ENTRIES)] | None = Field(
+        default=None,
+        description="Left out: probabilities and entropy, of ensembles mutual_information and disagreement too.",
+    )
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> InferRequest:
+        names = [output.name for output in self.outputs or ()]
+        if len(set(names)) != len(names):
+            raise ValueError(f"an output is asked for twice: {', '.join(names):.200}")
+        return self
+
+
+InferBytes = Annotated[
+    str,
+    Field(
+        description="The JSON document of an InferRequest without `data`, its length in the header "
+        "Inference-Header-Content-Length, and after it the tensor's bytes: row-major, little-endian.",
+        json_schema_extra={"format": "binary"},
+    ),
+]
+"""An inference request with binary data, for the OpenAPI document."""
 
 
 class RepositoryIndexRequest(_Model):
-    """The body of POST /v2/repository/index, whose models are ready, all of them."""
+    """Which models to list: they are ready, all of them."""
 
     ready: bool = True
 
@@ -85,32 +250,18 @@ class Infer:
     large: bool
 
     def question(self, model: str, limits: Settings) -> Question:
-        """Return what the engine is asked; `model` is the path's. Raises `RequestError`."""
-        parameters = dict(self.document.parameters)
-        if not isinstance(as_binary := parameters.pop("binary_data_output", False), bool):
-            raise RequestError(f"the parameter binary_data_output is {as_binary!r:.100}; give true or false")
-        members = _parsed(parameters, "members", _NAMES, "a list as a JSON string")
-        weights = _parsed(parameters, "weights", _NUMBERS, "a list as a JSON string")
-        alpha = _parsed(parameters, "alpha", _PLACE, "a number, or a list of them as a JSON string")
-        aggregate = parameters.pop("aggregate", None)
-        if aggregate not in (None, "probabilities", "logits"):
-            raise RequestError(f"the parameter aggregate is {aggregate!r:.100}; give probabilities or logits")
-        timeout = _parsed(parameters, "timeout", _MICROSECONDS, "a positive number of microseconds")
-        if parameters:
-            raise RequestError(
-                f"the parameter {next(iter(parameters))!r:.100} is not known; known are members, weights, aggregate, "
-                "alpha, timeout and binary_data_output"
-            )
+        """Return what the engine is asked; `model` is the path's."""
+        parameters = self.document.parameters
         return Question(
             decode=lambda input, deadline: self._images(input, limits),
             slow=self.large,
             # A place is a model of its own, whatever model the path names.
-            model=model if alpha is None else None,
-            members=members,
-            weights=weights,
-            aggregate=aggregate,  # type: ignore[arg-type]
-            alpha=alpha,
-            timeout=None if timeout is None else timeout / 1e6,
+            model=model if parameters.alpha is None else None,
+            members=parameters.members,
+            weights=parameters.weights,
+            aggregate=parameters.aggregate,
+            alpha=parameters.alpha,
+            timeout=None if parameters.timeout is None else parameters.timeout / 1e6,
         )
 
     def _images(self, input: Input, limits: Settings) -> np.ndarray:
@@ -118,8 +269,6 @@ class Infer:
             names = [tensor.name for tensor in self.document.inputs]
             raise RequestError(f"got the inputs {names!r:.120}, expected one, {input.name}")
         tensor = self.document.inputs[0]
-        if unknown := tensor.parameters.keys() - {"binary_data_size"}:
-            raise RequestError(f"{input.name} has the unknown parameter {min(unknown)!r:.60}")
         datatype = DATATYPES[input.dtype]
         if tensor.datatype != datatype:
             raise RequestError(f"{input.name} has the datatype {tensor.datatype!r:.60}, expected {datatype}")
@@ -134,13 +283,13 @@ class Infer:
         return images
 
     def _binary_tensor(self, tensor: InputTensor, input: Input) -> np.ndarray:
-        size = tensor.parameters.get("binary_data_size")
+        size = tensor.parameters.binary_data_size
         expected = math.prod(tensor.shape) * _WIRE_TYPES[input.dtype].itemsize
         if size is None:
             raise RequestError(f"{input.name} has neither data nor the parameter binary_data_size")
-        if size != expected or isinstance(size, bool) or len(self.binary) != expected:
+        if size != expected or len(self.binary) != expected:
             raise RequestError(
-                f"{input.name} of shape {tensor.shape} is {expected} bytes; binary_data_size is {size!r:.60} "
+                f"{input.name} of shape {tensor.shape} is {expected} bytes; binary_data_size is {size} "
                 f"and {len(self.binary)} bytes follow the JSON"
             )
         images = np.frombuffer(self.binary, _WIRE_TYPES[input.dtype]).reshape(tensor.shape)
@@ -149,7 +298,7 @@ class Infer:
         return images
 
     def _json_tensor(self, tensor: InputTensor, input: Input) -> np.ndarray:
-        if self.binary or tensor.parameters:
+        if self.binary or tensor.parameters.binary_data_size is not None:
             raise RequestError(
                 f"{input.name} has data, and binary_data_size or {len(self.binary)} bytes after the JSON; send one"
             )
@@ -185,27 +334,3 @@ def parse_infer(body: bytes, header_length: str | None) -> Infer:
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
     return Infer(document, body[length:], large=length > _LARGE)
-
-
-def _parsed(parameters: dict[str, Any], name: str, adapter: TypeAdapter[Any], expected: str) -> Any:
-    """Take a value out of the parameters; a list is a JSON string there."""
-    if name not in parameters:
-        return None
-    value = parameters.pop(name)
-    if isinstance(value, str):
-        value = _from_json(name, value)
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise RequestError(f"the parameter {name} must be {expected}: {describe(error)}") from None
-
-
-def _from_json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise RequestError(f"the parameter {name} is not JSON: {text!r:.100}") from None
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(text)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from pydantic_core import to_json
 from starlette.responses import Response
+from typing_extensions import NotRequired, TypedDict
 
 from service.engine import Answer
-from service.inference_protocol.request import InferRequest, OutputTensor
+from service.inference_protocol.metadata import VERSION, Version
+from service.inference_protocol.request import InferRequest, OutputName, OutputTensor
 from service.requests import RequestError
+from service.responses import ModelName, Temperature
+from subspace_serve.bundle.manifest import Aggregate
 from subspace_serve.bundle.predict import Prediction
 
-_USUAL = ("probabilities", "entropy", "mutual_information", "disagreement")
-CLASSIFIED = ("probabilities", "logits")
+_USUAL: tuple[OutputName, ...] = ("probabilities", "entropy", "mutual_information", "disagreement")
 
-OUTPUTS: Mapping[str, Callable[[Prediction], np.ndarray | None]] = {
+_OUTPUTS: Mapping[OutputName, Callable[[Prediction], np.ndarray | None]] = {
     "probabilities": lambda prediction: prediction.probabilities,
     "logits": lambda prediction: prediction.logits,
     "entropy": lambda prediction: prediction.entropy,
@@ -30,25 +34,47 @@ OUTPUTS: Mapping[str, Callable[[Prediction], np.ndarray | None]] = {
 """Every output by its name; those that are of ensembles only are None for a point."""
 
 
-def check_outputs(request: InferRequest) -> None:
-    """Refuse, before anything runs, outputs that no model has. Raises `RequestError`."""
-    names = [output.name for output in request.outputs or ()]
-    if unknown := [name for name in names if name not in OUTPUTS]:
-        raise RequestError(f"there is no output {unknown[0]!r:.60}; there are {', '.join(OUTPUTS)}")
-    if len(set(names)) != len(names):
-        raise RequestError(f"an output is asked for twice: {', '.join(names)}")
-    for output in request.outputs or ():
-        for name, value in output.parameters.items():
-            if name == "binary_data" and not isinstance(value, bool):
-                raise RequestError(f"binary_data of {output.name} is {value!r:.60}; expected true or false")
-            if name == "classification":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1 or output.name not in CLASSIFIED:
-                    raise RequestError(
-                        f"classification of {output.name} is {value!r:.60}; it is a number of classes, for "
-                        + " or ".join(CLASSIFIED)
-                    )
-            elif name != "binary_data":
-                raise RequestError(f"the output {output.name} has the unknown parameter {name!r:.60}")
+class BinaryData(TypedDict):
+    """Where a tensor's data is, if not in the JSON document."""
+
+    binary_data_size: Annotated[int, Field(ge=0)]
+
+
+class InferOutput(TypedDict):
+    """A tensor."""
+
+    name: OutputName
+    datatype: Literal["FP32", "BYTES"]
+    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    parameters: NotRequired[BinaryData]
+    data: NotRequired[
+        Annotated[
+            list[float | str],
+            Field(description="Flat, in row-major order; numbers of FP32, text of BYTES. Left out of binary data."),
+        ]
+    ]
+
+
+class Answered(TypedDict):
+    """Who answered."""
+
+    members: Annotated[str, Field(description="The points that answered, a list as a JSON string.")]
+    weights: Annotated[str, Field(description="Their weights, a list as a JSON string.")]
+    temperature: Temperature
+    aggregate: NotRequired[Aggregate]
+    missing: NotRequired[
+        Annotated[str, Field(description="Members that did not answer: reasons by name, as a JSON string.")]
+    ]
+
+
+class InferResponse(TypedDict):
+    """The answer to an inference request."""
+
+    model_name: ModelName
+    model_version: Version
+    id: NotRequired[str]
+    parameters: Answered
+    outputs: Annotated[list[InferOutput], Field(min_length=1)]
 
 
 def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> Response:
@@ -56,22 +82,23 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
     prediction, labels = answer.prediction, answer.labels
     # Members that were chosen freely answer under the name that was asked.
     model = prediction.selection.model or asked_model
-    binary_by_default = request.parameters.get("binary_data_output") is True
-    asked = request.outputs or [OutputTensor(name=name) for name in _USUAL if OUTPUTS[name](prediction) is not None]
-    tensors, buffers = [], []
+    asked = request.outputs or [OutputTensor(name=name) for name in _USUAL if _OUTPUTS[name](prediction) is not None]
+    tensors: list[InferOutput] = []
+    buffers = []
     for output in asked:
-        values = OUTPUTS[output.name](prediction)
+        values = _OUTPUTS[output.name](prediction)
         if values is None:
             raise RequestError(f"the output {output.name} is of ensembles, and {model} is a single point")
         tensor, data = _encoded(output, values, labels)
-        if output.parameters.get("binary_data", binary_by_default):
+        as_binary = output.parameters.binary_data
+        if request.parameters.binary_data_output if as_binary is None else as_binary:
             tensor["parameters"] = {"binary_data_size": len(data)}
             buffers.append(data)
         else:
             tensor["data"] = _listed(output, values, labels)
         tensors.append(tensor)
     selection = prediction.selection
-    parameters: dict[str, Any] = {
+    parameters: Answered = {
         "members": to_json(selection.members).decode(),
         "weights": to_json(selection.weights).decode(),
         "temperature": selection.temperature,
@@ -80,20 +107,24 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         parameters["aggregate"] = selection.aggregate
     if prediction.missing:
         parameters["missing"] = to_json(dict(prediction.missing)).decode()
-    document: dict[str, Any] = {"model_name": model, "model_version": "1"}
-    if request.id is not None:
-        document["id"] = request.id
-    text = to_json(document | {"parameters": parameters, "outputs": tensors})
+    document: InferResponse = {
+        "model_name": model,
+        "model_version": VERSION,
+        **({} if request.id is None else {"id": request.id}),  # type: ignore[typeddict-item]
+        "parameters": parameters,
+        "outputs": tensors,
+    }
+    text = to_json(document)
     if not buffers:
         return Response(text, media_type="application/json")
     headers = {"Inference-Header-Content-Length": str(len(text))}
     return Response(b"".join([text, *buffers]), headers=headers, media_type="application/octet-stream")
 
 
-def _encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+def _encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> tuple[InferOutput, bytes]:
     """Return a tensor without its data, and that as bytes."""
-    tensor: dict[str, Any] = {"name": output.name, "datatype": "FP32", "shape": list(values.shape)}
-    if "classification" not in output.parameters:
+    tensor: InferOutput = {"name": output.name, "datatype": "FP32", "shape": list(values.shape)}
+    if output.parameters.classification is None:
         return tensor, values.astype("<f4").tobytes()
     classes = _classes(output, values, labels)
     tensor |= {"datatype": "BYTES", "shape": [len(classes), len(classes[0])]}
@@ -103,7 +134,7 @@ def _encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) ->
 
 def _listed(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> list[Any]:
     """Return a tensor's data for JSON: one flat list in row-major order."""
-    if "classification" in output.parameters:
+    if output.parameters.classification is not None:
         return [text for row in _classes(output, values, labels) for text in row]
     numbers: list[float] = values.astype(np.float32).ravel().tolist()
     return numbers
@@ -111,8 +142,7 @@ def _listed(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> 
 
 def _classes(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> list[list[str]]:
     """Return each image's greatest classes as `value:index:label`, which is Triton's classification extension."""
-    count = int(output.parameters["classification"])
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    order = np.argsort(-values, axis=1, kind="stable")[:, : output.parameters.classification]
     return [
         [f"{values[row, index]:f}:{index}:{labels[index]}" for index in indices] for row, indices in enumerate(order)
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from service.openapi.parts import HEADERS, PARAMETERS, responses
-from service.openapi.paths import paths
-from service.openapi.schemas import schemas
+from service.openapi.document import paths_and_components
+from service.operations import Operation
 from service.settings import Settings
 from subspace_serve import __version__
 
@@ -40,14 +40,9 @@ _TAGS = {
 }
 
 
-def openapi_document(settings: Settings) -> dict[str, Any]:
+def openapi_document(settings: Settings, operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a service with these settings; a token's value is not in it."""
-    components: dict[str, Any] = {
-        "schemas": schemas(settings),
-        "responses": responses(settings),
-        "parameters": PARAMETERS,
-        "headers": HEADERS,
-    }
+    paths, components = paths_and_components(operations, settings)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -60,7 +55,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
         # Relative to this document, wherever a proxy has put it.
         "servers": [{"url": "."}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths(settings),
+        "paths": paths,
         "components": components,
     }
     if settings.token is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.operations import BINARY, JSON
+
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNgYGBwcHBgaGho+P//PwAUSAU+ESHJ0wAAAABJRU5ErkJggg=="
 
 PREDICT_REQUESTS: dict[str, Any] = {
@@ -131,3 +133,16 @@ MODELS: dict[str, Any] = {
     "labels": ["cat", "dog"],
     "input": {"name": "image", "dtype": "uint8", "layout": "NHWC", "height": 32, "width": 32, "channels": 3},
 }
+
+EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("predict", "body", JSON): {"examples": PREDICT_REQUESTS},
+    ("predict", "answer", JSON): {"examples": PREDICT_ANSWERS},
+    ("predict_image", "answer", JSON): {"examples": PREDICT_ANSWERS},
+    ("protocol_infer", "body", JSON): {"examples": INFER_REQUESTS},
+    ("protocol_infer", "body", BINARY): {"examples": BINARY_INFER_REQUEST},
+    ("protocol_infer", "answer", JSON): {"example": INFER_ANSWER},
+    ("protocol_live", "answer", JSON): {"example": {"live": True}},
+    ("protocol_ready", "answer", JSON): {"example": {"ready": True}},
+    ("models", "answer", JSON): {"example": MODELS},
+}
+"""By operation, whether it is the body or the answer, and media type."""

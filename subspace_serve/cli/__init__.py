@@ -92,12 +92,18 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a user's error is one message and exit status 1, never a traceback."""
-    _show_everything()
     if several_ranks():
+        _show_everything()
         with as_one() as say:
-            _run(say)
+            _run(cli, say)
     else:
-        _run(lambda message: click.echo(message, err=True))
+        run(cli)
+
+
+def run(command: click.Command) -> None:
+    """Run a command with the process's arguments; a user's error is one message and exit status 1."""
+    _show_everything()
+    _run(command, lambda message: click.echo(message, err=True))
 
 
 def _show_everything() -> None:
@@ -107,11 +113,11 @@ def _show_everything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _run(say: Callable[[str], None]) -> None:
-    """Run the command line, saying errors as told."""
+def _run(command: click.Command, say: Callable[[str], None]) -> None:
+    """Run a command, saying errors as told."""
     try:
         refuse_ranks()
-        cli.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:

@@ -11,14 +11,12 @@ import click
 from subspace_serve.cli.output import json_option, print_table, print_verification, write_json
 from subspace_serve.errors import DataError
 
-DEFAULT_BUNDLE = "runs/latest/bundle"
-
 _BATCH = 32
 
-_bundle_argument = click.argument(
+bundle_argument = click.argument(
     "bundle",
     type=click.Path(path_type=Path),
-    default=DEFAULT_BUNDLE,
+    default="runs/latest/bundle",
     envvar="SUBSPACE_SERVE_BUNDLE",
 )
 _device_option = click.option(
@@ -39,7 +37,7 @@ _threads_option = click.option(
 
 
 @click.command()
-@_bundle_argument
+@bundle_argument
 @_device_option
 @_threads_option
 @json_option
@@ -55,7 +53,7 @@ def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> No
 
 
 @click.command()
-@_bundle_argument
+@bundle_argument
 @click.option(
     "--image",
     "images",

@@ -11,8 +11,8 @@ import click
 from subspace_serve.cli.output import json_option, print_table, progress_line, write_json
 
 if TYPE_CHECKING:
-    from subspace_serve.client.load import LoadReport
-    from subspace_serve.client.saturation import Saturation
+    from subspace_serve.bench.load import LoadReport
+    from subspace_serve.bench.saturation import Saturation
 
 _DEFAULT_RATE = 50.0
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -90,9 +90,6 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 def bench(
     url: str,
     rates: Sequence[float],
-    duration: float,
-    warm_up: float,
-    uniform: bool,
     find_saturation: bool,
     objective: float,
     protocol: Any,
@@ -100,25 +97,24 @@ def bench(
     batch: int,
     model: str | None,
     members: str | None,
-    connections: int,
-    timeout: float,
     token: str | None,
     seed: int,
     json_file: str | None,
+    **how: Any,
 ) -> None:
     """Measure the service at URL at given rates of requests.
 
     Requests are sent when they are due, whether or not earlier ones have been answered, as users do. Latency counts
     from then, so that queues show, and is that of the answers 200.
     """
+    from subspace_serve.bench.load import run_load
+    from subspace_serve.bench.saturation import find_saturation as search
+    from subspace_serve.bench.workload import workload
     from subspace_serve.client import Client
-    from subspace_serve.client.load import run_load
-    from subspace_serve.client.saturation import find_saturation as search
     from subspace_serve.client.wire import Options
-    from subspace_serve.client.workload import workload
 
     options = Options(model=model, members=members.split(",") if members else None)
-    with Client(url, token=token, timeout=timeout) as client:
+    with Client(url, token=token, timeout=how["timeout"]) as client:
         catalogue = client.models()
         files = [file.read_bytes() for file in images]
         requests = workload(catalogue, options, protocol=protocol, files=files, batch=batch, seed=seed)
@@ -128,18 +124,7 @@ def bench(
     reports: list[LoadReport] = []
 
     def measure(rate: float) -> LoadReport:
-        report = run_load(
-            url,
-            requests,
-            rate=rate,
-            duration=duration,
-            warm_up=warm_up,
-            uniform=uniform,
-            seed=seed + len(reports),
-            connections=connections,
-            timeout=timeout,
-            token=token,
-        )
+        report = run_load(url, requests, rate=rate, seed=seed + len(reports), token=token, **how)
         reports.append(report)
         if not quiet:
             progress_line(f"{rate:g}/s: {report.throughput:.1f}/s answered, p99 {_milliseconds(report, 'p99')} ms")
@@ -151,10 +136,10 @@ def bench(
         "model": model or (None if members else catalogue.default),
         "members": options.members,
         "batch": batch,
-        "arrivals": "uniform" if uniform else "poisson",
-        "warm_up": warm_up,
-        "connections": connections,
-        "timeout": timeout,
+        "arrivals": "uniform" if how["uniform"] else "poisson",
+        "warm_up": how["warm_up"],
+        "connections": how["connections"],
+        "timeout": how["timeout"],
         "seed": seed,
         "bundle": catalogue.sha256,
     }
@@ -176,7 +161,7 @@ def bench(
 
 
 def _print(reports: Sequence[LoadReport]) -> None:
-    from subspace_serve.client.load import PERCENTILES
+    from subspace_serve.bench.load import PERCENTILES
 
     header = ["rate/s", "offered/s", "200s/s", *(f"{name} ms" for name in PERCENTILES), "answers", "errors"]
     rows = [

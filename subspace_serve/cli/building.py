@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.asking import DEFAULT_BUNDLE
+from subspace_serve.cli.asking import bundle_argument
 from subspace_serve.cli.output import json_option, print_verification, write_json
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE, envvar="SUBSPACE_SERVE_BUNDLE")
+@bundle_argument
 @click.option("--bento/--no-bento", default=True, show_default=True, help="Build a Bento in BentoML's store.")
 @click.option("--name", default="subspace-serve", show_default=True, help="The Bento's name.")
 @click.option("--version", help="The Bento's version; a hash of what it holds unless given.")

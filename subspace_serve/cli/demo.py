@@ -33,9 +33,9 @@ READY_WITHIN_SECONDS = 60
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the server; 0 takes a free one.")
 def demo(port: int) -> None:
-    """Train, evaluate, select, export, verify and serve a line on handwritten digits, in about a minute.
+    """Train, evaluate, select, report, export, verify and serve a line on handwritten digits, in about a minute.
 
-    Leaves its runs in runs/demo-standard and runs/demo-line, and a plot beside the latter.
+    Leaves its runs in runs/demo-standard and runs/demo-line, with a page about the latter in its folder.
     """
     # Digits make layers so small that threads would wait for each other longer than they work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,13 +49,15 @@ def demo(port: int) -> None:
     _say("The point that suits a bad camera, chosen on noisy validation images.")
     noisy = _write_noisy_validation(LINE / "noisy.npz")
     _run(f"select {LINE} --val-data {noisy} --name noisy")
+    _say("All of it on one page, with the error on the plane through the line and the ordinary network.")
+    _run(f"report {LINE} --baseline {STANDARD}")
     _say("Ordinary networks for deployment: the midpoint, the ends, and the chosen point.")
     _run(f"export {LINE} --alpha midpoint --alpha endpoints --alpha best:noisy")
     _run(f"verify {LINE}/bundle")
     _say("The bundle behind HTTP: one network, and the two ends as an ensemble, on digits and on what is none.")
     with _server(LINE / "bundle", port) as address:
         _ask(address)
-    _say(f"Done in {time.monotonic() - started:.0f} s. The plot is {LINE}/line.png; serve again with")
+    _say(f"Done in {time.monotonic() - started:.0f} s. The page is {LINE}/report/report.html; serve again with")
     click.echo(f"  subspace-serve serve {LINE}/bundle")
 
 

@@ -101,7 +101,7 @@ class Client:
         return self._run(self._conversation.reload(timeout))
 
     def check(self, request: HttpRequest) -> None:
-        """Have a request answered, made by `subspace_serve.client.workload`; raises as `predict` does."""
+        """Have a request answered, made by `subspace_serve.bench.workload`; raises as `predict` does."""
         self._run(self._conversation.check(request))
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from subspace_serve.client.errors import (
 )
 from subspace_serve.client.exchange import Exchange, Reply, Result, Steps, Work
 from subspace_serve.client.images import MisfitError, batch, listed, read_files
-from subspace_serve.client.inference import OutdatedError, answer_of, asked_outputs
+from subspace_serve.client.inference import OutdatedError, answer_of, asked_model, asked_outputs
 from subspace_serve.client.wire import (
     HttpRequest,
     Options,
@@ -114,8 +114,7 @@ class Conversation:
         self, items: Sequence[np.ndarray | bytes], options: Options, catalogue: Catalogue, end: float
     ) -> Steps[Answer]:
         arrays = [item for item in items if isinstance(item, np.ndarray)]
-        model = catalogue.default if options.model is None else options.model
-        ensemble = options.alpha is None and catalogue.is_ensemble(model)
+        model, ensemble = asked_model(options, catalogue)
         if (
             len(arrays) < len(items)
             or (options.members is not None and options.model is None)

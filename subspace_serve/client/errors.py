@@ -21,24 +21,22 @@ class UnexpectedAnswer(ClientError):
     """An answer that this service does not give: something else listens at the address, or a proxy answers."""
 
 
-class RequestRefused(ClientError):
+class _ErrorAnswer(ClientError):
+    """`status` is the HTTP status, `reason` what the server said, `request_id` what its log has for the request."""
+
+    def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id
+
+
+class RequestRefused(_ErrorAnswer):
     """The server answered with an error, which asking again would not mend.
 
     `status` is the HTTP status, `reason` what the server said, `request_id` what its log has for the request.
     """
 
-    def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.request_id = request_id
 
-
-class ServerBusy(ClientError):
+class ServerBusy(_ErrorAnswer):
     """The server answered 429 or 503, and so it did when it was asked again. Attributes as for `RequestRefused`."""
-
-    def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.request_id = request_id

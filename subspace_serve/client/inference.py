@@ -18,6 +18,12 @@ class OutdatedError(UnexpectedAnswer):
     """An answer by another bundle than the catalogue is of."""
 
 
+def asked_model(options: Options, catalogue: Catalogue) -> tuple[str, bool]:
+    """Return the model that is to answer, and whether it is an ensemble."""
+    model = catalogue.default if options.model is None else options.model
+    return model, options.alpha is None and catalogue.is_ensemble(model)
+
+
 def asked_outputs(options: Options, ensemble: bool) -> dict[str, dict[str, Any]]:
     """Return the tensors to ask for, with their parameters."""
     # The classes by name come with the answer, so that they are those of the bundle that gave it.

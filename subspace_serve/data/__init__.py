@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from subspace_serve.data.array import ArrayImages
+from subspace_serve.data.array import ArrayImages, MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.corrupted import CorruptedImages
 from subspace_serve.data.corrupted_copy import write_corrupted_copy
 from subspace_serve.data.dataset import DataSet
+from subspace_serve.data.drawing import label_noise, permutation
 from subspace_serve.data.folder import FolderImages
-from subspace_serve.data.images import Images, MemoryImages
+from subspace_serve.data.images import Images
 from subspace_serve.data.load import load_images, load_part, load_unlabelled
-from subspace_serve.data.noise import label_noise
-from subspace_serve.data.permutation import permutation
 from subspace_serve.data.preprocessing import Preprocessing, preprocess
 from subspace_serve.data.specification import corruptions_in
 from subspace_serve.data.summary import summary
 from subspace_serve.data.training_data import load_checked, load_data
+from subspace_serve.data.views import CorruptedImages
 
 __all__ = [
     "ArrayImages",

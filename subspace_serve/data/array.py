@@ -1,16 +1,18 @@
-"""Images in an array that stays on disk: for sets larger than memory."""
+"""Images that lie in an array: in memory, or on disk for sets larger than memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from subspace_serve.data.augmentation import Augmentation, augment
-from subspace_serve.data.images import Part, batch_indices, check_pixels, checked_labels, fingerprint
+from subspace_serve.data.images import Images, checked_labels
+from subspace_serve.errors import DataError
+
+_RANK = 4
 
 
-class ArrayImages:
+class ArrayImages(Images):
     """Images in a NumPy array, usually a memory-mapped one; only those that are asked for are read.
 
     A subset is a list of rows. Nothing is copied before a batch is read, and then no more than the batch.
@@ -27,7 +29,11 @@ class ArrayImages:
         Raises:
             DataError: pixels or labels of another type or rank, or not as many of one as of the other.
         """
-        check_pixels(pixels)
+        if pixels.dtype != np.uint8 or pixels.ndim != _RANK:
+            raise DataError(
+                f"images must be uint8 of shape (N, height, width, channels); "
+                f"found {pixels.dtype} of shape {pixels.shape}; convert them"
+            )
         self.pixels = pixels
         self.rows = rows
         self.labels = checked_labels(labels, len(pixels) if rows is None else len(rows))
@@ -37,26 +43,13 @@ class ArrayImages:
         _, height, width, channels = self.pixels.shape
         return height, width, channels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None = None,
-        augmentation: Augmentation | None = None,
-        drop_last: bool = False,
-        part: Part | None = None,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in batch_indices(len(self), batch_size, generator, drop_last, part):
-            pixels = self._read(batch.indices)
-            if augmentation is not None:
-                pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
-            yield pixels, self.labels[batch.indices]
-
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._read(indices), self.labels[indices]
+    def read(self, chosen: Iterable[np.ndarray | slice], areas: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        if areas is not None:
+            raise DataError(
+                "random resized crops are for folders of image files; "
+                "found images in memory; use Augmentation(padding=..., flip=...)"
+            )
+        return map(self._at, chosen)
 
     def subset(self, indices: np.ndarray) -> ArrayImages:
         return ArrayImages(self.pixels, self.labels[indices], indices if self.rows is None else self.rows[indices])
@@ -64,10 +57,31 @@ class ArrayImages:
     def with_labels(self, labels: np.ndarray) -> ArrayImages:
         return ArrayImages(self.pixels, labels, self.rows)
 
-    def fingerprint(self) -> str:
-        """Return the same SHA-256 as for these images in memory."""
-        return fingerprint(self)
-
-    def _read(self, indices: np.ndarray | slice) -> np.ndarray:
+    def _at(self, indices: np.ndarray | slice) -> np.ndarray:
         # Copied, so that what is read can be written to; C order, whatever the file's is.
         return np.array(self.pixels[indices if self.rows is None else self.rows[indices]], order="C")
+
+
+class MemoryImages(ArrayImages):
+    """Images that lie in memory, one after another."""
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        """Hold `pixels`, uint8 (N, height, width, channels), and `labels`, integers (N,); neither is copied.
+
+        Raises:
+            DataError: pixels or labels of another type or rank, or not as many of one as of the other.
+        """
+        super().__init__(pixels, labels)
+        self.pixels = np.ascontiguousarray(pixels)
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.pixels[indices], self.labels[indices]
+
+    def subset(self, indices: np.ndarray) -> MemoryImages:
+        return MemoryImages(*self.take(indices))
+
+    def with_labels(self, labels: np.ndarray) -> MemoryImages:
+        return MemoryImages(self.pixels, labels)
+
+    def _at(self, indices: np.ndarray | slice) -> np.ndarray:
+        return self.pixels[indices]

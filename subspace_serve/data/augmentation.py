@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.errors import DataError
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -41,15 +39,7 @@ def augment(
     One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. Of a `part` of a
     batch of `whole` images the crops and flips are those that the whole would have had. Without a generator every
     batch is varied in the same way.
-
-    Raises:
-        DataError: `resized_crop` is asked for, which needs the files.
     """
-    if augmentation.resized_crop:
-        raise DataError(
-            "random resized crops are for folders of image files; "
-            "found images in memory; use Augmentation(padding=..., flip=...)"
-        )
     generator = generator or np.random.default_rng(0)
     whole, part = whole or len(pixels), part or slice(None)
     if augmentation.padding:

@@ -11,10 +11,10 @@ from typing import BinaryIO
 import numpy as np
 
 from subspace_serve import __version__
-from subspace_serve.data.corrupted import CorruptedImages
 from subspace_serve.data.images import Images
-from subspace_serve.data.sources.cifar_c import LABELS
 from subspace_serve.data.sources.copy_record import FILE_NAME, CopyRecord
+from subspace_serve.data.sources.corrupted_layouts import LABELS
+from subspace_serve.data.views import CorruptedImages
 from subspace_serve.errors import DataError
 from subspace_serve.files import atomic_folder, check_replaceable
 

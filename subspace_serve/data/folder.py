@@ -5,23 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from subspace_serve.data.augmentation import Augmentation, augment
 from subspace_serve.data.decoding import CHANNELS, Decoder, decode_batches
-from subspace_serve.data.images import Part, batch_indices, checked_labels, evenly_spaced, in_chunks
+from subspace_serve.data.images import Images, checked_labels, evenly_spaced
 from subspace_serve.errors import DataError
 
 _SAMPLED = 4096
-_TAKEN_AT_ONCE = 256
 _MOST_WORKERS = 8
 _FEW_FILES = 512
 
 
-class FolderImages:
+class FolderImages(Images):
     """Labelled image files under one folder; each is brought to one square size when it is decoded."""
 
     def __init__(
@@ -64,40 +61,12 @@ class FolderImages:
     def shape(self) -> tuple[int, int, int]:
         return self.size, self.size, self.channels
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None = None,
-        augmentation: Augmentation | None = None,
-        drop_last: bool = False,
-        part: Part | None = None,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield batches as `Images.batches` says; the number of workers never changes a byte.
-
-        Raises:
-            DataError: a file cannot be decoded; it is named.
-        """
-        seeds = None
-        if augmentation is not None and augmentation.resized_crop:
-            # Each file gets a seed of its own, so that it does not matter which thread decodes it.
-            seeds = (generator or np.random.default_rng(0)).integers(2**62, size=len(self))
-            augmentation = replace(augmentation, resized_crop=False)
-        chosen = list(batch_indices(len(self), batch_size, generator, drop_last, part))
-        for batch, pixels in zip(chosen, self._decoded([batch.indices for batch in chosen], seeds), strict=True):
-            if augmentation is not None:
-                pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
-            yield pixels, self.labels[batch.indices]
-
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pixels = np.empty((len(indices), *self.shape), np.uint8)
-        decoded = self._decoded(in_chunks(indices, _TAKEN_AT_ONCE))
-        for target, chunk in zip(in_chunks(pixels, _TAKEN_AT_ONCE), decoded, strict=True):
-            target[:] = chunk
-        return pixels, self.labels[indices]
+    def read(self, chosen: Iterable[np.ndarray | slice], areas: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Decode the files as `Images.read` says; the number of workers never changes a byte."""
+        everything = np.arange(len(self))
+        batches = [everything[indices] for indices in chosen]
+        decoder = Decoder(self.size, self.channels, self.cropped)
+        return decode_batches(decoder, self.root, self.files, batches, seeds=areas, workers=self._worker_count())
 
     def path_of(self, index: int) -> Path:
         """Return where one file lies."""
@@ -124,12 +93,6 @@ class FolderImages:
             except OSError as error:
                 raise DataError(f"{path} cannot be read ({error.strerror}); put the file back") from error
         return digest.hexdigest()
-
-    def _decoded(self, chosen: Iterable[np.ndarray | slice], seeds: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        everything = np.arange(len(self))
-        batches = [everything[indices] for indices in chosen]
-        decoder = Decoder(self.size, self.channels, self.cropped)
-        return decode_batches(decoder, self.root, self.files, batches, seeds=seeds, workers=self._worker_count())
 
     def _worker_count(self) -> int:
         if self.workers is not None:

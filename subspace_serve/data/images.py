@@ -1,37 +1,62 @@
-"""Labelled images: what every data set yields, and the sets that fit in memory."""
+"""Labelled images: what every data set is, wherever its images lie, and the one way of dividing it into batches."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from subspace_serve.data.augmentation import Augmentation, augment
 from subspace_serve.errors import DataError
-from subspace_serve.pixels import resize
 
 _SAMPLED = 4096
-_CHUNK = 1024
-_RANK = 4
+_CHUNK_BYTES = 1 << 25
 
 Part = Callable[[int], slice]
 """Which images of a batch of so many are wanted, as a slice from `start` to `stop`."""
 
 
-class Images(Protocol):
-    """Labelled images, wherever they lie: pixels uint8 (N, height, width, channels), labels int64 (N,)."""
+class Images(ABC):
+    """Labelled images, wherever they lie: pixels uint8 (N, height, width, channels), labels int64 (N,).
+
+    A kind of images says how some of them are read (`read`), and how others of its kind are made of them (`subset`,
+    `with_labels`).
+    """
+
+    labels: np.ndarray
 
     @property
-    def labels(self) -> np.ndarray: ...
-
-    @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
-        ...
 
-    def __len__(self) -> int: ...
+    @abstractmethod
+    def read(self, chosen: Iterable[np.ndarray | slice], areas: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Yield the pixels at each of `chosen`, in their order; they may share memory with the set.
+
+        Args:
+            chosen: indices, or slices of the set.
+            areas: a seed per image of the set, int64 (N,), for the random area that is cut out of its file.
+
+        Raises:
+            DataError: an image cannot be read, or areas are asked for and there are no files.
+        """
+
+    @abstractmethod
+    def subset(self, indices: np.ndarray) -> Images:
+        """Return the set of the images at `indices`."""
+
+    @abstractmethod
+    def with_labels(self, labels: np.ndarray) -> Images:
+        """Return the same images under other labels."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def batches(
         self,
@@ -48,90 +73,44 @@ class Images(Protocol):
         the same bytes. `drop_last` leaves out a smaller last batch. With `part` only that part of each batch is read
         and yielded, in the same bytes as without. What is yielded is for reading only, as it may share memory with
         the set.
-        """
-        ...
-
-    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pixels and labels at `indices`, in that order."""
-        ...
-
-    def subset(self, indices: np.ndarray) -> Images:
-        """Return the set of the images at `indices`."""
-        ...
-
-    def with_labels(self, labels: np.ndarray) -> Images:
-        """Return the same images under other labels."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Return a SHA-256 that is the same for the same data on every machine."""
-        ...
-
-
-class MemoryImages:
-    """Images that lie in memory and are augmented a batch at a time."""
-
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
-        """Hold `pixels`, uint8 (N, height, width, channels), and `labels`, integers (N,); neither is copied.
 
         Raises:
-            DataError: pixels or labels of another type or rank, or not as many of one as of the other.
+            DataError: an image cannot be read, or random areas are asked for and there are no files.
         """
-        check_pixels(pixels)
-        self.pixels = np.ascontiguousarray(pixels)
-        self.labels = checked_labels(labels, len(pixels))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.pixels.shape
-        return height, width, channels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        generator: np.random.Generator | None = None,
-        augmentation: Augmentation | None = None,
-        drop_last: bool = False,
-        part: Part | None = None,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in batch_indices(len(self), batch_size, generator, drop_last, part):
-            pixels = self.pixels[batch.indices]
+        areas = None
+        if augmentation is not None and augmentation.resized_crop:
+            # A seed for each file, so that it does not matter which thread decodes it.
+            areas = (generator or np.random.default_rng(0)).integers(2**62, size=len(self))
+            augmentation = replace(augmentation, resized_crop=False)
+        batches = list(batch_indices(len(self), batch_size, generator, drop_last, part))
+        for batch, pixels in zip(batches, self.read([batch.indices for batch in batches], areas), strict=True):
             if augmentation is not None:
                 pixels = augment(pixels, augmentation, generator, batch.whole, batch.part)
             yield pixels, self.labels[batch.indices]
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.pixels[indices], self.labels[indices]
-
-    def subset(self, indices: np.ndarray) -> MemoryImages:
-        return MemoryImages(*self.take(indices))
-
-    def with_labels(self, labels: np.ndarray) -> MemoryImages:
-        return MemoryImages(self.pixels, labels)
-
-    def resized(self, height: int, width: int) -> MemoryImages:
-        """Return the images at another size (bilinear, antialiased)."""
-        if self.shape[:2] == (height, width):
-            return self
-        return MemoryImages(resize(self.pixels, height, width), self.labels)
+        """Return the pixels and labels at `indices`, in that order."""
+        pixels = np.empty((len(indices), *self.shape), np.uint8)
+        filled = 0
+        for chunk in self._read_in_chunks(indices):
+            pixels[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        return pixels, self.labels[indices]
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of shape, labels and the pixels of up to 4096 evenly spaced images."""
-        return fingerprint(self)
+        """Return a SHA-256 that is the same for the same data on every machine.
 
+        It is that of the shape, the labels and the pixels of up to 4096 evenly spaced images.
+        """
+        digest = hashlib.sha256(repr((len(self), *self.shape)).encode())
+        digest.update(self.labels.astype("<i8").tobytes())
+        for pixels in self._read_in_chunks(evenly_spaced(len(self), _SAMPLED)):
+            digest.update(pixels.tobytes())
+        return digest.hexdigest()
 
-def fingerprint(images: Images) -> str:
-    """Return the SHA-256 of shape, labels and the pixels of up to 4096 evenly spaced images, wherever they lie."""
-    digest = hashlib.sha256(repr((len(images), *images.shape)).encode())
-    digest.update(images.labels.astype("<i8").tobytes())
-    # In chunks, which change no byte of the digest: 4096 images need not fit in memory.
-    for chunk in in_chunks(evenly_spaced(len(images), _SAMPLED), _CHUNK):
-        digest.update(images.take(chunk)[0].tobytes())
-    return digest.hexdigest()
+    def _read_in_chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield pixels, a chunk at a time, so that what is decoded or changed on the way need not fit in memory."""
+        return self.read(in_chunks(indices, max(1, _CHUNK_BYTES // math.prod(self.shape))))
 
 
 class Batch(NamedTuple):
@@ -162,15 +141,6 @@ def batch_indices(
         wanted = slice(0, stop - start) if part is None else part(stop - start)
         first, last = start + wanted.start, start + wanted.stop
         yield Batch(slice(first, last) if order is None else order[first:last], stop - start, wanted)
-
-
-def check_pixels(pixels: np.ndarray) -> None:
-    """Raise `DataError` where pixels are of another type or rank than uint8 (N, height, width, channels)."""
-    if pixels.dtype != np.uint8 or pixels.ndim != _RANK:
-        raise DataError(
-            f"images must be uint8 of shape (N, height, width, channels); "
-            f"found {pixels.dtype} of shape {pixels.shape}; convert them"
-        )
 
 
 def checked_labels(labels: np.ndarray, count: int) -> np.ndarray:

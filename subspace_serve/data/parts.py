@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from subspace_serve.data.drawing import carve
 from subspace_serve.data.images import Images
 from subspace_serve.data.sources import Source
-from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import listed
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
 from subspace_serve.data.sources import CORRUPTED_READERS, READERS, Options, Source
 from subspace_serve.data.sources.corrupted_sets import listed_contents, read_corrupted
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _PARTS_AFTER_PATH = 2
@@ -42,8 +42,7 @@ def read_source(spec: str, options: Options) -> Source:
     if path_of_it is not None and path_of_it.is_dir():
         return READERS["folder"](path_of_it, options)
     names = [*READERS, *CORRUPTED_READERS]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give a .npz file, a folder, or one of {', '.join(names)}"
+    hint = did_you_mean(name, names) or f"give a .npz file, a folder, or one of {', '.join(names)}"
     raise DataError(f"there is no data set {spec!r}: neither a name, nor a .npz file, nor a folder; {hint}")
 
 

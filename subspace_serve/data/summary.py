@@ -65,7 +65,7 @@ def _table(data: DataSet) -> list[str]:
 
 
 def _notes(data: DataSet) -> list[str]:
-    """Return what a user should know before the first step: classes that a part lacks, files that are left out."""
+    """Return what a user should know before the first step: classes that a part lacks, files left out, copies."""
     notes = []
     counts = _counts(data)
     for column, part in enumerate(_PARTS):
@@ -80,4 +80,12 @@ def _notes(data: DataSet) -> list[str]:
         left_out = [f"{part}/{file}" for part, files in data.files.unreadable.items() for file in files]
         if left_out:
             notes.append(f"{len(left_out)} files that cannot be read are left out: {listed(left_out, _NAMED)}")
+        for part, copies in data.files.copies.items():
+            if copies:
+                copy, original = next(iter(copies.items()))
+                notes.append(
+                    f"{len(copies)} of {len(getattr(data, part))} {part} images are byte-for-byte copies of training "
+                    f"images, for example {copy} of {original}: what was trained on shows in {part} figures; take the "
+                    "copies away"
+                )
     return notes

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from subspace_serve.data.dataset import DataSet
-from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
+from subspace_serve.data.file_check import Track, check_files, copied_files, leave_out, refuse_unreadable, untracked
 from subspace_serve.data.images import Images
 from subspace_serve.data.load import of_size, open_source
 from subspace_serve.data.parts import check, divided
@@ -82,7 +82,8 @@ def load_checked(
     if not skip_unreadable:
         refuse_unreadable(files, source)
     data = _divided(leave_out(source, files.left_out), spec, validation, seed, image_size)
-    return replace(data, files=files)
+    copies = {"validation": copied_files(data.validation, data.train), "test": copied_files(data.test, data.train)}
+    return replace(data, files=replace(files, copies=copies))
 
 
 def _training_source(spec: str, options: Options) -> Source:

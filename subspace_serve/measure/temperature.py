@@ -14,7 +14,7 @@ import numpy as np
 
 from subspace_serve.answers import apply_temperature, logarithm, softmax
 from subspace_serve.data import Images
-from subspace_serve.data.splits import carve
+from subspace_serve.data.drawing import carve
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
 

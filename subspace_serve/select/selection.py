@@ -9,7 +9,7 @@ import numpy as np
 
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
-from subspace_serve.data.splits import carve
+from subspace_serve.data.drawing import carve
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import METRICS
 from subspace_serve.measure.networks import Candidate, Networks, check_labels

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ports import free_port
 
 _COMMAND = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
 _PATIENCE = 60  # seconds; a slow machine may take long, one that is stuck must not hold up the tests
@@ -137,9 +137,3 @@ def serving(
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(family, timeout=20)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
-from subspace_serve.errors import DataError, SubspaceServeError, TrainingError
+from subspace_serve.cli import run
+from subspace_serve.cli.numbers import explain_numbers
+from subspace_serve.errors import DataError, TrainingError
+from subspace_serve.suggestions import did_you_mean
 from trainer.reproduce.cache import Cache
-from trainer.reproduce.description import Figure, Measurement
+from trainer.reproduce.description import Figure
 from trainer.reproduce.figures import FIGURES
-from trainer.reproduce.introduction import introduction
-from trainer.reproduce.page import figure_document, judge, write_figure, write_page
+from trainer.reproduce.page import claim_numbers, figure_document, judge, picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES, Scale
-from trainer.reproduce.work import Task, perform_all, tasks_of
+from trainer.reproduce.work import Task, measured, perform_all, tasks_of
 
 
 def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -42,9 +44,16 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
 @click.option("--workers", type=click.IntRange(1), help="Processes that share the work.  [default: one a core]")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
 @click.option(
+    "--measurements",
+    type=click.Path(path_type=Path),
+    help="Folder of what was measured, a small file a measurement; no run that is there is trained again.  "
+    "[default: the cache's measured]",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of reproduction.md and its pictures.  [default: the cache's page-SCALE]",
+    help="Folder of reproduction.md and its pictures; scales that share it stand side by side.  "
+    "[default: the cache's page-SCALE]",
 )
 @click.option("--list", "only_list", is_flag=True, help="Say what each figure is and what of it is done; do nothing.")
 def main(
@@ -54,6 +63,7 @@ def main(
     data: dict[str, str],
     workers: int | None,
     cache: Path,
+    measurements: Path | None,
     out: Path | None,
     only_list: bool,
 ) -> None:
@@ -64,26 +74,32 @@ def main(
     """
     scale = SCALES[scale_name]
     _check_data(data, scale)
-    figures = _figures(names)
+    figures = _figures(names, scale)
     tasks = {figure.name: tasks_of(figure, scale, data, seeds) for figure in figures}
+    store = Cache(cache, partial(click.echo, err=True), measurements)
     if only_list:
-        _list(figures, tasks, cache)
+        _list(figures, tasks, store)
         return
     ranks, rank = int(os.environ.get("WORLD_SIZE") or 1), int(os.environ.get("RANK") or 0)
     processes = 1 if ranks > 1 else workers or os.cpu_count() or 1
-    missing = _missing([task for figure in figures for task in tasks[figure.name]], cache)
+    missing = _missing([task for figure in figures for task in tasks[figure.name]], store)
     total = sum(map(len, tasks.values()))
     click.echo(f"figures: {len(figures)}; {len(missing)} of {total} measurements to make", err=True)
     try:
-        perform_all(missing, cache, min(processes, max(1, len(missing))), lambda line: click.echo(line, err=True))
+        perform_all(missing, store, min(processes, max(1, len(missing))))
+    except DataError as error:
+        raise DataError(f"{error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     finally:
         # What is complete is drawn whatever happened to the rest.
         if rank == 0:
-            complete = [figure for figure in figures if not _missing(tasks[figure.name], cache)]
+            page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
-            for figure in complete:
-                command = f"python -m trainer.reproduce {figure.name} {options}"
-                _draw(figure, scale, tasks[figure.name], Cache(cache), out or cache / f"page-{scale.name}", command)
+            for figure in figures:
+                if not _missing(tasks[figure.name], store):
+                    command = f"python -m trainer.reproduce {figure.name} {options}"
+                    _draw(figure, scale, tasks[figure.name], store, page, command)
 
 
 def _check_data(data: dict[str, str], scale: Scale) -> None:
@@ -94,74 +110,52 @@ def _check_data(data: dict[str, str], scale: Scale) -> None:
         raise TrainingError(f"the scale {scale.name} has no data set {unknown[0]!r}; it has {', '.join(known)}")
 
 
-def _missing(tasks: list[Task], cache: Path) -> list[Task]:
+def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
     """Return the measurements that are not there, each once."""
-    store = Cache(cache)
     missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
     return [task for file, task in missing.items() if not file.exists()]
 
 
-def _draw(figure: Figure, scale: Scale, tasks: list[Task], store: Cache, folder: Path, command: str) -> None:
+def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, page: Path, command: str) -> None:
     """Draw and judge a figure whose measurements are there; write the page of all figures."""
-    panels: dict[str, dict[str, list[Measurement]]] = {}
-    for task in tasks:
-        panels.setdefault(task.panel, {}).setdefault(task.label, []).append(task.perform(store))
-    pictures = folder / "reproduction"
-    pictures.mkdir(parents=True, exist_ok=True)
-    figure.draw(panels, pictures / f"figure-{int(figure.name):02d}.png")
+    panels = measured(tasks, store)
+    picture = picture_file(page, scale.name, figure.name)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.plot([part for title, results in panels.items() for part in figure.picture(title, results)], picture)
     judged = judge(figure, scale, panels)
-    write_figure(pictures, figure_document(figure, scale, panels, judged, command))
-    write_page(folder / "reproduction.md", pictures, introduction(scale))
-    click.echo(f"figure {figure.name}, {figure.title}: {pictures}/figure-{int(figure.name):02d}.png")
+    write_figure(picture, figure_document(figure, scale, panels, judged, command))
+    write_page(page)
+    click.echo(f"figure {figure.name}, {figure.title}: {picture}")
     for claim in judged:
-        click.echo(f"  {claim.word}: {claim.text} {claim.numbers}")
+        click.echo(f"  {claim['word']}: {claim['text']} {claim_numbers(claim)}")
 
 
-def _figures(names: tuple[str, ...]) -> list[Figure]:
+def _figures(names: tuple[str, ...], scale: Scale) -> list[Figure]:
     """Return the figures that are meant.
 
     Raises:
         TrainingError: there is no such figure.
     """
     if not names or "all" in names:
-        return list(FIGURES.values())
+        return [FIGURES[name] for name in scale.figures or FIGURES]
     for name in names:
         if name not in FIGURES:
-            near = difflib.get_close_matches(name, FIGURES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, FIGURES)
             raise TrainingError(
-                f"there is no figure {name!r} to reproduce{hint}; the figures are {', '.join(FIGURES)} (figure 1 is a "
-                "schematic), or all"
+                f"there is no figure {name!r} to reproduce{hint and f'; {hint}'}; the figures are {', '.join(FIGURES)} "
+                "(figure 1 is a schematic), or all"
             )
     return [FIGURES[name] for name in dict.fromkeys(names)]
 
 
-def _list(figures: list[Figure], tasks: dict[str, list[Task]], cache: Path) -> None:
-    store = Cache(cache)
+def _list(figures: Sequence[Figure], tasks: dict[str, list[Task]], store: Cache) -> None:
     for figure in figures:
-        done = sum(store.measured_file(task.config, task.measure.key()).exists() for task in tasks[figure.name])
-        click.echo(f"{figure.name:>2}  {done:>3} of {len(tasks[figure.name]):>3}  {figure.title}")
+        wanted = tasks[figure.name]
+        done = sum(store.measured_file(task.config, task.measure.key()).exists() for task in wanted)
+        click.echo(f"{figure.name:>2}  {done:>3} of {len(wanted):>3}  {figure.title}")
 
 
-def run() -> None:
-    """Run the command; a user's error is one message and exit status 1."""
-    try:
-        main.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
-    except DataError as error:
-        click.echo(f"Error: {error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)", err=True)
-        sys.exit(1)
-    except (SubspaceServeError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
-
+explain_numbers(main)
 
 if __name__ == "__main__":
-    run()
+    run(main)

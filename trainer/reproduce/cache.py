@@ -1,8 +1,8 @@
 """Runs and measurements on disk, by the hash of what they depend on.
 
-cache/HASH/entry.json           the settings, and the version of the cache
-cache/HASH/run/                 the run's folder
-cache/HASH/measured-HASH.json   a measurement and what it depends on
+cache/HASH/entry.json       the settings, and the version of the cache
+cache/HASH/run/             the run's folder, with its weights
+cache/measured/HASH.json    a measurement and what it depends on: small, needs no weights, may lie elsewhere
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ class Cache:
 
     Attributes:
         path: the folder.
-        say: called with a line for each epoch and each measurement.
+        say: called with a line for each run and each measurement.
+        measurements: the folder of measurements, where it is not the cache's own; they can be kept without the runs.
     """
 
     path: Path
     say: Callable[[str], None] = lambda line: None
+    measurements: Path | None = None
 
     def run(self, config: TrainingConfig) -> Path:
         """Return the folder of a finished run with these settings; train it, or go on with it, where it is not there.
@@ -71,6 +73,17 @@ class Cache:
         """Return whether the run is there, whole."""
         return (self._entry(config) / "finished").exists()
 
+    def known(self, config: TrainingConfig, key: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what was measured on a run; None where it was not.
+
+        Raises:
+            TrainingError: the file is damaged, or of another version of the cache.
+        """
+        file = self.measured_file(config, key)
+        if not file.exists():
+            return None
+        return self._read(file, file, "measured")
+
     def measurement(
         self, config: TrainingConfig, key: dict[str, Any], measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
@@ -83,22 +96,24 @@ class Cache:
 
         Raises:
             BusyError: another process measures on this run.
+            TrainingError: as `known`.
         """
-        folder = self._entry(config)
-        file = self.measured_file(config, key)
-        if not file.exists():
-            with self._ours(folder):
-                if not file.exists():  # else another process made it just now
-                    write_text(file, json.dumps({"key": key, "measured": measure()}) + "\n")
-                    self.say(f"measured {key['measure']} on {_describe(config)}")
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))["measured"]
-        except (ValueError, KeyError) as error:
-            raise TrainingError(f"{file} is damaged ({error}); remove it and run again") from error
+        known = self.known(config, key)
+        if known is not None:
+            return known
+        with self._ours(self._entry(config)):
+            file = self.measured_file(config, key)
+            if not file.exists():  # else another process made it just now
+                document = {"version": VERSION, "settings": config.to_json(), "key": key, "measured": measure()}
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_text(file, json.dumps(document) + "\n")
+                self.say(f"measured {key['measure']} on {config.run_name}")
+        return self._read(file, file, "measured")
 
     def measured_file(self, config: TrainingConfig, key: dict[str, Any]) -> Path:
         """Return where a measurement lies, or would."""
-        return self._folder(config) / f"measured-{_hash(key)}.json"
+        folder = self.measurements or self.path / "measured"
+        return folder / f"{_hash({'settings': config.to_json(), 'key': key})}.json"
 
     def _folder(self, config: TrainingConfig) -> Path:
         return self.path / _hash(config.to_json())
@@ -110,16 +125,22 @@ class Cache:
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps({"version": VERSION, "settings": config.to_json()}, indent=1) + "\n")
+        self._read(file, folder, "settings")
+        return folder
+
+    def _read(self, file: Path, entry: Path, field: str) -> dict[str, Any]:
+        """Return a field of a document; where that fails, what is to be removed is the entry."""
         try:
-            version = json.loads(file.read_text(encoding="utf-8"))["version"]
+            document = json.loads(file.read_text(encoding="utf-8"))
+            version, value = document["version"], document[field]
         except (ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{file} is damaged ({error}); remove {folder} and run again") from error
+            raise TrainingError(f"{file} is damaged ({error}); remove {entry} and run again") from error
         if version != VERSION:
             raise TrainingError(
-                f"{folder} was made by version {version} of the cache and this program makes version {VERSION}; remove "
+                f"{entry} was made by version {version} of the cache and this program makes version {VERSION}; remove "
                 "it, or give another cache (--cache)"
             )
-        return folder
+        return value
 
     @contextlib.contextmanager
     def _ours(self, folder: Path) -> Iterator[None]:
@@ -130,9 +151,8 @@ class Cache:
             yield
 
     def _report(self, config: TrainingConfig, record: dict[str, Any]) -> None:
-        total = config.epochs if config.members == 0 else None
-        if total is None or record["epoch"] == total:
-            self.say(f"trained {_describe(config)}: loss {record['loss']:.3f}, {record['seconds']:.1f} s an epoch")
+        if config.members or record["epoch"] == config.epochs:
+            self.say(f"trained {config.run_name}: loss {record['loss']:.3f}, {record['seconds']:.1f} s an epoch")
 
 
 def data_of(config: TrainingConfig) -> DataSet:
@@ -144,10 +164,6 @@ def data_of(config: TrainingConfig) -> DataSet:
 @lru_cache(maxsize=4)
 def _loaded(settings: tuple[tuple[str, Any], ...]) -> DataSet:
     return prepared_data(TrainingConfig(subspace="standard", **dict(settings)), download=False)
-
-
-def _describe(config: TrainingConfig) -> str:
-    return config.run_name
 
 
 def _hash(document: dict[str, Any]) -> str:

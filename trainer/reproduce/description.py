@@ -1,45 +1,85 @@
-"""What a figure is: the runs that it needs, and the claims that are tested on them."""
+"""What a figure is: the runs that it needs, the claims that are tested on them, and its picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from subspace_serve.show.plot.series import plot_series
 from trainer.reproduce.measures import Measure
 from trainer.reproduce.scales import Scale
 
 Settings = dict[str, Any]
 Measurement = dict[str, Any]
-Get = Callable[[Measurement], float]
-"""One number of a measurement."""
-Results = Mapping[str, Sequence[Measurement]]
-"""By a run's label, what was measured on it, one entry a seed."""
+Runs = Sequence[Measurement]
+"""What was measured on one case, one entry a seed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What sets a run of a figure apart from its other runs; its text is a row's or a curve's name.
+
+    Attributes:
+        name: of the method.
+        value: of a swept setting.
+        size: how many networks take part.
+        noise: fraction of the labels that are wrong (`label_noise`).
+        length: in multiples of the panel's epochs.
+        shared: fraction of the epochs that are shared before members part (`shared`).
+        variant: what else is different, in words.
+        beta: strength of the regularisation (`beta`).
+    """
+
+    name: str = ""
+    value: float | None = None
+    size: int | None = None
+    noise: float | None = None
+    length: float | None = None
+    shared: float | None = None
+    variant: str = ""
+    beta: float | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The training settings that these facts are."""
+        facts = {"label_noise": self.noise, "shared": self.shared, "beta": self.beta}
+        return {name: fact for name, fact in facts.items() if fact is not None}
+
+    def __str__(self) -> str:
+        facts = [(self.value, ""), (self.size, ""), (self.noise, "at "), (self.length, "x "), (self.shared, "from ")]
+        words = [self.name, *(f"{word}{fact:g}" for fact, word in facts if fact is not None)]
+        parts = [" ".join(filter(None, words)), self.variant, "" if self.beta is None else f"beta = {self.beta:g}"]
+        return ", ".join(filter(None, parts))
+
+
+Results = Mapping[Case, Runs]
+"""What was measured on each run of a figure."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run of a figure, and what is measured on it.
+    """How a run of a figure is trained, and what is measured on it.
 
     Attributes:
-        settings: training settings beyond the panel's own.
+        settings: training settings beyond the panel's own and those that its case names.
         measure: what is measured.
-        length: of the run, in multiples of the panel's epochs.
     """
 
     settings: Settings
     measure: Measure
-    length: float = 1
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper that can be tested.
+    """A sentence of the paper, and what the runs say of it.
 
     Attributes:
         text: what the paper says, in our words.
-        difference: from the results, one number a seed that is positive where the claim holds.
+        differences: one number a seed, positive where the claim holds.
         unit: of the numbers, for people.
         scale: by which they are multiplied for people (100 for percentage points).
         margin: how far below zero still counts as holding, in the numbers' own unit: for claims that something is
@@ -49,7 +89,7 @@ class Claim:
     """
 
     text: str
-    difference: Callable[[Results], Sequence[float]]
+    differences: np.ndarray
     unit: str = "points"
     scale: float = 100.0
     margin: float = 0.0
@@ -64,19 +104,21 @@ class Figure:
     Attributes:
         name: its number, as text.
         title: what it shows.
-        runs: the runs that it needs at a scale, by label.
-        draw: draws all panels' results into a picture: (results by panel, the file).
-        claims: what is tested, on each panel.
+        runs: the runs that it needs at a scale.
+        claims: what is tested on one panel's results.
+        picture: from a panel's title and results, its parts of the picture.
         panels: which of a scale's panels it is made on; those that the scale lacks are left out.
         seeds: how many seeds at most; None for the scale's.
         note: what is to be known about it here.
+        plot: draws the parts of all panels into a file.
     """
 
     name: str
     title: str
-    runs: Callable[[Scale], dict[str, Wanted]]
-    draw: Callable[[Mapping[str, Results], Path], None]
-    claims: Callable[[Scale], Sequence[Claim]]
+    runs: Callable[[Scale], dict[Case, Wanted]]
+    claims: Callable[[Scale, Results], Iterable[Claim]]
+    picture: Callable[[str, Results], Sequence[Any]]
     panels: tuple[str, ...] = ("cifar10",)
     seeds: int | None = None
     note: str = ""
+    plot: Callable[[Sequence[Any], Path], None] = plot_series

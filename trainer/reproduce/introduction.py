@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainer.reproduce.scales import Scale
 
-_TEXT = """\
+_MADE = """\
 Made by `python -m trainer.reproduce all --scale {scale}`: {what}.
 {seeds} seeds unless a figure says otherwise, mean ± one sample standard deviation; in pictures the band. Accuracies are
 on {images} test images ({corrupted} for each corruption); networks are recalibrated on {calibration:,} training images.
+"""
 
+_READING = """\
 A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
 difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where
 only the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the
@@ -16,8 +20,12 @@ margin that they name. With three seeds the interval is wide, so "within noise" 
 and of so many claims some land on either side by chance. Claims "beyond the paper" are ours and not counted."""
 
 
-def introduction(scale: Scale) -> str:
-    """Return the introduction to a scale's figures, in Markdown."""
+def introduction(scales: Sequence[Scale]) -> str:
+    """Return the introduction to the figures of some scales, in Markdown."""
+    return "\n\n".join([*map(_made, scales), _READING])
+
+
+def _made(scale: Scale) -> str:
     panels = {panel.title: panel.settings for panel in scale.panels.values()}
     what = "; ".join(
         f"{title}, {settings['epochs']} epochs"
@@ -26,7 +34,7 @@ def introduction(scale: Scale) -> str:
         + f", batch {settings['batch_size']}"
         for title, settings in panels.items()
     )
-    return _TEXT.format(
+    text = _MADE.format(
         scale=scale.name,
         what=what,
         seeds=scale.seeds,
@@ -34,6 +42,7 @@ def introduction(scale: Scale) -> str:
         corrupted=_count(scale.corrupted_images),
         calibration=scale.calibration,
     )
+    return text.rstrip()
 
 
 def _count(images: int | None) -> str:

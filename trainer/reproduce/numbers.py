@@ -8,17 +8,21 @@ from typing import Any
 
 from trainer.reproduce.description import Measurement
 
-_COLUMNS = ("accuracy (%)", "ECE (%)", "ends' ensemble (%)")
+_COLUMNS = {
+    "accuracy": ("accuracy (%)", 100, 2),
+    "ece": ("ECE (%)", 100, 2),
+    "nll": ("NLL", 1, 3),
+    "brier": ("Brier score", 1, 3),
+    "ends_ensemble": ("ends' ensemble (%)", 100, 2),
+}
+"""Each column's heading, factor and decimals."""
 
 
 def numbers_of(run: Measurement) -> dict[str, Any]:
     """Return the few numbers of a measurement that fit on a page."""
     kept: dict[str, Any] = {key: value for key, value in run.items() if isinstance(value, int | float)}
     if "points" in run:
-        kept["points"] = [
-            {"alpha": point["alpha"], "accuracy": point["metrics"]["accuracy"], "ece": point["metrics"]["ece"]}
-            for point in run["points"]
-        ]
+        kept["points"] = [{"alpha": point["alpha"]} | point["metrics"] for point in run["points"]]
     if "endpoints_ensemble" in run:
         ensemble = run["endpoints_ensemble"]
         kept["ends_ensemble"] = ensemble["metrics"]["accuracy"]
@@ -39,56 +43,55 @@ def numbers_of(run: Measurement) -> dict[str, Any]:
     return kept
 
 
-def _row(runs: Sequence[dict[str, Any]]) -> list[str] | None:
-    """Return a run's accuracy, calibration error and ends' ensemble, over seeds; None where it has no accuracy.
+def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
+    """Return metrics of a run's one network and the accuracy of its ends together; nothing where it has none.
 
     Of a subspace, those of its midpoint; of Figure 21's branches, the weight average's and the ensemble's accuracy.
     """
-    single = [_of_one_network(run) for run in runs]
-    if any(entry is None for entry in single):
-        return None
-    columns = [[entry[index] for entry in single if entry is not None] for index in range(len(_COLUMNS))]
-    return [_spread([value for value in column if value is not None]) for column in columns]
-
-
-def _of_one_network(run: dict[str, Any]) -> tuple[float | None, ...] | None:
     if "weight_average" in run:
-        return run["weight_average"], None, run["ensemble"]
+        return {"accuracy": run["weight_average"], "ends_ensemble": run["ensemble"]}
     if "points" in run:
-        simplex = isinstance(run["points"][0]["alpha"], list)
-        middle = run["points"][-1 if simplex else len(run["points"]) // 2]
-        return middle["accuracy"], middle["ece"], run.get("ends_ensemble")
-    return (run["accuracy"], run.get("ece"), None) if "accuracy" in run else None
+        points = run["points"]
+        return points[-1 if isinstance(points[0]["alpha"], list) else len(points) // 2] | {
+            "ends_ensemble": run.get("ends_ensemble")
+        }
+    return run if "accuracy" in run else {}
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(runs: Sequence[dict[str, Any]], name: str) -> str:
+    """Return a number's mean over seeds and its sample standard deviation; empty where no run has it."""
+    _, factor, decimals = _COLUMNS[name]
+    values = [factor * run[name] for run in runs if run.get(name) is not None]
     if not values:
         return ""
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{deviation}"
+    deviation = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{decimals}f}{deviation}"
 
 
-def values_table(numbers: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
-    """Return the runs' own numbers, by panel and label, as a Markdown table that opens at a click.
+def values_table(
+    numbers: dict[str, dict[str, list[dict[str, Any]]]], metrics: Sequence[str], summary: str
+) -> list[str]:
+    """Return the runs' own numbers, by panel and case, as a Markdown table that opens at a click.
 
-    Empty where no run has an accuracy.
+    Empty where no run has an accuracy. Metrics are of one network; the last column is of the ends together.
     """
+    columns = (*metrics, "ends_ensemble")
     several = len(numbers) > 1
-    rows = [
-        (f"{label} ({title})" if several else label, row)
+    rows: dict[str, Sequence[dict[str, Any]]] = {
+        f"{name} ({title})" if several else name: [_of_one_network(run) for run in runs]
         for title, results in numbers.items()
-        for label, runs in results.items()
-        if (row := _row(runs)) is not None
-    ]
+        for name, runs in results.items()
+    }
+    rows = {name: runs for name, runs in rows.items() if all(runs)}
     if not rows:
         return []
     return [
         "",
-        "<details><summary>the runs' own numbers</summary>",
+        f"<details><summary>{summary}</summary>",
         "",
-        f"| run | {' | '.join(_COLUMNS)} |",
-        "|---" * (1 + len(_COLUMNS)) + "|",
-        *(f"| {label} | {' | '.join(row)} |" for label, row in rows),
+        f"| run | {' | '.join(_COLUMNS[name][0] for name in columns)} |",
+        "|---" * (1 + len(columns)) + "|",
+        *(f"| {case} | {' | '.join(_spread(runs, name) for name in columns)} |" for case, runs in rows.items()),
         "",
         "</details>",
     ]

@@ -1,4 +1,4 @@
-"""What a reproduction found, as one Markdown page with its pictures."""
+"""What a reproduction found, as one Markdown page with its pictures; several scales stand side by side."""
 
 from __future__ import annotations
 
@@ -6,55 +6,49 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from subspace_serve.files import write_text
 from subspace_serve.packages import versions
 from trainer.reproduce.description import Claim, Figure, Results
+from trainer.reproduce.introduction import introduction
 from trainer.reproduce.numbers import numbers_of, values_table
-from trainer.reproduce.scales import Scale
+from trainer.reproduce.scales import SCALES, Scale
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
 
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim as it was found on one panel, as JSON values."""
-
-    panel: str
-    text: str
-    word: str
-    differences: tuple[float, ...]
-    mean: float
-    deviation: float | None
-    unit: str
-    of_paper: bool = True
-
-    @property
-    def numbers(self) -> str:
-        spread = "" if self.deviation is None else f" ± {self.deviation:.3g}"
-        return f"{self.mean:+.3g}{spread} {self.unit}".rstrip()
+Document = dict[str, Any]
 
 
-def judge(figure: Figure, scale: Scale, panels: Mapping[str, Results]) -> list[Judged]:
-    """Test a figure's claims on each panel."""
-    return [_judge(claim, title, results) for title, results in panels.items() for claim in figure.claims(scale)]
+def judge(figure: Figure, scale: Scale, panels: Mapping[str, Results]) -> list[Document]:
+    """Test a figure's claims on each panel; return what each says and what was found, as JSON values."""
+    return [_judge(claim, title) for title, results in panels.items() for claim in figure.claims(scale, results)]
 
 
-def _judge(claim: Claim, panel: str, results: Results) -> Judged:
-    differences = list(claim.difference(results))
+def _judge(claim: Claim, panel: str) -> Document:
+    differences = claim.differences.tolist()
     found = verdict(differences, claim.margin, strict=claim.strict)
-    scaled = tuple(round(claim.scale * value, 6) for value in differences)
-    deviation = None if found.deviation is None else claim.scale * found.deviation
-    return Judged(
-        panel, claim.text, found.word, scaled, claim.scale * found.mean, deviation, claim.unit, claim.of_paper
-    )
+    return {
+        "panel": panel,
+        "text": claim.text,
+        "word": found.word,
+        "differences": [round(claim.scale * value, 6) for value in differences],
+        "mean": claim.scale * found.mean,
+        "deviation": None if found.deviation is None else claim.scale * found.deviation,
+        "unit": claim.unit,
+        "of_paper": claim.of_paper,
+    }
+
+
+def claim_numbers(claim: Document) -> str:
+    """Return what was found of a claim, for people: mean, spread and unit."""
+    spread = "" if claim["deviation"] is None else f" ± {claim['deviation']:.3g}"
+    return f"{claim['mean']:+.3g}{spread} {claim['unit']}".rstrip()
 
 
 def figure_document(
-    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Judged], command: str
-) -> dict[str, Any]:
+    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Document], command: str
+) -> Document:
     """Return what is kept of a figure beside its picture: claims, numbers and where they came from."""
     seeds = len(next(iter(next(iter(panels.values())).values())))
     return {
@@ -64,86 +58,111 @@ def figure_document(
         "seeds": list(range(seeds)),
         "command": command,
         "note": figure.note,
-        "claims": [claim.__dict__ for claim in judged],
+        "claims": list(judged),
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": versions(),
-        "numbers": {title: {label: [numbers_of(run) for run in runs] for label, runs in results.items()}
+        "numbers": {title: {str(case): [numbers_of(run) for run in runs] for case, runs in results.items()}
                     for title, results in panels.items()},
     }  # fmt: skip
 
 
-def write_figure(folder: Path, document: dict[str, Any]) -> None:
+def write_figure(picture: Path, document: Document) -> None:
     """Write a figure's document beside its picture."""
-    write_text(folder / f"figure-{int(document['figure']):02d}.json", json.dumps(document, indent=1) + "\n")
+    write_text(picture.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
 
 
-def write_page(target: Path, pictures: Path, introduction: str) -> None:
-    """Write the page of all figures whose documents lie in `pictures`.
-
-    Args:
-        target: the page.
-        pictures: the folder of pictures and documents, below the page's own.
-        introduction: what stands above the figures, in Markdown.
-    """
-    documents = [
-        json.loads(file.read_text(encoding="utf-8")) for file in sorted(pictures.glob("figure-[0-9][0-9].json"))
-    ]
-    parts = ["# Reproduction of the paper's figures", introduction, _counts(documents)]
-    where = os.path.relpath(pictures, target.parent)
-    for document in documents:
-        parts.append(_section(document, where))
-    write_text(target, "\n\n".join(parts) + "\n")
+def picture_file(page: Path, scale: str, figure: str) -> Path:
+    """Return where a page's picture of a figure lies."""
+    return page.with_suffix("") / scale / f"figure-{int(figure):02d}.png"
 
 
-def _counts(documents: Sequence[dict[str, Any]]) -> str:
-    words = [claim["word"] for document in documents for claim in document["claims"] if claim.get("of_paper", True)]
-    rows = [
-        f"| [{document['figure']}](#figure-{document['figure']}) | {document['title']} | "
-        + " | ".join(
-            str(sum(claim["word"] == word for claim in document["claims"] if claim.get("of_paper", True)))
-            for word in (HOLDS, WITHIN_NOISE, FAILS)
-        )
-        + " |"
-        for document in documents
-    ]
-    total = " | ".join(f"**{words.count(word)}**" for word in (HOLDS, WITHIN_NOISE, FAILS))
-    return "\n".join(
-        [f"| figure | | {HOLDS} | {WITHIN_NOISE} | {FAILS} |", "|---|---|---|---|---|", *rows, f"| all | | {total} |"]
-    )
+def write_page(page: Path) -> None:
+    """Write the page of all figures, of every scale, whose documents lie beside their pictures."""
+    documents: dict[str, list[Document]] = {}
+    for name in SCALES:
+        for file in sorted(picture_file(page, name, "0").parent.glob("figure-[0-9][0-9].json")):
+            document = json.loads(file.read_text(encoding="utf-8"))
+            documents.setdefault(document["figure"], []).append(document)
+    figures = [documents[figure] for figure in sorted(documents, key=int)]
+    scales = [name for name in SCALES if any(each["scale"] == name for figure in figures for each in figure)]
+    parts = ["# Reproduction of the paper's figures", introduction([SCALES[name] for name in scales])]
+    parts += [_counts(figures, scales), *(_section(each, page) for each in figures)]
+    write_text(page, "\n\n".join(parts) + "\n")
 
 
-def _section(document: dict[str, Any], where: str) -> str:
-    number = document["figure"]
-    seeds = ", ".join(map(str, document["seeds"]))
-    lines = [
-        f"## Figure {number}",
-        "",
-        f"{document['title']}. `{document['command']}`, seeds {seeds}, {document['hardware']}.",
-        *(["", document["note"]] if document["note"] else []),
-        "",
-        f"![{document['title']}]({where}/figure-{int(number):02d}.png)",
-        *_claims_table("the paper says", [claim for claim in document["claims"] if claim.get("of_paper", True)]),
-        *_claims_table("beyond the paper", [claim for claim in document["claims"] if not claim.get("of_paper", True)]),
-        *values_table(document["numbers"]),
-    ]
+def _counts(figures: Sequence[Sequence[Document]], scales: Sequence[str]) -> str:
+    """Return how many claims of the paper got which verdict, by figure and scale, as a Markdown table."""
+    words = (HOLDS, WITHIN_NOISE, FAILS)
+    columns = [(scale, word) for scale in scales for word in words]
+
+    def counts(documents: Sequence[Document]) -> list[int]:
+        found = [(each["scale"], claim["word"]) for each in documents for claim in _claims(each, of_paper=True)]
+        return [found.count(column) for column in columns]
+
+    headings = " | ".join(word + _suffix(scale, scales) for scale, word in columns)
+    lines = [f"| figure | | {headings} |", "|---" * (2 + len(columns)) + "|"]
+    for documents in figures:
+        number = documents[0]["figure"]
+        lines.append(_row(f"[{number}](#figure-{number})", documents[0]["title"], *counts(documents)))
+    totals = counts([document for documents in figures for document in documents])
+    lines.append(f"| all | | {' | '.join(f'**{total}**' for total in totals)} |")
     return "\n".join(lines)
 
 
-def _claims_table(heading: str, claims: Sequence[dict[str, Any]]) -> list[str]:
-    """Return claims and their verdicts as a Markdown table; nothing where there are none."""
-    if not claims:
-        return []
-    several = len({claim["panel"] for claim in claims}) > 1
-    rows = [
-        f"| {claim['text']}{_panel(claim) if several else ''} | {_numbers_of(claim)} | **{claim['word']}** |"
-        for claim in claims
+def _section(documents: Sequence[Document], page: Path) -> str:
+    """Return a figure's part of the page."""
+    first, scales = documents[0], [document["scale"] for document in documents]
+    lines = [f"## Figure {first['figure']}", ""]
+    made = [
+        f"`{each['command']}`, seeds {', '.join(map(str, each['seeds']))}, {each['hardware']}." for each in documents
     ]
-    return ["", f"| {heading} | here | verdict |", "|---|---|---|", *rows]
+    lines.append(" ".join([f"{first['title']}.", *made]))
+    if first["note"]:
+        lines += ["", first["note"]]
+    for scale in scales:
+        picture = picture_file(page, scale, first["figure"]).relative_to(page.parent).as_posix()
+        lines += ["", f"![{first['title']}{_suffix(scale, scales)}]({picture})"]
+    lines += _claims_table("the paper says", documents, of_paper=True)
+    lines += _claims_table("beyond the paper", documents, of_paper=False)
+    for document in documents:
+        scale = document["scale"]
+        summary = "the runs' own numbers" + _suffix(scale, scales)
+        lines += values_table(document["numbers"], SCALES[scale].metrics, summary)
+    return "\n".join(lines)
 
 
-def _panel(claim: dict[str, Any]) -> str:
-    return f" ({claim['panel']})"
+def _claims_table(heading: str, documents: Sequence[Document], *, of_paper: bool) -> list[str]:
+    """Return claims and their verdicts at each scale as a Markdown table; nothing where there are none."""
+    rows: dict[str, dict[str, Document]] = {}
+    for document in documents:
+        claims = _claims(document, of_paper=of_paper)
+        several = len({claim["panel"] for claim in claims}) > 1
+        for claim in claims:
+            text = f"{claim['text']} ({claim['panel']})" if several else claim["text"]
+            rows.setdefault(text, {})[document["scale"]] = claim
+    if not rows:
+        return []
+    scales = [document["scale"] for document in documents]
+    headings = [word + _suffix(scale, scales) for scale in scales for word in ("here", "verdict")]
+    lines = ["", _row(heading, *headings), "|---" * (1 + len(headings)) + "|"]
+    for text, found in rows.items():
+        cells = [cell for scale in scales for cell in _verdict(found.get(scale))]
+        lines.append(_row(text, *cells))
+    return lines
 
 
-def _numbers_of(claim: dict[str, Any]) -> str:
-    return Judged(**{**claim, "differences": tuple(claim["differences"])}).numbers
+def _claims(document: Document, *, of_paper: bool) -> list[Document]:
+    return [claim for claim in document["claims"] if claim.get("of_paper", True) == of_paper]
+
+
+def _verdict(claim: Document | None) -> tuple[str, str]:
+    """Return a claim's numbers and verdict; empty where a scale does not test it."""
+    return ("", "") if claim is None else (claim_numbers(claim), f"**{claim['word']}**")
+
+
+def _suffix(scale: str, scales: Sequence[str]) -> str:
+    return f" ({scale})" if len(scales) > 1 else ""
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from subspace_serve.errors import DataError, SubspaceServeError, TrainingError
+from subspace_serve.errors import SubspaceServeError, TrainingError
 from trainer.config import TrainingConfig
 from trainer.reproduce.cache import BusyError, Cache
-from trainer.reproduce.description import Figure, Measurement
+from trainer.reproduce.description import Case, Figure, Measurement, Wanted
 from trainer.reproduce.measures import Measure, Trained
 from trainer.reproduce.scales import Panel, Scale
 
@@ -29,13 +29,13 @@ class Task:
 
     Attributes:
         panel: title of the panel that it is for.
-        label: of the run in its figure.
+        case: the run's in its figure.
         config: the run's settings.
         measure: what is measured.
     """
 
     panel: str
-    label: str
+    case: Case
     config: TrainingConfig
     measure: Measure
 
@@ -47,10 +47,19 @@ class Task:
             SubspaceServeError: training or measuring fails.
         """
         key = self.measure.key()
-        if cache.measured_file(self.config, key).exists():
-            return cache.measurement(self.config, key, dict)
+        known = cache.known(self.config, key)
+        if known is not None:
+            return known
         run = Trained(self.config, cache.run(self.config), cache.run)
         return cache.measurement(self.config, key, partial(self.measure.of, run))
+
+
+def measured(tasks: Sequence[Task], cache: Cache) -> dict[str, dict[Case, list[Measurement]]]:
+    """Return the measurements of tasks by panel and case, one a seed; make what is not there."""
+    panels: dict[str, dict[Case, list[Measurement]]] = {}
+    for task in tasks:
+        panels.setdefault(task.panel, {}).setdefault(task.case, []).append(task.perform(cache))
+    return panels
 
 
 def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | None = None) -> list[Task]:
@@ -67,77 +76,54 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
     """
     count = min(seeds or scale.seeds, figure.seeds or seeds or scale.seeds)
     tasks = [
-        Task(
-            panel.title,
-            label,
-            _config(panel, wanted.settings, wanted.length, seed, data),
-            wanted.measure,
-        )
+        Task(panel.title, case, _config(panel, case, wanted, seed, data), wanted.measure)
         for panel in (scale.panels[name] for name in figure.panels if name in scale.panels)
         for seed in range(count)
-        for label, wanted in figure.runs(scale).items()
+        for case, wanted in figure.runs(scale).items()
     ]
     if not tasks:
         raise TrainingError(
             f"figure {figure.name} is made on {', '.join(figure.panels)}; {scale.name} has none of them"
         )
     # Panels of a small scale may be one and the same.
-    return list({(task.panel, task.label, task.config.seed): task for task in tasks}.values())
+    return list({(task.panel, task.case, task.config.seed): task for task in tasks}.values())
 
 
-def _config(panel: Panel, settings: dict[str, Any], length: float, seed: int, data: dict[str, str]) -> TrainingConfig:
-    merged = panel.settings | settings | {"seed": seed, "data_seed": seed}
-    merged["epochs"] = max(1, round(length * merged["epochs"]))
+def _config(panel: Panel, case: Case, wanted: Wanted, seed: int, data: dict[str, str]) -> TrainingConfig:
+    merged = panel.settings | wanted.settings | case.settings | {"seed": seed, "data_seed": seed}
+    merged["epochs"] = max(1, round((case.length or 1) * merged["epochs"]))
     merged["data"] = data.get(merged["data"], merged["data"])
     return TrainingConfig(**merged)
 
 
-def perform_all(tasks: Sequence[Task], cache: Path, workers: int, say: Callable[[str], None]) -> None:
+def perform_all(tasks: Sequence[Task], cache: Cache, workers: int) -> None:
     """Perform tasks with several processes; what is in the cache is done already.
 
     Any number of programs may work on one cache at a time: each takes what nobody is busy with.
 
     Args:
         tasks: what to do.
-        cache: the cache's folder.
-        workers: processes; each computes on one core when there are several.
-        say: called with lines of progress.
+        cache: where results lie.
+        workers: processes; each computes on one core and prints its progress when there are several.
 
     Raises:
         SubspaceServeError: the first error of any process, after all have stopped.
     """
     if workers <= 1:
-        _perform(tasks, Cache(cache, say))
+        _perform(tasks, cache)
         return
-    context = multiprocessing.get_context("spawn")
-    errors: Any = context.Queue()
-    processes = [
-        context.Process(target=_worker, args=(tasks, cache, errors), name=f"worker {index}") for index in range(workers)
-    ]
-    for process in processes:
-        process.start()
+    printing = replace(cache, say=partial(print, flush=True))
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(_perform, tasks, printing) for _ in range(workers)]
     try:
-        for process in processes:
-            while process.is_alive():
-                process.join(WAIT_SECONDS)
-            if process.exitcode:
-                kind, message = errors.get() if not errors.empty() else ("", f"ended with status {process.exitcode}")
-                raise (DataError if kind == DataError.__name__ else TrainingError)(message)
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _worker(tasks: Sequence[Task], cache: Path, errors: Any) -> None:
-    torch.set_num_threads(1)
-    try:
-        _perform(tasks, Cache(cache, partial(print, flush=True)))
-    except (SubspaceServeError, OSError) as error:
-        errors.put((type(error).__name__, str(error)))
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        for future in futures:
+            future.result()
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            f"a process that shared the work was ended ({error}); run the same command again"
+        ) from error
 
 
 def _perform(tasks: Sequence[Task], cache: Cache) -> None:

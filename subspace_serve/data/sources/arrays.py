@@ -97,3 +97,13 @@ def integer_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
     if labels.dtype.kind == "u" and count and int(labels.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{name} go up to {int(labels.max())}; number the classes 0, 1, 2, ...")
     return labels.astype(np.int64)
+
+
+def open_images(path: Path) -> np.ndarray:
+    """Return the images in a .npy file, which stay on disk; raises as `open_npy` and `checked_pixels`."""
+    return checked_pixels(open_npy(path), f"the images in {path}")
+
+
+def read_labels(path: Path, count: int) -> np.ndarray:
+    """Return the labels in a .npy file, of `count` images; raises as `open_npy` and `integer_labels`."""
+    return integer_labels(np.asarray(open_npy(path)), count, f"the labels in {path}")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.sources.download import download, md5_of
 from subspace_serve.data.sources.plain_pickle import read_plain_pickle

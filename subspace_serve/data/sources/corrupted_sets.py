@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from subspace_serve.data.sources.source import Options, Source
 from subspace_serve.errors import DataError
+from subspace_serve.suggestions import did_you_mean
 
 SEVERITIES = (1, 2, 3, 4, 5)
 Contents = Mapping[str, tuple[int, ...]]
@@ -59,8 +59,7 @@ def read_corrupted(
         example = ":".join([name, str(path), first, *(str(found[-1]) for _ in found[:1])])
         raise DataError(f"{name} needs a type of corruption; found {types} in {path}; write for example {example}")
     if corruption not in contents:
-        near = difflib.get_close_matches(corruption, contents, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "choose one of these"
+        hint = did_you_mean(corruption, contents, 2) or "choose one of these"
         raise DataError(f"there is no corruption {corruption!r} in {path}; found {types}; {hint}")
     severities = contents[corruption]
     if not severities and severity is not None:

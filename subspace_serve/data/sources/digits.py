@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.images import MemoryImages
+from subspace_serve.data.drawing import carve
 from subspace_serve.data.sources.source import Options, Source
-from subspace_serve.data.splits import carve
 from subspace_serve.errors import DataError
 from subspace_serve.packages import is_installed
 

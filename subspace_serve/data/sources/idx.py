@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subspace_serve.data.images import MemoryImages
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.sources.source import first_with
 from subspace_serve.errors import DataError
 

@@ -11,8 +11,8 @@ from typing import IO
 
 import numpy as np
 
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.arrays import checked_pixels, integer_labels, read_npy_header
 from subspace_serve.data.sources.corrupted_sets import SEVERITIES, Contents, CorruptedReader, check_rows
 from subspace_serve.data.sources.numbers import numbered

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.images import MemoryImages
 from subspace_serve.data.sources.arrays import checked_pixels, integer_labels
 from subspace_serve.data.sources.numbers import check_class_count, numbered
 from subspace_serve.data.sources.source import Options, Source

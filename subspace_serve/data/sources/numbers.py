@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from subspace_serve.data.images import MemoryImages
+from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.sources.source import Options
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import listed

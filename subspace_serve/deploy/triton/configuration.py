@@ -62,11 +62,6 @@ def _tensor(name: str, data_type: str, shape: tuple[int, ...]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a string literal of ASCII characters; all others are given as octal bytes."""
-    escaped = {ord('"'): '\\"', ord("\\"): "\\\\"}
-    printable = range(32, 127)
-    return (
-        '"'
-        + "".join(escaped.get(byte) or (chr(byte) if byte in printable else f"\\{byte:03o}") for byte in text.encode())
-        + '"'
-    )
+    """Return a string literal of ASCII characters; quotes, backslashes and all others are given as octal bytes."""
+    plain = set(range(32, 127)) - set(b'"\\')
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, external_data_helper, helper, inliner
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, compose, external_data_helper, helper, inliner
 
 from subspace_serve import __version__
 from subspace_serve.bundle.manifest import Input
@@ -56,9 +56,11 @@ def fuse(
         model = _load(files[member])
         _merge_opsets(opsets, model, files[member])
         ir_version = max(ir_version, model.ir_version)
-        _prune(model.graph, "logits")
-        _rename(model.graph, member_logits(member).removesuffix("logits"), keep=input.name)
-        nodes += model.graph.node
+        prefix = member_logits(member).removesuffix("logits")
+        # The names that branches take from outside are given: `add_prefix_graph` goes through branches before weights.
+        renamed = {tensor.name: prefix + tensor.name for tensor in model.graph.initializer}
+        compose.add_prefix_graph(model.graph, prefix, inplace=True, name_map=renamed)
+        nodes += [helper.make_node("Identity", [input.name], [prefix + input.name]), *model.graph.node]
         initializers += model.graph.initializer
     head_nodes, constants = build_head(selection)
     graph = helper.make_graph(
@@ -90,22 +92,13 @@ def _load(file: Path) -> ModelProto:
         model = inliner.inline_local_functions(model) if model.functions else model
     except Exception as error:  # protobuf's and onnx's errors have no common base
         raise BundleError(f"{file} cannot be read as an ONNX graph ({error}); export the bundle again") from None
-    unusual = model.graph.sparse_initializer or any(map(external_data_helper.uses_external_data, _tensors(model)))
-    if unusual:
-        raise BundleError(f"{file} has sparse weights, or weights in other files; export the bundle again")
     for graph in _graphs(model.graph):
-        for node in graph.node:
-            node.ClearField("metadata_props")
-            node.ClearField("doc_string")
-        for tensor in graph.initializer:
-            tensor.ClearField("metadata_props")
-            tensor.ClearField("doc_string")
+        if graph.sparse_initializer or any(map(external_data_helper.uses_external_data, graph.initializer)):
+            raise BundleError(f"{file} has sparse weights, or weights in other files; export the bundle again")
+        for part in (*graph.node, *graph.initializer):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
     return model
-
-
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    for graph in _graphs(model.graph):
-        yield from graph.initializer
 
 
 def _merge_opsets(opsets: dict[str, int], model: ModelProto, file: Path) -> None:
@@ -122,52 +115,13 @@ def _merge_opsets(opsets: dict[str, int], model: ModelProto, file: Path) -> None
         )
 
 
-def _prune(graph: GraphProto, output: str) -> None:
-    """Leave only what `output` is computed from. A graph's nodes come in the order of their dependence."""
-    needed = {output}
-    kept: list[NodeProto] = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-            for subgraph in _subgraphs(node):
-                for inner in _graphs(subgraph):
-                    needed.update(value for inner_node in inner.node for value in inner_node.input)
-                    needed.update(value.name for value in inner.output)
-    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(initializers)
-
-
-def _rename(graph: GraphProto, prefix: str, keep: str) -> None:
-    """Put a prefix before every name in a graph and the graphs within it, but that of the value `keep`."""
-
-    def renamed(name: str) -> str:
-        return name if name in ("", keep) else prefix + name  # "" is an optional value, or a name, that is left out
-
-    for part in _graphs(graph):
-        for node in part.node:
-            node.name = renamed(node.name)
-            node.input[:] = [renamed(value) for value in node.input]
-            node.output[:] = [renamed(value) for value in node.output]
-        for entry in (*part.input, *part.output, *part.initializer, *part.value_info):
-            entry.name = renamed(entry.name)
-
-
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
     """Yield a graph and the graphs within its nodes (branches, bodies of loops)."""
     yield graph
     for node in graph.node:
-        for subgraph in _subgraphs(node):
-            yield from _graphs(subgraph)
-
-
-def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
 
 
 def _check(model: ModelProto) -> None:

@@ -1,15 +1,19 @@
-"""What the figures' descriptions share: settings, ways into a measurement, and differences between runs."""
+"""What the figures' descriptions share: settings, numbers of a case (one a seed), and pieces of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-from subspace_serve.show.plot.series import Series, SeriesPanel, plot_series
-from trainer.reproduce.description import Claim, Get, Measurement, Results, Settings
-from trainer.reproduce.measures import Alone, Along
+import numpy as np
+
+from subspace_serve.show.plot.series import Series, SeriesPanel
+from trainer.reproduce.description import Case, Measurement, Results, Runs, Settings, Wanted
+from trainer.reproduce.measures import Alone, Along, Measure
 from trainer.reproduce.scales import Scale
+
+ACCURACY = "test accuracy (%)"
+CLOSE = 0.005
+"""Half a percentage point: how near two accuracies are that the paper calls near."""
 
 STANDARD: Settings = {"subspace": "standard"}
 EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True, "validation": 0.02}
@@ -19,7 +23,7 @@ LAYERWISE: Settings = {"subspace": "line", "layerwise": True}
 INDEPENDENT: Settings = {"subspace": "ensemble", "endpoints": 2}
 
 
-def simplex(endpoints: int, **settings: Any) -> Settings:
+def simplex(endpoints: int, **settings: object) -> Settings:
     """Return the settings of a simplex; one of two endpoints is a line."""
     return (LINE if endpoints == 2 else {"subspace": "simplex", "endpoints": endpoints}) | settings
 
@@ -39,69 +43,72 @@ def alone(scale: Scale, end: int | None = None) -> Alone:
     return Alone(scale.test_images, scale.calibration, end)
 
 
-def midpoint(metric: str = "accuracy") -> Get:
-    """Return what gives a metric of the network in the middle."""
-
-    def get(measured: Measurement) -> float:
-        points = measured["points"]
-        middle = points[-1] if measured["geometry"] == "simplex" else points[len(points) // 2]
-        return middle["metrics"][metric]
-
-    return get
+def all_measured(methods: dict[str, Settings], measure: Measure) -> dict[Case, Wanted]:
+    """Return one run of each method, all measured the same way."""
+    return {Case(name): Wanted(settings, measure) for name, settings in methods.items()}
 
 
-def ends_ensemble(metric: str = "accuracy") -> Get:
-    """Return what gives a metric of the ends together."""
-    return lambda measured: measured["endpoints_ensemble"]["metrics"][metric]
+def noises(scale: Scale) -> tuple[float, ...]:
+    """Return the levels of label noise."""
+    return (0.0, *scale.label_noise)
 
 
-def total_variation(measured: Measurement) -> float:
+Get = Callable[[Runs], np.ndarray]
+"""One number of a case, one entry a seed."""
+
+
+def single(runs: Runs, metric: str = "accuracy") -> np.ndarray:
+    """Return a metric of one network that was measured alone."""
+    return np.array([run[metric] for run in runs])
+
+
+def midpoint(runs: Runs, metric: str = "accuracy") -> np.ndarray:
+    """Return a metric of the network in the middle."""
+    return np.array([middle(run)["metrics"][metric] for run in runs])
+
+
+def middle(run: Measurement) -> Measurement:
+    """Return the point in the middle of what was measured along a subspace."""
+    points = run["points"]
+    return points[-1] if isinstance(points[0]["alpha"], list) else points[len(points) // 2]
+
+
+def ends(runs: Runs, metric: str = "accuracy") -> np.ndarray:
+    """Return a metric of the ends together."""
+    return np.array([run["endpoints_ensemble"]["metrics"][metric] for run in runs])
+
+
+def total_variation(runs: Runs) -> np.ndarray:
     """Return the mean total variation between the ends' answers (appendix E)."""
-    return measured["endpoints_ensemble"]["total_variation"]
+    return np.array([run["endpoints_ensemble"]["total_variation"] for run in runs])
 
 
-def plain(metric: str = "accuracy") -> Get:
-    """Return what gives a metric of one network that was measured alone."""
-    return lambda measured: measured[metric]
-
-
-def less(first: str, get_first: Get, second: str, get_second: Get | None = None) -> Callable[[Results], list[float]]:
-    """Return what gives, seed by seed, the first run's number less the second's."""
-    other = get_second or get_first
-    return lambda results: [get_first(a) - other(b) for a, b in zip(results[first], results[second], strict=True)]
-
-
-def more_accurate(text: str, first: str, get_first: Get, second: str, get_second: Get) -> Claim:
-    """Return a claim that the first is more accurate than the second."""
-    return Claim(text, less(first, get_first, second, get_second))
-
-
-def as_accurate(text: str, first: str, get_first: Get, second: str, get_second: Get, margin: float = 0.0) -> Claim:
-    """Return a claim that the first is at least as accurate as the second, but for a margin."""
-    return Claim(text, less(first, get_first, second, get_second), margin=margin, strict=False)
-
-
-def over_places(label: str, runs: Sequence[Measurement], kind: str, metric: str, style: str) -> Series:
-    """Return one metric along a line or curve, of single models (`metrics`) or pairs (`ensemble`), in percent."""
+def over_places(name: str, runs: Runs, kind: str, style: str) -> Series:
+    """Return accuracy along a line or curve, of single models (`metrics`) or pairs (`ensemble`), in percent."""
     places = [point["alpha"] for point in runs[0]["points"]]
-    values = [[100 * point[kind][metric] for point in run["points"]] for run in runs]
-    return Series(label, values, places, style)
+    return Series(name, [[100 * point[kind]["accuracy"] for point in run["points"]] for run in runs], places, style)
 
 
-def level(label: str, runs: Sequence[Measurement], get: Get, style: str = ":", factor: float = 100) -> Series:
-    """Return a horizontal line."""
-    return Series(label, [[factor * get(run)] for run in runs], style=style)
+def level(name: str, values: np.ndarray, style: str = ":") -> Series:
+    """Return a horizontal line, of fractions."""
+    return Series(name, (100 * values[:, None]).tolist(), style=style)
 
 
-def over(label: str, places: Sequence[float], runs: Sequence[tuple[Sequence[Measurement], Get]], factor: float = 100,
-         style: str = "-") -> Series:  # fmt: skip
-    """Return one number of several runs over what sets these apart."""
-    seeds = range(min(len(measured) for measured, _ in runs))
-    return Series(label, [[factor * get(measured[s]) for measured, get in runs] for s in seeds], places, style)
+def over(name: str, places: Iterable[float], values: Iterable[np.ndarray], factor: float = 100) -> Series:
+    """Return a curve over `places`, of one array of values (one a seed) for each."""
+    return Series(name, (factor * np.array(list(values)).T).tolist(), list(places))
 
 
-def draw_panels(
-    panels: Mapping[str, Results], target: Path, build: Callable[[str, Results], Sequence[SeriesPanel]]
-) -> None:
-    """Draw what `build` makes of each of a scale's panels, one after another."""
-    plot_series([part for title, results in panels.items() for part in build(title, results)], target)
+def over_cases(
+    name: str, results: Results, get: Get, fact: Callable[[Case], float | None], factor: float = 1
+) -> Series:
+    """Return how a number of a method's runs depends on a fact that sets them apart, times `factor` on the axis."""
+    cases = [case for case in results if case.name == name and fact(case) is not None]
+    places = [factor * (fact(case) or 0) for case in cases]
+    return over(name, places, [get(results[case]) for case in cases])
+
+
+def over_noise(title: str, results: Results, methods: Sequence[str]) -> SeriesPanel:
+    """Return a panel of the accuracy of single networks by label noise."""
+    series = [over_cases(name, results, single, lambda case: case.noise, 100) for name in methods]
+    return SeriesPanel(title, series, "label noise (%)", ACCURACY)

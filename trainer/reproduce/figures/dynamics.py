@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
 
 from subspace_serve.show.plot.plane import plot_planes
 from subspace_serve.show.plot.series import Series, SeriesPanel
-from trainer.reproduce.description import Claim, Figure, Measurement, Results, Wanted
+from trainer.reproduce.description import Case, Claim, Figure, Measurement, Results, Runs, Wanted
 from trainer.reproduce.figures.common import (
     CURVE,
     INDEPENDENT,
     LINE,
+    Get,
     along,
-    draw_panels,
-    less,
     over,
     simplex,
     total_variation,
@@ -22,252 +23,217 @@ from trainer.reproduce.figures.common import (
 from trainer.reproduce.measures import Dynamics, OnPlane
 from trainer.reproduce.scales import Scale
 
-_KINDS = {"endpoint_l2": "L2 distance", "endpoint_cosine_squared": "squared cosine similarity"}
+L2, COSINE = "endpoint_l2", "endpoint_cosine_squared"
+_KINDS = {L2: "L2 distance", COSINE: "squared cosine similarity"}
 
 
-def _last(key: str):
-    return lambda measured: measured["epochs"][-1][key]
+def _last(runs: Runs, key: str) -> np.ndarray:
+    """Return a number of the last epoch."""
+    return np.array([run["epochs"][-1][key] for run in runs])
 
 
-def _over_epochs(title: str, results: Results, key: str) -> SeriesPanel:
-    series = [
-        Series(
-            label,
-            [[record[key] for record in run["epochs"]] for run in runs],
-            [record["epoch"] for record in runs[0]["epochs"]],
-        )
-        for label, runs in results.items()
+def _over_epochs(title: str, results: Results) -> list[SeriesPanel]:
+    def series(case: Case, runs: Runs, key: str) -> Series:
+        values = [[record[key] for record in run["epochs"]] for run in runs]
+        return Series(str(case), values, [record["epoch"] for record in runs[0]["epochs"]])
+
+    return [
+        SeriesPanel(title, [series(case, runs, key) for case, runs in results.items()], "epoch", name)
+        for key, name in _KINDS.items()
     ]
-    return SeriesPanel(title, series, "epoch", _KINDS[key])
 
 
-def _draw_dynamics(panels: Mapping[str, Results], target: Path) -> None:
-    draw_panels(panels, target, lambda title, results: [_over_epochs(title, results, key) for key in _KINDS])
+def _line_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    without, regularised = results[Case(beta=0.0)], results[Case(beta=1.0)]
+    yield Claim(
+        "With β = 1 the endpoints are nearly orthogonal at the end of training (cos² below 0.05).",
+        0.05 - _last(regularised, COSINE),
+        "(0.05 less cos²)",
+        1,
+    )
+    yield Claim(
+        "With β = 0 they are more alike than with β = 1.",
+        _last(without, COSINE) - _last(regularised, COSINE),
+        "of cos²",
+        1,
+    )
+    yield Claim(
+        "With β = 1 they end farther apart than with β = 0.", _last(regularised, L2) - _last(without, L2), "of L2", 1
+    )
 
 
 FIGURE_3 = Figure(
     "3",
     "L2 distance and squared cosine similarity of a line's endpoints through training",
-    runs=lambda scale: {
-        "beta = 0": Wanted(LINE | {"beta": 0.0}, Dynamics()),
-        "beta = 1": Wanted(LINE, Dynamics()),
-    },
-    draw=_draw_dynamics,
-    claims=lambda scale: [
-        Claim(
-            "With β = 1 the endpoints are nearly orthogonal at the end of training (cos² below 0.05).",
-            lambda results: [0.05 - _last("endpoint_cosine_squared")(run) for run in results["beta = 1"]],
-            "(0.05 less cos²)",
-            1,
-        ),
-        Claim(
-            "With β = 0 they are more alike than with β = 1.",
-            less("beta = 0", _last("endpoint_cosine_squared"), "beta = 1"),
-            "of cos²",
-            1,
-        ),
-        Claim(
-            "With β = 1 they end farther apart than with β = 0.",
-            less("beta = 1", _last("endpoint_l2"), "beta = 0"),
-            "of L2",
-            1,
-        ),
-    ],
+    lambda scale: {Case(beta=beta): Wanted(LINE, Dynamics()) for beta in (0.0, 1.0)},
+    _line_claims,
+    _over_epochs,
     panels=("cifar10", "imagenet"),
 )
 
 
-def _within_a_tenth(beta: float):
-    """Return what gives a tenth less the relative difference of the last distances, shared against independent."""
-
-    def difference(results: Results) -> list[float]:
-        runs = zip(results[f"shared, beta = {beta:g}"], results[f"independent, beta = {beta:g}"], strict=True)
-        return [0.1 - abs(_last("endpoint_l2")(a) / _last("endpoint_l2")(b) - 1) for a, b in runs]
-
-    return difference
+def _initialisation_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    for beta in (0.0, 1.0):
+        shared, independent = (_last(results[Case(how, beta=beta)], L2) for how in ("shared", "independent"))
+        yield Claim(
+            f"With β = {beta:g} a shared initialisation ends within a tenth of the L2 distance of independent ones.",
+            0.1 - abs(shared / independent - 1),
+            "(0.1 less the relative difference)",
+            1,
+        )
 
 
 FIGURE_15 = Figure(
     "15",
     "The same when both endpoints start from one initialisation",
-    runs=lambda scale: {
-        f"{name}, beta = {beta:g}": Wanted(LINE | {"beta": beta, "initialisation": how}, Dynamics())
+    lambda scale: {
+        Case(how, beta=beta): Wanted(LINE | {"initialisation": how}, Dynamics())
         for beta in (0.0, 1.0)
-        for name, how in (("independent", "independent"), ("shared", "shared"))
+        for how in ("independent", "shared")
     },
-    draw=_draw_dynamics,
-    claims=lambda scale: [
-        Claim(
-            f"With β = {beta:g} a shared initialisation ends within a tenth of the L2 distance of independent ones.",
-            _within_a_tenth(beta),
-            "(0.1 less the relative difference)",
-            1,
-        )
-        for beta in (0.0, 1.0)
-    ],
+    _initialisation_claims,
+    _over_epochs,
 )
 
 
-def _simplexes(scale: Scale) -> dict[str, Wanted]:
+def _simplexes(scale: Scale) -> dict[Case, Wanted]:
     return {
-        f"m = {m}, beta = {beta:g}": Wanted(simplex(m, beta=beta), Dynamics())
+        Case("simplex", size=m, beta=beta): Wanted(simplex(m), Dynamics())
         for beta in (0.0, 1.0)
-        for m in sorted({2, 3, scale.most_endpoints})
+        for m in sorted({2, 3, scale.sizes[-1]})
     }
 
 
-def _draw_simplexes(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        sizes = sorted({int(label.split()[2].rstrip(",")) for label in results})
-        return [
-            SeriesPanel(
-                title,
-                [
-                    over(
-                        f"beta = {beta}",
-                        sizes,
-                        [(results[f"m = {m}, beta = {beta}"], _last(key)) for m in sizes],
-                        factor=1,
-                    )
-                    for beta in (0, 1)
-                ],
-                "endpoints m",
-                f"mean {name}",
-            )
-            for key, name in _KINDS.items()
-        ]
+def _simplexes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    most = scale.sizes[-1]
+    two, many = results[Case("simplex", size=2, beta=1.0)], results[Case("simplex", size=most, beta=1.0)]
+    yield Claim(
+        f"The mean distance between endpoints is smaller with m = {most} than with m = 2.",
+        _last(two, L2) - _last(many, L2),
+        "of L2",
+        1,
+    )
+    yield Claim(
+        f"Closeness is penalised less for larger m: the mean cos² grows from m = 2 to m = {most}.",
+        _last(many, COSINE) - _last(two, COSINE),
+        "of cos²",
+        1,
+    )
 
-    draw_panels(panels, target, build)
+
+def _simplexes_picture(title: str, results: Results) -> list[SeriesPanel]:
+    def series(beta: float, key: str) -> Series:
+        sizes = {case.size or 0: runs for case, runs in results.items() if case.beta == beta}
+        return over(f"beta = {beta:g}", sizes, [_last(runs, key) for runs in sizes.values()], factor=1)
+
+    return [
+        SeriesPanel(title, [series(beta, key) for beta in (0.0, 1.0)], "endpoints m", f"mean {name}")
+        for key, name in _KINDS.items()
+    ]
 
 
 FIGURE_16 = Figure(
     "16",
     "Mean L2 distance and squared cosine similarity of the endpoints of simplexes",
-    runs=_simplexes,
-    draw=_draw_simplexes,
-    claims=lambda scale: [
-        Claim(
-            f"The mean distance between endpoints is smaller with m = {scale.most_endpoints} than with m = 2.",
-            less("m = 2, beta = 1", _last("endpoint_l2"), f"m = {scale.most_endpoints}, beta = 1"),
-            "of L2",
-            1,
-        ),
-        Claim(
-            f"Closeness is penalised less for larger m: the mean cos² grows from m = 2 to m = {scale.most_endpoints}.",
-            less(f"m = {scale.most_endpoints}, beta = 1", _last("endpoint_cosine_squared"), "m = 2, beta = 1"),
-            "of cos²",
-            1,
-        ),
-    ],
+    _simplexes,
+    _simplexes_claims,
+    _simplexes_picture,
 )
 
-
-def _distance(kind: str):
-    return lambda measured: measured["endpoint_distances"][0][kind]
+TWO_NETWORKS = Case("independent")
 
 
-def _draw_distances(panels: Mapping[str, Results], target: Path) -> None:
-    gets = {"total variation": total_variation, "L2 distance": _distance("l2"), "cos^2": _distance("cosine_squared")}
+def _distance(runs: Runs, kind: str) -> np.ndarray:
+    return np.array([run["endpoint_distances"][0][kind] for run in runs])
 
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        ticks = dict(enumerate(map(str, results)))
-        return [
-            SeriesPanel(
-                f"{title}: {name}",
-                [over("two networks", list(ticks), [(runs, get) for runs in results.values()], factor=1)],
-                "",
-                name,
-                ticks,
-            )
-            for name, get in gets.items()
-        ]
 
-    draw_panels(panels, target, build)
+def _ends_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    without, regularised = results[Case("line", beta=0.0)], results[Case("line", beta=1.0)]
+    yield Claim(
+        "β = 1 gives ends that answer more differently than β = 0 (total variation).",
+        total_variation(regularised) - total_variation(without),
+        "of total variation",
+        1,
+    )
+    yield Claim(
+        "β = 1 gives ends that lie farther apart than β = 0 (L2 distance).",
+        _distance(regularised, "l2") - _distance(without, "l2"),
+        "of L2",
+        1,
+    )
+    yield Claim(
+        "Two independent networks answer more differently still.",
+        total_variation(results[TWO_NETWORKS]) - total_variation(regularised),
+        "of total variation",
+        1,
+        of_paper=False,
+    )
+
+
+def _ends_picture(title: str, results: Results) -> list[SeriesPanel]:
+    gets: dict[str, Get] = {
+        "total variation": total_variation,
+        "L2 distance": partial(_distance, kind="l2"),
+        "cos^2": partial(_distance, kind="cosine_squared"),
+    }
+    ticks = {index: str(case) for index, case in enumerate(results)}
+    return [
+        SeriesPanel(
+            f"{title}: {name}",
+            [over("two networks", ticks, [get(runs) for runs in results.values()], factor=1)],
+            "",
+            name,
+            ticks,
+        )
+        for name, get in gets.items()
+    ]
 
 
 FIGURE_17 = Figure(
     "17",
     "A line's ends beside two independent networks: total variation, L2 distance, cosine",
-    runs=lambda scale: {
-        "line, beta = 0": Wanted(LINE | {"beta": 0.0}, along(scale)),
-        "line, beta = 1": Wanted(LINE, along(scale)),
-        "line, beta = 2": Wanted(LINE | {"beta": 2.0}, along(scale)),
-        "independent": Wanted(INDEPENDENT, along(scale)),
-    },
-    draw=_draw_distances,
-    claims=lambda scale: [
-        Claim(
-            "β = 1 gives ends that answer more differently than β = 0 (total variation).",
-            less("line, beta = 1", total_variation, "line, beta = 0"),
-            "of total variation",
-            1,
-        ),
-        Claim(
-            "β = 1 gives ends that lie farther apart than β = 0 (L2 distance).",
-            less("line, beta = 1", _distance("l2"), "line, beta = 0"),
-            "of L2",
-            1,
-        ),
-        Claim(
-            "Two independent networks answer more differently still.",
-            less("independent", total_variation, "line, beta = 1"),
-            "of total variation",
-            1,
-            of_paper=False,
-        ),
-    ],
+    lambda scale: (
+        {Case("line", beta=beta): Wanted(LINE, along(scale)) for beta in (0.0, 1.0, 2.0)}
+        | {TWO_NETWORKS: Wanted(INDEPENDENT, along(scale))}
+    ),
+    _ends_claims,
+    _ends_picture,
 )
 
 
-def _planes(scale: Scale) -> dict[str, Wanted]:
+def _planes(scale: Scale) -> dict[Case, Wanted]:
     measure = OnPlane(scale.plane, scale.plane_images, scale.calibration)
+    beside_standard = OnPlane(scale.plane, scale.plane_images, scale.calibration, standard=True)
     return {
-        "curve": Wanted(CURVE, measure),
-        "simplex": Wanted(simplex(3), measure),
-        "line and a standard network": Wanted(
-            LINE, OnPlane(scale.plane, scale.plane_images, scale.calibration, standard=True)
-        ),
+        Case("curve"): Wanted(CURVE, measure),
+        Case("simplex"): Wanted(simplex(3), measure),
+        Case("line and a standard network"): Wanted(LINE, beside_standard),
     }
 
 
-def _draw_planes(panels: Mapping[str, Results], target: Path) -> None:
-    planes = {
-        f"{label} ({title})" if len(panels) > 1 else label: runs[0]
-        for title, results in panels.items()
-        for label, runs in results.items()
-    }
-    plot_planes(planes, target)
+def _planes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    def excess(run: Measurement) -> float:
+        """The mean error at the grid's corners less that at the three weight vectors."""
+        corners = [run["error"][i][j] for i in (0, -1) for j in (0, -1)]
+        return sum(corners) / 4 - sum(vector["error"] for vector in run["vectors"]) / 3
 
-
-def _corner_excess(label: str):
-    """Return what gives the mean error at the grid's corners less that at the three weight vectors."""
-
-    def difference(results: Results) -> list[float]:
-        return [_corners(run) - sum(v["error"] for v in run["vectors"]) / 3 for run in results[label]]
-
-    return difference
-
-
-def _corners(run: Measurement) -> float:
-    errors: Sequence[Sequence[float]] = run["error"]
-    return sum(errors[i][j] for i in (0, -1) for j in (0, -1)) / 4
+    for name in ("curve", "simplex"):
+        yield Claim(
+            f"The plane of the {name} has its low errors around the trained weights: they err less than the corners of "
+            "the picture.",
+            np.array([excess(run) for run in results[Case(name)]]),
+        )
 
 
 FIGURE_2 = Figure(
     "2",
     "Test error on the planes of a curve, a simplex and a line",
-    runs=_planes,
-    draw=_draw_planes,
-    claims=lambda scale: [
-        Claim(
-            f"The plane of the {label} has its low errors around the trained weights: they err less than the corners "
-            "of the picture.",
-            _corner_excess(label),
-        )
-        for label in ("curve", "simplex")
-    ],
+    _planes,
+    _planes_claims,
+    lambda title, results: [(str(case), runs[0]) for case, runs in results.items()],
     seeds=1,
     note="One seed: a picture.",
+    plot=lambda planes, target: plot_planes(dict(planes), target),
 )
 
 FIGURES = (FIGURE_2, FIGURE_3, FIGURE_15, FIGURE_16, FIGURE_17)

@@ -2,134 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
 
 from subspace_serve.show.plot.series import SeriesPanel
 from trainer.methods import RECIPE
-from trainer.reproduce.description import Claim, Figure, Get, Results, Settings, Wanted
+from trainer.reproduce.description import Case, Claim, Figure, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (
+    ACCURACY,
+    CLOSE,
     INDEPENDENT,
     LINE,
     STANDARD,
-    as_accurate,
-    draw_panels,
-    ends_ensemble,
-    less,
+    Get,
+    ends,
     midpoint,
-    over,
+    over_cases,
 )
 from trainer.reproduce.measures import Along
 from trainer.reproduce.scales import Scale
 
-STANDARD_NETWORK, PAPER, DEFAULT, TWO = "standard", "line", "line, default recipe", "two independent networks"
+ONE_NETWORK, PAPER, DEFAULT, TWO_NETWORKS = "standard", "line", "line, default recipe", "two independent networks"
 ENDS_AND_MIDDLE = 3
-CLOSE = 0.005
 
-PAPERS: dict[str, Settings] = {STANDARD_NETWORK: STANDARD, PAPER: LINE}
-BEYOND: dict[str, Settings] = {DEFAULT: LINE | RECIPE, TWO: INDEPENDENT}
+PAPERS: dict[str, Settings] = {ONE_NETWORK: STANDARD, PAPER: LINE}
+BEYOND: dict[str, Settings] = {DEFAULT: LINE | RECIPE, TWO_NETWORKS: INDEPENDENT}
 """What the paper's figure does not have."""
 
+_ece = partial(midpoint, metric="ece")
 
-def _runs(scale: Scale) -> dict[str, Wanted]:
+
+def _runs(scale: Scale) -> dict[Case, Wanted]:
     measure = Along(ENDS_AND_MIDDLE, scale.test_images, scale.calibration)
     methods = PAPERS | (BEYOND if scale.beyond_figure_10 else {})
     return {
-        f"{name} x {length:g}": Wanted(settings, measure, length)
+        Case(name, length=length): Wanted(settings, measure)
         for length in scale.lengths
         for name, settings in methods.items()
     }
 
 
-def _draw(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        lengths = sorted({float(label.rsplit(" x ", 1)[1]) for label in results})
-        beyond = f"{DEFAULT} x {lengths[0]:g}" in results
-
-        def panel(what: str, gets: Mapping[str, Get], y_label: str) -> SeriesPanel:
-            series = [
-                over(who, lengths, [(results[f"{who} x {n:g}"], get) for n in lengths]) for who, get in gets.items()
-            ]
-            return SeriesPanel(f"{title}: {what}", series, "length of training (multiples)", y_label)
-
-        alone = [STANDARD_NETWORK, PAPER, *([DEFAULT] if beyond else [])]
-        parts = [
-            panel("midpoint", {who: midpoint() for who in alone}, "test accuracy (%)"),
-            panel("midpoint", {who: midpoint("ece") for who in alone}, "calibration error (%)"),
-        ]
-        if beyond:
-            parts.append(
-                panel("ends' ensemble", {who: ends_ensemble() for who in (PAPER, DEFAULT, TWO)}, "test accuracy (%)")
-            )
-        return parts
-
-    draw_panels(panels, target, build)
-
-
-def _claims(scale: Scale) -> list[Claim]:
+def _claims(scale: Scale, results: Results) -> Iterator[Claim]:
     shortest, *longer = scale.lengths
-    claims = [
-        Claim(
-            f"Trained {shortest:g} times as long, the midpoint of a line falls below standard training.",
-            less(f"{STANDARD_NETWORK} x {shortest:g}", midpoint(), f"{PAPER} x {shortest:g}"),
-        )
-    ]
-    claims += [_as_good_as_standard(PAPER, length) for length in longer]
-    claims += [
-        Claim(
+
+    def lead(who: str, length: float, get: Get = midpoint, other: str = ONE_NETWORK) -> np.ndarray:
+        return get(results[Case(who, length=length)]) - get(results[Case(other, length=length)])
+
+    def as_good_as_standard(who: str, lengths: Sequence[float], of_paper: bool) -> Iterator[Claim]:
+        for length in lengths:
+            yield Claim(
+                f"Trained {length:g} times as long, the midpoint of a {who} is at least as accurate as standard "
+                "training.",
+                lead(who, length),
+                strict=False,
+                of_paper=of_paper,
+            )
+
+    yield Claim(
+        f"Trained {shortest:g} times as long, the midpoint of a line falls below standard training.",
+        -lead(PAPER, shortest),
+    )
+    yield from as_good_as_standard(PAPER, longer, of_paper=True)
+    for length in scale.lengths:
+        yield Claim(
             f"Trained {length:g} times as long, the midpoint of a line is better calibrated than standard training.",
-            less(f"{STANDARD_NETWORK} x {length:g}", midpoint("ece"), f"{PAPER} x {length:g}"),
+            -lead(PAPER, length, _ece),
             "points of ECE",
         )
-        for length in scale.lengths
-    ]
     if scale.beyond_figure_10:
-        claims += [replace(_as_good_as_standard(DEFAULT, length), of_paper=False) for length in scale.lengths]
-        claims += [
-            Claim(
-                f"Trained {length:g} times as long, the ends of a {who} come together within half a point of two "
-                "independent networks.",
-                less(f"{who} x {length:g}", ends_ensemble(), f"{TWO} x {length:g}"),
-                margin=CLOSE,
-                strict=False,
-                of_paper=False,
-            )
-            for who in (PAPER, DEFAULT)
-            for length in scale.lengths
-        ]
-    first, last = scale.lengths[0], scale.lengths[-1]
-    claims.append(
-        Claim(
-            f"A line's midpoint gains on standard training with length: its lead at {last:g} less that at {first:g}.",
-            lambda results: [
-                later - earlier for later, earlier in zip(_lead(results, last), _lead(results, first), strict=True)
-            ],
-        )
-    )
-    return claims
-
-
-def _as_good_as_standard(who: str, length: float) -> Claim:
-    return as_accurate(
-        f"Trained {length:g} times as long, the midpoint of a {who} is at least as accurate as standard training.",
-        f"{who} x {length:g}",
-        midpoint(),
-        f"{STANDARD_NETWORK} x {length:g}",
-        midpoint(),
+        yield from as_good_as_standard(DEFAULT, scale.lengths, of_paper=False)
+        for who in (PAPER, DEFAULT):
+            for length in scale.lengths:
+                yield Claim(
+                    f"Trained {length:g} times as long, the ends of a {who} come together within half a point of two "
+                    "independent networks.",
+                    lead(who, length, ends, TWO_NETWORKS),
+                    margin=CLOSE,
+                    strict=False,
+                    of_paper=False,
+                )
+    longest = scale.lengths[-1]
+    yield Claim(
+        f"A line's midpoint gains on standard training with length: its lead at {longest:g} less that at {shortest:g}.",
+        lead(PAPER, longest) - lead(PAPER, shortest),
     )
 
 
-def _lead(results: Results, length: float) -> list[float]:
-    return less(f"{PAPER} x {length:g}", midpoint(), f"{STANDARD_NETWORK} x {length:g}")(results)
+def _picture(title: str, results: Results) -> list[SeriesPanel]:
+    def panel(what: str, methods: Sequence[str], get: Get, y_label: str) -> SeriesPanel:
+        there = [name for name in methods if any(case.name == name for case in results)]
+        series = [over_cases(name, results, get, lambda case: case.length) for name in there]
+        return SeriesPanel(f"{title}: {what}", series, "length of training (multiples)", y_label)
+
+    single = (ONE_NETWORK, PAPER, DEFAULT)
+    panels = [panel("midpoint", single, midpoint, ACCURACY), panel("midpoint", single, _ece, "calibration error (%)")]
+    if any(case.name in BEYOND for case in results):
+        panels.append(panel("ends' ensemble", (PAPER, DEFAULT, TWO_NETWORKS), ends, ACCURACY))
+    return panels
 
 
 FIGURE_10 = Figure(
     "10",
     "Accuracy and calibration of a line's midpoint by length of training",
-    runs=_runs,
-    draw=_draw,
-    claims=_claims,
+    _runs,
+    _claims,
+    _picture,
     panels=("imagenet",),
     note="The trainer's default recipe (rate 0.2) and ensembles, where they are shown, are not in the paper's figure.",
 )

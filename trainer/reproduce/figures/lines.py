@@ -2,254 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from subspace_serve.show.plot.series import Series, SeriesPanel
-from trainer.reproduce.description import Claim, Figure, Results, Settings, Wanted
+from trainer.reproduce.description import Case, Claim, Figure, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (
+    ACCURACY,
+    CLOSE,
     CURVE,
     INDEPENDENT,
     LAYERWISE,
     LINE,
     STANDARD,
+    all_measured,
     along,
-    as_accurate,
-    draw_panels,
-    ends_ensemble,
-    less,
+    ends,
     level,
     midpoint,
-    more_accurate,
     over_places,
     swa,
 )
 from trainer.reproduce.scales import Scale
 
 SHAPES: dict[str, Settings] = {"line": LINE, "line, layerwise": LAYERWISE, "curve": CURVE}
-CLOSE = 0.005
-"""Half a percentage point: how near two accuracies are that the paper calls near."""
-
-STANDARD_NETWORK = "standard network"
-TWO_NETWORKS = "two independent networks"
-
-
-def _one_panel(title: str, results: Results, kinds: Mapping[str, str], names: Mapping[str, str]) -> SeriesPanel:
-    """Draw subspaces as the paper does: models dashed, ensembles solid, standard training dotted.
-
-    `names` says under which name each run is drawn.
-    """
-    series: list[Series] = []
-    for label, name in names.items():
-        for kind, style in kinds.items():
-            series.append(over_places(name, results[label], kind, "accuracy", style))
-    if STANDARD_NETWORK in results:
-        series.append(level(STANDARD_NETWORK, results[STANDARD_NETWORK], midpoint()))
-    if TWO_NETWORKS in results and "ensemble" in kinds:
-        series.append(level(TWO_NETWORKS, results[TWO_NETWORKS], ends_ensemble(), "-."))
-    x_label = "α (dashed: models, solid: ensembles)" if len(kinds) > 1 else "α"
-    return SeriesPanel(title, series, x_label, "test accuracy (%)")
-
-
-def _draw(kinds: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]):
-    def draw(panels: Mapping[str, Results], target: Path) -> None:
-        draw_panels(
-            panels,
-            target,
-            lambda title, results: [
-                _one_panel(f"{title}: {name}" if name else title, results, kinds, names)
-                for name, names in groups.items()
-            ],
-        )
-
-    return draw
-
+ONE_NETWORK, TWO_NETWORKS = Case("standard network"), Case("two independent networks")
+LEVELS = {ONE_NETWORK.name: STANDARD, TWO_NETWORKS.name: INDEPENDENT}
+PANELS = ("cifar10", "tiny-imagenet", "tiny-imagenet-50")
 
 MODELS, ENSEMBLES, BOTH = {"metrics": "--"}, {"ensemble": "-"}, {"metrics": "--", "ensemble": "-"}
+"""What is drawn along a subspace, as the paper does: models dashed, ensembles solid."""
+
+
+def _panel(title: str, results: Results, kinds: Mapping[str, str], names: Mapping[Case, str]) -> SeriesPanel:
+    """Draw subspaces, each under the name given; standard training is dotted."""
+    series: list[Series] = [
+        over_places(name, results[case], kind, style) for case, name in names.items() for kind, style in kinds.items()
+    ]
+    if ONE_NETWORK in results:
+        series.append(level(ONE_NETWORK.name, midpoint(results[ONE_NETWORK])))
+    if TWO_NETWORKS in results and "ensemble" in kinds:
+        series.append(level(TWO_NETWORKS.name, ends(results[TWO_NETWORKS]), "-."))
+    x_label = "α (dashed: models, solid: ensembles)" if len(kinds) > 1 else "α"
+    return SeriesPanel(title, series, x_label, ACCURACY)
+
+
+_SHAPE_NAMES = {Case(name): name for name in SHAPES}
+
+
+def _models_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    for name in SHAPES:
+        yield Claim(
+            f"The midpoint of a {name} is at least as accurate as standard training of the same length.",
+            midpoint(results[Case(name)]) - midpoint(results[ONE_NETWORK]),
+            strict=False,
+        )
+
 
 FIGURE_4 = Figure(
     "4",
     "Accuracy of the models along lines and curves",
-    runs=lambda scale: {
-        name: Wanted(settings, along(scale)) for name, settings in {**SHAPES, STANDARD_NETWORK: STANDARD}.items()
-    },
-    draw=_draw(MODELS, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
-    claims=lambda scale: [
-        as_accurate(
-            f"The midpoint of a {name} is at least as accurate as standard training of the same length.",
-            name,
-            midpoint(),
-            STANDARD_NETWORK,
-            midpoint(),
-        )
-        for name in SHAPES
-    ],
-    panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
+    lambda scale: all_measured({**SHAPES, ONE_NETWORK.name: STANDARD}, along(scale)),
+    _models_claims,
+    lambda title, results: [_panel(title, results, MODELS, _SHAPE_NAMES)],
+    panels=PANELS,
 )
+
+
+def _ensembles_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    for name in ("line", "curve"):
+        yield Claim(
+            f"The ensemble of a {name}'s ends comes within half a point of two independently trained networks.",
+            ends(results[Case(name)]) - ends(results[TWO_NETWORKS]),
+            margin=CLOSE,
+            strict=False,
+        )
+
 
 FIGURE_5 = Figure(
     "5",
     "Accuracy of P(α) and P(1 − α) averaged in output space",
-    runs=lambda scale: {
-        name: Wanted(settings, along(scale)) for name, settings in {**SHAPES, TWO_NETWORKS: INDEPENDENT}.items()
-    },
-    draw=_draw(ENSEMBLES, {"": dict(zip(SHAPES, SHAPES, strict=True))}),
-    claims=lambda scale: [
-        as_accurate(
-            f"The ensemble of a {name}'s ends comes within half a point of two independently trained networks.",
-            name,
-            ends_ensemble(),
-            TWO_NETWORKS,
-            ends_ensemble(),
-            margin=CLOSE,
-        )
-        for name in ("line", "curve")
-    ],
-    panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
+    lambda scale: all_measured({**SHAPES, TWO_NETWORKS.name: INDEPENDENT}, along(scale)),
+    _ensembles_claims,
+    lambda title, results: [_panel(title, results, ENSEMBLES, _SHAPE_NAMES)],
+    panels=PANELS,
 )
 
 BETAS = (0.0, 1.0, 2.0)
 
 
-def _betas(scale: Scale) -> dict[str, Wanted]:
-    wanted = {
-        f"{name}, beta = {beta:g}": Wanted(settings | {"beta": beta}, along(scale))
-        for name, settings in SHAPES.items()
-        for beta in BETAS
+def _betas(scale: Scale) -> dict[Case, Wanted]:
+    shapes = {
+        Case(name, beta=beta): Wanted(settings, along(scale)) for name, settings in SHAPES.items() for beta in BETAS
     }
-    return wanted | {
-        STANDARD_NETWORK: Wanted(STANDARD, along(scale)),
-        TWO_NETWORKS: Wanted(INDEPENDENT, along(scale)),
-    }
+    return shapes | all_measured(LEVELS, along(scale))
+
+
+def _betas_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    without, line = results[Case("line", beta=0.0)], results[Case("line", beta=1.0)]
+    layerwise = results[Case("line, layerwise", beta=1.0)]
+    yield Claim(
+        "Regularisation makes the ensemble of a line's ends more accurate (β = 1 against β = 0).",
+        ends(line) - ends(without),
+    )
+    yield Claim(
+        "Regularisation makes the midpoint of a line more accurate (β = 1 against β = 0).",
+        midpoint(line) - midpoint(without),
+    )
+    yield Claim("Layerwise training gives a more accurate midpoint.", midpoint(layerwise) - midpoint(line))
+    yield Claim("Layerwise training gives a less accurate ensemble.", ends(line) - ends(layerwise))
 
 
 FIGURE_6 = Figure(
     "6",
     "Models and ensembles for regularisation strengths β = 0, 1, 2",
-    runs=_betas,
-    draw=_draw(BOTH, {name: {f"{name}, beta = {beta:g}": f"β = {beta:g}" for beta in BETAS} for name in SHAPES}),
-    claims=lambda scale: [
-        more_accurate(
-            "Regularisation makes the ensemble of a line's ends more accurate (β = 1 against β = 0).",
-            "line, beta = 1",
-            ends_ensemble(),
-            "line, beta = 0",
-            ends_ensemble(),
-        ),
-        more_accurate(
-            "Regularisation makes the midpoint of a line more accurate (β = 1 against β = 0).",
-            "line, beta = 1",
-            midpoint(),
-            "line, beta = 0",
-            midpoint(),
-        ),
-        more_accurate(
-            "Layerwise training gives a more accurate midpoint.",
-            "line, layerwise, beta = 1",
-            midpoint(),
-            "line, beta = 1",
-            midpoint(),
-        ),
-        more_accurate(
-            "Layerwise training gives a less accurate ensemble.",
-            "line, beta = 1",
-            ends_ensemble(),
-            "line, layerwise, beta = 1",
-            ends_ensemble(),
-        ),
+    _betas,
+    _betas_claims,
+    lambda title, results: [
+        _panel(f"{title}: {name}", results, BOTH, {Case(name, beta=beta): f"β = {beta:g}" for beta in BETAS})
+        for name in SHAPES
     ],
-    panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
+    panels=PANELS,
 )
 
-SAMPLES: dict[str, Settings] = {"1 sample": {"samples": 1}, "2 samples": {"samples": 2}, "4 samples": {"samples": 4}}
-SIMILARITY: dict[str, Settings] = {"2 samples, lambda = 1": {"samples": 2, "feature_similarity": 1.0}}
+SAMPLED = ("line", "curve")
+SIMILAR = "2 samples, lambda = 1"
+VARIANTS: dict[str, Settings] = {
+    "1 sample": {"samples": 1},
+    "2 samples": {"samples": 2},
+    "4 samples": {"samples": 4},
+    SIMILAR: {"samples": 2, "feature_similarity": 1.0},
+}
 
 
-def _samples(scale: Scale) -> dict[str, Wanted]:
-    return {
-        f"{name}, {variant}": Wanted(SHAPES[name] | settings, along(scale))
-        for name in ("line", "curve")
-        for variant, settings in {**SAMPLES, **SIMILARITY}.items()
-    }
+def _samples_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    gets = {"midpoint": midpoint, "ends' ensemble": ends}
+    for name in SAMPLED:
+        one = results[Case(name, variant="1 sample")]
+        for count in (2, 4):
+            several = results[Case(name, variant=f"{count} samples")]
+            for what, get in gets.items():
+                yield Claim(f"{count} samples improve the {what} of a {name}.", get(several) - get(one))
+    for name in SAMPLED:
+        similar, two = results[Case(name, variant=SIMILAR)], results[Case(name, variant="2 samples")]
+        for what, get in gets.items():
+            yield Claim(f"Feature similarity (λ = 1) improves the {what} of a {name}.", get(similar) - get(two))
+
+
+def _samples_picture(title: str, results: Results) -> list[SeriesPanel]:
+    names = {case: case.variant.replace("lambda", "λ") for case in results}
+    return [
+        _panel(f"{title}: {shape}", results, BOTH, {case: name for case, name in names.items() if case.name == shape})
+        for shape in SAMPLED
+    ]
 
 
 FIGURE_13 = Figure(
     "13",
     "Several samples of α a batch, and the feature-similarity term",
-    runs=_samples,
-    draw=_draw(
-        BOTH,
-        {
-            name: {f"{name}, {variant}": variant.replace("lambda", "λ") for variant in (*SAMPLES, *SIMILARITY)}
-            for name in ("line", "curve")
-        },
-    ),
-    claims=lambda scale: [
-        *(
-            more_accurate(
-                f"{count} samples improve the {what} of a {name}.",
-                f"{name}, {count} samples",
-                get,
-                f"{name}, 1 sample",
-                get,
-            )
-            for name in ("line", "curve")
-            for count in (2, 4)
-            for what, get in (("midpoint", midpoint()), ("ends' ensemble", ends_ensemble()))
-        ),
-        *(
-            Claim(
-                f"Feature similarity (λ = 1) improves the {what} of a {name}.",
-                less(f"{name}, 2 samples, lambda = 1", get, f"{name}, 2 samples"),
-            )
-            for name in ("line", "curve")
-            for what, get in (("midpoint", midpoint()), ("ends' ensemble", ends_ensemble()))
-        ),
-    ],
+    lambda scale: {
+        Case(name, variant=variant): Wanted(SHAPES[name] | settings, along(scale))
+        for name in SAMPLED
+        for variant, settings in VARIANTS.items()
+    },
+    _samples_claims,
+    _samples_picture,
     panels=("cifar10", "tiny-imagenet"),
 )
+
+CHECKPOINTS = Case("SWA, cyclic")
+
+
+def _beside_swa_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    for name in ("line", "curve"):
+        yield Claim(
+            f"The ensemble of a {name}'s ends is more accurate than that of two SWA checkpoints.",
+            ends(results[Case(name)]) - ends(results[CHECKPOINTS]),
+        )
+
+
+def _beside_swa_picture(title: str, results: Results) -> list[SeriesPanel]:
+    """SWA's checkpoints are measured at their ends and middle (a simplex): levels, not curves."""
+    panel = _panel(title, results, BOTH, {Case("line"): "line", Case("curve"): "curve"})
+    checkpoints = [
+        level("SWA, midpoint", midpoint(results[CHECKPOINTS]), "--"),
+        level("SWA, two checkpoints", ends(results[CHECKPOINTS]), "-"),
+    ]
+    return [replace(panel, series=[*panel.series, *checkpoints])]
+
 
 FIGURE_18 = Figure(
     "18",
     "Lines and curves beside the line between two SWA checkpoints",
-    runs=lambda scale: {
-        name: Wanted(settings, along(scale))
-        for name, settings in {
-            "line": LINE,
-            "curve": CURVE,
-            "SWA, cyclic": swa(2, "cyclic"),
-            STANDARD_NETWORK: STANDARD,
-            TWO_NETWORKS: INDEPENDENT,
-        }.items()
-    },
-    draw=lambda panels, target: _draw_beside_swa(panels, target),
-    claims=lambda scale: [
-        more_accurate(
-            f"The ensemble of a {name}'s ends is more accurate than that of two SWA checkpoints.",
-            name,
-            ends_ensemble(),
-            "SWA, cyclic",
-            ends_ensemble(),
-        )
-        for name in ("line", "curve")
-    ],
-    panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
+    lambda scale: all_measured(
+        {"line": LINE, "curve": CURVE, CHECKPOINTS.name: swa(2, "cyclic"), **LEVELS}, along(scale)
+    ),
+    _beside_swa_claims,
+    _beside_swa_picture,
+    panels=PANELS,
 )
-
-
-def _draw_beside_swa(panels: Mapping[str, Results], target: Path) -> None:
-    """SWA's checkpoints are measured at their ends and middle (a simplex): levels, not curves."""
-
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        panel = _one_panel(title, results, BOTH, {"line": "line", "curve": "curve"})
-        checkpoints = results["SWA, cyclic"]
-        extra = [
-            level("SWA, midpoint", checkpoints, midpoint(), "--"),
-            level("SWA, two checkpoints", checkpoints, ends_ensemble(), "-"),
-        ]
-        return [SeriesPanel(panel.title, [*panel.series, *extra], panel.x_label, panel.y_label)]
-
-    draw_panels(panels, target, build)
-
 
 FIGURES = (FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_13, FIGURE_18)

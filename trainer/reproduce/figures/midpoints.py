@@ -1,113 +1,79 @@
-"""What the middle of a simplex is worth: figures 7, 8 and 14, and the left half of figure 12."""
+"""What the middle of a simplex is worth: figures 7, 8 and 14."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-from subspace_serve.show.plot.series import Series, SeriesPanel
-from trainer.reproduce.description import Claim, Figure, Measurement, Results, Settings, Wanted
+import numpy as np
+
+from subspace_serve.show.plot.series import SeriesPanel
+from trainer.reproduce.description import Case, Claim, Figure, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (
+    ACCURACY,
+    CLOSE,
     EARLY_STOPPING,
     LINE,
     STANDARD,
     alone,
-    draw_panels,
     level,
+    noises,
     over,
-    plain,
+    over_cases,
+    over_noise,
     simplex,
+    single,
     swa,
 )
 from trainer.reproduce.scales import Scale
 
-STANDARD_NETWORK = "standard"
-SCHEDULES = ("constant", "cyclic")
+SIMPLEXES = {"simplex": False, "simplex, layerwise": True}
+SCHEDULES = {"SWA, constant": "constant", "SWA, cyclic": "cyclic"}
 
 
-def _sizes(scale: Scale) -> list[int]:
-    return list(range(2, scale.most_endpoints + 1))
-
-
-def _simplexes_and_swa(scale: Scale) -> dict[str, Wanted]:
-    wanted = {STANDARD_NETWORK: Wanted(STANDARD, alone(scale))}
-    for m in _sizes(scale):
-        wanted[f"simplex {m}"] = Wanted(simplex(m), alone(scale))
-        wanted[f"simplex, layerwise {m}"] = Wanted(simplex(m, layerwise=True), alone(scale))
-        for schedule in SCHEDULES:
-            wanted[f"SWA, {schedule} {m}"] = Wanted(swa(m, schedule), alone(scale))
+def _simplexes_and_swa(scale: Scale) -> dict[Case, Wanted]:
+    measure = alone(scale)
+    wanted = {Case("standard"): Wanted(STANDARD, measure)}
+    for m in scale.sizes:
+        for name, layerwise in SIMPLEXES.items():
+            wanted[Case(name, size=m)] = Wanted(simplex(m, layerwise=layerwise), measure)
+        for name, schedule in SCHEDULES.items():
+            wanted[Case(name, size=m)] = Wanted(swa(m, schedule), measure)
     return wanted
 
 
-def _mean_over_sizes(scale: Scale, kind: str, other: Callable[[Results, int, int], float]):
-    """Return what gives, seed by seed, the mean over m of a kind's accuracy less another number."""
+def _sizes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    def mean(accuracy: Callable[[int], np.ndarray]) -> np.ndarray:
+        return np.mean([accuracy(m) for m in scale.sizes], axis=0)
 
-    def difference(results: Results) -> list[float]:
-        return [
-            sum(results[f"{kind} {m}"][seed]["accuracy"] - other(results, m, seed) for m in _sizes(scale))
-            / len(_sizes(scale))
-            for seed in range(len(results[STANDARD_NETWORK]))
-        ]
+    def best_swa(m: int) -> np.ndarray:
+        """The better of the two schedules on average over seeds, as the paper reports the best."""
+        return max((single(results[Case(name, size=m)]) for name in SCHEDULES), key=np.sum)
 
-    return difference
-
-
-def _best_swa(results: Results, m: int, seed: int) -> float:
-    """The better of the two schedules on average over seeds, as the paper reports the best."""
-    runs = [results[f"SWA, {schedule} {m}"] for schedule in SCHEDULES]
-    return max(runs, key=lambda measured: sum(run["accuracy"] for run in measured))[seed]["accuracy"]
-
-
-def _less_best_swa(kind: str, m: int):
-    return lambda results: [
-        run["accuracy"] - _best_swa(results, m, seed) for seed, run in enumerate(results[f"{kind} {m}"])
-    ]
+    for name in SIMPLEXES:
+        ours = mean(lambda m, name=name: single(results[Case(name, size=m)]))  # type: ignore[misc]
+        who = f"The midpoint of a {name}, mean over m = {scale.sizes_text},"
+        yield Claim(f"{who} is more accurate than standard training.", ours - single(results[Case("standard")]))
+        text = f"{who} is at least as accurate as SWA with equal stored parameters."
+        yield Claim(text, ours - mean(best_swa), strict=False)
+    least, most = scale.sizes[0], scale.sizes[-1]
+    yield Claim(
+        f"More endpoints make the midpoint better: m = {most} against m = {least}.",
+        single(results[Case("simplex", size=most)]) - single(results[Case("simplex", size=least)]),
+    )
 
 
-def _draw_sizes(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        sizes = sorted({int(label.rsplit(" ", 1)[1]) for label in results if label != STANDARD_NETWORK})
-        kinds = ["simplex", "simplex, layerwise", *(f"SWA, {schedule}" for schedule in SCHEDULES)]
-        series = [over(kind, sizes, [(results[f"{kind} {m}"], plain()) for m in sizes]) for kind in kinds]
-        series.append(level(STANDARD_NETWORK, results[STANDARD_NETWORK], plain()))
-        return [SeriesPanel(title, series, "stored networks m", "test accuracy (%)")]
-
-    draw_panels(panels, target, build)
+def _sizes_picture(title: str, results: Results) -> list[SeriesPanel]:
+    series = [over_cases(name, results, single, lambda case: case.size) for name in (*SIMPLEXES, *SCHEDULES)]
+    series.append(level("standard", single(results[Case("standard")])))
+    return [SeriesPanel(title, series, "stored networks m", ACCURACY)]
 
 
 FIGURE_7 = Figure(
     "7",
     "The midpoint of a simplex of m endpoints beside SWA of m checkpoints",
-    runs=_simplexes_and_swa,
-    draw=_draw_sizes,
-    claims=lambda scale: (
-        [
-            claim
-            for kind in ("simplex", "simplex, layerwise")
-            for claim in (
-                Claim(
-                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is more accurate than "
-                    "standard training.",
-                    _mean_over_sizes(scale, kind, lambda results, m, seed: results[STANDARD_NETWORK][seed]["accuracy"]),
-                ),
-                Claim(
-                    f"The midpoint of a {kind}, mean over m = 2 to {scale.most_endpoints}, is at least as accurate as "
-                    "SWA with equal stored parameters.",
-                    _mean_over_sizes(scale, kind, _best_swa),
-                    strict=False,
-                ),
-            )
-        ]
-        + [
-            Claim(
-                f"More endpoints make the midpoint better: m = {scale.most_endpoints} against m = 2.",
-                lambda results: [
-                    a["accuracy"] - b["accuracy"]
-                    for a, b in zip(results[f"simplex {scale.most_endpoints}"], results["simplex 2"], strict=True)
-                ],
-            )
-        ]
-    ),
+    _simplexes_and_swa,
+    _sizes_claims,
+    _sizes_picture,
     panels=("cifar10", "tiny-imagenet", "tiny-imagenet-50"),
 )
 
@@ -116,7 +82,7 @@ SMOOTHING = 0.1
 """Label smoothing of the simplex that has some."""
 
 NOISY: dict[str, Settings] = {
-    STANDARD_NETWORK: STANDARD,
+    "standard": STANDARD,
     "early stopping": EARLY_STOPPING,
     "SWA": swa(NOISE_ENDPOINTS, "constant"),
     "simplex": simplex(NOISE_ENDPOINTS),
@@ -129,141 +95,98 @@ SWEPT: dict[str, Callable[[float], Settings]] = {
 }
 
 
-def _levels(scale: Scale) -> tuple[float, ...]:
-    return (0.0, *scale.label_noise)
+def _noisy(scale: Scale) -> dict[Case, Wanted]:
+    measure = alone(scale)
+    wanted = {
+        Case(name, noise=noise): Wanted(settings, measure)
+        for noise in noises(scale)
+        for name, settings in NOISY.items()
+    }
+    return wanted | {
+        Case(name, value, noise=noise): Wanted(settings_of(value), measure)
+        for noise in noises(scale)
+        for name, settings_of in SWEPT.items()
+        for value in scale.sweep
+    }
 
 
-def _noisy(scale: Scale) -> dict[str, Wanted]:
-    wanted = {}
-    for noise in _levels(scale):
-        for name, settings in NOISY.items():
-            wanted[f"{name} at {noise:g}"] = Wanted(settings | {"label_noise": noise}, alone(scale))
-    for noise in _levels(scale):
-        for name, settings_of in SWEPT.items():
-            for value in scale.sweep:
-                label = f"{name} {value:g} at {noise:g}"
-                wanted[label] = Wanted(settings_of(value) | {"label_noise": noise}, alone(scale))
-    return wanted
+def best_of(results: Results, name: str, noise: float, metric: str = "accuracy") -> np.ndarray:
+    """Return a metric of a method at a level of noise, one number a seed.
+
+    Of a method with a swept setting, at the value with the best mean over seeds, as the paper reports (section 4.3).
+    """
+    found = [single(runs, metric) for case, runs in results.items() if case.name == name and case.noise == noise]
+    return (max if metric == "accuracy" else min)(found, key=np.sum)
 
 
-def best_of(results: Results, name: str, noise: float, metric: str) -> Sequence[Measurement]:
-    """Return the runs of the swept value with the best mean over seeds, as the paper reports (section 4.3)."""
-    found = [
-        runs for label, runs in results.items() if label.startswith(f"{name} ") and label.endswith(f" at {noise:g}")
-    ]
-    sign = 1 if metric == "accuracy" else -1
-    return max(found, key=lambda runs: sign * sum(run[metric] for run in runs))
+def _noise_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    for noise in noises(scale):
+        for other in ("standard", "early stopping", "label smoothing", "dropout", "SWA"):
+            text = f"At {100 * noise:g} % label noise the midpoint is more accurate than {other}."
+            yield Claim(text, best_of(results, "simplex", noise) - best_of(results, other, noise))
+    for noise in noises(scale):
+        yield Claim(
+            f"At {100 * noise:g} % label noise the midpoint is better calibrated than standard training.",
+            best_of(results, "standard", noise, "ece") - best_of(results, "simplex", noise, "ece"),
+            "points of ECE",
+        )
 
 
-def _runs_of(results: Results, name: str, noise: float, metric: str) -> Sequence[Measurement]:
-    return best_of(results, name, noise, metric) if name in SWEPT else results[f"{name} at {noise:g}"]
+def _noise_picture(title: str, results: Results) -> list[SeriesPanel]:
+    levels = sorted({case.noise for case in results if case.noise is not None})
 
-
-def _draw_noise(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        noises = sorted({float(label.rsplit(" at ", 1)[1]) for label in results})
-        return [
-            SeriesPanel(
-                f"{title}: {name}",
-                [
-                    over(
-                        method,
-                        [100 * n for n in noises],
-                        [(_runs_of(results, method, n, key), plain(key)) for n in noises],
-                    )
-                    for method in (*NOISY, *SWEPT)
-                ],
-                "label noise (%)",
-                f"{name} (%)",
-            )
-            for key, name in (("accuracy", "test accuracy"), ("ece", "calibration error"))
+    def panel(metric: str, name: str) -> SeriesPanel:
+        places = [100 * noise for noise in levels]
+        series = [
+            over(method, places, [best_of(results, method, noise, metric) for noise in levels])
+            for method in (*NOISY, *SWEPT)
         ]
+        return SeriesPanel(f"{title}: {name}", series, "label noise (%)", f"{name} (%)")
 
-    draw_panels(panels, target, build)
-
-
-def _against(method: str, other: str, noise: float, metric: str = "accuracy"):
-    """Return what gives, seed by seed, by how much a method is better than another at a level of noise."""
-    sign = 1 if metric == "accuracy" else -1
-
-    def difference(results: Results) -> list[float]:
-        ours, theirs = _runs_of(results, method, noise, metric), _runs_of(results, other, noise, metric)
-        return [sign * (a[metric] - b[metric]) for a, b in zip(ours, theirs, strict=True)]
-
-    return difference
+    return [panel("accuracy", "test accuracy"), panel("ece", "calibration error")]
 
 
 FIGURE_8 = Figure(
     "8",
     f"Label noise and calibration: the midpoint of a simplex of {NOISE_ENDPOINTS} beside baselines",
-    runs=_noisy,
-    draw=_draw_noise,
-    claims=lambda scale: [
-        *(
-            Claim(
-                f"At {100 * noise:g} % label noise the midpoint is more accurate than {other}.",
-                _against("simplex", other, noise),
-            )
-            for noise in _levels(scale)
-            for other in (STANDARD_NETWORK, "early stopping", "label smoothing", "dropout", "SWA")
-        ),
-        *(
-            Claim(
-                f"At {100 * noise:g} % label noise the midpoint is better calibrated than standard training.",
-                _against("simplex", STANDARD_NETWORK, noise, "ece"),
-                "points of ECE",
-            )
-            for noise in _levels(scale)
-        ),
-    ],
+    _noisy,
+    _noise_claims,
+    _noise_picture,
     note="Dropout and label smoothing: the best of the values swept, by the mean over seeds on the test images, as in "
     "the paper. SWA: three checkpoints at the constant rate. Early stopping: the best epoch on validation images with "
     "clean labels.",
 )
 
-
-def _integral(scale: Scale) -> dict[str, Wanted]:
-    wanted = {}
-    for noise in _levels(scale):
-        noisy = {"label_noise": noise}
-        wanted[f"integral at {noise:g}"] = Wanted({"subspace": "integral", "beta": 0.0} | noisy, alone(scale, end=1))
-        wanted[f"{STANDARD_NETWORK} at {noise:g}"] = Wanted(STANDARD | noisy, alone(scale))
-        wanted[f"line, midpoint at {noise:g}"] = Wanted(LINE | noisy, alone(scale))
-    return wanted
+INTEGRAL = "integral"
 
 
-def _draw_integral(panels: Mapping[str, Results], target: Path) -> None:
-    def build(title: str, results: Results) -> list[SeriesPanel]:
-        noises = sorted({float(label.rsplit(" at ", 1)[1]) for label in results})
-        series: list[Series] = [
-            over(name, [100 * n for n in noises], [(results[f"{name} at {n:g}"], plain()) for n in noises])
-            for name in ("integral", STANDARD_NETWORK, "line, midpoint")
-        ]
-        return [SeriesPanel(title, series, "label noise (%)", "test accuracy (%)")]
+def _integral(scale: Scale) -> dict[Case, Wanted]:
+    methods = {
+        INTEGRAL: Wanted({"subspace": "integral", "beta": 0.0}, alone(scale, end=1)),
+        "standard": Wanted(STANDARD, alone(scale)),
+        "line, midpoint": Wanted(LINE, alone(scale)),
+    }
+    return {Case(name, noise=noise): wanted for noise in noises(scale) for name, wanted in methods.items()}
 
-    draw_panels(panels, target, build)
+
+def _integral_claims(scale: Scale, results: Results) -> Iterator[Claim]:
+    yield Claim(
+        "Without label noise the integral network comes within half a point of standard training.",
+        best_of(results, INTEGRAL, 0.0) - best_of(results, "standard", 0.0),
+        margin=CLOSE,
+    )
+    for noise in scale.label_noise:
+        for name, other in (("standard training", "standard"), ("a line's midpoint", "line, midpoint")):
+            text = f"At {100 * noise:g} % label noise it is more accurate than {name}."
+            yield Claim(text, best_of(results, INTEGRAL, noise) - best_of(results, other, noise))
 
 
 FIGURE_14 = Figure(
     "14",
     "Integral networks under label noise",
-    runs=_integral,
-    draw=_draw_integral,
-    claims=lambda scale: [
-        Claim(
-            "Without label noise the integral network comes within half a point of standard training.",
-            _against("integral", STANDARD_NETWORK, 0.0),
-            margin=0.005,
-        ),
-        *(
-            Claim(
-                f"At {100 * noise:g} % label noise it is more accurate than {name}.",
-                _against("integral", other, noise),
-            )
-            for noise in scale.label_noise
-            for name, other in (("standard training", STANDARD_NETWORK), ("a line's midpoint", "line, midpoint"))
-        ),
-    ],
+    _integral,
+    _integral_claims,
+    lambda title, results: [over_noise(title, results, (INTEGRAL, "standard", "line, midpoint"))],
     panels=("mnist",),
 )
 

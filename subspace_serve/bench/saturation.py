@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from subspace_serve.client.load import LoadReport
+from subspace_serve.bench.load import LoadReport
 
 KEPT_UP = 0.98
 

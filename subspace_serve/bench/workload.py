@@ -10,7 +10,7 @@ import numpy as np
 
 from subspace_serve.client.catalogue import Catalogue, InputFormat
 from subspace_serve.client.errors import ClientError
-from subspace_serve.client.inference import asked_outputs
+from subspace_serve.client.inference import asked_model, asked_outputs
 from subspace_serve.client.wire import HttpRequest, Options, form_request, infer_request, json_request
 
 Protocol = Literal["binary", "json", "image"]
@@ -55,8 +55,7 @@ def workload(
 
 
 def _binary(catalogue: Catalogue, options: Options, pixels: np.ndarray) -> HttpRequest:
-    model = catalogue.default if options.model is None else options.model
-    ensemble = options.alpha is None and catalogue.is_ensemble(model)
+    model, ensemble = asked_model(options, catalogue)
     return infer_request(pixels, catalogue.input, model, options, asked_outputs(options, ensemble))
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from subspace_serve.bench.sending import ERROR, Log, send_all
 from subspace_serve.client.conversation import checked_url
 from subspace_serve.client.errors import ClientError, ConnectionFailed
-from subspace_serve.client.load_engine import ERROR, Log, Target, send_all
 from subspace_serve.client.transport import standing_headers
 from subspace_serve.client.wire import HttpRequest
 
@@ -124,11 +124,11 @@ def run_load(
     if not requests or connections < 1 or not warm_up >= 0:
         raise ClientError("a load needs requests, one connection or more, and a warm-up of 0 s or more")
     prefix = checked_url(url)
-    wires = [_encoded(request, prefix, standing_headers(token)) for request in requests]
-    target = _reached(prefix, tls)
+    wires = [encoded(request, prefix, standing_headers(token)) for request in requests]
+    address = _reached(prefix, tls)
     due = arrivals(rate, warm_up + duration, uniform=uniform, seed=seed)
     processor, clock = time.process_time(), time.perf_counter()
-    log = send_all(target, wires, due, connections=connections, timeout=timeout)
+    log = send_all(address, wires, due, connections=connections, timeout=timeout)
     processor, clock = time.process_time() - processor, time.perf_counter() - clock
     return _report(log, rate, warm_up, duration, processor / clock)
 
@@ -156,23 +156,24 @@ def _report(log: Log, rate: float, warm_up: float, duration: float, processor: f
     )
 
 
-def _encoded(request: HttpRequest, url: str, headers: Mapping[str, str]) -> bytes:
+def encoded(request: HttpRequest, url: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return a request's bytes for the server at `url`, with more headers than its own."""
     address = httpx.URL(url)
     host, prefix = address.netloc.decode("ascii"), address.raw_path.decode("ascii").rstrip("/")
-    fields = {"Host": host, "Content-Length": str(len(request.body)), **headers, **request.headers}
+    fields = {"Host": host, "Content-Length": str(len(request.body)), **(headers or {}), **request.headers}
     lines = [f"{request.method} {prefix}{request.path} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
 
 
-def _reached(url: str, tls: ssl.SSLContext | None) -> Target:
-    """Return where a server listens, having tried: names are looked up once, and their addresses may differ."""
+def _reached(url: str, tls: ssl.SSLContext | None) -> dict[str, Any]:
+    """Return how to connect to a server, having tried: names are looked up once, and their addresses may differ."""
     parsed = httpx.URL(url)
     secure = parsed.scheme == "https"
     host, port = parsed.raw_host.decode("ascii"), parsed.port or (443 if secure else 80)
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS) as probe:
-            address = probe.getpeername()[0]
+            address = {"host": probe.getpeername()[0], "port": port}
     except OSError as error:
         raise ConnectionFailed(f"nobody listens at {url} ({error.strerror or error}); start the server first") from None
-    return Target(address, port, (tls or ssl.create_default_context()) if secure else None, host if secure else None)
+    return address | ({"ssl": tls or ssl.create_default_context(), "server_hostname": host} if secure else {})

@@ -1,0 +1,98 @@
+"""Every status by which a request is refused: when it is, what the answer says, and what the document says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
+
+from service.engine import ClientGoneError, OverloadedError
+from service.job import DeadlineError, QuorumError
+from service.loading import NotReadyError
+from subspace_serve.bundle.images import ImageTooLargeError
+from subspace_serve.bundle.selection import SelectionError, UnknownModelError
+from subspace_serve.errors import DataError
+
+FULL = "too many requests are waiting; try again later"
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class Error(TypedDict):
+    """What was wrong, what was found, what to do."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One status. `reason` is its label in metrics, `headers` come with every such answer.
+
+    `errors` are the exceptions that lead to it, each with the message to send; None sends the exception's own. Without
+    a `description` it is no part of the document.
+    """
+
+    reason: str
+    description: str | None = None
+    errors: Mapping[type[Exception], str | None] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+REFUSALS = {
+    400: Refusal(
+        "invalid",
+        "Malformed: what was wrong, what was found, what is expected.",
+        {DataError: None, SelectionError: None, ClientDisconnect: "the body ended early"},
+    ),
+    401: Refusal(
+        "token",
+        "The header Authorization is missing, or its token is wrong.",
+        headers={"WWW-Authenticate": "Bearer"},
+    ),
+    403: Refusal(
+        "forbidden", "This server was started without a token, so it does not reload over HTTP; send it SIGHUP."
+    ),
+    404: Refusal(
+        "unknown",
+        "There is no such model, member or version; the message says which there are.",
+        {UnknownModelError: None},
+    ),
+    405: Refusal("method", "The route does not take this method."),
+    408: Refusal("slow_body", "The body did not arrive within {deadline:g} s.", headers={"Connection": "close"}),
+    409: Refusal(
+        "bad_bundle", "The new bundle does not hold, or another reload is under way; the old bundle is still served."
+    ),
+    413: Refusal(
+        "too_large",
+        "The body is over {max_body} bytes, or an image file over {max_pixels} pixels.",
+        {ImageTooLargeError: None},
+    ),
+    415: Refusal("content_type", "A content type or a content encoding that this route does not take."),
+    429: Refusal(
+        "queue_full",
+        "Too many requests are waiting, or too many bytes are being received.",
+        {OverloadedError: FULL},
+        RETRY_AFTER,
+    ),
+    # For the log alone: nobody receives it.
+    499: Refusal("client_gone", errors={ClientGoneError: "the client went away"}),
+    500: Refusal(
+        "failure",
+        "The server failed; its log has the reason, under the answer's X-Request-ID.",
+        {Exception: "the server failed; its log has the reason"},
+    ),
+    503: Refusal(
+        "unavailable",
+        "The bundle is still being loaded, or fewer members answered than the quorum asks for.",
+        {NotReadyError: "the bundle is still being loaded; try again later", QuorumError: None},
+        RETRY_AFTER,
+    ),
+    504: Refusal("deadline", "No answer within {deadline:g} s.", {DeadlineError: None}),
+}
+
+
+def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer that refuses a request; `headers` are more than the status's own."""
+    return JSONResponse(Error(error=message), status, {**REFUSALS[status].headers, **(headers or {})})

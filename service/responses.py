@@ -1,0 +1,133 @@
+"""What the service answers, as types: mypy checks what makes the documents, and the OpenAPI document shows them.
+
+They are plain dictionaries at run time, so describing them costs a request nothing; tests hold answers against them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypeAliasType, TypedDict
+
+from subspace_serve.bundle.manifest import Aggregate, Count, Name, Sha256
+
+ModelName = TypeAliasType("ModelName", Name)
+Unit = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(gt=0, description="T: the answer's probabilities p are p^(1/T), normalised.")]
+_Nats = Annotated[float, Field(ge=0, description="In nats.")]
+_Metrics = Annotated[dict[str, float], Field(description="Measured at export.")]
+
+
+class RankedLabel(TypedDict):
+    """A label and how probable it is."""
+
+    label: str
+    index: Annotated[int, Field(ge=0)]
+    probability: Unit
+
+
+_Ranked = Annotated[
+    list[RankedLabel], Field(min_length=1, description="The most probable labels, the most probable first.")
+]
+
+
+class MemberPrediction(TypedDict):
+    """What one member of an ensemble answered, at the temperature 1."""
+
+    model: ModelName
+    labels: _Ranked
+    entropy: _Nats
+
+
+class Prediction(TypedDict):
+    """The answer for one image."""
+
+    labels: _Ranked
+    entropy: _Nats
+    mutual_information: NotRequired[
+        Annotated[
+            float,
+            Field(ge=0, description="Of ensembles: the mixture's entropy less the members' mean entropy, in nats."),
+        ]
+    ]
+    disagreement: NotRequired[
+        Annotated[
+            Unit,
+            Field(description="Of ensembles: the members' mean total-variation distance to their mixture."),
+        ]
+    ]
+    members: NotRequired[Annotated[list[MemberPrediction], Field(description="With `return_members`.")]]
+
+
+class Predictions(TypedDict):
+    """The answer to /predict and /predict_image."""
+
+    model: Annotated[str | None, Field(description="Who answered; null where members were chosen freely.")]
+    members: Annotated[list[ModelName], Field(min_length=1, description="The points that answered.")]
+    weights: Annotated[list[Unit], Field(min_length=1, description="The members' weights; their sum is 1.")]
+    aggregate: Annotated[Aggregate | None, Field(description="Null for a single point.")]
+    temperature: Temperature
+    missing: NotRequired[
+        Annotated[
+            dict[str, str],
+            Field(description="Why members did not answer; only where a quorum answered without them."),
+        ]
+    ]
+    predictions: Annotated[list[Prediction], Field(min_length=1)]
+
+
+class Point(TypedDict):
+    """A single network of the bundle."""
+
+    name: ModelName
+    type: Literal["point"]
+    alpha: Annotated[float | list[float] | None, Field(description="Its place in the subspace.")]
+    coefficients: Annotated[list[float], Field(description="The endpoints' weights in this point.")]
+    metrics: _Metrics
+    temperature: Temperature
+
+
+class Ensemble(TypedDict):
+    """Points whose outputs are averaged."""
+
+    name: ModelName
+    type: Literal["ensemble"]
+    members: Annotated[list[ModelName], Field(min_length=1)]
+    weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1, description="They need not sum to 1.")]
+    aggregate: Aggregate
+    temperature: Temperature
+    metrics: _Metrics
+
+
+class Input(TypedDict):
+    """The pixels that the models take."""
+
+    name: str
+    dtype: Literal["uint8", "float32"]
+    layout: Literal["NHWC", "NCHW"]
+    height: Count
+    width: Count
+    channels: Count
+
+
+class BundleIdentity(TypedDict):
+    """Which bundle answers."""
+
+    sha256: Annotated[Sha256, Field(description="Of the bundle's manifest.")]
+
+
+class Models(TypedDict):
+    """The answer to GET /models."""
+
+    default: ModelName
+    bundle: BundleIdentity
+    models: Annotated[list[Point | Ensemble], Field(min_length=1)]
+    labels: Annotated[list[str], Field(min_length=1)]
+    input: Input
+
+
+class Reloaded(TypedDict):
+    """The answer to POST /admin/reload."""
+
+    bundle: BundleIdentity
