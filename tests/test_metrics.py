@@ -149,3 +149,28 @@ def test_slow_libraries_are_imported_only_when_needed() -> None:
         "sys.exit(bool({'torchmetrics', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_debiased_calibration_error_of_calibrated_predictions_is_zero_where_the_plain_one_is_not() -> None:
+    generator = np.random.default_rng(0)
+    plain, debiased, resampled = [], [], []
+    for _ in range(300):
+        confidence = generator.uniform(0.5, 1, 200)
+        labels = (generator.uniform(size=200) > confidence).astype(np.int64)
+        scores = score(np.stack([confidence, 1 - confidence], axis=1), labels)
+        plain.append(scores.metrics()["ece"])
+        debiased.append(-scores.value("ece"))
+        weights = generator.poisson(1.0, (20, 200)).astype(np.float64)
+        resampled.append(scores.compared("ece", weights).mean())
+    assert np.mean(plain) > 0.05
+    assert np.mean(debiased) == pytest.approx(0, abs=0.0006)
+    assert np.mean(resampled) == pytest.approx(0, abs=0.0006)
+
+
+def test_the_debiased_calibration_error_finds_a_true_gap() -> None:
+    generator = np.random.default_rng(0)
+    values = []
+    for _ in range(300):
+        labels = (generator.uniform(size=200) > 0.7).astype(np.int64)
+        values.append(-score(np.tile([0.9, 0.1], (200, 1)), labels).value("ece"))
+    assert np.mean(values) == pytest.approx(0.2**2, abs=0.003)

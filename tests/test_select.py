@@ -8,7 +8,7 @@ import pytest
 
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
-from subspace_serve.measure.metrics import METRICS, Scores
+from subspace_serve.measure.metrics import METRICS, Scores, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
@@ -244,7 +244,19 @@ def run_select(line_run: Path, **settings) -> dict:
     return select(run.network, domains, calibration=run.calibration, **settings)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+def test_a_gain_by_calibration_error_is_one_of_its_debiased_square() -> None:
+    generator = np.random.default_rng(0)
+    confidence = generator.uniform(0.5, 1, 200)
+    labels = (generator.uniform(size=200) > confidence).astype(np.int64)
+    calibrated = score(np.stack([confidence, 1 - confidence], axis=1), labels)
+    overconfident = score(np.tile([0.99, 0.01], (200, 1)), labels)
+    gain = gain_with_interval(calibrated, overconfident, "ece", seed=0)
+    assert gain["value"] == pytest.approx(calibrated.value("ece") - overconfident.value("ece"))
+    low, high = gain["interval"]
+    assert 0 < low < 0.24**2 < high  # 0.99 is said where 0.75 is true
+
+
+@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "ece"])
 def test_greedy_takes_the_best_place_of_the_grid(line_run: Path, metric: str) -> None:
     selection = run_select(line_run, metric=metric, greedy=True)["best"]
     values = {entry["alpha"]: METRICS[metric] * entry[metric] for entry in selection["grid"]}

@@ -207,7 +207,8 @@ def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> No
         gain = "-" if selection["kept_midpoint"] else _figure(metric, selection["gain"]["value"])
         taken = _place(selection) + (" (midpoint kept)" if selection["kept_midpoint"] else "")
         rows.append([name, taken, *metric_cells(selection["reported"]), gain, interval])
-    print_table(["domain", "alpha", "accuracy %", "NLL", "ECE %", "Brier", f"{metric} gain", "95 % interval"], rows)
+    gained = "squared ECE gain" if metric == "ece" else f"{metric} gain"
+    print_table(["domain", "alpha", "accuracy %", "NLL", "ECE %", "Brier", gained, "95 % interval"], rows)
     for name, selection in selections.items():
         click.echo(f"{name}: {selection['reason']}")
         if selection["kept_midpoint"] and selection["p_value"] < 1:
@@ -245,7 +246,7 @@ def _place(entry: dict[str, Any]) -> str:
 
 
 def _figure(metric: str, value: float) -> str:
-    return f"{100 * value:+.2f}" if metric in ("accuracy", "ece") else f"{value:+.4f}"
+    return f"{100 * value:+.2f}" if metric == "accuracy" else f"{value:+.4f}"
 
 
 COMMANDS = {"select": select}

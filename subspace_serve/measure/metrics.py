@@ -62,6 +62,30 @@ class Scores:
         means: np.ndarray = sums / weights.sum(axis=1)
         return means
 
+    def compared(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """Return what candidates are compared by under several weightings: the metric, but for `ece` its debiased form.
+
+        The expected calibration error sums absolute gaps, so chance alone makes it positive, and resampling adds the
+        same again. Instead of it this returns the squared calibration error over the same bins without that bias
+        (Kumar, Liang and Ma 2019, "Verified Uncertainty Calibration"), written as the mean over pairs of different
+        images: no image meets itself, also where a resample holds it twice. It may be slightly negative; a bin with
+        fewer than two images counts 0. (R, N) to (R,).
+        """
+        if metric != "ece":
+            return self.weighted(metric, weights)
+        gaps, squares = self._gaps(), np.square(weights)
+        inside = np.eye(CALIBRATION_BINS)[self._bins()]
+        counts = weights @ inside
+        pairs = np.square(counts) - squares @ inside
+        products = np.square(weights @ gaps) - squares @ np.square(gaps)
+        squared = np.divide(products, pairs, out=np.zeros_like(products), where=pairs > 0)
+        means: np.ndarray = (counts * squared).sum(axis=1) / weights.sum(axis=1)
+        return means
+
+    def value(self, metric: str) -> float:
+        """Return what candidates are compared by on all images (`compared`), so that more is better."""
+        return METRICS[metric] * float(self.compared(metric, np.ones((1, len(self))))[0])
+
     def reliability(self) -> list[dict[str, float]]:
         """Return each bin's mean `confidence`, `accuracy` and `count` for a reliability diagram (Guo et al. 2017).
 

@@ -58,7 +58,7 @@ def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *
         for scores in candidates:
             seen = weights[:, : len(scores)]
             compared = reference.subset(slice(len(scores)))
-            columns.append(sign * (scores.weighted(metric, seen) - compared.weighted(metric, seen)))
+            columns.append(sign * (scores.compared(metric, seen) - compared.compared(metric, seen)))
         return np.stack(columns, axis=1)
 
     observed = gains(np.ones((1, total)))[0]
@@ -74,8 +74,8 @@ def standard_error(scores: Scores, metric: str, *, seed: int) -> float:
 def gain_with_interval(candidate: Scores, reference: Scores, metric: str, *, seed: int) -> dict[str, Any]:
     """Return `value`, the 95 % percentile `interval`, and the two-sided `p_value` of one gain.
 
-    The interval covers for metrics that are means over images. The expected calibration error is biased upwards on few
-    images and its resamples more so, so its interval shows its spread, not where the true value lies.
+    The gain by `ece` is one of the debiased squared calibration error (`Scores.compared`), not of the plain expected
+    calibration error, which is biased upwards on few images and whose resamples are more so.
     """
     gains = paired_gains([candidate], reference, metric, seed=seed)
     value, replicates = float(gains.observed[0]), gains.replicates[:, 0]
@@ -128,7 +128,7 @@ def decide(
     """
     total = len(scores[0])
     complete = [index for index, candidate in enumerate(scores) if len(candidate) == total]
-    values = {index: METRICS[metric] * scores[index].metrics()[metric] for index in complete}
+    values = {index: scores[index].value(metric) for index in complete}
     top = max(values.values())
     best = min((index for index in complete if values[index] == top), key=lambda index: distances[index])
     if best == 0:

@@ -42,8 +42,8 @@ class Race:
         return [candidate for candidate, scores in self.scores.items() if len(scores) == len(self.images)]
 
     def value(self, candidate: Candidate) -> float:
-        """Return a candidate's metric on what it has seen, so that more is better."""
-        return METRICS[self.metric] * self.scores[candidate].metrics()[self.metric]
+        """Return what a candidate is compared by (`Scores.value`) on what it has seen, so that more is better."""
+        return self.scores[candidate].value(self.metric)
 
     def best(self) -> Candidate:
         """Return the best of those that have seen every image (the first of equals)."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC_NAMES = {"accuracy": "accuracy (%)", "ece": "ECE (%)", "nll": "NLL (nats)", "brier": "Brier score"}
-GAIN_UNITS = {"accuracy": "percentage points", "ece": "percentage points", "nll": "nats", "brier": ""}
+GAIN_UNITS = {"accuracy": "percentage points", "ece": "squared calibration error", "nll": "nats", "brier": ""}
 _IN_PERCENT = ("accuracy", "ece")
 _COLUMNS = 3
 
@@ -24,6 +24,11 @@ _COLUMNS = 3
 def in_units(metric: str, value: float) -> float:
     """Return a metric's value as it is shown: accuracy and ECE in percent."""
     return 100 * value if metric in _IN_PERCENT else value
+
+
+def gain_in_units(metric: str, value: float) -> float:
+    """Return a gain in its `GAIN_UNITS`; by `ece` that is the debiased squared calibration error, no percentage."""
+    return value if metric == "ece" else in_units(metric, value)
 
 
 def candidate_name(candidate: Document) -> str:
@@ -80,7 +85,7 @@ def plot_selections(selections: Mapping[str, Document], target: Path, *, dots_pe
 def _draw_gains(axes: Axes, metric: str, selections: Mapping[str, Document]) -> None:
     for row, selection in enumerate(selections.values()):
         gain = shown_gain(selection) or {}
-        value, (low, high) = in_units(metric, gain["value"]), (in_units(metric, end) for end in gain["interval"])
+        value, low, high = (gain_in_units(metric, number) for number in (gain["value"], *gain["interval"]))
         fill = "white" if selection.get("kept_midpoint") else SUBSPACE
         # A percentile interval need not hold the value itself: its ends are drawn where they are.
         axes.plot([low, high], [row, row], "-|", color=SUBSPACE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from subspace_serve.show import plot
-from subspace_serve.show.plot.selections import GAIN_UNITS, candidate_name, in_units, shown_gain
+from subspace_serve.show.plot.selections import GAIN_UNITS, candidate_name, gain_in_units, shown_gain
 from subspace_serve.show.report.content import (
     DOTS_PER_INCH,
     Document,
@@ -70,8 +70,9 @@ def selections(documents: Documents) -> Section:
         ],
         [
             Table(
-                "Selections and their gains on the reporting half; gains in accuracy and ECE are percentage points. In "
-                "brackets: the best candidate that was not taken. Images: those chosen on + those reported on.",
+                "Selections and their gains on the reporting half; gains in accuracy are percentage points, those by "
+                "ECE are of the debiased squared calibration error. In brackets: the best candidate that "
+                "was not taken. Images: those chosen on + those reported on.",
                 [
                     "name", "place or members", "chosen by", "gain", "95 % interval", "p", "accuracy %",
                     "midpoint's %", "images",
@@ -90,7 +91,7 @@ def _gain_cells(selection: Document) -> list[str]:
     if not gain:
         return ["", "", ""]
     digits = 2 if GAIN_UNITS[metric].startswith("percent") else 4
-    numbers = (in_units(metric, number) for number in (gain["value"], *gain["interval"]))
+    numbers = (gain_in_units(metric, number) for number in (gain["value"], *gain["interval"]))
     value, low, high = (f"{number:+.{digits}f}".replace("-", "−") for number in numbers)
     cells = [value, f"{low} to {high}", f"{gain['p_value']:.3g}" if gain.get("p_value") is not None else ""]
     return [f"({cell})" if cell else "" for cell in cells] if selection.get("kept_midpoint") else cells
