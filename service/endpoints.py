@@ -19,11 +19,12 @@ from service.playground import page
 from service.record import Record
 from service.refusals import Error, refuse
 from service.requests import PredictForm, PredictRequest, parse_form, parse_json
-from service.responses import Models, Predictions, Reloaded
+from service.responses import Models, Predictions, Reloaded, Subspace
 from service.staging import BusyError
+from subspace_serve.bundle.predict import Predictor
 from subspace_serve.errors import BundleError
 
-_POINT_FIELDS = {"alpha", "coefficients", "metrics", "temperature"}
+_POINT_FIELDS = {"alpha", "statistics", "coefficients", "metrics", "temperature"}
 _Document = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["openapi"]})]
 
 
@@ -83,6 +84,10 @@ class Endpoints:
             {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit"})}
             for name, ensemble in predictor.ensembles.items()
         ]
+        domains: list[Any] = [
+            {"name": name, **domain.model_dump(include={"statistics", "alpha", "temperature"})}
+            for name, domain in manifest.domains.items()
+        ]
         input: Any = manifest.input.model_dump(exclude={"preprocessing"})
         document: Models = {
             "default": predictor.default,
@@ -90,6 +95,8 @@ class Endpoints:
             "models": points + ensembles,
             "labels": list(manifest.labels),
             "input": input,
+            "subspace": subspace_document(predictor),
+            "domains": domains,
         }
         return JSONResponse(document)
 
@@ -147,6 +154,22 @@ class Endpoints:
         question = parsed.question(self._engine.settings, large=is_large)
         answer = await self._engine.answer(question, Record.of(request.scope), request.receive)
         return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
+
+
+def subspace_document(predictor: Predictor) -> Subspace | None:
+    """Return what a client may know of the subspace; None where any place but a point's is refused."""
+    subspace, models = predictor.subspace, predictor.models
+    if subspace is None:
+        return None
+    geometry = subspace.geometry
+    several = f"{geometry.endpoints} numbers from 0 to 1 that sum to 1"
+    return Subspace(
+        geometry=geometry.name,
+        endpoints=geometry.endpoints,
+        alpha=several if geometry.barycentric else "a number from 0 to 1",
+        step=models.step,
+        statistics=list(subspace.sets),
+    )
 
 
 OPERATIONS = [found for endpoints in (Endpoints, ProtocolEndpoints) for found, _ in operations_of(endpoints)]

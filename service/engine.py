@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.types import Receive
 
-from service.job import DeadlineError, Job, QuorumError
+from service.job import DeadlineError, Job, Points, QuorumError
 from service.loading import Loaded, Loader, NotReadyError
 from service.metrics import Metrics
 from service.record import Record
@@ -23,11 +23,14 @@ from service.settings import Settings
 from service.staging import State
 from subspace_serve.bundle.manifest import Aggregate, Input
 from subspace_serve.bundle.predict import Prediction, combine
-from subspace_serve.bundle.selection import Selection, SelectionError
+from subspace_serve.bundle.selection import Selection, SelectionError, label
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.space.place import Alpha
 
 CUSTOM = "custom"
 """What stands for the model in metrics where a request named members only."""
+PLACE = "alpha"
+"""And where it named a place."""
 
 LARGE_JSON = 256 * 1024
 """Bytes of JSON over which it is parsed, and its images are decoded, off the event loop."""
@@ -57,10 +60,11 @@ class Question:
     decode: Callable[[Input, float], np.ndarray]
     slow: bool = False
     model: str | None = None
-    members: Sequence[str] | None = None
+    members: Sequence[str | Alpha] | None = None
     weights: Sequence[float] | None = None
     aggregate: Aggregate | None = None
-    alpha: float | Sequence[float] | None = None
+    alpha: Alpha | None = None
+    domain: str | None = None
     timeout: float | None = None
 
 
@@ -83,7 +87,7 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self.draining = False
-        self._loader = Loader(settings, state)
+        self._loader = Loader(settings, state, metrics)
         self._held = 0
         self._scheduler: Scheduler | None = None
         self._decoders = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="decode")
@@ -173,23 +177,27 @@ class Engine:
             raise DeadlineError(f"no answer within {which}") from None
 
     async def _answer(self, question: Question, record: Record, receive: Receive) -> Answer:
-        predictor = self.loaded.predictor
+        loaded = self.loaded
+        predictor = loaded.predictor
         deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
         # The names first: a request for a model that is not there costs no decoding.
         selection = predictor.select(
-            question.model, question.members, question.weights, question.aggregate, question.alpha
+            question.model, question.members, question.weights, question.aggregate, question.alpha, question.domain
         )
+        points: Points = predictor
+        if selection.built and loaded.places is not None:
+            points = await loaded.places.pinned(selection.built, deadline)
         images = await self._decoded(question, predictor.bundle.manifest.input, record, deadline)
         record.model = selection.model
         record.images = len(images)
-        job = Job(predictor, selection.members, images, deadline, self._quorum(selection))
+        job = Job(points, selection.members, images, deadline, self._quorum(selection))
         try:
             with _leaving_with_client(job, receive):
                 await self._scheduling.run(job)
         except QuorumError:
             raise QuorumError(_below_quorum(job)) from None
         finally:
-            self._take_note(job, selection.model or CUSTOM, record)
+            self._take_note(job, _label(selection), record)
         if job.failures:
             try:
                 selection = selection.answered_by(job.answers)
@@ -242,7 +250,7 @@ class Engine:
         record.phases |= job.phases()
         record.members = len(job.answers)
         for member, reason in job.failures.items():
-            self.metrics.member_failures(member, reason).inc()
+            self.metrics.member_failures(label(member), reason).inc()
         if not job.answers:
             return
         self.metrics.images(model).inc(len(job.images))
@@ -256,7 +264,7 @@ class Engine:
         else:
             prediction = await self.off_loop(lambda: combine(logits, selection, job.failures), deadline)
         if prediction.disagreement is not None:
-            histogram = self.metrics.disagreement(selection.model or CUSTOM)
+            histogram = self.metrics.disagreement(_label(selection))
             for value in prediction.disagreement.tolist():
                 histogram.observe(value)
         return prediction
@@ -284,6 +292,11 @@ def _leaving_with_client(job: Job, receive: Receive) -> Iterator[None]:
         timer.cancel()
         if watcher is not None:
             watcher.cancel()
+
+
+def _label(selection: Selection) -> str:
+    """Return what stands for a selection in metrics: names of the bundle, and no number of a client's."""
+    return selection.model or (CUSTOM if selection.aggregate else PLACE)
 
 
 def _below_quorum(job: Job) -> str:

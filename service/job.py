@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from subspace_serve.bundle.selection import Member
 from subspace_serve.bundle.session import Run
 
 
@@ -23,7 +24,7 @@ class QuorumError(Exception):
 class Points(Protocol):
     """What runs graphs: a `Predictor`."""
 
-    def logits(self, name: str, images: np.ndarray, run: Run | None = None) -> np.ndarray:
+    def logits(self, member: Member, images: np.ndarray, run: Run | None = None) -> np.ndarray:
         """Return one point's logits (N, classes)."""
 
 
@@ -36,13 +37,13 @@ class Job:
     """
 
     points: Points
-    members: tuple[str, ...]
+    members: tuple[Member, ...]
     images: np.ndarray
     deadline: float
     quorum: int
     queued: float = field(default_factory=time.monotonic)
-    answers: dict[str, np.ndarray] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    answers: dict[Member, np.ndarray] = field(default_factory=dict)
+    failures: dict[Member, str] = field(default_factory=dict)
     done: asyncio.Future[None] = field(init=False)
     waits: bool = True
     started: float | None = None
@@ -55,7 +56,7 @@ class Job:
         spans = {"queue": (self.queued, started)} | ({"inference": (started, now)} if self.started else {})
         return {name: (int(begin * 1e9) + offset, int(end * 1e9) + offset) for name, (begin, end) in spans.items()}
 
-    def answer(self, member: str, logits: np.ndarray) -> None:
+    def answer(self, member: Member, logits: np.ndarray) -> None:
         """Take one member's logits, unless they are not finite."""
         if self.done.done():
             return
@@ -65,7 +66,7 @@ class Job:
         self.answers[member] = logits
         self._settle()
 
-    def fail(self, member: str, reason: str) -> None:
+    def fail(self, member: Member, reason: str) -> None:
         """Take note that a member does not answer."""
         if self.done.done():
             return

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.logs import logger
+from service.metrics import Metrics
+from service.places import Places
 from service.settings import Settings
 from service.staging import State, make_predictor, reload
 from subspace_serve.bundle.manifest import MANIFEST_FILE
@@ -27,19 +29,24 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's."""
+    """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's.
+
+    `places` are its networks between points; None where it answers at its points only.
+    """
 
     predictor: Predictor
     providers: dict[str, str]
     sha256: str
+    places: Places | None = None
 
 
 class Loader:
     """Holds the bundle that answers. With a state folder, what is staged there replaces it."""
 
-    def __init__(self, settings: Settings, state: State | None) -> None:
+    def __init__(self, settings: Settings, state: State | None, metrics: Metrics) -> None:
         self.failure: str | None = None
         self._settings = settings
+        self._metrics = metrics
         self._state = state
         self._loaded: Loaded | None = None
         self._closed = threading.Event()
@@ -121,8 +128,14 @@ class Loader:
             self._settings.threads_per_worker,
             time.monotonic() - start,
         )
+        places = None
+        if predictor.subspace is not None:
+            places = Places(predictor, self._settings.alpha_memory // self._settings.workers, self._metrics)
+        before = self._loaded
         # One assignment: requests in flight keep the bundle that they began with.
-        self._loaded = Loaded(predictor, providers, sha256)
+        self._loaded = Loaded(predictor, providers, sha256, places)
+        if before is not None and before.places is not None:
+            before.places.let_go()
         _settle_memory()
         if self._state is not None and staged is not None:
             self._state.serves(staged)

@@ -55,6 +55,17 @@ class Metrics:
         self.rejections = self._counter("rejections", "Requests that were not answered, by reason.", "reason")
         self.member_failures = self._counter("member_failures", "Members that did not answer.", "point", "reason")
         self.reloads = self._counter("reloads", "Bundles that replaced another, or failed to.", "result")
+        self.alpha_hits = self._counter("alpha_hits", "Networks between points that were there when asked for.")()
+        self.alpha_evictions = self._counter("alpha_evictions", "Networks between points that made room for others.")()
+        self.alpha_build_seconds = self._histogram(
+            "alpha_build_seconds", "Time to build a network between points.", _SECONDS
+        )()
+        self.alpha_bytes = Gauge(
+            "subspace_serve_alpha_bytes",
+            "Memory, about, of the networks between points that are kept.",
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
         self.held = Gauge(
             "subspace_serve_requests_held",
             "Requests that are worked on or wait for it.",

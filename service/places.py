@@ -99,11 +99,10 @@ class Places:
             pinned = self._pinned[places] = Pinned(self._predictor, dict(zip(places, sessions, strict=True)))
         return pinned
 
-    def close(self) -> None:
-        """Build nothing more, and let go of what is kept."""
-        self._builder.shutdown(wait=False, cancel_futures=True)
-        self._metrics.alpha_bytes.dec(len(self._kept) * self._subspace.session_bytes)
-        self._kept.clear()
+    def let_go(self) -> None:
+        """Keep nothing any more: another bundle answers now. What is asked for nonetheless is built and forgotten."""
+        self._most = 0
+        self._trim()
 
     async def _session(self, place: Built) -> PointSession:
         if place in self._kept:
@@ -129,6 +128,9 @@ class Places:
             return
         self._kept[place] = future.result()
         self._metrics.alpha_bytes.inc(self._subspace.session_bytes)
+        self._trim()
+
+    def _trim(self) -> None:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
             self._metrics.alpha_evictions.inc()

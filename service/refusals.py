@@ -12,9 +12,10 @@ from typing_extensions import TypedDict
 from service.engine import ClientGoneError, OverloadedError
 from service.job import DeadlineError, QuorumError
 from service.loading import NotReadyError
+from service.places import TooManyPlacesError
 from subspace_serve.bundle.images import ImageTooLargeError
 from subspace_serve.bundle.selection import SelectionError, UnknownModelError
-from subspace_serve.errors import DataError
+from subspace_serve.errors import DataError, GeometryError
 
 FULL = "too many requests are waiting; try again later"
 RETRY_AFTER = {"Retry-After": "1"}
@@ -44,7 +45,7 @@ REFUSALS = {
     400: Refusal(
         "invalid",
         "Malformed: what was wrong, what was found, what is expected.",
-        {DataError: None, SelectionError: None, ClientDisconnect: "the body ended early"},
+        {DataError: None, SelectionError: None, GeometryError: None, ClientDisconnect: "the body ended early"},
     ),
     401: Refusal(
         "token",
@@ -56,7 +57,7 @@ REFUSALS = {
     ),
     404: Refusal(
         "unknown",
-        "There is no such model, member or version; the message says which there are.",
+        "There is no such model, member, domain or version; the message says which there are.",
         {UnknownModelError: None},
     ),
     405: Refusal("method", "The route does not take this method."),
@@ -72,8 +73,8 @@ REFUSALS = {
     415: Refusal("content_type", "A content type or a content encoding that this route does not take."),
     429: Refusal(
         "queue_full",
-        "Too many requests are waiting, or too many bytes are being received.",
-        {OverloadedError: FULL},
+        "Too many requests or new places are waiting, or too many bytes are being received.",
+        {OverloadedError: FULL, TooManyPlacesError: "too many new places are being built; try again later"},
         RETRY_AFTER,
     ),
     # For the log alone: nobody receives it.

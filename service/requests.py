@@ -37,8 +37,10 @@ _PIXELS: dict[str, TypeAdapter[Any]] = {
 MAX_ENTRIES = 1000
 """Of a list or an object other than pixels. Each of them may be wrong, and complaining of millions takes a minute."""
 
-Names = Annotated[list[str], Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "uniqueItems": True})]
 Numbers = Annotated[list[float], Field(max_length=MAX_ENTRIES)]
+Members = Annotated[
+    list[str | float | Numbers], Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "uniqueItems": True})
+]
 Weights = Annotated[
     list[float],
     Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "items": {"type": "number", "minimum": 0}}),
@@ -94,8 +96,10 @@ class PredictRequest(Document):
     model: str | None = Field(
         None, description="A point or an ensemble by its name; the default answers when it is left out."
     )
-    members: Names | None = Field(
-        None, description="Points to average: alone an ensemble of its own, with `model` a subset of that ensemble."
+    members: Members | None = Field(
+        None,
+        description="What to average: points by name and places of the subspace as numbers; alone an ensemble of its "
+        "own, with `model` a subset of that ensemble.",
     )
     weights: Weights | None = Field(
         None,
@@ -107,8 +111,12 @@ class PredictRequest(Document):
     )
     alpha: float | Numbers | None = Field(
         None,
-        description="The point that was exported at this place: a number on a line or a curve, numbers on a simplex. "
+        description="The network at this place of the subspace: a number on a line or a curve, numbers on a simplex. "
         "Not together with model, members, weights or aggregate.",
+    )
+    domain: str | None = Field(
+        None,
+        description="Whose BatchNorm statistics the networks have; alone, the domain's own network answers.",
     )
     top_k: Annotated[int, Field(ge=1)] = Field(5, description="Labels of each prediction, the most probable first.")
     return_members: bool = Field(False, description="Whether to say what each member answered.")
@@ -129,6 +137,7 @@ class PredictRequest(Document):
             weights=self.weights,
             aggregate=self.aggregate,
             alpha=self.alpha,
+            domain=self.domain,
         )
 
 
@@ -208,7 +217,8 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
     """Put a form's fields together, of which those named `images` are files.
 
-    Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas. Raises `RequestError`.
+    Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas; a member that is a number
+    is a place. Raises `RequestError`.
     """
     values: dict[str, Any] = {}
     files = []
@@ -227,12 +237,21 @@ def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
             values[name] = value
     if not files:
         raise RequestError("the form has no image; send at least one file in the field `images`")
+    if "members" in values:
+        values["members"] = [_place_or_name(member) for member in values["members"]]
     if len(values.get("alpha", ())) == 1:
         (values["alpha"],) = values["alpha"]
     try:
         return PredictForm.model_validate(values | {"images": files})
     except ValidationError as error:
         raise RequestError(f"the form is not valid: {describe(error, known=_FIELDS)}") from None
+
+
+def _place_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def image_array(

@@ -16,6 +16,7 @@ ModelName = TypeAliasType("ModelName", Name)
 Unit = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0, description="T: the answer's probabilities p are p^(1/T), normalised.")]
 _Nats = Annotated[float, Field(ge=0, description="In nats.")]
+Place = float | list[float]
 _Metrics = Annotated[dict[str, float], Field(description="Measured at export.")]
 
 
@@ -35,7 +36,7 @@ _Ranked = Annotated[
 class MemberPrediction(TypedDict):
     """What one member of an ensemble answered, at the temperature 1."""
 
-    model: ModelName
+    model: ModelName | Place
     labels: _Ranked
     entropy: _Nats
 
@@ -63,8 +64,17 @@ class Prediction(TypedDict):
 class Predictions(TypedDict):
     """The answer to /predict and /predict_image."""
 
-    model: Annotated[str | None, Field(description="Who answered; null where members were chosen freely.")]
-    members: Annotated[list[ModelName], Field(min_length=1, description="The points that answered.")]
+    model: Annotated[
+        str | None, Field(description="Who answered; null where members were chosen freely, or a place was asked.")
+    ]
+    alpha: Annotated[Place | None, Field(description="A single network's place in the subspace; null of ensembles.")]
+    statistics: Annotated[
+        ModelName | None, Field(description="The statistics set that all members have; null where they differ.")
+    ]
+    members: Annotated[
+        list[ModelName | Place],
+        Field(min_length=1, description="The points, and the places between them, that answered."),
+    ]
     weights: Annotated[list[Unit], Field(min_length=1, description="The members' weights; their sum is 1.")]
     aggregate: Annotated[Aggregate | None, Field(description="Null for a single point.")]
     temperature: Temperature
@@ -82,7 +92,10 @@ class Point(TypedDict):
 
     name: ModelName
     type: Literal["point"]
-    alpha: Annotated[float | list[float] | None, Field(description="Its place in the subspace.")]
+    alpha: Annotated[Place | None, Field(description="Its place in the subspace.")]
+    statistics: Annotated[
+        ModelName | None, Field(description="The statistics set of its images; null where they have none.")
+    ]
     coefficients: Annotated[list[float], Field(description="The endpoints' weights in this point.")]
     metrics: _Metrics
     temperature: Temperature
@@ -111,6 +124,25 @@ class Input(TypedDict):
     channels: Count
 
 
+class Subspace(TypedDict):
+    """The subspace that the bundle holds: any place of it can be asked as `alpha`."""
+
+    geometry: str
+    endpoints: Count
+    alpha: Annotated[str, Field(description="What `alpha` may be.")]
+    step: Annotated[float, Field(ge=0, description="To multiples of which a place is brought.")]
+    statistics: Annotated[list[ModelName], Field(min_length=1, description="The statistics sets.")]
+
+
+class Domain(TypedDict):
+    """A place in the world for which the bundle was adapted."""
+
+    name: ModelName
+    statistics: ModelName
+    alpha: Place
+    temperature: Temperature
+
+
 class BundleIdentity(TypedDict):
     """Which bundle answers."""
 
@@ -125,6 +157,8 @@ class Models(TypedDict):
     models: Annotated[list[Point | Ensemble], Field(min_length=1)]
     labels: Annotated[list[str], Field(min_length=1)]
     input: Input
+    subspace: Annotated[Subspace | None, Field(description="Null where the bundle holds points only.")]
+    domains: list[Domain]
 
 
 class Reloaded(TypedDict):

@@ -21,6 +21,7 @@ from service.job import Job
 from service.logs import logger
 from service.metrics import Metrics
 from service.threads import Threads
+from subspace_serve.bundle.selection import Member, label
 from subspace_serve.bundle.session import Run
 
 
@@ -132,7 +133,7 @@ class Scheduler:
             images += len(jobs[-1].images)
         return jobs
 
-    def _start(self, batch: Batch, member: str, images: np.ndarray) -> None:
+    def _start(self, batch: Batch, member: Member, images: np.ndarray) -> None:
         loop = asyncio.get_running_loop()
         self._running += 1
         self._batches.add(batch)
@@ -155,13 +156,13 @@ class Scheduler:
         self._threads.run(work)
 
     def _finish(
-        self, batch: Batch, member: str, logits: np.ndarray | None, reason: str, start: float, end: float
+        self, batch: Batch, member: Member, logits: np.ndarray | None, reason: str, start: float, end: float
     ) -> None:
         self._running -= 1
         batch.unfinished -= 1
         if not batch.unfinished:
             self._batches.discard(batch)
-        self._metrics.inference_seconds(member).observe(end - start)
+        self._metrics.inference_seconds(label(member)).observe(end - start)
         for job in batch.jobs:
             if job.started is None:
                 job.started = start
@@ -175,7 +176,7 @@ class Scheduler:
             self._deliver(batch, member, logits, reason)
         self._dispatch()
 
-    def _deliver(self, batch: Batch, member: str, logits: np.ndarray | None, reason: str) -> None:
+    def _deliver(self, batch: Batch, member: Member, logits: np.ndarray | None, reason: str) -> None:
         if logits is None and batch.wanted:
             logger.warning("%s failed: %s", member, reason)
         start = 0

@@ -71,7 +71,9 @@ class Settings(BaseModel):
 
     bundle: Path = Field(Path("runs/latest/bundle"), description="The bundle's folder.")
     default: str | None = Field(None, description="The model that answers when none is named (else the bundle's).")
-    models: tuple[Name, ...] | None = Field(None, description="Points and ensembles to serve (else all).")
+    models: tuple[Name, ...] | None = Field(
+        None, description="Points and ensembles to serve (else all, and any place of the bundle's subspace)."
+    )
     ensembles: dict[Name, ConfiguredEnsemble] = Field({}, description="More ensembles, by name.")
     quorum: Annotated[int, Field(ge=0)] = Field(
         0, description="Members of an ensemble that must answer; 0 is all of them."
@@ -94,6 +96,14 @@ class Settings(BaseModel):
     )
     max_batch: Count = Field(32, description="Images, at most, that are joined in one batch.")
     batch_delay: Seconds = Field(0.0, description="Seconds that a batch may wait to fill.")
+
+    alpha_memory: Annotated[int, Field(ge=0)] = Field(
+        256 * 1024 * 1024,
+        description="Bytes, on this host, of networks that are built between the points; 0 builds none.",
+    )
+    alpha_step: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.01, description="To multiples of this a place is brought before its network is built."
+    )
 
     queue: Annotated[int, Field(ge=0)] = Field(64, description="Requests that may wait; the next is answered 429.")
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(

@@ -148,6 +148,9 @@ def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
         ensembles={name: ensemble.as_ensemble() for name, ensemble in settings.ensembles.items()},
         default=settings.default,
         models=settings.models,
+        # Where the models are listed, nothing else answers.
+        anywhere=settings.alpha_memory > 0 and settings.models is None,
+        step=settings.alpha_step,
     )
 
 

@@ -25,7 +25,7 @@ from service.engine import Question
 from service.requests import (
     MAX_ENTRIES,
     Document,
-    Names,
+    Members,
     Numbers,
     RequestError,
     Weights,
@@ -108,8 +108,8 @@ class InferParameters(_Parameters):
 
     model_config = ConfigDict(json_schema_extra=_infer_schema)
 
-    members: Annotated[Names, _LIST, WithJsonSchema(_TEXT)] | None = Field(
-        default=None, description="A list of points' names as a JSON string.", examples=['["a"]']
+    members: Annotated[Members, _LIST, WithJsonSchema(_TEXT)] | None = Field(
+        default=None, description="A list of points' names and of places as a JSON string.", examples=['["a", 0.3]']
     )
     weights: Annotated[Weights, _LIST, WithJsonSchema(_TEXT)] | None = Field(
         default=None, description="A list of numbers as a JSON string.", examples=["[3, 1]"]
@@ -124,9 +124,10 @@ class InferParameters(_Parameters):
         | None
     ) = Field(
         default=None,
-        description="A number, or a list of numbers as a JSON string. The point there answers, whatever model the "
+        description="A number, or a list of numbers as a JSON string. The network there answers, whatever model the "
         "address names.",
     )
+    domain: str | None = Field(default=None, description="Whose BatchNorm statistics the networks have.")
     timeout: Annotated[float, Field(gt=0), _parsed("a positive number of microseconds")] | None = Field(
         default=None, description="Microseconds; the server's deadline holds too."
     )
@@ -261,6 +262,7 @@ class Infer:
             weights=parameters.weights,
             aggregate=parameters.aggregate,
             alpha=parameters.alpha,
+            domain=parameters.domain,
             timeout=None if parameters.timeout is None else parameters.timeout / 1e6,
         )
 

@@ -17,7 +17,7 @@ from service.inference_protocol.request import InferRequest, OutputName, OutputT
 from service.requests import RequestError
 from service.responses import ModelName, Temperature
 from subspace_serve.bundle.manifest import Aggregate
-from subspace_serve.bundle.predict import Prediction
+from subspace_serve.bundle.predict import Prediction, named
 
 _USUAL: tuple[OutputName, ...] = ("probabilities", "entropy", "mutual_information", "disagreement")
 
@@ -58,10 +58,12 @@ class InferOutput(TypedDict):
 class Answered(TypedDict):
     """Who answered."""
 
-    members: Annotated[str, Field(description="The points that answered, a list as a JSON string.")]
+    members: Annotated[str, Field(description="The points and places that answered, a list as a JSON string.")]
     weights: Annotated[str, Field(description="Their weights, a list as a JSON string.")]
     temperature: Temperature
     aggregate: NotRequired[Aggregate]
+    alpha: NotRequired[Annotated[str, Field(description="A single network's place, as a JSON string.")]]
+    statistics: NotRequired[Annotated[str, Field(description="The statistics set that all members have.")]]
     missing: NotRequired[
         Annotated[str, Field(description="Members that did not answer: reasons by name, as a JSON string.")]
     ]
@@ -99,12 +101,16 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         tensors.append(tensor)
     selection = prediction.selection
     parameters: Answered = {
-        "members": to_json(selection.members).decode(),
+        "members": to_json(named(selection)).decode(),
         "weights": to_json(selection.weights).decode(),
         "temperature": selection.temperature,
     }
     if selection.aggregate is not None:
         parameters["aggregate"] = selection.aggregate
+    if selection.alpha is not None:
+        parameters["alpha"] = to_json(selection.alpha).decode()
+    if selection.statistics is not None:
+        parameters["statistics"] = selection.statistics
     if prediction.missing:
         parameters["missing"] = to_json(dict(prediction.missing)).decode()
     document: InferResponse = {

@@ -120,7 +120,7 @@ class Predictor:
         self._check_names()
         if models is not None:
             self._keep(models)
-        self._models = Models(
+        self.models = Models(
             self.points,
             self.ensembles,
             self.default,
@@ -136,6 +136,9 @@ class Predictor:
         for name in self.points:
             for size in batch_sizes:
                 self.logits(name, np.zeros((size, *input.shape), dtype=input.dtype))
+        if self.subspace is not None:
+            for name in self.subspace.sets:
+                self.subspace.statistics(name)
         return {str(name): session.provider for name, session in self._sessions.items()}
 
     def select(
@@ -148,7 +151,7 @@ class Predictor:
         domain: str | None = None,
     ) -> Selection:
         """Resolve a choice of model; see `subspace_serve.bundle.selection.Models.select`."""
-        return self._models.select(
+        return self.models.select(
             model=model, members=members, weights=weights, aggregate=aggregate, alpha=alpha, domain=domain
         )
 

@@ -36,6 +36,11 @@ Member = str | Built
 """What answers: a point, by its name, or a network that is built."""
 
 
+def label(member: Member) -> str:
+    """Return what stands for a member in metrics: a point's name, and one word for all places."""
+    return member if isinstance(member, str) else "alpha"
+
+
 @dataclass(frozen=True)
 class Selection:
     """The networks that answer, and how their outputs are averaged.

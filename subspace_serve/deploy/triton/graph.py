@@ -42,7 +42,7 @@ def fuse(
     Raises:
         BundleError: the graphs are together too large for one file, cannot be joined, or the whole is not valid.
     """
-    size = sum(files[member].stat().st_size for member in selection.members)
+    size = sum(files[member].stat().st_size for member in selection.names)
     if size > LARGEST_FILE:
         raise BundleError(
             f"{name} would be one ONNX file of {size / 1e9:.2f} GB and such a file holds at most "
@@ -52,7 +52,7 @@ def fuse(
     initializers: list[TensorProto] = []
     opsets: dict[str, int] = {}
     ir_version = 0
-    for member in selection.members:
+    for member in selection.names:
         model = _load(files[member])
         _merge_opsets(opsets, model, files[member])
         ir_version = max(ir_version, model.ir_version)

@@ -33,14 +33,14 @@ def output_shapes(selection: Selection, classes: int) -> dict[str, tuple[int, ..
     shapes: dict[str, tuple[int, ...]] = {"probabilities": (classes,), "logits": (classes,), "entropy": ()}
     if selection.aggregate is not None:
         shapes |= {"mutual_information": (), "disagreement": ()}
-        shapes |= {"member_probabilities": (len(selection.members), classes)}
+        shapes |= {"member_probabilities": (len(selection.names), classes)}
     return shapes
 
 
 def build_head(selection: Selection) -> tuple[list[NodeProto], list[TensorProto]]:
     """Return the nodes that turn members' logits into the outputs, and their constants."""
     head = _Head()
-    scores = member_logits(selection.members[0]) if selection.aggregate is None else _ensemble(head, selection)
+    scores = member_logits(selection.names[0]) if selection.aggregate is None else _ensemble(head, selection)
     if selection.temperature != 1:
         if selection.aggregate == "probabilities":
             scores = head.add("Max", scores, head.constant("floor", _FLOOR), to="floored")
@@ -58,7 +58,7 @@ def _ensemble(head: _Head, selection: Selection) -> str:
     weight = head.constant("weight", weights)
     rows = [
         head.add("Unsqueeze", member_logits(member), head.axes(1), to=f"row_{index}")
-        for index, member in enumerate(selection.members)
+        for index, member in enumerate(selection.names)
     ]
     logits = head.add("Concat", *rows, to="member_logits", axis=1)  # (N, members, classes)
     members = head.add("LogSoftmax", logits, to="member_logarithms", axis=-1)

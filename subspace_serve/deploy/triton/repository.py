@@ -119,7 +119,7 @@ def _write_model(folder: Path, predictor: Predictor, images: np.ndarray, max_bat
     parameters = _parameters(bundle, name, selection)
     graph = fuse(
         name,
-        {member: bundle.path(member) for member in selection.members},
+        {member: bundle.path(member) for member in selection.names},
         selection,
         input=input,
         classes=len(labels),
@@ -156,10 +156,10 @@ def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, st
         own = {"alpha": json.dumps(point.alpha), "coefficients": json.dumps(point.coefficients)}
     else:
         own = {
-            "members": json.dumps(selection.members),
+            "members": json.dumps(selection.names),
             "weights": json.dumps(selection.weights),
             "aggregate": str(selection.aggregate),
-            "alphas": json.dumps([bundle.points[member].alpha for member in selection.members]),
+            "alphas": json.dumps([bundle.points[member].alpha for member in selection.names]),
         }
     own |= {
         "temperature": json.dumps(selection.temperature),
