@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from subspace_serve.bundle.manifest import TRAINING, Aggregate, Domain, Ensemble, Point
-from subspace_serve.errors import SubspaceServeError
+from subspace_serve.errors import GeometryError, SubspaceServeError
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place_text
 from subspace_serve.suggestions import listed
@@ -122,8 +122,8 @@ class Models:
         A model's temperature was fitted for its own answer. A choice that changes the members, their weights, the
         aggregate or the statistics has the temperature 1; one that repeats them, in whatever order, keeps it.
 
-        Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit, and
-        `GeometryError` for a place outside the domain of alpha.
+        Raises `UnknownModelError` for a name that is not there, `SelectionError` for what does not fit, such as a place
+        outside the subspace.
         """
         statistics = self._statistics(domain)
         if alpha is not None:
@@ -244,7 +244,10 @@ class Models:
                 f"no point was exported at alpha {alpha!r:.120}; there are points at {exported:.300}; a bundle "
                 "that was exported without --points-only answers at any place"
             )
-        place = self.geometry.check(alpha)
+        try:
+            place = self.geometry.check(alpha)
+        except GeometryError as error:  # whose remedy is one of the command line
+            raise SelectionError(str(error).partition("; ")[0]) from None
         return Built(self.geometry.snapped(place, self.step) if snap and self.step else place, statistics or TRAINING)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.session import PointSession, open_session
+from subspace_serve.bundle.subspace import BundledSubspace, check_answers
 from subspace_serve.errors import BundleError
 from subspace_serve.network.sessions import Device
 from subspace_serve.packages import is_installed
@@ -28,12 +29,16 @@ class PointReport:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """A bundle that holds; one that does not raises instead. `onnx_checked` is False without the package onnx."""
+    """A bundle that holds; one that does not raises instead.
+
+    `onnx_checked` is False without the package onnx; `statistics` are the subspace's sets, None of a bundle of points.
+    """
 
     bundle: str
     files: int
     onnx_checked: bool
     points: dict[str, PointReport]
+    statistics: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON document."""
@@ -44,7 +49,8 @@ def verify_bundle(path: Path | str, *, device: Device = "auto", threads: int = 0
     """Check every hash, every graph and every point's logits on the golden images.
 
     Each point answers the K golden images one by one, together, and twice over in one batch, on the provider that
-    `device` gives. Raises `BundleError` at the first thing that does not hold.
+    `device` gives. With each statistics set of the subspace the midpoint is built, and answers finitely. Raises
+    `BundleError` or `CheckpointError` at the first thing that does not hold.
     """
     bundle = Bundle.open(path)
     images, golden = read_golden(bundle)
@@ -56,7 +62,17 @@ def verify_bundle(path: Path | str, *, device: Device = "auto", threads: int = 0
             bundle.path(name), bundle.manifest.input, len(bundle.labels), device=device, threads=threads
         )
         points[name] = _compare(bundle, name, session, images, golden[name])
-    return VerificationReport(str(bundle.folder), len(bundle.manifest.files), onnx_checked, points)
+    statistics = None
+    if bundle.manifest.subspace is not None:
+        statistics = _check_subspace(BundledSubspace(bundle, device=device, threads=threads), images)
+    return VerificationReport(str(bundle.folder), len(bundle.manifest.files), onnx_checked, points, statistics)
+
+
+def _check_subspace(subspace: BundledSubspace, images: np.ndarray) -> tuple[str, ...]:
+    for name in subspace.sets:
+        session = subspace.session(subspace.geometry.midpoint, name)
+        check_answers(session, images, f"the midpoint with the statistics {name}")
+    return subspace.sets
 
 
 def read_golden(bundle: Bundle) -> tuple[np.ndarray, dict[str, np.ndarray]]:

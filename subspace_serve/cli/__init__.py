@@ -36,6 +36,7 @@ _COMMANDS = {
     "report": _Entry("reporting", "Write one HTML page about a run, for people."),
     "collapse": _Entry("exporting", "Write one point as an ordinary state dict."),
     "export": _Entry("exporting", "Write chosen points as a verified ONNX bundle."),
+    "adapt": _Entry("adapting", "Fit a bundle to a domain by a few of its unlabelled images."),
     "verify": _Entry("asking", "Check a bundle: hashes, graphs and answers."),
     "predict": _Entry("asking", "Classify image files with a bundle, without a server."),
     "serve": _Entry("serving", "Start the HTTP service on a bundle."),

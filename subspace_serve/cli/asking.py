@@ -19,7 +19,7 @@ bundle_argument = click.argument(
     default="runs/latest/bundle",
     envvar="SUBSPACE_SERVE_BUNDLE",
 )
-_device_option = click.option(
+device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
@@ -27,7 +27,7 @@ _device_option = click.option(
     show_default=True,
     help="Where to run; auto is CUDA where a session really gets it.",
 )
-_threads_option = click.option(
+threads_option = click.option(
     "--threads",
     type=click.IntRange(min=0),
     default=0,
@@ -38,8 +38,8 @@ _threads_option = click.option(
 
 @click.command()
 @bundle_argument
-@_device_option
-@_threads_option
+@device_option
+@threads_option
 @json_option
 def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
     """Check a bundle: hashes, graphs, parity with torch."""
@@ -63,13 +63,15 @@ def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> No
     help="An image file; may be repeated.",
 )
 @click.option("--model", help="A point or an ensemble; the bundle's default unless given.")
-@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble.")
+@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble; a number is a place.")
 @click.option("--weights", metavar="W,...", help="One weight a member.")
 @click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), help="What an ensemble averages.")
+@click.option("--alpha", metavar="A", help="The network at any place of the subspace: 0.3, or 0.2,0.3,0.5.")
+@click.option("--domain", metavar="NAME", help="With the statistics of a domain; alone, at the domain's own place.")
 @click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Labels shown for each image.")
 @click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
-@_device_option
-@_threads_option
+@device_option
+@threads_option
 @json_option
 def predict(
     bundle: Path,
@@ -78,6 +80,8 @@ def predict(
     members: str | None,
     weights: str | None,
     aggregate: Any,
+    alpha: str | None,
+    domain: str | None,
     top_k: int,
     resize: bool,
     device: Any,
@@ -93,7 +97,12 @@ def predict(
 
     predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
     selection = predictor.select(
-        model, members.split(",") if members else None, _numbers(weights) if weights else None, aggregate
+        model,
+        [_place_or_name(member) for member in members.split(",")] if members else None,
+        _numbers(weights, "--weights") if weights else None,
+        aggregate,
+        _place(alpha) if alpha else None,
+        domain,
     )
     input = predictor.bundle.manifest.input
     document: dict[str, Any] = {}
@@ -117,13 +126,14 @@ def predict(
 
 
 def _print_predictions(document: dict[str, Any]) -> None:
-    who = ", ".join(
-        f"{name} ({weight:.2g})" for name, weight in zip(document["members"], document["weights"], strict=True)
-    )
+    from subspace_serve.space.place import place_text
+
+    names = [member if isinstance(member, str) else place_text(member) for member in document["members"]]
+    who = ", ".join(f"{name} ({weight:.2g})" for name, weight in zip(names, document["weights"], strict=True))
     if document["aggregate"]:
         click.echo(f"{document['model'] or 'ensemble'}: {who}, {document['aggregate']} averaged")
     else:
-        click.echo(document["model"])
+        click.echo(document["model"] or f"alpha {place_text(document['alpha'])}, statistics {document['statistics']}")
     measures = ["entropy", *(["mutual_information", "disagreement"] if document["aggregate"] else [])]
     rows = []
     for entry in document["predictions"]:
@@ -134,11 +144,23 @@ def _print_predictions(document: dict[str, Any]) -> None:
     print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
 
 
-def _numbers(text: str) -> list[float]:
+def _numbers(text: str, option: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint="--weights") from None
+        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint=option) from None
+
+
+def _place(text: str) -> float | list[float]:
+    numbers = _numbers(text, "--alpha")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _place_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 COMMANDS = {"verify": verify, "predict": predict}

@@ -106,3 +106,5 @@ def print_verification(report: Mapping[str, Any]) -> None:
         for name, point in report["points"].items()
     ]
     print_table(["point", "provider", "difference to export", "tolerance", "flips"], rows)
+    if report["statistics"]:
+        click.echo(f"subspace: answers between its points too, with the statistics {', '.join(report['statistics'])}")

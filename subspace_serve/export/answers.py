@@ -13,7 +13,7 @@ from subspace_serve.data import Images
 from subspace_serve.export.plan import EnsemblePlan, PointPlan
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels
-from subspace_serve.measure.temperature import TemperatureData, check_divisible, fit_and_report
+from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,24 @@ class Answers:
             data = model.temperature
             fitted = fit_and_report(averaged(data), data.images.labels, seed=data.seed)
             temperature = fitted.temperature
-            fit = TemperatureFit(
-                data=data.name,
-                count=fitted.count,
-                seed=data.seed,
-                reported_on=fitted.reported_on,
-                before=_reliability(fitted.before),
-                after=_reliability(fitted.after),
-                at_bound=fitted.at_bound,
-            )
+            fit = fit_record(fitted, data.name, data.seed)
         metrics: dict[str, float] = {}
         if self._evaluation is not None:
             metrics = classification_metrics(averaged(None, temperature), self._evaluation.labels)
         return Record(metrics, temperature, fit)
+
+
+def fit_record(fitted: FittedTemperature, data: str, seed: int) -> TemperatureFit:
+    """Return what the manifest says of a temperature that was fitted on images named `data`, divided with `seed`."""
+    return TemperatureFit(
+        data=data,
+        count=fitted.count,
+        seed=seed,
+        reported_on=fitted.reported_on,
+        before=_reliability(fitted.before),
+        after=_reliability(fitted.after),
+        at_bound=fitted.at_bound,
+    )
 
 
 def _reliability(metrics: dict[str, float]) -> Reliability:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from subspace_serve.bundle.manifest import TRAINING, Calibration, Input, Onnx, Source, UnfinishedTraining
+from subspace_serve.bundle.manifest import TRAINING, Calibration, Input, Onnx, Parity, Source, UnfinishedTraining
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.verify import check_graph
 from subspace_serve.bundle.writer import BundleWriter, write_bundle
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
-from subspace_serve.export.parity import BATCHES, check_parity, parity_images
+from subspace_serve.export.parity import BATCHES, Reference, check_parity, parity_images
 from subspace_serve.export.plan import BundlePlan, Origin, PointPlan
 from subspace_serve.export.whole import export_subspace
+from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, ServedGraph, as_served
-from subspace_serve.space.place import place_text
+from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.place import Alpha, place_text
 from subspace_serve.space.subspace import Subspace
 
 GOLDEN_COUNT = 8
@@ -100,26 +103,22 @@ def _export_point(
     answering = network.with_weights(weights, statistics)
     answers.add(point.name, answering.logits_of)
     record = answers.record(point.name)
-    file = bundle.file(point.name)
-    _write_graph(file, ServedGraph(network, input_type).file(weights, statistics))
-    expected = (
-        answering.logits(pixels) if reference.logits is None else reference.logits(point.alpha, statistics, pixels)
-    )
-    parity = check_parity(
-        file,
-        as_served(pixels, input_type),
-        expected,
-        input=_input(origin, input_type),
-        classes=network.classes,
-        reference=reference,
-    )
-    bundle.add_point(
+    if reference.logits is None:
+        expected = answering.logits(pixels)
+    else:
+        expected = reference.logits(point.alpha, statistics, pixels)
+    parity = write_point(
+        bundle,
+        network,
         point.name,
-        alpha=point.alpha,
-        coefficients=origin.subspace.geometry.coefficients(point.alpha, extrapolate=True).tolist(),
-        calibration=Calibration(**point.calibration.to_json()) if network.skeleton.batchnorms else None,
-        parity=parity,
-        statistics=TRAINING if point.calibration is plan.subspace else None,
+        point.alpha,
+        statistics,
+        input=_input(origin, input_type),
+        pixels=pixels,
+        expected=expected,
+        reference=reference,
+        calibration=Calibration(**point.calibration.to_json()),
+        statistics_set=TRAINING if point.calibration is plan.subspace else None,
         **vars(record),
     )
     progress(
@@ -129,6 +128,58 @@ def _export_point(
     if record.temperature_fit is not None:
         progress(f"{point.name}: {record.describe()}")
     return expected
+
+
+def write_point(
+    bundle: BundleWriter,
+    network: Network,
+    name: str,
+    alpha: Alpha,
+    statistics: Statistics,
+    *,
+    input: Input,
+    pixels: np.ndarray,
+    expected: np.ndarray,
+    reference: Reference,
+    calibration: Calibration,
+    statistics_set: str | None,
+    **answers: Any,
+) -> Parity:
+    """Write one network's graph into a bundle, compare its answers with those expected, and enter it as a point.
+
+    Args:
+        bundle: the bundle that is being written.
+        network: the subspace.
+        name, alpha: of the point.
+        statistics: of its BatchNorm layers.
+        input: what the bundle's graphs take.
+        pixels: images on which answers are compared, uint8 (N, H, W, C).
+        expected: the reference's logits for them.
+        reference: where these are from.
+        calibration: the images of the statistics, for the record; left out of a network without BatchNorm.
+        statistics_set: the name of the set that holds these images' statistics, if any.
+        answers: what is recorded of how it answers, as `BundleWriter.add_point` takes it.
+
+    Raises:
+        ExportError: the graph is not valid, or does not answer as expected.
+    """
+    input_type: InputType = "uint8" if input.dtype == "uint8" else "float"
+    file = bundle.file(name)
+    file.unlink(missing_ok=True)  # it may be linked to another bundle's
+    _write_graph(file, ServedGraph(network, input_type).file(network.weights(alpha, extrapolate=True), statistics))
+    parity = check_parity(
+        file, as_served(pixels, input_type), expected, input=input, classes=network.classes, reference=reference
+    )
+    bundle.add_point(
+        name,
+        alpha=alpha,
+        coefficients=network.geometry.coefficients(alpha, extrapolate=True).tolist(),
+        calibration=calibration if network.skeleton.batchnorms else None,
+        parity=parity,
+        statistics=statistics_set,
+        **answers,
+    )
+    return parity
 
 
 def _write_graph(file: Path, data: bytes) -> None:

@@ -12,8 +12,7 @@ from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.measure.metrics import Scores, mean_total_variation
-from subspace_serve.measure.networks import Candidate, Networks, check_labels, scored
-from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, scored
 from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place
@@ -34,7 +33,7 @@ def evaluate(
     network: Network,
     images: Images,
     *,
-    calibration: CalibrationData,
+    calibration: StatisticsSource,
     alphas: Sequence[Alpha] | None = None,
     ensembles: bool = True,
     named: Mapping[str, Candidate] | None = None,

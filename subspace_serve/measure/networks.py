@@ -8,7 +8,7 @@ Several ranks (`trainer.ranks`) share the networks out, and every rank gets what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.data import Images
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
-from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import BLOCK, Answering, Network
 from subspace_serve.network.sessions import cores, several_at_once
+from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha, place, place_text
 
@@ -27,6 +27,16 @@ T = TypeVar("T")
 
 Candidate = Ensemble[Alpha]
 """What can answer: one network of the subspace, or several averaged in output space."""
+
+
+class StatisticsSource(Protocol):
+    """Where networks have their BatchNorm statistics from: images to recompute them with, or a set that is known."""
+
+    def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
+        """Return the statistics of the network at a place, whose parameters are `weights`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the images are."""
 
 
 class Networks:
@@ -39,7 +49,7 @@ class Networks:
     def __init__(
         self,
         network: Network,
-        calibration: CalibrationData,
+        calibration: StatisticsSource,
         *,
         extrapolate: bool = False,
         workers: int | None = None,
@@ -49,7 +59,7 @@ class Networks:
 
         Args:
             network: the subspace that they lie in.
-            calibration: images for BatchNorm's statistics.
+            calibration: where BatchNorm's statistics come from, such as images to recompute them with.
             extrapolate: allow places a little outside a line.
             workers: networks at a time; None for one a processor core, and one on CUDA.
             progress: called with a line for each network made.
@@ -73,7 +83,7 @@ class Networks:
 
         def make(alpha: Alpha) -> Answering:
             weights = network.weights(alpha, extrapolate=self.extrapolate)
-            statistics = network.recalibrate(self.calibration.pixels(), weights=weights)
+            statistics = self.calibration.statistics(network, alpha, weights)
             return network.with_weights(weights, statistics)
 
         with several_at_once(min(self.workers, len(missing))) as run:

@@ -10,6 +10,9 @@ import numpy as np
 
 from subspace_serve.data import Images, MemoryImages, Preprocessing, permutation
 from subspace_serve.errors import CalibrationError
+from subspace_serve.network.network import Network
+from subspace_serve.network.statistics import Statistics
+from subspace_serve.space.place import Alpha
 
 DEFAULT_COUNT = 10_000
 DEFAULT_BATCH_SIZE = 128
@@ -47,6 +50,10 @@ class CalibrationData:
     def held_out_pixels(self) -> Iterator[np.ndarray]:
         """Yield the pixels of the images that are kept apart."""
         return (pixels for pixels, _ in self.held_out.batches(self.batch_size))
+
+    def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
+        """Recompute the statistics of one network, whose parameters are `weights`."""
+        return network.recalibrate(self.pixels(), weights=weights)
 
     def __len__(self) -> int:
         """Return how many images calibrate."""

@@ -123,6 +123,22 @@ class StatisticsSet:
         return int(self.values.nbytes)
 
 
+@dataclass(frozen=True, eq=False)
+class KnownStatistics:
+    """A set in place of images to recalibrate with; `record` says what images it was computed from."""
+
+    statistics_set: StatisticsSet
+    record: dict[str, Any]
+
+    def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
+        """Return the statistics of one place."""
+        return self.statistics_set.at(alpha)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the images were."""
+        return self.record
+
+
 def compute_statistics(
     network: Network,
     images: Callable[[], Iterable[np.ndarray]],

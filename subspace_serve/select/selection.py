@@ -12,8 +12,7 @@ from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import METRICS
-from subspace_serve.measure.networks import Candidate, Networks, check_labels
-from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels
 from subspace_serve.network.network import Network
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, standard_error
@@ -30,8 +29,8 @@ def select(
     network: Network,
     domains: Sequence[Domain],
     *,
-    calibration: CalibrationData,
-    domain_calibration: Mapping[str, CalibrationData] | None = None,
+    calibration: StatisticsSource,
+    domain_calibration: Mapping[str, StatisticsSource] | None = None,
     calibrated_on: str = DEFAULT_CALIBRATION,
     metric: str = "accuracy",
     kind: str = "points",

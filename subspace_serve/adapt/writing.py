@@ -1,0 +1,146 @@
+"""An adaptation becomes a domain and a point of a bundle, in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspace_serve.adapt.adapting import Adaptation
+from subspace_serve.bundle.manifest import TRAINING, Calibration
+from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.subspace import BundledSubspace
+from subspace_serve.bundle.verify import read_golden
+from subspace_serve.bundle.writer import extend_bundle
+from subspace_serve.errors import BundleError
+from subspace_serve.export.answers import fit_record
+from subspace_serve.export.parity import THE_SKELETON
+from subspace_serve.export.points import write_point
+
+_PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+
+
+def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:
+    """Enter a domain, its statistics and a point of its name into a bundle; return the bundle.
+
+    The bundle is read again under a lock, so that what others entered meanwhile stays. It takes its place in one step:
+    whenever the process is killed, the old one or the new one is there.
+
+    Args:
+        subspace: of the bundle that was adapted.
+        adaptation: what to enter.
+        target: the bundle's own folder, or another one.
+
+    Raises:
+        BundleError: the name is taken by an exported point or an ensemble; the bundle was replaced by one of another
+            checkpoint; or the target cannot be replaced.
+        ExportError: the point's graph does not answer as the subspace does.
+    """
+    network, name = subspace.network, adaptation.name
+    source = subspace.bundle.folder
+    with locked(source):
+        bundle = Bundle.open(source)
+        check_name(bundle, name)
+        manifest = bundle.manifest
+        if manifest.source.checkpoint_sha256 != subspace.bundle.manifest.source.checkpoint_sha256:
+            raise BundleError(f"{source} was replaced by a bundle of another checkpoint meanwhile; adapt again")
+        statistics = adaptation.statistics.at(adaptation.alpha)
+        answering = network.at(adaptation.alpha, statistics)
+        images, golden = read_golden(bundle)
+        calibration = Calibration(
+            data=adaptation.images.data,
+            count=adaptation.images.count,
+            batch_size=min(adaptation.images.count, 128),
+            seed=None,
+        )
+        with extend_bundle(bundle, target) as writer:
+            writer.add_statistics(name, adaptation.statistics, calibration=calibration, prior=adaptation.prior)
+            writer.add_domain(
+                name,
+                statistics=name,
+                alpha=adaptation.alpha,
+                images=adaptation.images,
+                temperature=adaptation.fit.temperature if adaptation.fit else 1.0,
+                chosen=adaptation.chosen,
+            )
+            write_point(
+                writer,
+                network,
+                name,
+                adaptation.alpha,
+                statistics,
+                input=manifest.input,
+                pixels=adaptation.pixels,
+                expected=answering.logits(adaptation.pixels),
+                reference=THE_SKELETON,
+                calibration=calibration,
+                statistics_set=name,
+                **_answers(adaptation),
+            )
+            writer.set_golden(images, golden | {name: answering.logits(_as_pixels(images))})
+    return Bundle.open(target)
+
+
+def check_name(bundle: Bundle, name: str) -> None:
+    """Raise `BundleError` unless a domain may have a name; another domain of the name is replaced."""
+    if name == TRAINING:
+        raise BundleError(f"{TRAINING} is the name of the training images' statistics; choose another with --name")
+    if name in bundle.manifest.domains:
+        return
+    if name in bundle.points or name in bundle.ensembles:
+        raise BundleError(f"the bundle has a model of the name {name} that is no domain's; choose another with --name")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time read a bundle and put another in its place.
+
+    Raises:
+        BundleError: another holds it for a minute.
+    """
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks is left alone
+                while True:
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        if time.monotonic() > end:
+                            raise BundleError(f"another process changes {folder}; try again when it is done") from None
+                        time.sleep(_LOOK_SECONDS)
+            # While this waited, another folder may have taken the name.
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _answers(adaptation: Adaptation) -> dict[str, Any]:
+    """Return what the manifest says of how the point answers."""
+    fit = adaptation.fit
+    if fit is None or adaptation.chosen is None:
+        return {}
+    return {
+        "metrics": fit.after,
+        "temperature": fit.temperature,
+        "temperature_fit": fit_record(fit, adaptation.chosen["domain"]["data"], adaptation.chosen["seed"]),
+    }
+
+
+def _as_pixels(images: np.ndarray) -> np.ndarray:
+    """Return golden images in the graph's input format as uint8 pixels (N, H, W, C)."""
+    if images.dtype == np.uint8:
+        return images
+    pixels: np.ndarray = np.rint(images.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    return pixels
