@@ -88,6 +88,8 @@ class Places:
         if new and len(self._building) + len(new) > MOST_WAITING:
             raise TooManyPlacesError
         self._metrics.alpha_hits.inc(len(places) - len(new))
+        for place in new:
+            self._begin(place)
         try:
             sessions = await asyncio.wait_for(
                 asyncio.gather(*map(self._session, places)), max(0.0, deadline - time.monotonic())
@@ -108,12 +110,13 @@ class Places:
         if place in self._kept:
             self._kept.move_to_end(place)
             return self._kept[place]
-        if place not in self._building:
-            future = asyncio.get_running_loop().run_in_executor(self._builder, self._build, place)
-            self._building[place] = future
-            future.add_done_callback(partial(self._keep, place))
         # Others may wait for the same build when one request is given up.
         return await asyncio.shield(self._building[place])
+
+    def _begin(self, place: Built) -> None:
+        future = asyncio.get_running_loop().run_in_executor(self._builder, self._build, place)
+        self._building[place] = future
+        future.add_done_callback(partial(self._keep, place))
 
     def _build(self, place: Built) -> PointSession:
         start = time.monotonic()

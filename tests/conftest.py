@@ -40,6 +40,36 @@ def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
 
 
+@pytest.fixture(scope="session")
+def whole_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that holds the line itself, with a domain `inverted`; tests must not change it."""
+    import numpy as np
+
+    from subspace_serve.adapt import adapt, write_adaptation
+    from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle.subspace import BundledSubspace
+    from subspace_serve.data import MemoryImages
+    from subspace_serve.export import BundlePlan, Origin, export_bundle
+    from subspace_serve.run.opened import OpenRun
+    from subspace_serve.space.alpha import parse_alphas
+
+    run = OpenRun(line_run, calibration_count=512)
+    request = parse_alphas(["midpoint", "endpoints"], run.subspace.geometry, {})
+    folder = export_bundle(
+        Origin(
+            run.subspace, run.network, run.preprocessing, run.labels, run.checkpoint_sha256, run.data.test,
+            checkpoint=run.file,
+        ),
+        BundlePlan.of(request, dict.fromkeys(request.points, run.calibration), subspace=run.calibration),
+        tmp_path_factory.mktemp("whole") / "bundle",
+    )  # fmt: skip
+    pixels, labels = run.data.test.take(np.arange(64))
+    subspace = BundledSubspace(Bundle.open(folder), device="cpu", threads=1)
+    inverted = MemoryImages(255 - pixels, labels)
+    write_adaptation(subspace, adapt(subspace, inverted, name="inverted", data="inverted digits"), folder)
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

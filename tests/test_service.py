@@ -210,7 +210,7 @@ BAD_REQUESTS = {
     ),
     "model not text": ({"images": [GOOD], "model": 1}, "model: Input should be a valid string"),
     "empty members": ({"images": [GOOD], "members": []}, "members is empty"),
-    "member not text": ({"images": [GOOD], "members": [1]}, "members.0"),
+    "member neither name nor place": ({"images": [GOOD], "members": [True]}, "members.0"),
     "members not a list": ({"images": [GOOD], "members": "midpoint"}, "members: Input should be a valid list"),
     "member twice": ({"images": [GOOD], "members": ["midpoint"] * 2}, "named twice"),
     "weight too few": ({"images": [GOOD], "model": "endpoints", "weights": [1]}, "1 weights for 2 members"),
@@ -547,7 +547,7 @@ def test_a_place_names_the_point_that_was_exported_there(client):
     for other in ({"model": "midpoint"}, {"members": ["midpoint"]}, {"weights": [1]}, {"aggregate": "logits"}):
         both = client.post("/predict", json={"images": [GOOD], "alpha": 0.5} | other)
         assert both.status_code == 400
-        assert "alpha names one point" in both.json()["error"]
+        assert "alpha names one network" in both.json()["error"]
 
 
 def test_requests_have_ids(client):

@@ -27,7 +27,11 @@ PREDICT_REQUESTS: dict[str, Any] = {
             "aggregate": "logits",
         },
     },
-    "alpha": {"summary": "The point in the middle of a line", "value": {"images": [_PNG], "alpha": 0.5}},
+    "domain": {
+        "summary": "Any place, with a domain's statistics",
+        "value": {"images": [_PNG], "alpha": 0.3, "domain": "fog"},
+    },
+    "alpha": {"summary": "A place on a line, be it a point or not", "value": {"images": [_PNG], "alpha": 0.5}},
 }
 
 PREDICT_ANSWERS: dict[str, Any] = {
@@ -35,6 +39,8 @@ PREDICT_ANSWERS: dict[str, Any] = {
         "summary": "One point",
         "value": {
             "model": "midpoint",
+            "alpha": 0.5,
+            "statistics": "training",
             "members": ["midpoint"],
             "weights": [1.0],
             "aggregate": None,
@@ -54,6 +60,8 @@ PREDICT_ANSWERS: dict[str, Any] = {
         "summary": "An ensemble, of which a member failed and the quorum answered",
         "value": {
             "model": "endpoints",
+            "alpha": None,
+            "statistics": "training",
             "members": ["endpoint-0"],
             "weights": [1.0],
             "aggregate": "probabilities",
@@ -116,6 +124,7 @@ MODELS: dict[str, Any] = {
             "name": "midpoint",
             "type": "point",
             "alpha": 0.5,
+            "statistics": "training",
             "coefficients": [0.5, 0.5],
             "metrics": {"accuracy": 0.93},
             "temperature": 1.0,
@@ -132,6 +141,14 @@ MODELS: dict[str, Any] = {
     ],
     "labels": ["cat", "dog"],
     "input": {"name": "image", "dtype": "uint8", "layout": "NHWC", "height": 32, "width": 32, "channels": 3},
+    "subspace": {
+        "geometry": "line",
+        "endpoints": 2,
+        "alpha": "a number from 0 to 1",
+        "step": 0.01,
+        "statistics": ["training", "fog"],
+    },
+    "domains": [{"name": "fog", "statistics": "fog", "alpha": 0.4, "temperature": 1.2}],
 }
 
 EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {

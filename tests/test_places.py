@@ -1,0 +1,322 @@
+"""Any place of the subspace over HTTP: what answers, what is kept, what is refused, and what a flood costs others."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from service_client import served
+from starlette.testclient import TestClient
+
+from service.job import DeadlineError
+from service.metrics import Metrics
+from service.places import MOST_WAITING, Places, TooManyPlacesError
+from subspace_serve.answers import softmax
+from subspace_serve.bundle import Bundle
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.selection import Built
+from subspace_serve.errors import BundleError
+from subspace_serve.run.opened import OpenRun
+
+
+@pytest.fixture(scope="module")
+def images(line_run: Path) -> np.ndarray:
+    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+
+
+@pytest.fixture(scope="module")
+def client(whole_bundle: Path):
+    with served(whole_bundle) as client:
+        yield client
+
+
+def ask(client: TestClient, images: np.ndarray, **options: object):
+    return client.post("/predict", json={"images": images.tolist(), "top_k": 10} | options)
+
+
+def probabilities(response) -> np.ndarray:
+    rows = []
+    for prediction in response.json()["predictions"]:
+        row = np.zeros(10)
+        for label in prediction["labels"]:
+            row[label["index"]] = label["probability"]
+        rows.append(row)
+    return np.array(rows)
+
+
+def expected(bundle: Path, images: np.ndarray, alpha: float, statistics: str = "training") -> np.ndarray:
+    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
+    assert subspace is not None
+    found = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
+    return softmax(found.logits(images))
+
+
+def test_any_place_answers_and_says_which(client, whole_bundle, images):
+    response = ask(client, images, alpha=0.3)
+    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3), atol=1e-5)
+    document = response.json()
+    found = {name: document[name] for name in ("model", "alpha", "statistics", "members", "aggregate", "temperature")}
+    assert found == {
+        "model": None, "alpha": 0.3, "statistics": "training", "members": [0.3], "aggregate": None, "temperature": 1.0,
+    }  # fmt: skip
+
+
+def test_a_points_own_place_is_the_point(client, images):
+    document = ask(client, images, alpha=0.5).json()
+    assert (document["model"], document["members"], document["alpha"]) == ("midpoint", ["midpoint"], 0.5)
+    assert document == ask(client, images, model="midpoint").json()
+
+
+def test_a_place_is_brought_to_the_step(client, images):
+    assert ask(client, images, alpha=0.3049).json() == ask(client, images, alpha=0.3).json()
+    assert ask(client, images, alpha=0.9999).json()["model"] is None
+    assert ask(client, images, alpha=0.9999).json()["alpha"] == 1.0
+
+
+def test_places_are_members(client, whole_bundle, images):
+    response = ask(client, images, members=["endpoint-0", 0.3], weights=[1, 3], return_members=True)
+    document = response.json()
+    assert document["members"] == ["endpoint-0", 0.3]
+    assert document["alpha"] is None
+    first = ask(client, images, model="endpoint-0")
+    mixture = 0.25 * probabilities(first) + 0.75 * expected(whole_bundle, images, 0.3)
+    np.testing.assert_allclose(probabilities(response), mixture, atol=1e-5)
+    assert [member["model"] for member in document["predictions"][0]["members"]] == ["endpoint-0", 0.3]
+
+
+def test_a_domain_gives_its_statistics_to_any_place(client, whole_bundle, images):
+    response = ask(client, images, alpha=0.3, domain="inverted")
+    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
+    assert response.json()["statistics"] == "inverted"
+    alone = ask(client, images, domain="inverted").json()
+    assert (alone["model"], alone["alpha"], alone["statistics"]) == ("inverted", 0.5, "inverted")
+    assert alone == ask(client, images, model="inverted").json()
+    ends = ask(client, images, model="endpoints", domain="inverted")
+    mixture = (expected(whole_bundle, images, 0.0, "inverted") + expected(whole_bundle, images, 1.0, "inverted")) / 2
+    np.testing.assert_allclose(probabilities(ends), mixture, atol=1e-5)
+    assert ends.json()["members"] == [0.0, 1.0]
+
+
+def test_forms_and_the_inference_protocol_know_places_and_domains(client, images):
+    wanted = ask(client, images[:1], members=["endpoint-0", 0.3]).json()
+    pixels = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": images[:1].ravel().tolist()}
+    body = {"inputs": [pixels], "parameters": {"members": '["endpoint-0", 0.3]'}}
+    answer = client.post("/v2/models/endpoints/infer", json=body)
+    assert answer.status_code == 404  # 0.3 is no member of the ensemble that the path names
+    body = {"inputs": [pixels], "parameters": {"alpha": 0.3, "domain": "inverted"}}
+    document = client.post("/v2/models/midpoint/infer", json=body).json()
+    assert document["parameters"]["alpha"] == "0.3"
+    assert document["parameters"]["statistics"] == "inverted"
+    assert document["parameters"]["members"] == "[0.3]"
+    form = client.post(
+        "/predict_image", files={"images": _png(images[0])}, data={"members": "endpoint-0,0.3", "top_k": "10"}
+    )
+    np.testing.assert_allclose(probabilities(form)[0], _row(wanted), atol=1e-6)
+
+
+def test_what_there_is(client):
+    document = client.get("/models").json()
+    assert document["subspace"] == {
+        "geometry": "line",
+        "endpoints": 2,
+        "alpha": "a number from 0 to 1",
+        "step": 0.01,
+        "statistics": ["training", "inverted"],
+    }
+    assert document["domains"] == [{"name": "inverted", "statistics": "inverted", "alpha": 0.5, "temperature": 1.0}]
+    assert {model["name"]: model.get("statistics") for model in document["models"]} == {
+        "midpoint": "training", "endpoint-0": "training", "endpoint-1": "training", "inverted": "inverted",
+        "endpoints": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        ({"alpha": 1.2}, 400, "alpha 1.2 lies outside [0, 1], the domain of a line"),
+        ({"alpha": -0.01}, 400, "lies outside"),
+        ({"alpha": 1e308}, 400, "lies outside"),
+        ({"alpha": [0.5, 0.5]}, 400, "alpha of a line is one number"),
+        ({"alpha": True}, 400, "valid number"),
+        ({"alpha": "0.3"}, 400, "valid number"),
+        ({"members": ["midpoint", 7]}, 400, "lies outside"),
+        ({"members": [0.3, 0.301]}, 400, "named twice"),
+        ({"domain": "fog"}, 404, "no domain 'fog' in this bundle: its domains are inverted"),
+        ({"domain": "inverted", "model": "nobody"}, 404, "no model 'nobody'"),
+        ({"domain": 3}, 400, "domain: Input should be a valid string"),
+        ({"domain": "inverted", "weights": [1]}, 400, "a domain alone is one network"),
+        ({"alpha": 0.3, "model": "midpoint"}, 400, "alpha names one network"),
+    ],
+)
+def test_what_is_refused(client, images, options, status, message):
+    response = ask(client, images, **options)
+    assert response.status_code == status
+    assert message in response.json()["error"]
+    assert "--" not in response.json()["error"]
+
+
+def test_not_a_number_is_refused(client, images):
+    body = f'{{"images": {images[:1].tolist()}, "alpha": NaN}}'
+    assert client.post("/predict", content=body, headers={"content-type": "application/json"}).status_code == 400
+
+
+def test_without_a_subspace_in_the_bundle_it_is_said_how_to_get_one(line_bundle, images):
+    with served(line_bundle) as client:
+        response = ask(client, images, alpha=0.3)
+        assert response.status_code == 404
+        assert "a bundle that was exported without --points-only answers at any place" in response.json()["error"]
+        assert client.get("/models").json()["subspace"] is None
+
+
+@pytest.mark.parametrize("settings", [{"alpha_memory": 0}, {"models": ("midpoint",)}])
+def test_the_subspace_can_be_turned_off(whole_bundle, images, settings):
+    with served(whole_bundle, **settings) as client:
+        assert ask(client, images, alpha=0.3).status_code == 404
+        assert client.get("/models").json()["subspace"] is None
+
+
+def test_what_is_built_is_counted_kept_and_makes_room(whole_bundle, images):
+    subspace = Predictor(Bundle.open(whole_bundle), device="cpu").subspace
+    with served(whole_bundle, alpha_memory=2 * subspace.session_bytes) as client:
+        for alpha in (0.1, 0.2, 0.1, 0.3, 0.1):  # 0.2 makes room, not 0.1, which was asked for again
+            assert ask(client, images, alpha=alpha).status_code == 200
+        metrics = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+    found = {
+        name: float(metrics[f"subspace_serve_alpha_{name}"])
+        for name in ("hits_total", "evictions_total", "build_seconds_count", "bytes")
+    }
+    assert found == {
+        "hits_total": 2, "evictions_total": 1, "build_seconds_count": 3, "bytes": 2 * subspace.session_bytes,
+    }  # fmt: skip
+    assert 'subspace_serve_images_total{model="alpha"}' in metrics
+    assert not any("0.1" in name and "le=" not in name for name in metrics)
+
+
+class SlowSubspace:
+    """Builds when it is let."""
+
+    session_bytes = 1
+
+    def __init__(self) -> None:
+        self.built: list[float] = []
+        self.answer = np.zeros((1, 10), np.float32)
+
+    def session(self, alpha: float, statistics: str) -> SimpleNamespace:
+        time.sleep(0.05)
+        self.built.append(alpha)
+        return SimpleNamespace(logits=lambda images, run=None: self.answer)
+
+
+@pytest.fixture
+def slow(whole_bundle: Path) -> tuple[SlowSubspace, Places]:
+    predictor = Predictor(Bundle.open(whole_bundle), device="cpu")
+    subspace = predictor.subspace = SlowSubspace()  # type: ignore[assignment]
+    return subspace, Places(predictor, memory=100, metrics=Metrics())
+
+
+def in_a_second() -> float:
+    return time.monotonic() + 10
+
+
+def test_requests_for_the_same_new_place_share_one_build(slow):
+    subspace, places = slow
+
+    async def several() -> list:
+        return await asyncio.gather(*(places.pinned((Built(0.3),), in_a_second()) for _ in range(20)))
+
+    found = asyncio.run(several())
+    assert subspace.built == [0.3]
+    assert len(set(map(id, found))) == 1  # so they can share a batch
+
+
+def test_too_many_new_places_are_refused_and_the_others_are_built(slow):
+    subspace, places = slow
+
+    async def flood() -> list:
+        wanted = [Built(round(0.01 * i, 2)) for i in range(MOST_WAITING + 5)]
+        return await asyncio.gather(
+            *(places.pinned((place,), in_a_second()) for place in wanted), return_exceptions=True
+        )
+
+    found = asyncio.run(flood())
+    assert [type(each) for each in found[MOST_WAITING:]] == [TooManyPlacesError] * 5
+    assert sorted(subspace.built) == [round(0.01 * i, 2) for i in range(MOST_WAITING)]
+
+
+def test_a_request_that_is_given_up_leaves_the_build_to_others(slow):
+    subspace, places = slow
+
+    async def impatient() -> object:
+        with pytest.raises(DeadlineError):
+            await places.pinned((Built(0.3),), time.monotonic() + 0.01)
+        return await places.pinned((Built(0.3),), in_a_second())
+
+    asyncio.run(impatient())
+    assert subspace.built == [0.3]
+
+
+def test_a_network_that_answers_with_nonsense_never_serves(slow):
+    subspace, places = slow
+    subspace.answer = np.full((1, 10), np.nan, np.float32)
+
+    async def twice() -> None:
+        for _ in range(2):
+            with pytest.raises(BundleError, match="numbers that are not finite"):
+                await places.pinned((Built(0.3),), in_a_second())
+
+    asyncio.run(twice())
+    assert subspace.built == [0.3, 0.3]
+
+
+def test_a_reload_brings_the_new_subspace(whole_bundle, line_bundle, tmp_path, images):
+    """Another bundle in the folder: what was kept of the old one is gone with it."""
+    subspace, places = Predictor(Bundle.open(whole_bundle), device="cpu"), None
+    places = Places(subspace, memory=1 << 30, metrics=(metrics := Metrics()))
+    asyncio.run(places.pinned((Built(0.3),), in_a_second()))
+    assert metrics.alpha_bytes._value.get() > 0
+    places.let_go()
+    assert metrics.alpha_bytes._value.get() == 0
+    asyncio.run(places.pinned((Built(0.4),), in_a_second()))  # a request that began before still gets its answer
+    assert metrics.alpha_bytes._value.get() == 0
+
+
+def test_a_flood_of_places_leaves_the_points_alone(whole_bundle, images):
+    with served(whole_bundle, alpha_memory=1) as client, ThreadPoolExecutor(8) as pool:
+        flood = [pool.submit(ask, client, images, alpha=round(0.01 * i, 2)) for i in range(1, 40)]
+        ordinary = [ask(client, images, model="endpoint-1").status_code for _ in range(20)]
+        statuses = {response.result().status_code for response in flood}
+    assert set(ordinary) == {200}
+    assert statuses <= {200, 429}
+
+
+@pytest.mark.parametrize("file", ["skeleton.onnx", "statistics-training.safetensors", "subspace.safetensors"])
+def test_a_changed_file_of_the_subspace_is_refused(whole_bundle, tmp_path, file):
+    copy = shutil.copytree(whole_bundle, tmp_path / "bundle")
+    data = bytearray((copy / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / file).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{file} was changed"):
+        Bundle.open(copy)
+
+
+def _png(image: np.ndarray) -> bytes:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[:, :, 0]).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _row(document: dict) -> np.ndarray:
+    row = np.zeros(10)
+    for label in document["predictions"][0]["labels"]:
+        row[label["index"]] = label["probability"]
+    return row
