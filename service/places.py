@@ -90,28 +90,27 @@ class Places:
         self._metrics.alpha_hits.inc(len(places) - len(new))
         for place in new:
             self._begin(place)
-        try:
-            sessions = await asyncio.wait_for(
-                asyncio.gather(*map(self._session, places)), max(0.0, deadline - time.monotonic())
-            )
-        except asyncio.TimeoutError:
-            raise DeadlineError from None
+        sessions = {place: self._kept[place] for place in places if place in self._kept}
+        for place in sessions:
+            self._kept.move_to_end(place)
+        if builds := {place: self._building[place] for place in places if place not in sessions}:
+            # Others may wait for the same build when one request is given up.
+            built = asyncio.gather(*map(asyncio.shield, builds.values()))
+            try:
+                sessions |= zip(
+                    builds, await asyncio.wait_for(built, max(0.0, deadline - time.monotonic())), strict=True
+                )
+            except asyncio.TimeoutError:
+                raise DeadlineError from None
         pinned = self._pinned.get(places)
         if pinned is None:
-            pinned = self._pinned[places] = Pinned(self._predictor, dict(zip(places, sessions, strict=True)))
+            pinned = self._pinned[places] = Pinned(self._predictor, sessions)
         return pinned
 
     def let_go(self) -> None:
         """Keep nothing any more: another bundle answers now. What is asked for nonetheless is built and forgotten."""
         self._most = 0
         self._trim()
-
-    async def _session(self, place: Built) -> PointSession:
-        if place in self._kept:
-            self._kept.move_to_end(place)
-            return self._kept[place]
-        # Others may wait for the same build when one request is given up.
-        return await asyncio.shield(self._building[place])
 
     def _begin(self, place: Built) -> None:
         future = asyncio.get_running_loop().run_in_executor(self._builder, self._build, place)
