@@ -26,6 +26,8 @@ from subspace_serve.network.statistics_set import (
 from subspace_serve.select import select, split
 from subspace_serve.space.place import Alpha, place
 
+PARITY_IMAGES = 64
+"""How many images a point's graph is compared on."""
 MOST_IMAGES = 2048
 """More images of a domain tell nothing that these do not."""
 
@@ -173,7 +175,7 @@ def adapt(
         prior=prior,
         shares=shares,
         images=DomainImages(data=data, count=len(used), fingerprint=images.fingerprint()),
-        pixels=pixels[:64],
+        pixels=pixels[:PARITY_IMAGES],
         agreement=float((old.argmax(1) == new.argmax(1)).mean()),
         entropy={"before": float(entropy_of(old).mean()), "after": float(entropy_of(new).mean())},
         warnings=warnings_of(pixels, old, new),

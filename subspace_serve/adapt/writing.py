@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.adapt.adapting import Adaptation
-from subspace_serve.bundle.manifest import TRAINING, Calibration
+from subspace_serve.adapt.adapting import PARITY_IMAGES, Adaptation
+from subspace_serve.bundle.manifest import TRAINING, Calibration, DomainImages
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.subspace import BundledSubspace
-from subspace_serve.bundle.verify import read_golden
-from subspace_serve.bundle.writer import extend_bundle
+from subspace_serve.bundle.writer import BundleWriter, extend_bundle
+from subspace_serve.data.domains import Domain as LabelledDomain
 from subspace_serve.errors import BundleError
 from subspace_serve.export.answers import fit_record
 from subspace_serve.export.parity import THE_SKELETON
 from subspace_serve.export.points import write_point
+from subspace_serve.network.statistics_set import StatisticsSet
+from subspace_serve.space.place import Alpha, place
 
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
@@ -29,9 +31,6 @@ _LOOK_SECONDS = 0.1
 
 def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:
     """Enter a domain, its statistics and a point of its name into a bundle; return the bundle.
-
-    The bundle is read again under a lock, so that what others entered meanwhile stays. It takes its place in one step:
-    whenever the process is killed, the old one or the new one is there.
 
     Args:
         subspace: of the bundle that was adapted.
@@ -43,49 +42,98 @@ def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: 
             checkpoint; or the target cannot be replaced.
         ExportError: the point's graph does not answer as the subspace does.
     """
-    network, name = subspace.network, adaptation.name
+    images = adaptation.images
+    calibration = Calibration(data=images.data, count=images.count, batch_size=min(images.count, 128), seed=None)
+    with _extended(subspace, adaptation.name, target) as writer:
+        writer.add_statistics(adaptation.name, adaptation.statistics, calibration=calibration, prior=adaptation.prior)
+        writer.add_domain(
+            adaptation.name,
+            statistics=adaptation.name,
+            alpha=adaptation.alpha,
+            images=images,
+            temperature=adaptation.fit.temperature if adaptation.fit else 1.0,
+            chosen=adaptation.chosen,
+        )
+        _add_point(
+            writer,
+            subspace,
+            adaptation.name,
+            adaptation.alpha,
+            (adaptation.name, adaptation.statistics, calibration),
+            adaptation.pixels,
+            **_answers(adaptation),
+        )
+    return Bundle.open(target)
+
+
+def write_choice(subspace: BundledSubspace, domain: LabelledDomain, selection: dict[str, Any]) -> Bundle:
+    """Enter what `select` chose with the training images' statistics: a domain and a point, in the bundle itself.
+
+    Raises:
+        BundleError, ExportError: as `write_adaptation`.
+    """
+    name, alpha = domain.name, place(selection["alpha"])
+    pixels, _ = domain.images.take(np.arange(min(len(domain.images), PARITY_IMAGES)))
+    images = DomainImages(
+        data=selection["domain"]["data"], count=len(domain.images), fingerprint=domain.images.fingerprint()
+    )
+    known = subspace.record.statistics[TRAINING].calibration
+    with _extended(subspace, name, subspace.bundle.folder) as writer:
+        writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=selection)
+        _add_point(
+            writer, subspace, name, alpha, (TRAINING, subspace.statistics(), known), pixels,
+            metrics=selection["reported"],
+        )  # fmt: skip
+    return Bundle.open(subspace.bundle.folder)
+
+
+@contextlib.contextmanager
+def _extended(subspace: BundledSubspace, name: str, target: Path) -> Iterator[BundleWriter]:
+    """Give what writes into a bundle, under a lock.
+
+    The bundle is read again under it, so that what others entered meanwhile stays. The new one takes its place in one
+    step: whenever the process is killed, the old one or the new one is there.
+    """
     source = subspace.bundle.folder
     with locked(source):
         bundle = Bundle.open(source)
         check_name(bundle, name)
-        manifest = bundle.manifest
-        if manifest.source.checkpoint_sha256 != subspace.bundle.manifest.source.checkpoint_sha256:
-            raise BundleError(f"{source} was replaced by a bundle of another checkpoint meanwhile; adapt again")
-        statistics = adaptation.statistics.at(adaptation.alpha)
-        answering = network.at(adaptation.alpha, statistics)
-        images, golden = read_golden(bundle)
-        calibration = Calibration(
-            data=adaptation.images.data,
-            count=adaptation.images.count,
-            batch_size=min(adaptation.images.count, 128),
-            seed=None,
-        )
+        if bundle.manifest.source.checkpoint_sha256 != subspace.bundle.manifest.source.checkpoint_sha256:
+            raise BundleError(f"{source} was replaced by a bundle of another checkpoint meanwhile; try again")
         with extend_bundle(bundle, target) as writer:
-            writer.add_statistics(name, adaptation.statistics, calibration=calibration, prior=adaptation.prior)
-            writer.add_domain(
-                name,
-                statistics=name,
-                alpha=adaptation.alpha,
-                images=adaptation.images,
-                temperature=adaptation.fit.temperature if adaptation.fit else 1.0,
-                chosen=adaptation.chosen,
-            )
-            write_point(
-                writer,
-                network,
-                name,
-                adaptation.alpha,
-                statistics,
-                input=manifest.input,
-                pixels=adaptation.pixels,
-                expected=answering.logits(adaptation.pixels),
-                reference=THE_SKELETON,
-                calibration=calibration,
-                statistics_set=name,
-                **_answers(adaptation),
-            )
-            writer.set_golden(images, golden | {name: answering.logits(_as_pixels(images))})
-    return Bundle.open(target)
+            yield writer
+
+
+def _add_point(
+    writer: BundleWriter,
+    subspace: BundledSubspace,
+    name: str,
+    alpha: Alpha,
+    source: tuple[str, StatisticsSet, Calibration],
+    pixels: np.ndarray,
+    **answers: Any,
+) -> None:
+    """Write the network at a place, with statistics of a set by its name, and its answers to the golden images."""
+    network = subspace.network
+    statistics_set, values, calibration = source
+    statistics = values.at(alpha)
+    answering = network.at(alpha, statistics)
+    write_point(
+        writer,
+        network,
+        name,
+        alpha,
+        statistics,
+        input=subspace.bundle.manifest.input,
+        pixels=pixels,
+        expected=answering.logits(pixels),
+        reference=THE_SKELETON,
+        calibration=calibration,
+        statistics_set=statistics_set,
+        **answers,
+    )
+    images, golden = writer.golden
+    writer.set_golden(images, golden | {name: answering.logits(_as_pixels(images))})
 
 
 def check_name(bundle: Bundle, name: str) -> None:

@@ -33,6 +33,7 @@ from subspace_serve.bundle.manifest import (
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.verify import read_golden
 from subspace_serve.errors import BundleError
 from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
 from subspace_serve.network.statistics_set import StatisticsSet
@@ -84,6 +85,7 @@ def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
             _link_or_copy(base.folder / name, folder / name)
         kept = ("source", "input", "labels", "onnx")
         writer = BundleWriter(folder, {name: getattr(manifest, name) for name in kept}, manifest)
+        writer.golden = read_golden(base)
         yield writer
         writer._finish()
 
@@ -93,6 +95,8 @@ class BundleWriter:
 
     def __init__(self, folder: Path, fields: dict[str, Any], base: Manifest | None = None) -> None:
         self.folder = folder
+        self.golden: tuple[np.ndarray, dict[str, np.ndarray]] = (np.empty(0), {})
+        """The images, and every point's logits."""
         self.default = base.default if base else None
         self._fields = fields
         self._points: dict[str, Point] = dict(base.points) if base else {}
@@ -222,6 +226,7 @@ class BundleWriter:
         file.unlink(missing_ok=True)  # it may be linked to another bundle's
         np.savez_compressed(file, **arrays, images=images)
         self._golden = self._entry(GOLDEN_FILE)
+        self.golden = images, dict(logits)
 
     def _entry(self, file: str) -> BundleFile:
         return BundleFile(file=file, sha256=sha256_of(self.folder / file))

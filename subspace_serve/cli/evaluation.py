@@ -99,7 +99,9 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
 @click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 @corruption_options
 @click.option(
-    "--calibrate-on", metavar="SPEC", help="Unlabelled images for BatchNorm's statistics, instead of training images."
+    "--calibrate-on",
+    metavar="SPEC",
+    help="Unlabelled images for BatchNorm's statistics, instead of training images; of a bundle also a domain's name.",
 )
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
 @click.option(
@@ -153,7 +155,7 @@ def evaluate(
         document = measure(
             opened.network,
             opened.images(clean),
-            calibration=opened.calibration_on(calibrate_on) if calibrate_on else opened.calibration,
+            calibration=opened.statistics_on(calibrate_on) if calibrate_on else opened.statistics,
             alphas=places,
             named=named,
             aggregate=aggregate,

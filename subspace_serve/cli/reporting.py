@@ -80,7 +80,7 @@ def report(
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
     opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
-    target = check_target(out or opened.folder / "report")
+    target = check_target(out or opened.beside("report"))
     clean = opened.clean_part(spec) if corruptions else spec
     other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
     if evaluation is not None:
@@ -89,7 +89,7 @@ def report(
         domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
         document = _measure(opened, other, clean, points, domains)
     landscape = None
-    if plane is not False:
+    if plane is not False and opened.bundled is None:
         landscape = _plane(opened, other, clean, plane_resolution, plane_images, wanted=bool(plane))
     documents = Documents(
         run=_describe(opened),
@@ -112,7 +112,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
         document = evaluate(
             run.network,
             run.images(spec),
-            calibration=run.calibration,
+            calibration=run.statistics,
             alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
             named=recommended_candidates(run.subspace, "probabilities"),
             corrupted=domains,

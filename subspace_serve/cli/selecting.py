@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,12 @@ from subspace_serve.cli.output import (
 )
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
 from subspace_serve.cli.skeletons import with_skeleton
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.leakage import refuse_test_names
 from subspace_serve.run.opened import OWN_PARTS, OpenRun, is_corrupted_set
+from subspace_serve.run.selections import FILE_NAME
 
 if TYPE_CHECKING:
+    from subspace_serve.bundle.subspace import BundledSubspace
     from subspace_serve.data.domains import Domain
 
 
@@ -92,6 +96,11 @@ def select(
     opened = with_skeleton(OpenRun(run, **options))
     say_note(opened.note)
     opened.selections()
+    if opened.bundled is not None and (among != "points" or calibrate_on):
+        raise click.UsageError(
+            "in a bundle points are chosen, with the statistics that it has: leave --among and --calibrate-on out; "
+            "subspace-serve adapt recomputes statistics"
+        )
     _say_midpoint_not_recommended(opened)
     domains = _domains(opened, specs, corruptions, severities, preset, name)
     on_domain = {}
@@ -103,7 +112,7 @@ def select(
         selections = choose(
             opened.network,
             domains,
-            calibration=opened.calibration,
+            calibration=opened.statistics,
             domain_calibration=on_domain,
             calibrated_on=calibrate_on or DEFAULT_CALIBRATION,
             metric=metric,
@@ -115,7 +124,10 @@ def select(
             seed=options["seed"],
             progress=say,
         )
-    file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
+    if opened.bundled is None:
+        file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
+    else:
+        file = _store_in_bundle(opened.bundled, domains, selections)
     if json_file:
         write_json(selections, json_file)
     if json_file != "-":
@@ -146,8 +158,6 @@ def _domains(
     Raises:
         DataError: test images, or two domains of one name.
     """
-    from dataclasses import replace
-
     from subspace_serve.errors import DataError
     from subspace_serve.run.selections import check_selection_name
 
@@ -159,7 +169,7 @@ def _domains(
         refuse_test_names(spec)
         _refuse_training_images(run, spec)
         if spec not in OWN_PARTS and not is_corrupted_set(spec):
-            refuse_test_images(run.images(spec), run.data.test)
+            run.refuse_test_images(run.images(spec))
         if is_corrupted_set(spec):
             click.echo(
                 f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
@@ -199,6 +209,20 @@ def _refuse_training_images(run: OpenRun, spec: str) -> None:
         raise DataError("this run was trained without validation images; name others with --val-data")
 
 
+def _store_in_bundle(subspace: BundledSubspace, domains: Sequence[Domain], selections: dict[str, Any]) -> Path:
+    """Enter each choice into the bundle as a domain with the training images' statistics, and a point."""
+    from subspace_serve.adapt.writing import write_choice
+
+    for domain in domains:
+        write_choice(subspace, replace(domain, name=_in_bundle(domain.name)), selections[domain.name])
+    return subspace.bundle.folder
+
+
+def _in_bundle(name: str) -> str:
+    """Return a selection's name as a bundle may have it: a model's has no colon."""
+    return name.replace(":", "-")
+
+
 def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> None:
     rows = []
     for name, selection in selections.items():
@@ -230,9 +254,11 @@ def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> No
         )
     first = next(iter(selections))
     selection = selections[first]
+    as_alpha = f"export it with --alpha best{'' if first == 'best' else ':' + first}"
+    use = as_alpha if file.name == FILE_NAME else f"a domain and a point of the name {_in_bundle(first)}"
     click.echo(
         f"chosen by {metric} on {selection['chosen_on']} images, reported on {selection['reported_on']} others; stored "
-        f"in {file}: export it with --alpha best{'' if first == 'best' else ':' + first}"
+        f"in {file}: {use}"
     )
 
 

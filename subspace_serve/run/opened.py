@@ -1,4 +1,4 @@
-"""A trained run as the commands see it: its subspace, its data, its selections."""
+"""A trained run, or a bundle that holds its subspace, as the commands see it: networks, data, selections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from subspace_serve.bundle.subspace import BundledSubspace
     from subspace_serve.data import DataSet, Images, Preprocessing
     from subspace_serve.data.domains import Domain
+    from subspace_serve.measure.networks import StatisticsSource
     from subspace_serve.network.calibration_data import CalibrationData
     from subspace_serve.network.network import Network
     from subspace_serve.space.subspace import Subspace
@@ -28,7 +30,11 @@ def is_corrupted_set(spec: str) -> bool:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A trained run with its data at hand; each part is read when it is first asked for."""
+    """A trained run with its data at hand; each part is read when it is first asked for.
+
+    A bundle that holds its subspace stands in for its run. Its networks have the statistics that it brings, so training
+    images are not needed, nor torch; only what names the run's own images needs those.
+    """
 
     path: Path
     arch: str | None = None
@@ -51,10 +57,30 @@ class OpenRun:
         return self.file.parent
 
     @cached_property
+    def bundled(self) -> BundledSubspace | None:
+        """The subspace of a bundle; None of a run.
+
+        Raises:
+            BundleError: the bundle is damaged, or holds points only.
+        """
+        from subspace_serve.bundle import Bundle
+        from subspace_serve.bundle.manifest import MANIFEST_FILE
+        from subspace_serve.bundle.subspace import BundledSubspace
+        from subspace_serve.network.sessions import known_device
+
+        if not (self.path / MANIFEST_FILE).is_file():
+            return None
+        return BundledSubspace(Bundle.open(self.path), device=known_device(self.device))
+
+    def beside(self, name: str) -> Path:
+        """Return where something about the run is written: in its folder, and beside a bundle, which stays as it is."""
+        return (self.folder if self.bundled is None else self.folder.parent) / name
+
+    @cached_property
     def subspace(self) -> Subspace:
         from subspace_serve.space.checkpoint import load_subspace
 
-        return load_subspace(self.file)
+        return load_subspace(self.file) if self.bundled is None else self.bundled.subspace
 
     @cached_property
     def network(self) -> Network:
@@ -67,6 +93,8 @@ class OpenRun:
         from subspace_serve.network.network import Network
         from subspace_serve.network.skeleton import Skeleton
 
+        if self.bundled is not None:
+            return self.bundled.network
         return Network.of(self.subspace, Skeleton.read(self.folder), self.preprocessing, device=self.device)
 
     @cached_property
@@ -125,6 +153,27 @@ class OpenRun:
         return self._recorded("labels")
 
     @cached_property
+    def statistics(self) -> StatisticsSource:
+        """What gives networks their BatchNorm statistics: training images, or the set that a bundle has of them."""
+        from subspace_serve.bundle.manifest import TRAINING
+
+        return self.calibration if self.bundled is None else self.statistics_on(TRAINING)
+
+    def statistics_on(self, spec: str) -> StatisticsSource:
+        """Return a bundle's statistics set by its name, or else images of a domain to recalibrate with.
+
+        Raises:
+            DataError: they are test images.
+        """
+        from subspace_serve.network.statistics_set import KnownStatistics
+
+        if self.bundled is None or spec not in self.bundled.sets:
+            return self.calibration_on(spec)
+        return KnownStatistics(
+            self.bundled.statistics(spec), self.bundled.record.statistics[spec].calibration.model_dump()
+        )
+
+    @cached_property
     def calibration(self) -> CalibrationData:
         """Training images for BatchNorm's statistics."""
         return self._calibration(self.data.train, f"{self._recorded('data', 'spec')}:train")
@@ -136,13 +185,13 @@ class OpenRun:
             DataError: they are test images.
         """
         from subspace_serve.data import load_unlabelled
-        from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+        from subspace_serve.run.leakage import refuse_test_names
 
         refuse_test_names(spec)
         if spec in OWN_PARTS:
             return self._calibration(getattr(self.data, spec), spec)
         images = load_unlabelled(spec, **self._wanted())
-        refuse_test_images(images, self.data.test)
+        self.refuse_test_images(images)
         return self._calibration(images, spec)
 
     def calibration_in(self, domain: Domain, seed: int) -> CalibrationData:
@@ -283,10 +332,32 @@ class OpenRun:
         noise = self.seed if seed is None else seed
         return corrupted_domains(self.images(spec), spec, names, severities, preset=preset, seed=noise)
 
+    def refuse_test_images(self, images: Images) -> None:
+        """Refuse images of which some are the run's test images, where these are at hand to be compared with.
+
+        A bundle is used where its training data is not: then nothing can be compared.
+
+        Raises:
+            DataError: they are test images.
+        """
+        from subspace_serve.errors import DataError
+        from subspace_serve.run.leakage import refuse_test_images
+
+        try:
+            test = self.data.test
+        except DataError:
+            if self.bundled is None:
+                raise
+            return
+        refuse_test_images(images, test)
+
     def selections(self) -> dict[str, dict[str, Any]]:
-        """Return what `select` stored for this run."""
+        """Return what `select` stored for this run, or `adapt` and `select` in the bundle."""
         from subspace_serve.run.selections import read_selections
 
+        if self.bundled is not None:
+            domains = self.bundled.bundle.manifest.domains
+            return {name: domain.chosen for name, domain in domains.items() if domain.chosen is not None}
         return read_selections(self.folder, self.checkpoint_sha256)
 
     def _published_corruptions(self, spec: str, corruptions: Sequence[str], severities: Sequence[int]) -> list[Domain]:

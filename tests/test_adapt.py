@@ -1,0 +1,338 @@
+"""Adapting a bundle: what it gains, what it writes, what it warns of, and that nothing is lost when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from subspace_serve.adapt import Labels, adapt, write_adaptation
+from subspace_serve.adapt.checks import warnings_of
+from subspace_serve.adapt.writing import locked
+from subspace_serve.bundle import Bundle
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.subspace import BundledSubspace
+from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.cli import cli
+from subspace_serve.data import MemoryImages
+from subspace_serve.data.domains import Domain
+from subspace_serve.errors import BundleError, DataError
+from subspace_serve.files import sha256_of
+from subspace_serve.run.opened import OpenRun
+
+
+@pytest.fixture(scope="module")
+def dark(line_run: Path) -> MemoryImages:
+    """Digits that a bad camera took: two fifths of the contrast, on a bright ground."""
+    pixels, labels = OpenRun(line_run).data.test.take(np.arange(len(OpenRun(line_run).data.test)))
+    return MemoryImages((150 + pixels * 0.4).astype(np.uint8), labels)
+
+
+@pytest.fixture
+def bundle(whole_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole_bundle, tmp_path / "bundle")
+
+
+def opened(bundle: Path) -> BundledSubspace:
+    return BundledSubspace(Bundle.open(bundle), device="cpu", threads=1)
+
+
+def accuracy(bundle: Path, images: MemoryImages, **choice: object) -> float:
+    predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
+    found = predictor.predict(images.pixels, predictor.select(**choice)).probabilities  # type: ignore[arg-type]
+    return float((found.argmax(1) == images.labels).mean())
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {file.name: sha256_of(file) for file in folder.iterdir()}
+
+
+def test_a_few_unlabelled_images_bring_a_domain_back(bundle: Path, dark: MemoryImages) -> None:
+    few, others = dark.subset(np.arange(64)), dark.subset(np.arange(64, len(dark)))
+    subspace = opened(bundle)
+    found = adapt(subspace, few, name="dark", data="dark digits")
+    write_adaptation(subspace, found, bundle)
+    before, after = accuracy(bundle, others), accuracy(bundle, others, model="dark")
+    assert after > before + 0.2
+    assert accuracy(bundle, others, alpha=0.37, domain="dark") > before + 0.2
+    assert found.agreement < 0.9
+    assert not found.warnings
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.domains["dark"].model_dump(exclude={"images"}) == {
+        "statistics": "dark", "alpha": 0.5, "temperature": 1.0, "chosen": None,
+    }  # fmt: skip
+    assert manifest.domains["dark"].images.model_dump() == {
+        "data": "dark digits", "count": 64, "fingerprint": few.fingerprint(),
+    }  # fmt: skip
+    assert manifest.points["dark"].statistics == "dark"
+    assert manifest.subspace is not None
+    assert manifest.subspace.statistics["dark"].prior == 16
+    assert list(manifest.subspace.statistics) == ["training", "inverted", "dark"]
+    assert verify_bundle(bundle, device="cpu").statistics == ("training", "inverted", "dark")
+
+
+def test_labels_choose_a_place_and_a_temperature_and_report_on_other_images(bundle: Path, dark: MemoryImages) -> None:
+    subspace = opened(bundle)
+    labels = Labels(Domain("domain", dark.subset(np.arange(64, 300)), {"data": "labelled"}))
+    found = adapt(subspace, dark.subset(np.arange(64)), name="dark", data="dark digits", labels=labels)
+    assert found.fit is not None
+    assert found.labelled["after"]["accuracy"] > found.labelled["before"]["accuracy"]
+    assert not found.is_worse
+    write_adaptation(subspace, found, bundle)
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.domains["dark"].temperature == manifest.points["dark"].temperature == found.fit.temperature
+    assert manifest.domains["dark"].chosen is not None
+    assert manifest.domains["dark"].chosen["metric"] == "nll"
+    assert manifest.points["dark"].metrics == found.fit.after
+
+
+def test_the_labels_of_the_images_are_not_read(bundle: Path, dark: MemoryImages) -> None:
+    few = dark.subset(np.arange(64))
+    wrong = few.with_labels((few.labels + 1) % 10)
+    first, second = (adapt(opened(bundle), images, name="dark", data="x") for images in (few, wrong))
+    assert np.array_equal(first.statistics.values, second.statistics.values)
+    assert first.alpha == second.alpha == 0.5
+
+
+def test_a_domain_is_replaced_and_a_points_name_is_not_taken(bundle: Path, dark: MemoryImages) -> None:
+    subspace = opened(bundle)
+    for count in (32, 64):
+        found = adapt(subspace, dark.subset(np.arange(count)), name="dark", data="x")
+        write_adaptation(subspace, found, bundle)
+    assert Bundle.open(bundle).manifest.domains["dark"].images.count == 64
+    before = files(bundle)
+    for name in ("midpoint", "endpoints", "training"):
+        found = adapt(subspace, dark.subset(np.arange(32)), name=name, data="x")
+        with pytest.raises(BundleError, match="choose another with --name"):
+            write_adaptation(subspace, found, bundle)
+    assert files(bundle) == before
+
+
+def test_what_two_add_at_once_is_all_there(bundle: Path, dark: MemoryImages) -> None:
+    def add(name: str) -> None:
+        subspace = opened(bundle)
+        write_adaptation(subspace, adapt(subspace, dark.subset(np.arange(32)), name=name, data="x"), bundle)
+
+    threads = [threading.Thread(target=add, args=[f"camera-{i}"]) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(Bundle.open(bundle).manifest.domains) == {"inverted", "camera-0", "camera-1", "camera-2"}
+
+
+def test_a_bundle_that_another_holds_is_waited_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subspace_serve.adapt.writing as module
+
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.2)
+    with locked(bundle), pytest.raises(BundleError, match="another process changes"), locked(bundle):
+        pass
+
+
+def test_another_checkpoints_bundle_that_took_the_place_is_left_alone(
+    bundle: Path, dark: MemoryImages, tmp_path: Path
+) -> None:
+    subspace = opened(bundle)
+    found = adapt(subspace, dark.subset(np.arange(32)), name="dark", data="x")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["source"]["checkpoint_sha256"] = "0" * 64
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    before = files(bundle)
+    with pytest.raises(BundleError, match="a bundle of another checkpoint"):
+        write_adaptation(subspace, found, bundle)
+    assert files(bundle) == before
+
+
+@pytest.mark.slow
+def test_whenever_it_is_killed_the_bundle_is_whole(bundle: Path, dark: MemoryImages, tmp_path: Path) -> None:
+    np.savez(tmp_path / "dark.npz", images=dark.pixels[:64])
+    command = [sys.executable, "-m", "subspace_serve", "adapt", str(bundle), "--images", str(tmp_path / "dark.npz")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    started = time.monotonic()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    whole = time.monotonic() - started
+    for part in (0.6, 0.8, 0.9, 0.97):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(part * whole)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert set(Bundle.open(bundle).manifest.domains) == {"inverted", "adapted"}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bundle", "dark.npz"]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((20, 8, 8, 1), np.uint8), "every image of it is of one colour"),
+        (np.repeat(np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1), 20, axis=0), "the same one"),
+        (np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1), "it has 1 images, and statistics take 2 or more"),
+    ],
+)
+def test_images_that_tell_nothing_are_refused(bundle: Path, pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        adapt(opened(bundle), MemoryImages(pixels, np.zeros(len(pixels), int)), name="x", data="it")
+
+
+def test_what_may_tell_the_wrong_statistics_is_said() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
+    even, one = np.full((40, 10), 0.1), np.eye(10)[np.full(40, 3)]
+    assert warnings_of(pixels, even, even) == []
+    assert warnings_of(pixels, one, even) == []  # a shift alone may gather the old answers in one class
+    assert "spread over about 1.0 of 10 classes" in warnings_of(pixels, one, one)[0]
+    assert "8 images are few" in warnings_of(pixels[:8], even[:8], even[:8])[0]
+    frames = np.repeat(pixels[:4], 10, axis=0)
+    assert "only 4 of the 40 images differ" in warnings_of(frames, even, even)[0]
+    pixels[:3] = 7
+    assert "3 images are of one colour" in warnings_of(pixels, even, even)[-1]
+
+
+class TestCommand:
+    def run(self, *arguments: object) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, [*map(str, arguments)], catch_exceptions=True)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            return 1, str(result.exception)
+        return result.exit_code, result.output
+
+    @pytest.fixture
+    def images(self, dark: MemoryImages, tmp_path: Path) -> Path:
+        file = tmp_path / "dark.npz"
+        np.savez(file, images=dark.pixels[:64])
+        return file
+
+    @pytest.fixture
+    def labelled(self, dark: MemoryImages, tmp_path: Path) -> Path:
+        file = tmp_path / "labelled.npz"
+        np.savez(file, images=dark.pixels[64:300], labels=dark.labels[64:300])
+        return file
+
+    def test_it_says_what_changes(self, bundle: Path, images: Path, labelled: Path, tmp_path: Path) -> None:
+        report = tmp_path / "report.json"
+        code, output = self.run(
+            "adapt", bundle, "--images", images, "--name", "dark", "--val-data", labelled, "--json", report
+        )
+        assert code == 0, output
+        assert "of the answers stay the same" in output
+        assert "labelled images  accuracy %" in output
+        document = json.loads(report.read_text())
+        assert document["written"] is True
+        assert document["labelled"]["after"]["accuracy"] > document["labelled"]["before"]["accuracy"]
+        assert document["images"]["count"] == 64
+
+    def test_another_folder_leaves_the_bundle_alone(self, bundle: Path, images: Path, tmp_path: Path) -> None:
+        before = files(bundle)
+        code, output = self.run("adapt", bundle, "--images", images, "--out", tmp_path / "other")
+        assert code == 0, output
+        assert files(bundle) == before
+        assert "adapted" in Bundle.open(tmp_path / "other").manifest.domains
+
+    def test_keep_better_keeps_the_better(self, bundle: Path, labelled: Path, line_run: Path, tmp_path: Path) -> None:
+        """Statistics of noise answer clean digits worse."""
+        noise = tmp_path / "noise.npz"
+        np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
+        clean = tmp_path / "clean.npz"
+        pixels, labels = OpenRun(line_run).data.test.take(np.arange(200))
+        np.savez(clean, images=pixels, labels=labels)
+        before = files(bundle)
+        code, output = self.run("adapt", bundle, "--images", noise, "--val-data", clean, "--keep-better")
+        assert code == 0, output
+        assert "is unchanged: adapted would answer less accurately" in output
+        assert files(bundle) == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["--keep-better"], 2, "--keep-better compares on labelled images"),
+            (["--alpha", "endpoints"], 2, "a domain has one place; endpoints names 2"),
+            (["--alpha", "1.5"], 1, "outside"),
+            (["--name", "midpoint"], 1, "choose another with --name"),
+            (["--name", "no/name"], 1, "name"),
+            (["--prior", "-1"], 2, "prior"),
+        ],
+    )
+    def test_mistakes(self, bundle: Path, images: Path, arguments: list, code: int, message: str) -> None:
+        before = files(bundle)
+        found, output = self.run("adapt", bundle, "--images", images, *arguments)
+        assert (found, message in output) == (code, True), output
+        assert files(bundle) == before
+
+    def test_images_of_another_size_or_camera_are_refused(self, bundle: Path, tmp_path: Path) -> None:
+        file = tmp_path / "large.npz"
+        np.savez(file, images=np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8))
+        code, output = self.run("adapt", bundle, "--images", file)
+        assert code == 1
+        assert "16" in output
+
+    def test_a_bundle_of_points_cannot_be_adapted(self, line_bundle: Path, images: Path) -> None:
+        code, output = self.run("adapt", line_bundle, "--images", images)
+        assert code == 1
+        assert "export it again without --points-only" in output
+
+    def test_a_full_disk_leaves_the_bundle(self, bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import subspace_serve.files as module
+
+        def full(path: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        before = files(bundle)
+        monkeypatch.setattr(module, "sync", full)
+        code, _ = self.run("adapt", bundle, "--images", images)
+        assert code == 1
+        monkeypatch.undo()
+        assert files(bundle) == before
+        assert not [entry for entry in bundle.parent.iterdir() if entry.name.startswith(".")]
+
+    def test_evaluate_and_select_take_the_bundle(self, bundle: Path, labelled: Path, tmp_path: Path) -> None:
+        report = tmp_path / "evaluation.json"
+        code, output = self.run("evaluate", bundle, "--data", labelled, "--points", 3, "--json", report)
+        assert code == 0, output
+        usual = json.loads(report.read_text())
+        assert usual["calibration"]["count"] == 512
+        code, _ = self.run(
+            "evaluate", bundle, "--data", labelled, "--points", 3, "--calibrate-on", "inverted", "--json", report
+        )
+        assert code == 0
+        assert json.loads(report.read_text())["points"] != usual["points"]
+        code, output = self.run("select", bundle, "--val-data", labelled, "--name", "fog:3", "--greedy")
+        assert code == 0, output
+        manifest = Bundle.open(bundle).manifest
+        assert manifest.domains["fog-3"].statistics == manifest.points["fog-3"].statistics == "training"
+        assert manifest.domains["fog-3"].chosen is not None
+        assert manifest.points["fog-3"].alpha == manifest.domains["fog-3"].chosen["alpha"]
+        code, output = self.run("select", bundle, "--val-data", labelled, "--among", "all")
+        assert code == 2
+        assert "subspace-serve adapt recomputes statistics" in output
+
+    def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
+        before = files(bundle)
+        code, output = self.run("report", bundle, "--data", labelled, "--points", 3)
+        assert code == 0, output
+        assert list((bundle.parent / "report").glob("*.html"))
+        assert files(bundle) == before
+
+    def test_predict_names_a_place_and_a_domain(self, bundle: Path, dark: MemoryImages, tmp_path: Path) -> None:
+        from PIL import Image
+
+        file = tmp_path / "digit.png"
+        Image.fromarray(dark.pixels[0, :, :, 0]).save(file)
+        report = tmp_path / "answer.json"
+        for arguments, expected in (
+            (["--alpha", "0.123"], (None, 0.123, "training")),
+            (["--alpha", "0.123", "--domain", "inverted"], (None, 0.123, "inverted")),
+            (["--domain", "inverted"], ("inverted", 0.5, "inverted")),
+            (["--members", "endpoint-0,0.4"], (None, None, "training")),
+        ):
+            code, output = self.run("predict", bundle, "--image", file, *arguments, "--json", report)
+            assert code == 0, output
+            document = json.loads(report.read_text())
+            assert (document["model"], document["alpha"], document["statistics"]) == expected
