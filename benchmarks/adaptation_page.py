@@ -1,2 +1,175 @@
-def page(documents):
-    return ""
+"""The tables of docs/adaptation.md, from the documents of `benchmarks.adaptation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+Documents = Mapping[str, Sequence[dict[str, Any]]]
+"""One document a seed, by the method that was trained."""
+
+COUNTS = ("training", "8", "16", "32", "128", "512")
+_NAMES = {"line": "line, midpoint", "standard": "standard network"}
+
+
+def page(documents: Documents) -> str:
+    """Return the tables as Markdown."""
+    parts = [
+        _by_count(documents),
+        _by_domain(documents),
+        _by_rule(documents["line"]),
+        _by_place(documents["line"]),
+        _by_stream(documents),
+        _by_knots(documents["line"]),
+    ]
+    return "\n".join(parts)
+
+
+def _by_count(documents: Documents) -> str:
+    rows = []
+    for who, found in _who(documents).items():
+        for metric, scale in (("accuracy", 100.0), ("nll", 1.0), ("ece", 100.0)):
+            cells = [
+                _spread([scale * _over_domains(document, count, metric) for document in found]) for count in COUNTS
+            ]
+            rows.append([f"{who}: {metric}{' %' if scale == 100 else ''}", *cells])
+    header = ["mean over the corruptions", *("training's" if count == "training" else count for count in COUNTS)]
+    return "## How many images\n\n" + _table(header, rows)
+
+
+def _by_domain(documents: Documents) -> str:
+    rows = []
+    for name in documents["line"][0]["sizes"]:
+        row = [name]
+        for found in _who(documents).values():
+            for count in ("training", "16", "128"):
+                row.append(_spread([100 * _accuracy(document, name, count) for document in found]))
+        rows.append(row)
+    header = ["domain", *(f"{who}, {count}" for who in _who(documents) for count in ("training's", "16", "128"))]
+    return "\n## Domain by domain, accuracy %\n\n" + _table(header, rows)
+
+
+def _by_rule(lines: Sequence[dict[str, Any]]) -> str:
+    kinds: dict[str, Callable[[str], bool]] = {
+        "clean": lambda name: name == "clean",
+        "severity 1": lambda name: name.endswith(":1"),
+        "severity 3": lambda name: name.endswith(":3"),
+    }
+    rules = list(lines[0]["rules"]["clean"]["8"])
+    rows = []
+    for kind, belongs in kinds.items():
+        for count in COUNTS[1:-1]:
+            row = [f"{kind}, {count} images", _gain(lines, belongs, count, None)]
+            row += [_gain(lines, belongs, count, rule) for rule in rules]
+            rows.append(row)
+    return "\n## How statistics are mixed, accuracy %\n\n" + _table(["", "training's", *rules], rows)
+
+
+def _gain(lines: Sequence[dict[str, Any]], belongs: Callable[[str], bool], count: str, rule: str | None) -> str:
+    """Return the mean accuracy over domains, and after a comma the least gain of one over training's statistics."""
+    means, least = [], []
+    for document in lines:
+        entries = [entry for name, entry in document["rules"].items() if belongs(name)]
+        found = [entry["training"] if rule is None else entry[count][rule] for entry in entries]
+        means.append(100 * mean(found))
+        least += [100 * (value - entry["training"]) for value, entry in zip(found, entries, strict=True)]
+    return f"{mean(means):.1f}" + ("" if rule is None else f" ({min(least):+.1f})")
+
+
+def _by_place(lines: Sequence[dict[str, Any]]) -> str:
+    picks = list(lines[0]["chosen"]["clean"])
+    rows = []
+    for pick in picks:
+        row = [pick]
+        for metric, scale in (("accuracy", 100.0), ("nll", 1.0), ("ece", 100.0)):
+            row.append(
+                _spread(
+                    [
+                        scale
+                        * mean(entry[pick][metric] for name, entry in document["chosen"].items() if name != "clean")
+                        for document in lines
+                    ]
+                )
+            )
+        rows.append(row)
+    return "\n## Which place, on statistics of 128 images\n\n" + _table(["place", "accuracy %", "NLL", "ECE %"], rows)
+
+
+def _by_stream(documents: Documents) -> str:
+    rows = []
+    for classes in ("1", "2", "5", "10"):
+        row = [classes]
+        for found in documents.values():
+            for rule in ("own", "default"):
+                values = [
+                    mean(mean(draw[rule] for draw in entry[classes]) for name, entry in _corrupted(document, "skewed"))
+                    for document in found
+                ]
+                row.append(_spread([100 * value for value in values]))
+            clean = [mean(draw["default"] for draw in document["skewed"]["clean"][classes]) for document in found]
+            row.append(_spread([100 * value for value in clean]))
+        rows.append(row)
+    usual = ["training's statistics"]
+    for found in documents.values():
+        corrupted = [100 * mean(entry["training"] for _, entry in _corrupted(document, "skewed")) for document in found]
+        clean = [100 * document["skewed"]["clean"]["training"] for document in found]
+        usual += ["", _spread(corrupted), _spread(clean)]
+    rows.append(usual)
+    header = ["classes in the stream"]
+    for method in documents:
+        header += [f"{method}: own", "mixed", "mixed, clean"]
+    return "\n## Streams of few classes, 128 images, accuracy %\n\n" + _table(header, rows)
+
+
+def _by_knots(lines: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for setting in lines[0]["interpolation"]:
+        found = [document["interpolation"][setting] for document in lines]
+        rows.append(
+            [
+                setting,
+                f"{max(entry['logits'] for entry in found):.4f}",
+                f"{100 * max(entry['flips'] for entry in found):.2f}",
+                f"{100 * max(entry['accuracy'] for entry in found):.2f}",
+            ]
+        )
+    header = ["", "logits (root mean square)", "top answers that differ, %", "accuracy, points"]
+    return "\n## Between knots, the worst of eight places and of the seeds\n\n" + _table(header, rows)
+
+
+def _who(documents: Documents) -> dict[str, list[dict[str, Any]]]:
+    """Return documents whose `answers` are those of one kind of answer, by what a table calls it."""
+    found = {}
+    for method, name in _NAMES.items():
+        found[name] = [document | {"as": "midpoint"} for document in documents[method]]
+    found["line, ends' ensemble"] = [document | {"as": "ends"} for document in documents["line"]]
+    return found
+
+
+def _metric(document: dict[str, Any], name: str, count: str, metric: str) -> float:
+    return mean(draw[document["as"]][metric] for draw in document["sizes"][name][count])
+
+
+def _accuracy(document: dict[str, Any], name: str, count: str) -> float:
+    return _metric(document, name, count, "accuracy")
+
+
+def _over_domains(document: dict[str, Any], count: str, metric: str) -> float:
+    return mean(_metric(document, name, count, metric) for name in document["sizes"] if name != "clean")
+
+
+def _corrupted(document: dict[str, Any], part: str) -> list[tuple[str, Any]]:
+    return [(name, entry) for name, entry in document[part].items() if name != "clean"]
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Return a mean, and with several seeds their standard deviation."""
+    digits = 3 if max(map(abs, values)) < 5 else 1
+    text = f"{mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

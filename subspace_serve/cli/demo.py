@@ -23,8 +23,9 @@ from subspace_serve.cli.output import print_table
 STANDARD = Path("runs/demo-standard")
 LINE = Path("runs/demo-line")
 TRAINING = "--data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --overwrite"
-NOISE = 48.0
-"""Standard deviation, in grey levels, of the noise that stands for a bad camera."""
+PALE, CONTRAST, NOISE = 110.0, 0.5, 12.0
+"""What a bad camera does: its black and its contrast, and the standard deviation of its noise, in grey levels."""
+UNLABELLED = 64
 
 ASKED = 50
 READY_WITHIN_SECONDS = 60
@@ -33,7 +34,7 @@ READY_WITHIN_SECONDS = 60
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the server; 0 takes a free one.")
 def demo(port: int) -> None:
-    """Train, evaluate, select, report, export, verify and serve a line on handwritten digits, in about a minute.
+    """Train, evaluate, report, export, adapt, verify and serve a line on handwritten digits, in about a minute.
 
     Leaves its runs in runs/demo-standard and runs/demo-line, with a page about the latter in its folder.
     """
@@ -46,15 +47,15 @@ def demo(port: int) -> None:
     _run(f"train {TRAINING} --subspace line --out {LINE}")
     _say("Every network on the line alone, and opposite ones as ensembles of two.")
     _run(f"evaluate {LINE} --baseline {STANDARD} --plot {LINE}/line.png")
-    _say("The point that suits a bad camera, chosen on noisy validation images.")
-    noisy = _write_noisy_validation(LINE / "noisy.npz")
-    _run(f"select {LINE} --val-data {noisy} --name noisy")
     _say("All of it on one page, with the error on the plane through the line and the ordinary network.")
     _run(f"report {LINE} --baseline {STANDARD}")
-    _say("Ordinary networks for deployment: the midpoint, the ends, and the chosen point.")
-    _run(f"export {LINE} --alpha midpoint --alpha endpoints --alpha best:noisy")
+    _say("What is deployed: the midpoint and the ends as ordinary networks, and the line itself.")
+    _run(f"export {LINE} --alpha midpoint --alpha endpoints")
+    _say("Where it runs, a bad camera takes pale, noisy pictures: a few of them, without labels, adapt the whole line.")
+    images, labelled = _take_pictures(LINE)
+    _run(f"adapt {LINE}/bundle --images {images} --val-data {labelled} --name camera")
     _run(f"verify {LINE}/bundle")
-    _say("The bundle behind HTTP: one network, and the two ends as an ensemble, on digits and on what is none.")
+    _say("The bundle behind HTTP, on digits, on digits as the camera takes them, and on what is no digit.")
     with _server(LINE / "bundle", port) as address:
         _ask(address)
     _say(f"Done in {time.monotonic() - started:.0f} s. The page is {LINE}/report/report.html; serve again with")
@@ -73,25 +74,37 @@ def _run(command: str) -> None:
     cli.main(shlex.split(command), standalone_mode=False)
 
 
-def _write_noisy_validation(file: Path) -> Path:
-    """Write the run's validation images with noise, as a user would bring images from where the model will run."""
+def _take_pictures(folder: Path) -> tuple[Path, Path]:
+    """Write validation images as the camera takes them: some without labels, and others with labels."""
     import numpy as np
 
     from subspace_serve.files import atomic_file
     from subspace_serve.run.opened import OpenRun
 
     run = OpenRun(LINE)
-    pixels, labels = next(run.data.validation.batches(len(run.data.validation)))
-    with atomic_file(file) as temporary, open(temporary, "wb") as opened:
-        np.savez(opened, images=_noisy(pixels, seed=0), labels=labels, label_names=np.array(run.labels))
-    return file
+    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
+    pictures = _as_the_camera(pixels, seed=0)
+    for name, arrays in (
+        ("camera.npz", {"images": pictures[:UNLABELLED]}),
+        (
+            "camera-labelled.npz",
+            {
+                "images": pictures[UNLABELLED:],
+                "labels": labels[UNLABELLED:],
+                "label_names": np.array(run.labels),
+            },
+        ),
+    ):
+        with atomic_file(folder / name) as temporary, open(temporary, "wb") as opened:
+            np.savez(opened, **arrays)
+    return folder / "camera.npz", folder / "camera-labelled.npz"
 
 
-def _noisy(pixels: Any, seed: int) -> Any:
+def _as_the_camera(pixels: Any, seed: int) -> Any:
     import numpy as np
 
     noise = np.random.default_rng(seed).normal(0, NOISE, pixels.shape)
-    return np.clip(pixels + noise, 0, 255).round().astype(np.uint8)
+    return np.clip(PALE + pixels * CONTRAST + noise, 0, 255).round().astype(np.uint8)
 
 
 @contextlib.contextmanager
@@ -139,7 +152,7 @@ def _is_ready(address: str) -> bool:
 
 
 def _ask(address: str) -> None:
-    """Ask one network and the ensemble about digits, the same with noise, and noise alone; print means."""
+    """Ask for points, an ensemble, and a place between points with the camera's statistics; print means."""
     import numpy as np
 
     from subspace_serve.run.opened import OpenRun
@@ -147,13 +160,17 @@ def _ask(address: str) -> None:
     run = OpenRun(LINE)
     digits, labels = run.data.test.take(np.arange(ASKED))
     nothing = np.random.default_rng(2).integers(256, size=digits.shape, dtype=np.uint8)
-    click.echo(f"POST {address}/predict: {ASKED} test digits, the same with noise, and {ASKED} images of noise alone")
+    kinds = (("digits", digits), ("camera's", _as_the_camera(digits, seed=1)), ("no digits", nothing))
+    asked: list[dict[str, Any]] = [
+        {"model": "midpoint"}, {"model": "endpoints"}, {"model": "camera"}, {"alpha": 0.3, "domain": "camera"},
+    ]  # fmt: skip
+    click.echo(f"POST {address}/predict: {ASKED} test digits, the same as the camera takes them, and {ASKED} of noise")
     rows = []
-    for model in ("midpoint", "endpoints"):
-        for kind, images in (("digits", digits), ("noisy digits", _noisy(digits, seed=1)), ("no digits", nothing)):
+    for options in asked:
+        for kind, images in kinds:
             request = urllib.request.Request(
                 f"{address}/predict",
-                data=json.dumps({"images": images.tolist(), "model": model, "top_k": 1}).encode(),
+                data=json.dumps({"images": images.tolist(), "top_k": 1} | options).encode(),
                 headers={"Content-Type": "application/json"},
             )
             with urllib.request.urlopen(request, timeout=30) as response:
@@ -161,13 +178,13 @@ def _ask(address: str) -> None:
             best = np.array([prediction["labels"][0]["index"] for prediction in predictions])
             rows.append(
                 [
-                    model,
+                    ", ".join(f"{name} {value}" for name, value in options.items()),
                     kind,
                     "-" if images is nothing else f"{100 * (best == labels).mean():.0f}",
                     *(_mean(predictions, measure) for measure in ("entropy", "disagreement")),
                 ]
             )
-    print_table(["model", "images", "accuracy %", "mean entropy (nats)", "mean disagreement"], rows)
+    print_table(["asked for", "images", "accuracy %", "mean entropy (nats)", "mean disagreement"], rows)
 
 
 def _mean(predictions: list[dict[str, Any]], measure: str) -> str:
