@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import ssl
@@ -23,9 +24,9 @@ from test_client import listening
 from subspace_serve.bench import sending
 from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load
 from subspace_serve.bench.saturation import find_saturation, holds
-from subspace_serve.bench.workload import workload
+from subspace_serve.bench.workload import places_workload, workload
 from subspace_serve.cli.benching import bench
-from subspace_serve.client.catalogue import Catalogue, InputFormat, Model
+from subspace_serve.client.catalogue import Catalogue, Domain, InputFormat, Model, Subspace
 from subspace_serve.client.errors import ClientError, ConnectionFailed
 from subspace_serve.client.wire import HttpRequest, Options
 
@@ -190,6 +191,29 @@ def test_requests_take_turns():
     assert set(report.statuses) == {200}
 
 
+def test_an_iterators_requests_are_made_one_for_each_that_is_due():
+    made: list[int] = []
+    seen: list[bytes] = []
+
+    def requests() -> Iterator[HttpRequest]:
+        for number in itertools.count():
+            made.append(number)
+            yield HttpRequest("POST", "/x", b"%d" % number)
+
+    async def app(scope, receive, send):
+        seen.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    endless = requests()
+    with listening(app) as address:
+        for _ in range(2):
+            report = run_load(address, endless, rate=100, duration=0.1, warm_up=0, uniform=True)
+            assert report.statuses == {200: 10}
+    assert made == list(range(20))  # none twice, and none that nobody was asked
+    assert sorted(seen, key=int) == [b"%d" % number for number in range(20)]
+
+
 def test_closed_connections_are_opened_again():
     with scripted(lambda number: answered(head="connection: close\r\n")) as server:
         report = load(server, duration=0.3)
@@ -220,7 +244,7 @@ def test_requests_that_were_never_begun(monkeypatch):
     """The generator itself stood still for longer than the timeout: what was due meanwhile is an error, too."""
     monkeypatch.setattr(sending, "_SWEEP_SECONDS", 0)
     due = np.array([-1.0, -0.9])
-    log = sending.send_all({"host": "127.0.0.1", "port": 9}, [b""], due, connections=1, timeout=0.1)
+    log = sending.send_all({"host": "127.0.0.1", "port": 9}, iter([b""]), due, connections=1, timeout=0.1)
     assert set(log.statuses) == {sending.ERROR}
     assert log.errors == dict.fromkeys([0, 1], "no answer within 0.1 s")
 
@@ -407,9 +431,77 @@ def test_workloads():
     assert b"\x89PNG" in workload(CATALOGUE, Options(), protocol="image")[0].body
 
 
+WHOLE = replace(
+    CATALOGUE,
+    models={
+        **CATALOGUE.models,
+        "dusk": Model("dusk", "point", 1.0, alpha=0.4, statistics="dusk"),
+    },
+    subspace=Subspace("line", 2, "a number from 0 to 1", 0.01, ("training", "dusk")),
+    domains={"dusk": Domain("dusk", "dusk", 0.4, 1.0), "moved": Domain("moved", "dusk", 0.6, 1.0)},
+)
+
+
+def sent(request: HttpRequest) -> dict[str, object]:
+    """Return the document of a request as JSON, or with a binary tensor."""
+    length = int(request.headers.get("Inference-Header-Content-Length", len(request.body)))
+    return json.loads(request.body[:length])
+
+
+def drawn(catalogue: Catalogue, options: Options, count: int, **more) -> list[HttpRequest]:
+    return list(itertools.islice(places_workload(catalogue, options, **more), count))
+
+
+@pytest.mark.parametrize("protocol", ["binary", "json", "image"])
+def test_places_are_drawn_anew_for_each_request(protocol):
+    requests = drawn(WHOLE, Options(domain="dusk"), 40, protocol=protocol, seed=5)
+    assert len({request.body for request in requests}) == 40
+    if protocol == "image":
+        return
+    assert requests == drawn(WHOLE, Options(domain="dusk"), 40, protocol=protocol, seed=5)
+    assert requests[0] != drawn(WHOLE, Options(domain="dusk"), 1, protocol=protocol, seed=6)[0]
+    documents = [sent(request) for request in requests]
+    asked = [document["parameters"] if protocol == "binary" else document for document in documents]
+    places = np.array([float(each["alpha"]) for each in asked])
+    assert {each["domain"] for each in asked} == {"dusk"}
+    assert len(set(places)) == 40
+    assert 0 <= places.min() < 0.2
+    assert 0.8 < places.max() <= 1
+
+
+def test_places_are_drawn_from_a_simplex():
+    triangle = replace(WHOLE, subspace=replace(WHOLE.subspace, geometry="simplex", endpoints=3))
+    places = np.array([sent(request)["alpha"] for request in drawn(triangle, Options(), 30, protocol="json")])
+    assert places.shape == (30, 3)
+    assert places.min() >= 0
+    np.testing.assert_allclose(places.sum(1), 1)
+
+
+def test_places_that_cannot_be_drawn():
+    with pytest.raises(ClientError, match="answers at its points only.*--points-only"):
+        places_workload(CATALOGUE, Options())
+    with pytest.raises(ClientError, match="alpha names one network"):
+        next(places_workload(WHOLE, Options(model="pair")))
+
+
+def test_a_domain_alone_is_its_point_in_binary_requests():
+    (first, *_) = workload(WHOLE, Options(domain="dusk"))
+    assert (first.path, sent(first)["parameters"]) == ("/v2/models/dusk/infer", {"domain": "dusk"})
+    (first, *_) = workload(WHOLE, Options(domain="dusk", model="pair"))
+    assert first.path == "/v2/models/pair/infer"
+    with pytest.raises(ClientError, match="a domain alone by its point.*json"):
+        workload(WHOLE, Options(domain="moved"))
+    assert sent(workload(WHOLE, Options(domain="moved"), protocol="json")[0])["domain"] == "moved"
+    with pytest.raises(ClientError, match="no domain 'fog'; its domains are dusk, moved"):
+        workload(WHOLE, Options(domain="fog"))
+    with pytest.raises(ClientError, match="no domain 'fog'; its domains are none"):
+        workload(CATALOGUE, Options(domain="fog"))
+
+
 @pytest.mark.parametrize(
     ("options", "more", "message"),
     [
+        (Options(members=(float("nan"),)), {"protocol": "json"}, "the options cannot be sent"),
         (Options(), {"files": [b"x"], "protocol": "binary"}, "binary requests carry pixels"),
         (Options(members=("a",)), {}, "binary requests name members within a model"),
     ],
@@ -481,3 +573,86 @@ def test_the_token_is_taken_from_the_environment(url):
     assert "answered 401" in str(CliRunner().invoke(bench, options).exception)
     result = CliRunner().invoke(bench, options, env={"SUBSPACE_SERVE_TOKEN": "secret"})
     assert json.loads(result.stdout)["rates"][0]["statuses"] == {"200": 5}
+
+
+@pytest.fixture(scope="module")
+def whole(whole_bundle: Path) -> Iterator[str]:
+    """Return the address of the service of a bundle that holds its subspace, at a step that is fine enough to build."""
+    with (
+        served(whole_bundle, access_log=False, token="secret", alpha_step=1e-4) as service,
+        listening(service.app) as address,
+    ):
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("options", "who"),
+    [
+        (["--alpha", "0.3"], {"alpha": 0.3}),
+        (["--alpha", "0.3", "--domain", "inverted", "--protocol", "json"], {"alpha": 0.3, "domain": "inverted"}),
+        (["--domain", "inverted"], {"domain": "inverted"}),
+        (["--domain", "inverted", "--model", "endpoints"], {"domain": "inverted", "model": "endpoints"}),
+        (["--members", "endpoint-0,0.3", "--protocol", "json"], {"members": ["endpoint-0", 0.3]}),
+        (["--members", "endpoint-0,0.3", "--protocol", "image"], {"members": ["endpoint-0", 0.3]}),
+        (["--alpha", "random"], {"alpha": "random"}),
+        (
+            ["--alpha", "random", "--domain", "inverted", "--protocol", "json"],
+            {"alpha": "random", "domain": "inverted"},
+        ),
+        (["--alpha", "random", "--protocol", "image"], {"alpha": "random"}),
+    ],
+)
+def test_the_command_asks_for_places_and_domains(whole, options, who):
+    result = command(whole, "--rate", "25", "--json", "-", *options)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    found = {name: document[name] for name in ("model", "members", "alpha", "domain")}
+    assert found == {"model": None, "members": None, "alpha": None, "domain": None} | who
+    (row,) = document["rates"]
+    assert row["requests"] > 0
+    assert row["statuses"] == {"200": row["requests"]}
+
+
+def test_each_random_place_is_built(whole_bundle):
+    with served(whole_bundle, access_log=False, alpha_step=1e-6) as service, listening(service.app) as address:
+        options = [
+            "--alpha",
+            "random",
+            "--uniform",
+            "--rate",
+            "20",
+            "--rate",
+            "30",
+            "--warm-up",
+            "0",
+            "--duration",
+            "0.5",
+        ]
+        result = CliRunner().invoke(bench, [address, *options])
+        assert result.exit_code == 0, result.output
+        metrics = service.get("/metrics").text
+    assert "subspace_serve_alpha_build_seconds_count 26.0" in metrics  # one before, and one for each request
+    assert "subspace_serve_alpha_hits_total 0.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha", "1.5"], "alpha 1.5 lies outside"),
+        (["--domain", "fog"], "no domain 'fog'; its domains are inverted"),
+        (["--domain", "fog", "--protocol", "json"], "no domain 'fog' in this bundle"),
+        (["--alpha", "random", "--model", "midpoint"], "alpha names one network"),
+        (["--alpha", "0.3", "--members", "midpoint"], "alpha names one network"),
+    ],
+)
+def test_places_and_domains_that_are_refused(whole, options, message):
+    result = command(whole, *options)
+    assert isinstance(result.exception, ClientError)
+    assert message in str(result.exception)
+
+
+def test_random_places_need_a_subspace(url):
+    assert "answers at its points only" in str(command(url, "--alpha", "random").exception)
+    result = command(url, "--alpha", "anywhere")
+    assert result.exit_code == 2
+    assert "'anywhere' is not a list of numbers" in result.output

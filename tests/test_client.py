@@ -386,7 +386,12 @@ def test_grey_arrays_are_not_made_colours(client):
         ({"top_k": True}, "top_k is True"),
         ({"weights": [1, float("nan")], "model": "endpoints"}, "cannot be sent"),
         ({"model": object()}, "cannot be sent"),
-        ({"alpha": 1.0, "model": "midpoint"}, "alpha names one point"),
+        ({"alpha": 1.0, "model": "midpoint"}, "alpha names one network; leave out model"),
+        ({"alpha": 1.0, "members": ["midpoint", 0.3]}, "alpha names one network; leave out model, members"),
+        ({"alpha": 1.0, "domain": "fog", "weights": [1.0]}, "alpha names one network"),
+        ({"alpha": 1.0, "aggregate": "logits"}, "alpha names one network"),
+        ({"domain": "fog", "weights": [1.0]}, "a domain alone is one network; weights and aggregate need members"),
+        ({"domain": "fog", "aggregate": "logits"}, "a domain alone is one network"),
     ],
 )
 def test_options_that_cannot_be(client, options, message):
@@ -866,7 +871,7 @@ def test_the_documentation_runs(service, tmp_path, monkeypatch, capsys):
     Path("digit.png").write_bytes(FILES[0])
     text = (Path(__file__).parent.parent / "docs" / "client.md").read_text()
     blocks = [block.split("```")[0] for block in text.split("```python")[1:]]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     with listening(service.app) as address:
         for block in blocks:
             here = block.replace("http://127.0.0.1:3000", address).replace("duration=10", "duration=0.5, warm_up=0")
@@ -874,7 +879,8 @@ def test_the_documentation_runs(service, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split()[0] == LABELS[PAIR[0].argmax()]
     assert [line.split()[0] for line in printed[1:3]] == ["endpoint-0", "endpoint-1"]
-    assert "{200: " in printed[3]
+    assert printed[3] == "None []"  # the points alone
+    assert "{200: " in printed[4]
 
 
 def test_it_needs_little():

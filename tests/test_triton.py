@@ -358,6 +358,21 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
+def test_a_domains_point_is_a_model_and_places_between_points_are_none(whole_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(whole_bundle)
+    repository = write_triton_repository(bundle, tmp_path / "repository")
+    models = {folder.name for folder in repository.iterdir() if folder.is_dir()}
+    assert models == {"midpoint", "endpoint-0", "endpoint-1", "inverted", "endpoints"}
+    told = parameters(repository / "inverted")
+    assert (json.loads(told["alpha"]), told["statistics"]) == (0.5, "inverted")
+    assert parameters(repository / "midpoint")["statistics"] == "training"
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    predictor = Predictor(bundle, device="cpu")
+    answer = predictor.predict(images, predictor.select(domain="inverted"))
+    found = run_graph(repository / "inverted" / "1" / "model.onnx", images)
+    np.testing.assert_allclose(found["probabilities"], answer.probabilities, atol=1e-5)
+
+
 def test_export_writes_a_repository_of_a_real_network(line_run: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     words = ["export", line_run, "--layout", "triton", "--out", repository, "--no-evaluate"]

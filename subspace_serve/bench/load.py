@@ -6,12 +6,13 @@ would have waited meanwhile (coordinated omission). Here every latency counts fr
 
 from __future__ import annotations
 
+import itertools
 import math
 import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
 
 def run_load(
     url: str,
-    requests: Sequence[HttpRequest],
+    requests: Iterable[HttpRequest],
     *,
     rate: float,
     duration: float,
@@ -107,7 +108,10 @@ def run_load(
     token: str | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> LoadReport:
-    """Send requests, taken in turn, to a server at a rate a second, and return what it did.
+    """Send requests to a server at a rate a second, and return what it did.
+
+    A sequence of requests is taken in turn, again and again. Of an iterator each is made when it is due; it must not
+    end, and what it takes is the generator's own time.
 
     It takes `warm_up + duration` seconds, whose first part is not reported, and then at most `timeout` for the last
     answers. At most `connections` are open at once. Not to be called where an event loop runs.
@@ -124,7 +128,10 @@ def run_load(
     if not requests or connections < 1 or not warm_up >= 0:
         raise ClientError("a load needs requests, one connection or more, and a warm-up of 0 s or more")
     prefix = checked_url(url)
-    wires = [encoded(request, prefix, standing_headers(token)) for request in requests]
+    headers = standing_headers(token)
+    wires: Iterator[bytes] = (encoded(request, prefix, headers) for request in requests)
+    if isinstance(requests, Sequence):
+        wires = itertools.cycle([*wires])
     address = _reached(prefix, tls)
     due = arrivals(rate, warm_up + duration, uniform=uniform, seed=seed)
     processor, clock = time.process_time(), time.perf_counter()

@@ -12,7 +12,7 @@ import select
 import selectors
 import ssl
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httptools
@@ -43,9 +43,9 @@ class Log:
 
 
 def send_all(
-    address: Mapping[str, Any], wires: Sequence[bytes], due: np.ndarray, *, connections: int, timeout: float
+    address: Mapping[str, Any], wires: Iterator[bytes], due: np.ndarray, *, connections: int, timeout: float
 ) -> Log:
-    """Send a request at each of the ascending times `due`, taking `wires` in turn, and return what became of them.
+    """Send the next of `wires` at each of the ascending times `due`, and return what became of them.
 
     `address` is what asyncio's `create_connection` takes. At most `connections` are open at once; a request for which
     none is free waits. One that is not answered within `timeout` seconds from when it was due has failed.
@@ -83,7 +83,7 @@ class _Run:
         self,
         loop: asyncio.AbstractEventLoop,
         address: Mapping[str, Any],
-        wires: Sequence[bytes],
+        wires: Iterator[bytes],
         log: Log,
         connections: int,
         timeout: float,
@@ -130,7 +130,7 @@ class _Run:
         try:
             self.log.waited += self._free.locked()
             async with self._free:
-                self.log.statuses[number], done = await self._ask(self._wires[number % len(self._wires)])
+                self.log.statuses[number], done = await self._ask(next(self._wires))
             self.log.done[number] = done - self._start
         except ConnectionError as error:
             self.log.errors[number] = str(error)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 
 from subspace_serve.client.catalogue import Catalogue, InputFormat
+from subspace_serve.client.conversation import built
 from subspace_serve.client.errors import ClientError
 from subspace_serve.client.inference import asked_model, asked_outputs
 from subspace_serve.client.wire import HttpRequest, Options, form_request, infer_request, json_request
+from subspace_serve.space.geometry import Geometry
 
 Protocol = Literal["binary", "json", "image"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -35,27 +40,80 @@ def workload(
     are, `json` nested lists (or files in base64), `image` files in a form; unless given, it is `image` with files and
     `binary` without. Raises `ClientError` for what a protocol cannot say.
     """
-    protocol = protocol or ("image" if files else "binary")
+    builds = _builds(catalogue, protocol, files, batch, np.random.default_rng(seed))
+    return [built(partial(build, options)) for build in builds]
+
+
+def places_workload(
+    catalogue: Catalogue,
+    options: Options,
+    *,
+    protocol: Protocol | None = None,
+    files: Sequence[bytes] = (),
+    batch: int = 1,
+    seed: int = 0,
+) -> Iterator[HttpRequest]:
+    """Return requests without end as `workload` has them, each for a place drawn anew, uniformly from the subspace.
+
+    Each is made when it is taken. Raises `ClientError` as `workload` does, and for a server without a subspace.
+    """
+    if catalogue.subspace is None:
+        raise ClientError(
+            "the server answers at its points only, so there is nothing to draw places from; serve a bundle that was "
+            "exported without --points-only, and without --models or --alpha-memory 0, or give the place of a point"
+        )
+    geometry = Geometry(catalogue.subspace.geometry, catalogue.subspace.endpoints)
     generator = np.random.default_rng(seed)
+    builds = _builds(catalogue, protocol, files, batch, generator)
+
+    def requests() -> Iterator[HttpRequest]:
+        for build in itertools.cycle(builds):
+            (place,) = geometry.sample(generator, 1)
+            yield built(partial(build, replace(options, alpha=place)))
+
+    return requests()
+
+
+def _builds(
+    catalogue: Catalogue,
+    protocol: Protocol | None,
+    files: Sequence[bytes],
+    batch: int,
+    generator: np.random.Generator,
+) -> list[Callable[[Options], HttpRequest]]:
+    """Return what makes requests of options, each with images of its own."""
+    protocol = protocol or ("image" if files else "binary")
     if protocol == "binary":
         if files:
             raise ClientError("binary requests carry pixels; send image files by the protocol image or json")
-        if options.members is not None and options.model is None:
-            raise ClientError("binary requests name members within a model; give the model, or use the protocol json")
-        return [_binary(catalogue, options, _pixels(catalogue.input, batch, generator)) for _ in range(_DISTINCT)]
+        return [
+            partial(_binary, catalogue, pixels)
+            for pixels in (_pixels(catalogue.input, batch, generator) for _ in range(_DISTINCT))
+        ]
     if protocol == "json" and not files:
-        return [json_request([_pixels(catalogue.input, batch, generator)], options) for _ in range(_DISTINCT)]
+        return [partial(json_request, [_pixels(catalogue.input, batch, generator)]) for _ in range(_DISTINCT)]
     if not files:
         files = [_png(catalogue.input, generator) for _ in range(_DISTINCT)]
-    build = json_request if protocol == "json" else form_request
+    request = json_request if protocol == "json" else form_request
     # From each file on, the next ones: every request has `batch`, and every file its turn.
     return [
-        build([files[(first + offset) % len(files)] for offset in range(batch)], options) for first in range(len(files))
+        partial(request, [files[(first + offset) % len(files)] for offset in range(batch)])
+        for first in range(len(files))
     ]
 
 
-def _binary(catalogue: Catalogue, options: Options, pixels: np.ndarray) -> HttpRequest:
-    model, ensemble = asked_model(options, catalogue)
+def _binary(catalogue: Catalogue, pixels: np.ndarray, options: Options) -> HttpRequest:
+    if options.domain is not None and options.domain not in catalogue.domains:
+        raise ClientError(
+            f"the server has no domain {options.domain!r}; its domains are {', '.join(catalogue.domains) or 'none'}"
+        )
+    asked = asked_model(options, catalogue)
+    if asked is None:
+        raise ClientError(
+            "binary requests name members within a model, and a domain alone by its point; give the model, or use the "
+            "protocol json"
+        )
+    model, ensemble = asked
     return infer_request(pixels, catalogue.input, model, options, asked_outputs(options, ensemble))
 
 

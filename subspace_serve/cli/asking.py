@@ -98,10 +98,10 @@ def predict(
     predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
     selection = predictor.select(
         model,
-        [_place_or_name(member) for member in members.split(",")] if members else None,
+        [place_or_name(member) for member in members.split(",")] if members else None,
         _numbers(weights, "--weights") if weights else None,
         aggregate,
-        _place(alpha) if alpha else None,
+        place(alpha) if alpha else None,
         domain,
     )
     input = predictor.bundle.manifest.input
@@ -151,12 +151,14 @@ def _numbers(text: str, option: str) -> list[float]:
         raise click.BadParameter(f"{text!r} is not a list of numbers like 0.7,0.3", param_hint=option) from None
 
 
-def _place(text: str) -> float | list[float]:
+def place(text: str) -> float | list[float]:
+    """Read a place of the subspace. Raises `click.BadParameter`."""
     numbers = _numbers(text, "--alpha")
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _place_or_name(text: str) -> float | str:
+def place_or_name(text: str) -> float | str:
+    """Read a member: a number is a place, all else a point's name."""
     try:
         return float(text)
     except ValueError:

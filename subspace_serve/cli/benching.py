@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from subspace_serve.cli.asking import place, place_or_name
 from subspace_serve.cli.output import json_option, print_table, progress_line, write_json
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from subspace_serve.bench.saturation import Saturation
 
 _DEFAULT_RATE = 50.0
+_RANDOM = "random"
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -63,7 +65,13 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Images a request.")
 @click.option("--model", help="A point or an ensemble; the server's default unless given.")
-@click.option("--members", metavar="NAME,...", help="Only these points.")
+@click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble; a number is a place.")
+@click.option(
+    "--alpha",
+    metavar="A",
+    help="The network at a place of the subspace: 0.3, or 0.2,0.3,0.5; `random` draws one anew for each request.",
+)
+@click.option("--domain", metavar="NAME", help="With the statistics of a domain; alone, at the domain's own place.")
 @click.option(
     "--connections",
     type=click.IntRange(1),
@@ -85,7 +93,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     envvar="SUBSPACE_SERVE_TOKEN",
     help="Bearer token; in the variable SUBSPACE_SERVE_TOKEN nobody else sees it.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of arrivals and pixels.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of arrivals, pixels and places.")
 @json_option
 def bench(
     url: str,
@@ -97,6 +105,8 @@ def bench(
     batch: int,
     model: str | None,
     members: str | None,
+    alpha: str | None,
+    domain: str | None,
     token: str | None,
     seed: int,
     json_file: str | None,
@@ -109,17 +119,23 @@ def bench(
     """
     from subspace_serve.bench.load import run_load
     from subspace_serve.bench.saturation import find_saturation as search
-    from subspace_serve.bench.workload import workload
+    from subspace_serve.bench.workload import places_workload, workload
     from subspace_serve.client import Client
     from subspace_serve.client.wire import Options
 
-    options = Options(model=model, members=members.split(",") if members else None)
+    options = Options(
+        model=model,
+        members=[place_or_name(member) for member in members.split(",")] if members else None,
+        alpha=place(alpha) if alpha and alpha != _RANDOM else None,
+        domain=domain,
+    )
     with Client(url, token=token, timeout=how["timeout"]) as client:
         catalogue = client.models()
         files = [file.read_bytes() for file in images]
-        requests = workload(catalogue, options, protocol=protocol, files=files, batch=batch, seed=seed)
+        make = places_workload if alpha == _RANDOM else workload
+        requests = make(catalogue, options, protocol=protocol, files=files, batch=batch, seed=seed)
         # A question that is refused should say why, once, and not look like a fast server.
-        client.check(requests[0])
+        client.check(next(iter(requests)))
     quiet = json_file == "-"
     reports: list[LoadReport] = []
 
@@ -133,8 +149,10 @@ def bench(
     document: dict[str, Any] = {
         "url": url,
         "protocol": protocol or ("image" if files else "binary"),
-        "model": model or (None if members else catalogue.default),
+        "model": model or (None if members or alpha or domain else catalogue.default),
         "members": options.members,
+        "alpha": _RANDOM if alpha == _RANDOM else options.alpha,
+        "domain": domain,
         "batch": batch,
         "arrivals": "uniform" if how["uniform"] else "poisson",
         "warm_up": how["warm_up"],

@@ -141,7 +141,8 @@ def collapse(
     type=click.Choice(["bundle", "triton"]),
     default="bundle",
     show_default=True,
-    help="What is written: a bundle for `serve`, or a model repository for the Triton Inference Server.",
+    help="What is written: a bundle for `serve`, or a model repository for the Triton Inference Server, which answers "
+    "at the exported points alone.",
 )
 @click.option(
     "--model-version",
@@ -182,7 +183,7 @@ def export(
     Each graph is compared on real images with torch, or where that is not installed with the run's skeleton and the
     answers that training left, and each point's BatchNorm statistics with fresh ones; a bundle that fails is not
     written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
-    answers of the bundle's service.
+    answers of the bundle's service; no request can name another place or a domain there, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.writer import check_target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from subspace_serve.client.answers import Answer, Label, MemberPrediction, Prediction
 from subspace_serve.client.async_client import AsyncClient
-from subspace_serve.client.catalogue import Catalogue, InputFormat, Model
+from subspace_serve.client.catalogue import Catalogue, Domain, InputFormat, Model, Subspace
 from subspace_serve.client.client import Client
 from subspace_serve.client.errors import (
     ClientError,
@@ -22,6 +22,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Domain",
     "InputFormat",
     "Label",
     "MemberPrediction",
@@ -29,6 +30,7 @@ __all__ = [
     "Prediction",
     "RequestRefused",
     "ServerBusy",
+    "Subspace",
     "Timeout",
     "UnexpectedAnswer",
 ]

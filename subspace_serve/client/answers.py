@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from subspace_serve.client.catalogue import Place, place_of
+
 
 @dataclass(frozen=True)
 class Label:
@@ -20,9 +22,12 @@ class Label:
 
 @dataclass(frozen=True)
 class MemberPrediction:
-    """What one member of an ensemble said of an image, without any temperature. The entropy is in nats."""
+    """What one member of an ensemble said of an image, without any temperature. The entropy is in nats.
 
-    model: str
+    `model` is a point's name, or a place.
+    """
+
+    model: str | Place
     labels: tuple[Label, ...]
     entropy: float
 
@@ -51,17 +56,22 @@ class Prediction:
 class Answer:
     """Who answered, and one prediction for each image.
 
-    `model` is None when the members were chosen freely, `aggregate` None for a single point. `missing` says why members
-    of the ensemble are not among those that answered (a server with a quorum). `probabilities` are (N, classes) in the
-    order of the bundle's labels; for image files only where `top_k` left no class out, else None.
+    `model` is None when the members were chosen freely, or a place that is no point's was asked; `members` are points,
+    by name, and places. `aggregate` is None for a single network, `alpha` its place, which may be another than was
+    asked by less than the server's step; `statistics` is the set that all members have. Servers of earlier versions
+    leave these two out. `missing` says why members of the ensemble are not among those that answered (a server with a
+    quorum). `probabilities` are (N, classes) in the order of the bundle's labels; for image files only where `top_k`
+    left no class out, else None.
     """
 
     model: str | None
-    members: tuple[str, ...]
+    members: tuple[str | Place, ...]
     weights: tuple[float, ...]
     aggregate: str | None
     temperature: float
     predictions: tuple[Prediction, ...]
+    alpha: Place | None = None
+    statistics: str | None = None
     request_id: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     probabilities: np.ndarray | None = field(default=None, repr=False, compare=False)
@@ -75,11 +85,13 @@ class Answer:
         entries = document["predictions"]
         return cls(
             model=document["model"],
-            members=tuple(document["members"]),
+            members=tuple(map(place_of, document["members"])),
             weights=tuple(document["weights"]),
             aggregate=document["aggregate"],
             temperature=document["temperature"],
             predictions=tuple(_prediction(entry, top_k) for entry in entries),
+            alpha=place_of(document.get("alpha")),
+            statistics=document.get("statistics"),
             request_id=request_id,
             missing=document.get("missing", {}),
             probabilities=_matrix(entries) if len(entries[0]["labels"]) <= top_k else None,
@@ -93,7 +105,7 @@ def _prediction(entry: Mapping[str, Any], top_k: int) -> Prediction:
         mutual_information=entry.get("mutual_information"),
         disagreement=entry.get("disagreement"),
         members=tuple(
-            MemberPrediction(member["model"], _labels(member, top_k), member["entropy"])
+            MemberPrediction(place_of(member["model"]), _labels(member, top_k), member["entropy"])
             for member in entry.get("members", ())
         ),
     )

@@ -43,16 +43,17 @@ class AsyncClient:
         images: Any,
         *,
         model: str | None = None,
-        members: Sequence[str] | None = None,
+        members: Sequence[str | float | Sequence[float]] | None = None,
         weights: Sequence[float] | None = None,
         aggregate: str | None = None,
         alpha: float | Sequence[float] | None = None,
+        domain: str | None = None,
         top_k: int = 5,
         return_members: bool = False,
         resize: bool = True,
     ) -> Answer:
         """Classify images, as `Client.predict` does."""
-        options = Options(model, members, weights, aggregate, alpha, top_k, return_members, resize)
+        options = Options(model, members, weights, aggregate, alpha, domain, top_k, return_members, resize)
         return await self._run(self._conversation.predict(images, options))
 
     async def models(self) -> Catalogue:

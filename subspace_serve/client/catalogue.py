@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+Place: TypeAlias = "float | tuple[float, ...]"
+"""Where in the subspace: a number on a line or a curve, one for each endpoint on a simplex."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,16 @@ class InputFormat:
 
 @dataclass(frozen=True)
 class Model:
-    """A point, at `alpha` of its subspace, or an ensemble of `members` with their `weights` (of any sum)."""
+    """A point, at `alpha` of its subspace, or an ensemble of `members` with their `weights` (of any sum).
+
+    `statistics` is the set that a point's BatchNorm has: `training`, or a domain's.
+    """
 
     name: str
     type: str
     temperature: float
-    alpha: float | tuple[float, ...] | None = None
+    alpha: Place | None = None
+    statistics: str | None = None
     coefficients: tuple[float, ...] = ()
     members: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
@@ -54,10 +61,35 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Subspace:
+    """The subspace that a server holds: the place of any request is brought to multiples of `step`.
+
+    `alpha` says in words what a place is; `statistics` are the sets that a network's BatchNorm can have.
+    """
+
+    geometry: str
+    endpoints: int
+    alpha: str
+    step: float
+    statistics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where in the world a model runs: its `statistics` set, and the place and the temperature of its own network."""
+
+    name: str
+    statistics: str
+    alpha: Place
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """The models by name, the `default` that answers when none is named, and what they all share.
 
-    `sha256` is that of the bundle's manifest: it changes when another bundle is served.
+    `sha256` is that of the bundle's manifest: it changes when another bundle is served. `subspace` is None where only
+    the points answer, `domains` are by name; servers of earlier versions have neither.
     """
 
     default: str
@@ -65,15 +97,27 @@ class Catalogue:
     models: Mapping[str, Model]
     labels: tuple[str, ...]
     input: InputFormat
+    subspace: Subspace | None = None
+    domains: Mapping[str, Domain] = field(default_factory=dict)
 
     def is_ensemble(self, name: str) -> bool:
         """Whether a name is an ensemble's; an unknown one is not."""
         return name in self.models and self.models[name].is_ensemble
 
+    def point_of(self, domain: str) -> str | None:
+        """Return the point that answers as a domain alone does; None where there is none, or no such domain."""
+        own = self.domains.get(domain)
+        for name, model in self.models.items():
+            if own and (model.alpha, model.statistics) == (own.alpha, own.statistics):
+                return name if model.temperature == own.temperature else None
+        return None
+
     @classmethod
     def from_json(cls, document: Any) -> Catalogue:
         """Read the server's document. Raises `KeyError`, `TypeError` or `ValueError` for another one."""
         models = [_model(entry) for entry in document["models"]]
+        domains = [_domain(entry) for entry in document.get("domains", ())]
+        subspace = document.get("subspace")
         input = document["input"]
         return cls(
             default=document["default"],
@@ -81,19 +125,40 @@ class Catalogue:
             models={model.name: model for model in models},
             labels=tuple(document["labels"]),
             input=InputFormat(**{name: input[name] for name in InputFormat.__dataclass_fields__}),
+            subspace=_subspace(subspace) if subspace else None,
+            domains={domain.name: domain for domain in domains},
         )
 
 
+def place_of(value: Any) -> Any:
+    """Return a place as JSON has it with a tuple in place of a list; a member's name, or None, as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _model(entry: Mapping[str, Any]) -> Model:
-    alpha = entry.get("alpha")
     return Model(
         name=entry["name"],
         type=entry["type"],
         temperature=float(entry["temperature"]),
-        alpha=tuple(alpha) if isinstance(alpha, list) else alpha,
+        alpha=place_of(entry.get("alpha")),
+        statistics=entry.get("statistics"),
         coefficients=tuple(entry.get("coefficients", ())),
         members=tuple(entry.get("members", ())),
         weights=tuple(entry.get("weights", ())),
         aggregate=entry.get("aggregate"),
         metrics=dict(entry.get("metrics") or {}),
     )
+
+
+def _subspace(entry: Mapping[str, Any]) -> Subspace:
+    return Subspace(
+        geometry=entry["geometry"],
+        endpoints=int(entry["endpoints"]),
+        alpha=entry["alpha"],
+        step=float(entry["step"]),
+        statistics=tuple(entry["statistics"]),
+    )
+
+
+def _domain(entry: Mapping[str, Any]) -> Domain:
+    return Domain(entry["name"], entry["statistics"], place_of(entry["alpha"]), float(entry["temperature"]))

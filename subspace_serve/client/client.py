@@ -55,10 +55,11 @@ class Client:
         images: Any,
         *,
         model: str | None = None,
-        members: Sequence[str] | None = None,
+        members: Sequence[str | float | Sequence[float]] | None = None,
         weights: Sequence[float] | None = None,
         aggregate: str | None = None,
         alpha: float | Sequence[float] | None = None,
+        domain: str | None = None,
         top_k: int = 5,
         return_members: bool = False,
         resize: bool = True,
@@ -70,15 +71,19 @@ class Client:
                 image file's path, or its bytes; one of Pillow's images; or a sequence of any of these. Where the
                 server's input has one channel, arrays may leave it out.
             model: a point or an ensemble; the server's default unless given.
-            members: points to average: alone an ensemble of its own, with `model` a subset of that ensemble.
+            members: what to average, points by name and places as `alpha` takes them: alone an ensemble of its own,
+                with `model` a subset of that ensemble.
             weights: one a member, not negative, of any sum.
             aggregate: "probabilities" or "logits", what an ensemble averages.
-            alpha: the point that was exported at this place, in place of a model.
+            alpha: in place of a model, the network at this place of the subspace (`models().subspace`): a number on a
+                line or a curve, one for each endpoint on a simplex. Without a subspace, the point exported there.
+            domain: whose BatchNorm statistics the networks have (`models().domains`); alone, the domain's own network
+                answers.
             top_k: labels to return for each image.
             return_members: also what each member of an ensemble answered.
             resize: fit image files of another size; arrays must fit as they are.
         """
-        options = Options(model, members, weights, aggregate, alpha, top_k, return_members, resize)
+        options = Options(model, members, weights, aggregate, alpha, domain, top_k, return_members, resize)
         return self._run(self._conversation.predict(images, options))
 
     def models(self) -> Catalogue:

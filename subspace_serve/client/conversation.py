@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -27,7 +28,7 @@ from subspace_serve.client.inference import OutdatedError, answer_of, asked_mode
 from subspace_serve.client.wire import (
     HttpRequest,
     Options,
-    form_request,
+    file_request,
     infer_request,
     json_request,
     parse_inferred,
@@ -67,13 +68,12 @@ class Conversation:
     def predict(self, images: Any, options: Options) -> Steps[Answer]:
         """Classify images."""
         end = self._clock() + self._timeout
-        if not isinstance(options.top_k, int) or isinstance(options.top_k, bool) or options.top_k < 1:
-            raise ClientError(f"top_k is {options.top_k!r}; give a whole number, 1 or more")
         items: list[Any] = listed(images)
         if not all(isinstance(item, np.ndarray | bytes) for item in items):
             items = yield Work(lambda: read_files(items))
         if all(isinstance(item, bytes) for item in items):
-            return (yield from self._ask_labels(_built(lambda: form_request(items, _one_more(options))), options, end))
+            request = built(lambda: file_request(items, _one_more(options)))
+            return (yield from self._ask_labels(request, options, end))
         while True:
             catalogue, age = yield from self._known(end)
             try:
@@ -114,20 +114,15 @@ class Conversation:
         self, items: Sequence[np.ndarray | bytes], options: Options, catalogue: Catalogue, end: float
     ) -> Steps[Answer]:
         arrays = [item for item in items if isinstance(item, np.ndarray)]
-        model, ensemble = asked_model(options, catalogue)
-        if (
-            len(arrays) < len(items)
-            or (options.members is not None and options.model is None)
-            or (options.return_members and not ensemble)
-        ):
-            # Files among them, members without a model, or members of a point: the protocol has no words for these.
+        asked = asked_model(options, catalogue)
+        if len(arrays) < len(items) or asked is None or (options.return_members and not asked[1]):
+            # Files among them, members or a domain without a model, or members of a point: the protocol has no words.
             mixed = [batch([item], catalogue.input) if isinstance(item, np.ndarray) else item for item in items]
-            return (yield from self._ask_labels(_built(lambda: json_request(mixed, _one_more(options))), options, end))
+            return (yield from self._ask_labels(built(lambda: json_request(mixed, _one_more(options))), options, end))
+        model, ensemble = asked
         images = batch(arrays, catalogue.input)
-        if options.alpha is not None and options.model is not None:
-            raise ClientError("alpha names one point; leave out model, members, weights and aggregate")
         outputs = asked_outputs(options, ensemble)
-        request = _built(lambda: infer_request(images, catalogue.input, model, options, outputs))
+        request = built(lambda: infer_request(images, catalogue.input, model, options, outputs))
         reply = yield from self._ask(request, end)
         inferred = self._read(reply, lambda: parse_inferred(reply.body, reply.headers))
         if ("aggregate" in inferred.parameters) != ensemble:
@@ -188,10 +183,11 @@ _LIKE = "give one like http://127.0.0.1:3000"
 
 def _one_more(options: Options) -> Options:
     """Ask for one label more: an answer that has not got it has all classes."""
-    return Options(**{**vars(options), "top_k": options.top_k + 1})
+    return replace(options, top_k=options.top_k + 1)
 
 
-def _built(build: Callable[[], HttpRequest]) -> HttpRequest:
+def built(build: Callable[[], HttpRequest]) -> HttpRequest:
+    """Return a request that is made of options. Raises `ClientError` for those that have no form on the wire."""
     try:
         return build()
     except (TypeError, ValueError) as error:

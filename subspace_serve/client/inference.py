@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.client.answers import Answer, Label, MemberPrediction, Prediction
-from subspace_serve.client.catalogue import Catalogue
+from subspace_serve.client.catalogue import Catalogue, Place, place_of
 from subspace_serve.client.errors import UnexpectedAnswer
 from subspace_serve.client.wire import Inferred, Options
 
@@ -18,10 +18,20 @@ class OutdatedError(UnexpectedAnswer):
     """An answer by another bundle than the catalogue is of."""
 
 
-def asked_model(options: Options, catalogue: Catalogue) -> tuple[str, bool]:
-    """Return the model that is to answer, and whether it is an ensemble."""
-    model = catalogue.default if options.model is None else options.model
-    return model, options.alpha is None and catalogue.is_ensemble(model)
+def asked_model(options: Options, catalogue: Catalogue) -> tuple[str, bool] | None:
+    """Return the model that the path names, and whether an ensemble answers; None for what the protocol cannot say.
+
+    It has no words for members without a model, nor for a domain without one; but the point that `adapt` makes for a
+    domain answers the same.
+    """
+    if options.alpha is not None:
+        return catalogue.default, False  # of no effect, but the path needs one
+    model = options.model
+    if model is None:
+        if options.members is not None:
+            return None
+        model = catalogue.default if options.domain is None else catalogue.point_of(options.domain)
+    return None if model is None else (model, catalogue.is_ensemble(model))
 
 
 def asked_outputs(options: Options, ensemble: bool) -> dict[str, dict[str, Any]]:
@@ -45,7 +55,9 @@ def answer_of(inferred: Inferred, options: Options, catalogue: Catalogue, reques
     Raises `OutdatedError` where it cannot, and `KeyError`, `TypeError`, `ValueError` or `IndexError` for other tensors.
     """
     parameters, outputs = inferred.parameters, inferred.outputs
-    members = tuple(json.loads(parameters["members"]))
+    members = tuple(map(place_of, json.loads(parameters["members"])))
+    # Where a place was asked, the path's model says nothing: its only member is a point, or the place itself.
+    model = inferred.model if options.alpha is None or isinstance(members[0], str) else None
     probabilities = outputs["probabilities"]
     predictions = []
     for row, classes in enumerate(outputs["logits"]):
@@ -70,12 +82,14 @@ def answer_of(inferred: Inferred, options: Options, catalogue: Catalogue, reques
             )
         )
     return Answer(
-        model=inferred.model,
+        model=model,
         members=members,
         weights=tuple(json.loads(parameters["weights"])),
         aggregate=parameters.get("aggregate"),
         temperature=parameters["temperature"],
         predictions=tuple(predictions),
+        alpha=place_of(json.loads(parameters.get("alpha", "null"))),
+        statistics=parameters.get("statistics"),
         request_id=request_id,
         missing=json.loads(parameters.get("missing", "{}")),
         probabilities=probabilities,
@@ -91,7 +105,7 @@ def _check_labels(labels: Sequence[Label], catalogue: Catalogue) -> None:
         raise OutdatedError("the server's labels are not those that it lists; ask again")
 
 
-def _member(name: str, probabilities: np.ndarray, labels: Sequence[str], top_k: int) -> MemberPrediction:
+def _member(name: str | Place, probabilities: np.ndarray, labels: Sequence[str], top_k: int) -> MemberPrediction:
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     positive = probabilities[probabilities > 0]
     return MemberPrediction(

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from subspace_serve.client.catalogue import InputFormat
+from subspace_serve.client.errors import ClientError
 
 _JSON = {"Content-Type": "application/json"}
 _DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
@@ -32,16 +33,30 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request asks for beside its images; None leaves it to the server."""
+    """What a request asks for beside its images; None leaves it to the server.
+
+    Raises `ClientError` for options that contradict each other whatever the server is.
+    """
 
     model: str | None = None
-    members: Sequence[str] | None = None
+    members: Sequence[str | float | Sequence[float]] | None = None
     weights: Sequence[float] | None = None
     aggregate: str | None = None
     alpha: float | Sequence[float] | None = None
+    domain: str | None = None
     top_k: int = 5
     return_members: bool = False
     resize: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 1:
+            raise ClientError(f"top_k is {self.top_k!r}; give a whole number, 1 or more")
+        names_models = self.model is not None or self.members is not None
+        averages = self.weights is not None or self.aggregate is not None
+        if self.alpha is not None and (names_models or averages):
+            raise ClientError("alpha names one network; leave out model, members, weights and aggregate")
+        if self.domain is not None and averages and not names_models:
+            raise ClientError("a domain alone is one network; weights and aggregate need members")
 
     def given(self) -> dict[str, Any]:
         """Return those that are not left to the server; lists are lists, as JSON has them."""
@@ -77,6 +92,17 @@ def form_request(files: Iterable[bytes], options: Options) -> HttpRequest:
     return HttpRequest("POST", "/predict_image", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
 
 
+def file_request(files: Sequence[bytes], options: Options) -> HttpRequest:
+    """Return a request with image files: a form, or JSON where a form would take a member for something else.
+
+    In a form a name that reads as a number is a place, and the numbers of a place would be members each.
+    """
+    for member in options.given().get("members", ()):
+        if _is_number(member) if isinstance(member, str) else isinstance(member, list):
+            return json_request(files, options)
+    return form_request(files, options)
+
+
 def infer_request(
     images: np.ndarray, input: InputFormat, model: str, options: Options, outputs: Mapping[str, Mapping[str, Any]]
 ) -> HttpRequest:
@@ -89,8 +115,9 @@ def infer_request(
     for name in ("members", "weights", "alpha"):
         if (value := getattr(options, name)) is not None:
             parameters[name] = json.dumps(_plain(value), allow_nan=False)
-    if options.aggregate is not None:
-        parameters["aggregate"] = options.aggregate
+    for name in ("aggregate", "domain"):
+        if (value := getattr(options, name)) is not None:
+            parameters[name] = value
     tensor = {
         "name": input.name,
         "shape": list(images.shape),
@@ -156,3 +183,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(one) for one in value]
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -43,6 +43,7 @@ def write_triton_repository(
 ) -> Path:
     """Write each point and each ensemble of a bundle as a model that Triton's ONNX Runtime backend loads.
 
+    The points of domains are among them; the bundle's subspace is left out, since Triton cannot build networks from it.
     Every model is one graph, an ensemble's with all its members, and gives what the service answers with. It is
     compared with `Predictor` on the bundle's golden images, one by one, together, and twice over. The repository takes
     its place in one step; when anything fails, or the process is killed, the old one stays.
@@ -154,6 +155,8 @@ def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, st
     if name in bundle.points:
         point = bundle.points[name]
         own = {"alpha": json.dumps(point.alpha), "coefficients": json.dumps(point.coefficients)}
+        if point.statistics is not None:
+            own["statistics"] = point.statistics
     else:
         own = {
             "members": json.dumps(selection.names),
