@@ -8,7 +8,7 @@ from typing import Any
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.geometry import Geometry
-from trainer.methods import METHODS, NEUTRAL
+from trainer.methods import METHODS, NEUTRAL, Method
 
 PRECISIONS = ("float32", "bfloat16")
 TAIL_SCHEDULES = ("constant", "cyclic")
@@ -111,7 +111,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         self._check_choice("subspace", tuple(METHODS))
-        for name, value in (NEUTRAL | METHODS[self.subspace].recommended).items():
+        for name, value in (NEUTRAL | self.method.recommended).items():
             if getattr(self, name) is None:
                 fitting = min(value, self.batch_size) if name == "samples" else value
                 object.__setattr__(self, name, fitting)
@@ -129,14 +129,24 @@ class TrainingConfig:
         self._check_method()
 
     @property
+    def method(self) -> Method:
+        """How it is trained."""
+        return METHODS[self.subspace]
+
+    @property
     def geometry(self) -> Geometry:
         """The shape that is trained; one network for the baselines, whatever they keep of it."""
-        return METHODS[self.subspace].trained_geometry(self.endpoints)
+        return self.method.trained_geometry(self.endpoints)
 
     @property
     def members(self) -> int:
         """How many members a baseline keeps; 0 where the endpoints themselves are the result."""
-        return METHODS[self.subspace].kept_members(self.endpoints)
+        return self.method.kept_members(self.endpoints)
+
+    @property
+    def trajectories(self) -> int:
+        """How many trajectories are trained, one after another: one for each member of an ensemble, else one."""
+        return self.members if self.method.whole_trajectories else 1
 
     @property
     def shared_epochs(self) -> int:
@@ -169,8 +179,7 @@ class TrainingConfig:
 
     def _check_method(self) -> None:
         """Refuse settings that the method does not have, instead of ignoring them."""
-        method = METHODS[self.subspace]
-        for name in method.foreign_settings:
+        for name in self.method.foreign_settings:
             neutral = NEUTRAL.get(name, _DEFAULTS[name])
             if getattr(self, name) != neutral:
                 raise TrainingError(f"{self.subspace} has no {name}: leave it at {neutral}")

@@ -41,6 +41,10 @@ class IntegralStepper(Stepper):
             raise ValueError(f"an integral takes {NETWORKS} networks, not {len(networks)}")
         super().__init__(config, endpoints, networks, division)
 
+    @staticmethod
+    def network_count(division: Division) -> int:
+        return NETWORKS
+
     def step(
         self,
         images: Tensor,

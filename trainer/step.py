@@ -103,6 +103,11 @@ class Stepper:
             for index, network in enumerate(networks):
                 penultimate(network.model).register_forward_pre_hook(self._keep_features(index))
 
+    @staticmethod
+    def network_count(division: Division) -> int:
+        """Return through how many networks a step goes on this rank."""
+        return len(division.groups)
+
     def step(
         self,
         images: Tensor,

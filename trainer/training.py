@@ -106,7 +106,7 @@ def train(
         kept = ranks.broadcast(kept)
         start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
         stepper = prepared_stepper(config, architecture, start, ranks, kept=kept)
-        if config.subspace != "ensemble":
+        if config.trajectories == 1:
             start = []  # copied: only an ensemble's later members still have to start
         endpoints, progress = stepper.endpoints, Progress()
         batch_size, steps = _batching(config, data)
@@ -237,7 +237,7 @@ def _train_epoch(
     l2, cosine_squared = stepper.endpoints.distances()
     return {
         "epoch": number,
-        **({"member": epoch.member} if config.subspace == "ensemble" else {}),
+        **({"member": epoch.member} if config.trajectories > 1 else {}),
         "loss": losses.mean().item(),
         "accuracy": correct.item() / (steps * batch_size),
         "learning_rate": rate,
