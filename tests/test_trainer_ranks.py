@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -110,7 +109,7 @@ def test_feature_similarity_needs_two_groups_a_rank() -> None:
     start = starting_points(config, architecture)
     with pytest.raises(TrainingError, match="with 2 ranks it needs --samples 4 or a multiple, not 2"):
         prepared_stepper(config, architecture, start, Ranks(0, 2))
-    four = dataclasses.replace(config, samples=4)
+    four = TrainingConfig(**config.to_json() | {"samples": 4})
     assert len(prepared_stepper(four, architecture, start, Ranks(1, 2)).networks) == 2
 
 

@@ -135,14 +135,16 @@ class RunFolder:
         """Read the settings of an earlier run.
 
         Raises:
-            TrainingError: there is no run in the folder, or its settings are damaged.
+            TrainingError: there is no run in the folder, or its settings are damaged or unknown here.
         """
         try:
             document = json.loads(self.config_file.read_text(encoding="utf-8"))
             # A run of before these settings were there had none of them.
-            return TrainingConfig.from_json(NEUTRAL | document)
+            return TrainingConfig(**NEUTRAL | document)
         except FileNotFoundError:
             raise TrainingError(f"{self.path} holds no run to resume: it has no config.json") from None
+        except TrainingError as error:
+            raise TrainingError(f"{self.config_file}: {error}") from None
         except (ValueError, TypeError) as error:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 

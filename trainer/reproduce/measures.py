@@ -238,7 +238,7 @@ class OnPlane(Measure):
     def of(self, run: Trained) -> dict[str, Any]:
         third = None
         if self.standard:
-            settings = dataclasses.replace(run.config, subspace="standard")
+            settings = TrainingConfig(**run.config.to_json() | {"subspace": "standard"})
             third = load_subspace(run.other(settings)).endpoints[0]
         plane = subspace_plane(run.subspace, third)
         errors = plane_errors(
