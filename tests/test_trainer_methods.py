@@ -16,11 +16,10 @@ from trainer.config import TrainingConfig
 from trainer.gaussian import fit_gaussian
 from trainer.initialise import initial_endpoints
 from trainer.methods import METHODS, NEUTRAL
-from trainer.methods.cosine import warm_cosine
 from trainer.preparation import prepared_architecture, prepared_data, prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
 from trainer.randomness import numpy_generator, torch_generator
-from trainer.schedule import StepSettings
+from trainer.schedule import StepSettings, warm_cosine
 from trainer.training import train
 
 pytestmark = pytest.mark.slow

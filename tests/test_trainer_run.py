@@ -27,13 +27,13 @@ from trainer.architectures import build, building
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_endpoints
 from trainer.methods import NEUTRAL, RECIPE
-from trainer.methods.cosine import warm_cosine
 from trainer.modules import collapsed
 from trainer.parameters import EndpointMatrix, Layout
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.randomness import derived_seed
 from trainer.run_folder import RESUME_VERSION, RunFolder, TrainedOn
+from trainer.schedule import warm_cosine
 from trainer.training import train
 
 pytestmark = pytest.mark.slow

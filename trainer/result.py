@@ -61,7 +61,7 @@ def result(
         return Subspace(config.geometry, architecture, tuple(ends), provenance, kept)
     weights: Sequence[Weights] = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
     if len(weights) == config.members:
-        weights = config.method.finished(weights, config)
+        weights = config.method.finished(weights, config.seed)
     return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance, kept)
 
 

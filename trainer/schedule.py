@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trainer.config import TrainingConfig
+if TYPE_CHECKING:  # which knows the methods, and they know the schedule
+    from trainer.config import TrainingConfig
+
+MAXIMAL_WARMUP = 0.25
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,18 @@ class Schedule:
     def kept_after(self) -> list[int]:
         """Return the steps, counted from 0, after which a member is kept (see `Method.kept_after`)."""
         return self.config.method.kept_after(self)
+
+
+def warm_cosine(step: int, *, peak: float, total: int, warmup: int) -> float:
+    """Return the learning rate of a step: linear warm-up, then a cosine to zero.
+
+    Args:
+        step: number of the step, from 0.
+        peak: the rate that warm-up reaches.
+        total: steps in all.
+        warmup: steps of warm-up, at most a quarter of all (a short run would have nothing left to anneal).
+    """
+    warmup = min(warmup, int(MAXIMAL_WARMUP * total))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))

@@ -87,6 +87,8 @@ class Stepper:
     ) -> None:
         self.config = config
         self.division = division or Division(config.samples)
+        if len(networks) != (count := self.network_count(self.division)):
+            raise ValueError(f"a step goes through {count} networks, not {len(networks)}")
         self._geometry = config.geometry
         self.endpoints = endpoints
         self.networks = networks

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainer.methods.method import Method
-
-if TYPE_CHECKING:
-    from trainer.schedule import Schedule
+from trainer.schedule import Schedule
 
 CYCLE_DEPTH = 100
 """A cycle of the tail falls to the hundredth part of the rate that it starts with (Garipov et al. 2018, section 5)."""

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.geometry import Geometry, single_network
-from trainer.methods.cosine import warm_cosine
+from subspace_serve.space.subspace import Weights
+from trainer.schedule import Schedule, warm_cosine
 
 if TYPE_CHECKING:
-    from subspace_serve.space.subspace import Weights
-    from trainer.config import TrainingConfig
-    from trainer.schedule import Schedule
     from trainer.step import Stepper
 
 MOST_MEMBERS = 10
@@ -108,6 +106,6 @@ class Method:
         """
         return []
 
-    def finished(self, members: Sequence[Weights], config: TrainingConfig) -> Sequence[Weights]:
-        """Return the endpoints of the result that all kept members make."""
+    def finished(self, members: Sequence[Weights], seed: int) -> Sequence[Weights]:
+        """Return the endpoints of the result that all kept members make, of the run's seed."""
         return members

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from trainer.methods.cosine import warm_cosine
 from trainer.methods.cycles import CyclicMethod
 from trainer.methods.method import NOT_OF_ONE_NETWORK, TAIL_SETTINGS
-
-if TYPE_CHECKING:
-    from trainer.schedule import Schedule
+from trainer.schedule import Schedule, warm_cosine
 
 
 class _Snapshots(CyclicMethod):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainer.methods.cycles import TailMethod
 from trainer.methods.method import NOT_OF_ONE_NETWORK
-
-if TYPE_CHECKING:
-    from trainer.schedule import Schedule
+from trainer.schedule import Schedule
 
 
 class WeightAveraging(TailMethod):

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from subspace_serve.space.subspace import Weights
 from trainer.methods.swa import SWA, WeightAveraging
-
-if TYPE_CHECKING:
-    from subspace_serve.space.subspace import Weights
-    from trainer.config import TrainingConfig
 
 
 class _Gaussian(WeightAveraging):
-    def finished(self, members: Sequence[Weights], config: TrainingConfig) -> Sequence[Weights]:
+    def finished(self, members: Sequence[Weights], seed: int) -> Sequence[Weights]:
         """Return as many samples of the Gaussian as there are members."""
         from trainer.gaussian import fit_gaussian
         from trainer.randomness import torch_generator
 
         gaussian = fit_gaussian(members)
-        return [gaussian.sample(torch_generator(config.seed, "gaussian", index)) for index in range(len(members))]
+        return [gaussian.sample(torch_generator(seed, "gaussian", index)) for index in range(len(members))]
 
 
 SWAG = _Gaussian(
