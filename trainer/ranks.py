@@ -47,13 +47,11 @@ class Ranks:
     local_rank: int = 0
 
     @staticmethod
-    def current(timeout: float | None = None) -> Ranks:
+    def current() -> Ranks:
         """Return the ranks that torchrun started, and form their group (gloo, and nccl for CUDA) if it is not there.
 
-        Reads RANK, WORLD_SIZE and LOCAL_RANK; without them this process is alone.
-
-        Args:
-            timeout: seconds that a rank waits for another; None for SUBSPACE_SERVE_RANKS_TIMEOUT's, or half an hour.
+        Reads RANK, WORLD_SIZE and LOCAL_RANK; without them this process is alone. A rank waits for another as many
+        seconds as SUBSPACE_SERVE_RANKS_TIMEOUT says, or half an hour.
 
         Raises:
             RankError: the variables are not those of torchrun, or not every rank came.
@@ -64,7 +62,7 @@ class Ranks:
             return Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
         if world_size <= 1:
             return Ranks(local_rank=local_rank)
-        seconds = _seconds() if timeout is None else timeout
+        seconds = _seconds()
         try:
             distributed.init_process_group(_backend(), timeout=timedelta(seconds=seconds))
         except (RuntimeError, ValueError) as error:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from subspace_serve.files import atomic_file, held, write_text
 from subspace_serve.network.skeleton import FILE_NAME as SKELETON_FILE
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.run.metrics import FILE_NAME as METRICS_FILE
-from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.checkpoint import FILE_NAME
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
@@ -213,14 +211,6 @@ class RunFolder:
         except Exception as error:  # damaged bytes make torch.load fail in any way
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(f"{self.resume_file} is damaged ({reason}); start the run anew") from error
-
-    def read_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Return the metrics of the first `epochs` epochs; a line that a crash cut short is left out."""
-        return read_metrics(self.path, epochs)
-
-    def finished_epochs(self) -> int:
-        """Return how many epochs are recorded as finished."""
-        return len(self.read_metrics(sys.maxsize))
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write one line an epoch, atomically."""

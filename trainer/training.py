@@ -15,6 +15,7 @@ from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
@@ -120,7 +121,7 @@ def train(
         if skeleton is not None:
             run.write_skeleton(skeleton)
         writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
-        records = run.read_metrics(progress.epochs) if ranks.is_first else []
+        records = read_metrics(run.path, progress.epochs) if ranks.is_first else []
         plan = planned_epochs(config)
         for epoch in plan[progress.epochs :]:
             enter(epoch, config, endpoints, progress, start)

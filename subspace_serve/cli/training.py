@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from subspace_serve.cli.flags import setting_options
 from subspace_serve.cli.output import json_option, say_note, track, write_json
+from subspace_serve.run.metrics import read_metrics
 from trainer.config import TrainingConfig
 from trainer.methods.method import MOST_MEMBERS
 
@@ -144,9 +146,7 @@ def train(
 
 def _how_to_go_on(run: Path, *, resumable: bool) -> str:
     """Return what somebody can do who stopped a run."""
-    from trainer.run_folder import RunFolder
-
-    finished = RunFolder(run).finished_epochs() if resumable else 0
+    finished = len(read_metrics(run, sys.maxsize)) if resumable else 0
     if not finished:
         return "stopped before the first epoch was finished: nothing is kept; start it again with the same command"
     return f"stopped; {finished} finished epochs are kept: go on with subspace-serve train --resume {run}"
