@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def train(
             leave(epoch, config, endpoints, progress)
             progress.epochs += 1
             if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
-                last = result(config, data, architecture, kept, endpoints, _without_best(progress))
+                # The last epoch's endpoints, and not the best that early stopping has kept.
+                last = result(config, data, architecture, kept, endpoints, replace(progress, best=None))
                 record["validation"] = ranks.broadcast(
                     validate(last, data, config, stepper.device) if ranks.is_first else {}
                 )
@@ -156,11 +158,6 @@ def _kept_state(config: TrainingConfig, architecture: Architecture, run: RunFold
     if resume and (run.path / CHECKPOINT_FILE).exists():
         return load_subspace(run.path).buffers
     return initial_kept_state(architecture, config.initialisation, config.seed)
-
-
-def _without_best(progress: Progress) -> Progress:
-    """Return the progress as it would be without early stopping: the last epoch's endpoints are validated."""
-    return Progress(progress.epochs, progress.members, progress.parting)
 
 
 def _batching(config: TrainingConfig, data: DataSet) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from subspace_serve.cli.output import json_option, say_note, track, write_json
 from subspace_serve.run.metrics import read_metrics
 from trainer.config import TrainingConfig
 from trainer.methods.method import MOST_MEMBERS
+from trainer.presets import PRESETS
 
 if TYPE_CHECKING:
     from subspace_serve.data import DataSet
@@ -40,8 +41,10 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @click.command()
 @click.option(
     "--preset",
-    help="Start from the paper's settings instead of the default recipe: paper (the method alone), paper-cifar10, "
-    "paper-tiny-imagenet, paper-imagenet.",
+    type=click.Choice(list(PRESETS)),
+    metavar="PRESET",
+    help="Start from the paper's settings instead of the default recipe, of the method alone or of an experiment: "
+    f"{', '.join(PRESETS)}.",
 )
 @click.option(
     "--arch-argument",
@@ -89,7 +92,6 @@ def train(
     """
     from subspace_serve.data import summary
     from subspace_serve.space.architecture import is_custom
-    from trainer.presets import PRESETS
     from trainer.ranks import Ranks
     from trainer.reporting import describe, notes
     from trainer.run_folder import RunFolder
@@ -105,8 +107,6 @@ def train(
         config = TrainingConfig(**recorded)
         target = resume
     else:
-        if preset is not None and preset not in PRESETS:
-            raise click.BadParameter(f"{preset!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
         ranks = Ranks.current()
         config = TrainingConfig(**(PRESETS[preset] if preset else {}) | given)
         target = out or Path("runs") / config.run_name
