@@ -14,7 +14,7 @@ from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.subspace import Weights
-from trainer.architectures import build, resolve_architecture
+from trainer.architectures import build, find_builder
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.initialise import initial_endpoints
@@ -69,16 +69,14 @@ def prepared_data(
 
 
 def prepared_architecture(config: TrainingConfig, data: DataSet) -> Architecture:
-    """Return what builds the run's network for its data."""
+    """Return what builds the run's network for its data.
+
+    Raises:
+        ArchitectureError: nothing builds a network of this name.
+    """
+    find_builder(config.architecture)
     height, width, channels = data.shape
-    return resolve_architecture(
-        config.architecture,
-        classes=data.classes,
-        channels=channels,
-        height=height,
-        width=width,
-        arguments=config.arguments,
-    )
+    return Architecture(config.architecture, data.classes, channels, height, width, dict(config.arguments))
 
 
 def starting_points(config: TrainingConfig, architecture: Architecture) -> list[Weights]:

@@ -64,17 +64,8 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
-    def metrics_file(self) -> Path:
-        return self.path / METRICS_FILE
-
-    @property
     def resume_file(self) -> Path:
         return self.path / "resume.pt"
-
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether an epoch was finished here; a folder in which none was counts as empty."""
-        return self.resume_file.exists() or (self.path / FILE_NAME).exists()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -106,7 +97,8 @@ class RunFolder:
         """
         if any(self.path.iterdir()) and not self.config_file.is_file():
             raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
-        if self.has_checkpoint and not overwrite:
+        # A folder in which no epoch was finished counts as empty.
+        if not overwrite and (self.resume_file.exists() or (self.path / FILE_NAME).exists()):
             raise TrainingError(
                 f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
                 "or choose another folder (--out)"
@@ -214,7 +206,7 @@ class RunFolder:
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write one line an epoch, atomically."""
-        write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+        write_text(self.path / METRICS_FILE, "".join(json.dumps(record) + "\n" for record in records))
 
     def point_latest_here(self) -> None:
         """Point `runs/latest` at this run, when it lies in a folder named `runs`."""
