@@ -54,107 +54,94 @@ class TrainingConfig(BaseModel):
         TrainingError: a setting is unknown, out of range, or does not fit the others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # A setting's docstring is its description, which `train --help` shows.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    data: str = Field(
-        "digits",
-        description="digits, mnist[:PATH], fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, "
-        "imagenet:PATH, FILE.npz, or a folder with one folder a class.",
-    )
-    architecture: str = Field(
-        "cresnet8-8",
-        description="cresnet20-32, tiny-resnet18, a torchvision classifier, or your own MODULE:FUNCTION, a function "
-        "(*, classes, channels, height, width) that returns a torch.nn.Module; `collapse` needs --arch for it again.",
-    )
+    data: str = "digits"
+    """digits, mnist[:PATH], fashion-mnist[:PATH], cifar10[:PATH], cifar100[:PATH], tiny-imagenet:PATH, imagenet:PATH,
+    FILE.npz, or a folder with one folder a class."""
+    architecture: str = "cresnet8-8"
+    """cresnet20-32, tiny-resnet18, a torchvision classifier, or your own MODULE:FUNCTION, a function (*, classes,
+    channels, height, width) that returns a torch.nn.Module; `collapse` needs --arch for it again."""
     subspace: MethodName = Field(
         "line",
         description=f"What to train: {'; '.join(f'{name}, {method.summary}' for name, method in METHODS.items())}.",
     )
-    endpoints: int | None = Field(
-        None, description="Endpoints of a simplex [default: 3], or members of a baseline; others have theirs."
-    )
+    endpoints: int | None = None
+    """Endpoints of a simplex [default: 3], or members of a baseline; others have theirs."""
     # cos^2(omega_j, omega_k), equation 5.
-    beta: Strength = Field(1.0, description="Strength of the term that keeps endpoints diverse.")
-    beta_schedule: Literal["constant", "growing", "fading"] = Field(
-        "constant", description="Whether beta grows from zero, or fades to zero, linearly over the run."
-    )
-    layerwise: bool = Field(False, description="Draw a place of its own for each layer (section 3).")
+    beta: Strength = 1.0
+    """Strength of the term that keeps endpoints diverse."""
+    beta_schedule: Literal["constant", "growing", "fading"] = "constant"
+    """Whether beta grows from zero, or fades to zero, linearly over the run."""
+    layerwise: bool = False
+    """Draw a place of its own for each layer (section 3)."""
     # Each place has a group of the batch's images (appendix B).
-    samples: Annotated[Count, _at_most(1024)] = Field(
-        NEUTRAL["samples"], description="Places drawn a batch.  [default: 2 for line, curve and simplex]"
-    )
+    samples: Annotated[Count, _at_most(1024)] = NEUTRAL["samples"]
+    """Places drawn a batch.  [default: 2 for line, curve and simplex]"""
     # Lambda of equation 13.
-    feature_similarity: Strength = Field(
-        0.0, description="Strength of the feature-similarity term; needs two samples or more."
-    )
-    shared: Fraction = Field(
-        NEUTRAL["shared"],
-        description="Fraction of the epochs before endpoints, or an ensemble's members (appendix H), part.",
-    )
-    spread: Fraction = Field(
-        NEUTRAL["spread"],
-        description="Fraction of the run in which drawn places spread from the midpoint; 0 draws from all of the "
-        "subspace at once.  [default: 1]",
-    )
+    feature_similarity: Strength = 0.0
+    """Strength of the feature-similarity term; needs two samples or more."""
+    shared: Fraction = NEUTRAL["shared"]
+    """Fraction of the epochs before endpoints, or an ensemble's members (appendix H), part."""
+    spread: Fraction = NEUTRAL["spread"]
+    """Fraction of the run in which drawn places spread from the midpoint; 0 draws from all of the subspace at once.
+    [default: 1]"""
     # In Algorithm 1 as it stands a line's midpoint moves half as fast.
-    scaled_gradients: bool = Field(
-        NEUTRAL["scaled_gradients"],
-        description="Whether the midpoint moves as fast as one network.  [default: scaled]",
-    )
-    epsilon: Annotated[float, _between(1e-4, 1)] = Field(
-        0.1, description="Step of an integral's finite difference (equation 17)."
-    )
-    tail: Annotated[float, _between(0.01, 1)] = Field(
-        0.25, description="Last part of the run, where swa, swag and fge keep members."
-    )
-    tail_learning_rate: Strength = Field(0.05, description="Learning rate there: constant, or where each cycle starts.")
-    tail_schedule: Literal["constant", "cyclic"] = Field("constant", description="Of swa and swag.")
-    early_stopping: bool = Field(False, description="Keep the epoch that validates best, not the last.")
-    label_noise: Fraction = Field(
-        0.0, description="Fraction of labels replaced by random ones, which stay the same (section 4.3)."
-    )
-    initialisation: str = Field(
-        "independent",
-        description="independent, shared (all from one initialisation, appendix E), or a checkpoint to start from.",
-    )
-    epochs: Annotated[Count, _at_most(100_000)] = Field(
-        30, description="Passes over the training images; of each member for an ensemble."
-    )
-    batch_size: Annotated[Count, _at_most(1_000_000)] = Field(128, description="Images a step.")
-    learning_rate: Strength = Field(
-        NEUTRAL["learning_rate"],
-        description="Its peak, after warm-up.  [default: 0.2 for line, curve and simplex, else 0.1]",
-    )
-    momentum: Fraction = Field(0.9, description="Of stochastic gradient descent.")
-    weight_decay: Annotated[float, _between(0, 1e3)] = Field(
-        1e-4, description="L2 penalty, on every parameter of every endpoint."
-    )
-    warmup_epochs: Annotated[float, _between(0, 100_000)] = Field(
-        5.0, description="Epochs of linear warm-up before the cosine.  [default: 5, at most a quarter of the run]"
-    )
-    label_smoothing: Fraction = Field(0.0, description="Of the cross-entropy.")
-    clip_gradient: Annotated[float, _between(0, 1e9)] = Field(
-        0.0, description="Largest L2 norm of the collapsed network's gradient; 0 does not clip."
-    )
-    validation: Annotated[float, _between(0, 0.9)] = Field(
-        0.1, description="Fraction of the training images set aside."
-    )
-    train_images: Annotated[int | None, Field(ge=1), _at_most(1_000_000_000)] = Field(
-        None, description="How many training images to use, drawn class by class.  [default: all]"
-    )
-    image_size: Annotated[int | None, Field(ge=1)] = Field(
-        None,
-        description="Side to which images are brought.  [default: the data's own; of a folder of files its own up to "
-        "64 px, or up to 224 where all are alike, else 224]",
-    )
-    skip_unreadable: bool = Field(False, description="Leave image files out that cannot be read, and record them.")
-    arguments: dict[str, Any] = Field({}, description="Extra argument of the architecture, such as dropout=0.1.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16, by autocast, is for CUDA.")
-    compile: bool = Field(False, description="Run the network through torch.compile.")
-    device: str = Field("auto", description="auto, cpu or cuda.")
-    seed: Seed = Field(0, description="Of initialisation, data order, augmentation, alpha and dropout.")
+    scaled_gradients: bool = NEUTRAL["scaled_gradients"]
+    """Whether the midpoint moves as fast as one network.  [default: scaled]"""
+    epsilon: Annotated[float, _between(1e-4, 1)] = 0.1
+    """Step of an integral's finite difference (equation 17)."""
+    tail: Annotated[float, _between(0.01, 1)] = 0.25
+    """Last part of the run, where swa, swag and fge keep members."""
+    tail_learning_rate: Strength = 0.05
+    """Learning rate there: constant, or where each cycle starts."""
+    tail_schedule: Literal["constant", "cyclic"] = "constant"
+    """Of swa and swag."""
+    early_stopping: bool = False
+    """Keep the epoch that validates best, not the last."""
+    label_noise: Fraction = 0.0
+    """Fraction of labels replaced by random ones, which stay the same (section 4.3)."""
+    initialisation: str = "independent"
+    """independent, shared (all from one initialisation, appendix E), or a checkpoint to start from."""
+    epochs: Annotated[Count, _at_most(100_000)] = 30
+    """Passes over the training images; of each member for an ensemble."""
+    batch_size: Annotated[Count, _at_most(1_000_000)] = 128
+    """Images a step."""
+    learning_rate: Strength = NEUTRAL["learning_rate"]
+    """Its peak, after warm-up.  [default: 0.2 for line, curve and simplex, else 0.1]"""
+    momentum: Fraction = 0.9
+    """Of stochastic gradient descent."""
+    weight_decay: Annotated[float, _between(0, 1e3)] = 1e-4
+    """L2 penalty, on every parameter of every endpoint."""
+    warmup_epochs: Annotated[float, _between(0, 100_000)] = 5.0
+    """Epochs of linear warm-up before the cosine.  [default: 5, at most a quarter of the run]"""
+    label_smoothing: Fraction = 0.0
+    """Of the cross-entropy."""
+    clip_gradient: Annotated[float, _between(0, 1e9)] = 0.0
+    """Largest L2 norm of the collapsed network's gradient; 0 does not clip."""
+    validation: Annotated[float, _between(0, 0.9)] = 0.1
+    """Fraction of the training images set aside."""
+    train_images: Annotated[int | None, Field(ge=1), _at_most(1_000_000_000)] = None
+    """How many training images to use, drawn class by class.  [default: all]"""
+    image_size: Annotated[int | None, Field(ge=1)] = None
+    """Side to which images are brought.  [default: the data's own; of a folder of files its own up to 64 px, or up to
+    224 where all are alike, else 224]"""
+    skip_unreadable: bool = False
+    """Leave image files out that cannot be read, and record them."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Extra argument of the architecture, such as dropout=0.1."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16, by autocast, is for CUDA."""
+    compile: bool = False
+    """Run the network through torch.compile."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    seed: Seed = 0
+    """Of initialisation, data order, augmentation, alpha and dropout."""
     # Apart from `seed`, so that runs with other seeds share their data.
-    data_seed: Seed = Field(0, description="Of the validation split, drawn training images and label noise.")
+    data_seed: Seed = 0
+    """Of the validation split, drawn training images and label noise."""
 
     def __init__(self, **settings: Any) -> None:
         given = {name: value for name, value in settings.items() if value is not None}
