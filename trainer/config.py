@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.geometry import Geometry
@@ -16,32 +16,24 @@ else:
     MethodName = Literal[tuple(METHODS)]
 
 
-def _between(low: float, high: float) -> PlainValidator:
-    """Return the check of a number, which is kept as it is written: a setting of 1 is not one of 1.0 in a file."""
+def _between(low: float, high: float) -> AfterValidator:
+    """Return the check of a number."""
 
-    def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    def check(value: float) -> float:
+        if not low <= value <= high:
             raise ValueError(f"it must lie between {low:g} and {high:g}")
-        return value
-
-    return PlainValidator(check)
-
-
-def _at_most(limit: int) -> AfterValidator:
-    """Return the check of an absurd number, which no flag's help need mention."""
-
-    def check(value: int) -> int:
-        if value > limit:
-            raise ValueError(f"it must be at most {limit}")
         return value
 
     return AfterValidator(check)
 
 
-Fraction = Annotated[float, _between(0, 1)]
-Strength = Annotated[float, _between(0, 1e6)]
+# A number stays as it is written: a setting of 1 is not one of 1.0 in a file.
+Real = int | float
+Fraction = Annotated[Real, _between(0, 1)]
+Strength = Annotated[Real, _between(0, 1e6)]
+# Flags show the bounds that are not absurd.
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0), _at_most(2**31)]
+Seed = Annotated[int, Field(ge=0), _between(0, 2**31)]
 
 
 class TrainingConfig(BaseModel):
@@ -77,7 +69,7 @@ class TrainingConfig(BaseModel):
     layerwise: bool = False
     """Draw a place of its own for each layer (section 3)."""
     # Each place has a group of the batch's images (appendix B).
-    samples: Annotated[Count, _at_most(1024)] = NEUTRAL["samples"]
+    samples: Annotated[Count, _between(1, 1024)] = NEUTRAL["samples"]
     """Places drawn a batch.  [default: 2 for line, curve and simplex]"""
     # Lambda of equation 13.
     feature_similarity: Strength = 0.0
@@ -90,9 +82,9 @@ class TrainingConfig(BaseModel):
     # In Algorithm 1 as it stands a line's midpoint moves half as fast.
     scaled_gradients: bool = NEUTRAL["scaled_gradients"]
     """Whether the midpoint moves as fast as one network.  [default: scaled]"""
-    epsilon: Annotated[float, _between(1e-4, 1)] = 0.1
+    epsilon: Annotated[Real, _between(1e-4, 1)] = 0.1
     """Step of an integral's finite difference (equation 17)."""
-    tail: Annotated[float, _between(0.01, 1)] = 0.25
+    tail: Annotated[Real, _between(0.01, 1)] = 0.25
     """Last part of the run, where swa, swag and fge keep members."""
     tail_learning_rate: Strength = 0.05
     """Learning rate there: constant, or where each cycle starts."""
@@ -104,25 +96,25 @@ class TrainingConfig(BaseModel):
     """Fraction of labels replaced by random ones, which stay the same (section 4.3)."""
     initialisation: str = "independent"
     """independent, shared (all from one initialisation, appendix E), or a checkpoint to start from."""
-    epochs: Annotated[Count, _at_most(100_000)] = 30
+    epochs: Annotated[Count, _between(1, 100_000)] = 30
     """Passes over the training images; of each member for an ensemble."""
-    batch_size: Annotated[Count, _at_most(1_000_000)] = 128
+    batch_size: Annotated[Count, _between(1, 1_000_000)] = 128
     """Images a step."""
     learning_rate: Strength = NEUTRAL["learning_rate"]
     """Its peak, after warm-up.  [default: 0.2 for line, curve and simplex, else 0.1]"""
     momentum: Fraction = 0.9
     """Of stochastic gradient descent."""
-    weight_decay: Annotated[float, _between(0, 1e3)] = 1e-4
+    weight_decay: Annotated[Real, _between(0, 1e3)] = 1e-4
     """L2 penalty, on every parameter of every endpoint."""
-    warmup_epochs: Annotated[float, _between(0, 100_000)] = 5.0
+    warmup_epochs: Annotated[Real, _between(0, 100_000)] = 5.0
     """Epochs of linear warm-up before the cosine.  [default: 5, at most a quarter of the run]"""
     label_smoothing: Fraction = 0.0
     """Of the cross-entropy."""
-    clip_gradient: Annotated[float, _between(0, 1e9)] = 0.0
+    clip_gradient: Annotated[Real, _between(0, 1e9)] = 0.0
     """Largest L2 norm of the collapsed network's gradient; 0 does not clip."""
-    validation: Annotated[float, _between(0, 0.9)] = 0.1
+    validation: Annotated[Real, _between(0, 0.9)] = 0.1
     """Fraction of the training images set aside."""
-    train_images: Annotated[int | None, Field(ge=1), _at_most(1_000_000_000)] = None
+    train_images: Annotated[int | None, Field(ge=1), _between(1, 1_000_000_000)] = None
     """How many training images to use, drawn class by class.  [default: all]"""
     image_size: Annotated[int | None, Field(ge=1)] = None
     """Side to which images are brought.  [default: the data's own; of a folder of files its own up to 64 px, or up to
@@ -206,10 +198,11 @@ def _explained(error: ValidationError) -> str:
     found = error.errors(include_url=False)
     if unknown := sorted(str(item["loc"][0]) for item in found if item["type"] == "extra_forbidden"):
         return f"unknown training settings: {', '.join(unknown)}; this program does not know them"
-    complaints = []
+    complaints = {}
     for item in found:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "literal_error":
             message = f"choose {item['ctx']['expected'].replace(chr(39), '')}"
-        complaints.append(f"{item['loc'][0]} is {item['input']!r:.100}; {message}")
-    return ". ".join(complaints)
+        # Of a number that is neither whole nor another the last complaint is the wider one.
+        complaints[item["loc"][0]] = f"{item['loc'][0]} is {item['input']!r:.100}; {message}"
+    return ". ".join(complaints.values())

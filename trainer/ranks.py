@@ -30,6 +30,18 @@ _SHOWN = 60
 T = TypeVar("T")
 
 
+@contextmanager
+def _others_watched() -> Iterator[None]:
+    """Turn what torch makes of a rank that went away into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            f"another rank ended or cannot be reached any more ({_reason(error)}); see what it said itself. A training "
+            "run goes on with --resume RUN"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The processes that share one work; `Ranks()` is this one alone.
@@ -100,34 +112,34 @@ class Ranks:
             torch.cuda.set_device(device)
         return device
 
+    @_others_watched()
     def everyones(self, value: T) -> list[T]:
         """Return every rank's value, by rank."""
         values: list[Any] = [value]
         if self.world_size > 1:
             values *= self.world_size
-            with _others_watched():
-                distributed.all_gather_object(values, value)
+            distributed.all_gather_object(values, value)
         return values
 
+    @_others_watched()
     def broadcast(self, value: T) -> T:
         """Return the first rank's value."""
         values = [value]
         if self.world_size > 1:
-            with _others_watched():
-                distributed.broadcast_object_list(values)
+            distributed.broadcast_object_list(values)
         return values[0]
 
+    @_others_watched()
     def broadcast_(self, tensor: Tensor) -> None:
         """Overwrite a contiguous tensor with the first rank's."""
         if self.world_size > 1:
-            with _others_watched():
-                distributed.broadcast(tensor, 0)
+            distributed.broadcast(tensor, 0)
 
+    @_others_watched()
     def reduce_(self, tensor: Tensor) -> None:
         """Overwrite a contiguous tensor with the sum of all ranks'; every rank gets the same bits."""
         if self.world_size > 1:
-            with _others_watched():
-                distributed.all_reduce(tensor)
+            distributed.all_reduce(tensor)
 
     def stack(self, tensor: Tensor) -> Tensor:
         """Return every rank's contiguous tensor, by rank. Shape (world_size, *shape)."""
@@ -168,18 +180,6 @@ class Ranks:
             return distributed.distributed_c10d._get_default_store().add(_SPOKEN, 1) == 1
         except RuntimeError:  # the store went with the rank or the torchrun that kept it
             return True
-
-
-@contextmanager
-def _others_watched() -> Iterator[None]:
-    """Turn what torch makes of a rank that went away into one sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankError(
-            f"another rank ended or cannot be reached any more ({_reason(error)}); see what it said itself. A training "
-            "run goes on with --resume RUN"
-        ) from error
 
 
 def _backend() -> str:

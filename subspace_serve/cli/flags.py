@@ -67,10 +67,10 @@ def _type(field: FieldInfo) -> click.ParamType | None:
         name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le") if hasattr(part, name)
     }
     low, high, is_open = bounds.get("gt", bounds.get("ge")), bounds.get("le"), "gt" in bounds
-    if int in kinds:
-        return click.IntRange(low, high, min_open=is_open) if bounds else click.INT
     if float in kinds:
         return click.FloatRange(low, high, min_open=is_open) if bounds else click.FLOAT
+    if int in kinds:
+        return click.IntRange(low, high, min_open=is_open) if bounds else click.INT
     return None
 
 
