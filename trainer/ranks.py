@@ -30,18 +30,6 @@ _SHOWN = 60
 T = TypeVar("T")
 
 
-@contextmanager
-def _others_watched() -> Iterator[None]:
-    """Turn what torch makes of a rank that went away into one sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankError(
-            f"another rank ended or cannot be reached any more ({_reason(error)}); see what it said itself. A training "
-            "run goes on with --resume RUN"
-        ) from error
-
-
 @dataclass(frozen=True)
 class Ranks:
     """The processes that share one work; `Ranks()` is this one alone.
@@ -59,11 +47,13 @@ class Ranks:
     local_rank: int = 0
 
     @staticmethod
-    def current() -> Ranks:
+    def current(timeout: float | None = None) -> Ranks:
         """Return the ranks that torchrun started, and form their group (gloo, and nccl for CUDA) if it is not there.
 
-        Reads RANK, WORLD_SIZE and LOCAL_RANK; without them this process is alone. A rank waits for another as many
-        seconds as SUBSPACE_SERVE_RANKS_TIMEOUT says, or half an hour.
+        Reads RANK, WORLD_SIZE and LOCAL_RANK; without them this process is alone.
+
+        Args:
+            timeout: seconds that a rank waits for another; None for SUBSPACE_SERVE_RANKS_TIMEOUT's, or half an hour.
 
         Raises:
             RankError: the variables are not those of torchrun, or not every rank came.
@@ -74,7 +64,7 @@ class Ranks:
             return Ranks(distributed.get_rank(), distributed.get_world_size(), local_rank)
         if world_size <= 1:
             return Ranks(local_rank=local_rank)
-        seconds = _seconds()
+        seconds = _seconds() if timeout is None else timeout
         try:
             distributed.init_process_group(_backend(), timeout=timedelta(seconds=seconds))
         except (RuntimeError, ValueError) as error:
@@ -112,34 +102,34 @@ class Ranks:
             torch.cuda.set_device(device)
         return device
 
-    @_others_watched()
     def everyones(self, value: T) -> list[T]:
         """Return every rank's value, by rank."""
         values: list[Any] = [value]
         if self.world_size > 1:
             values *= self.world_size
-            distributed.all_gather_object(values, value)
+            with _others_watched():
+                distributed.all_gather_object(values, value)
         return values
 
-    @_others_watched()
     def broadcast(self, value: T) -> T:
         """Return the first rank's value."""
         values = [value]
         if self.world_size > 1:
-            distributed.broadcast_object_list(values)
+            with _others_watched():
+                distributed.broadcast_object_list(values)
         return values[0]
 
-    @_others_watched()
     def broadcast_(self, tensor: Tensor) -> None:
         """Overwrite a contiguous tensor with the first rank's."""
         if self.world_size > 1:
-            distributed.broadcast(tensor, 0)
+            with _others_watched():
+                distributed.broadcast(tensor, 0)
 
-    @_others_watched()
     def reduce_(self, tensor: Tensor) -> None:
         """Overwrite a contiguous tensor with the sum of all ranks'; every rank gets the same bits."""
         if self.world_size > 1:
-            distributed.all_reduce(tensor)
+            with _others_watched():
+                distributed.all_reduce(tensor)
 
     def stack(self, tensor: Tensor) -> Tensor:
         """Return every rank's contiguous tensor, by rank. Shape (world_size, *shape)."""
@@ -180,6 +170,18 @@ class Ranks:
             return distributed.distributed_c10d._get_default_store().add(_SPOKEN, 1) == 1
         except RuntimeError:  # the store went with the rank or the torchrun that kept it
             return True
+
+
+@contextmanager
+def _others_watched() -> Iterator[None]:
+    """Turn what torch makes of a rank that went away into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            f"another rank ended or cannot be reached any more ({_reason(error)}); see what it said itself. A training "
+            "run goes on with --resume RUN"
+        ) from error
 
 
 def _backend() -> str:
