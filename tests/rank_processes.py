@@ -35,7 +35,7 @@ class Ended:
 
 
 @functools.cache
-def _fork_server() -> multiprocessing.context.ForkServerContext:
+def fork_server() -> multiprocessing.context.ForkServerContext:
     """Return where ranks are forked: with the module `rank_start`, which the server finds beside this one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rank_start"])
@@ -94,7 +94,7 @@ class RankProcesses:
         for rank in (rank for rank in range(world_size) if rank not in absent):
             files = [Path(self._outputs.name) / f"{rank}.{name}" for name in ("out", "err")]
             variables = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            process = _fork_server().Process(
+            process = fork_server().Process(
                 target=_run, args=(list(arguments), script, variables, folders[rank] if folders else ROOT, files)
             )
             process.start()
