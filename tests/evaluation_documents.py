@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from subspace_serve.measure.results import Evaluation
+
 BINS = [
     {"confidence": 0.5, "accuracy": 0.25, "count": 25},
     {"confidence": 0.0, "accuracy": 0.0, "count": 0},
@@ -34,6 +36,11 @@ def corruption(name: str, severity: int, loss: float, *, baseline: bool = True) 
     if baseline:
         entry["baseline"] = {"metrics": metrics(0.375), "relative_change": -0.5}
     return entry
+
+
+def measured(**parts: bool) -> Evaluation:
+    """`evaluation(...)` as `evaluate` returns it."""
+    return Evaluation.from_json(evaluation(**parts))
 
 
 def evaluation(*, baseline: bool = True, corruptions: bool = True, reliability: bool = True) -> dict[str, Any]:
