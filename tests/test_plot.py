@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_documents import corruption, evaluation, measured, plane, records, selections
+from evaluation_documents import by_calibration, corruption, evaluation, measured, plane, records, selections
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -282,6 +282,15 @@ def test_selections_show_gains_and_what_was_chosen_from(tmp_path: Path, figures:
     rings = [line.get_xydata().tolist() for line in fog.get_lines() if line.get_markersize() == 12]
     assert rings == [[[0.25, 87.5]]]
     assert [label.get_text() for label in night.get_xticklabels()] == ["0.5", "0 + 1"]
+
+
+def test_gains_by_calibration_error_are_drawn_in_what_they_are_of(tmp_path: Path, figures: list[Figure]) -> None:
+    plot_selections({"new": by_calibration(), "old": by_calibration(None)}, tmp_path / "selections.png")
+    new, old = figures[0].axes[:2]
+    assert list(new.get_lines()[0].get_xdata()) == [-0.0025, 0.005]
+    assert "95 % interval, debiased squared calibration error;" in new.get_title()
+    assert list(old.get_lines()[0].get_xdata()) == [-0.25, 0.5]
+    assert "95 % interval, percentage points;" in old.get_title()
 
 
 PICTURES = {

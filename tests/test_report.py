@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from evaluation_documents import evaluation, measured, metrics, plane, records, selections
+from evaluation_documents import by_calibration, evaluation, measured, metrics, plane, records, selections
 
 from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
@@ -170,6 +170,18 @@ def test_recalibration_on_the_domain_stands_beside_the_usual_one(tmp_path: Path)
     }
     page = page_of(tmp_path, selections={"fog": selections()["fog"] | {"recalibration": both}})
     assert "fog 50.00 75.00 62.50 87.50" in page.text("td", "th")
+
+
+def test_gains_by_calibration_error_say_what_they_are_of(tmp_path: Path) -> None:
+    page = page_of(tmp_path, selections={"new": by_calibration()})
+    assert "new 0.25 ECE +0.0025 −0.0025 to +0.0050" in page.text("td", "th")
+    assert "those by ECE are of the debiased squared calibration error. In brackets" in page.text("span")
+    assert "95 of 100 cases" not in page.text("li")
+    assert "no promise of how often it holds the true one" in page.text("li")
+    page = page_of(tmp_path, selections={"old": by_calibration(None), "fog": selections()["fog"]})
+    assert "old 0.25 ECE +0.25 −0.25 to +0.50" in page.text("td", "th")
+    assert "those by ECE are percentage points. In brackets" in page.text("span")
+    assert "It holds the true one in 95 of 100 cases. By ECE it is" in page.text("li")
 
 
 def test_the_words_are_explained(full: Path) -> None:
