@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from subspace_serve.measure.changed import ChangedAnswer, ChangedAnswers
 from subspace_serve.measure.metrics import DEBIASED_ECE
 from subspace_serve.measure.results import Evaluation
 
@@ -129,6 +132,15 @@ def by_calibration(compared_by: str | None = DEBIASED_ECE) -> dict[str, Any]:
     made = selections()["fog"] | {"metric": "ece", "grid": [{"alpha": 0.25, "ece": 0.03125, "images": 50}]}
     made["gain"] = {"value": 0.0025, "interval": [-0.0025, 0.005], "p_value": 0.2}
     return made if compared_by is None else made | {"compared_by": compared_by}
+
+
+def changed() -> ChangedAnswers:
+    """Three of 200 images that two models judge differently, of four grey pixels each."""
+    shown = [
+        ChangedAnswer(index, np.full((2, 2, 1), index, np.uint8), "cat", (("cat", sure), ("dog", 0.75)))
+        for index, sure in ((7, 0.875), (3, 0.5), (9, 0.25))
+    ]
+    return ChangedAnswers(("midpoint", "ends together"), 3, 200, tuple(shown))
 
 
 def records() -> list[dict[str, Any]]:

@@ -10,8 +10,10 @@ import torch
 from evaluation_documents import evaluation, measured
 
 from subspace_serve.answers import softmax
+from subspace_serve.data import MemoryImages
 from subspace_serve.data.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
+from subspace_serve.measure.changed import Answers, answers_of, changed_answers
 from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import Candidate, Networks
@@ -162,6 +164,38 @@ def test_the_ends_under_their_own_name_are_measured_once(line_run: Path) -> None
     assert list(found.recommended) == ["endpoints"]
     assert found.endpoints_ensemble is not None
     assert found.ensembles["pair"].metrics == found.endpoints_ensemble.metrics
+
+
+def test_changed_answers_come_with_the_surest_difference_first() -> None:
+    images = MemoryImages(np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1), np.array([0, 1, 1, 0, 1]))
+    models = {
+        "a": Answers(np.array([0, 0, 0, 0, 1]), np.array([0.9, 0.75, 0.6, 0.5, 1.0])),
+        "b": Answers(np.array([0, 1, 1, 1, 1]), np.array([0.8, 0.9, 0.6, 0.875, 1.0])),
+        "c": Answers(np.array([0, 1, 1, 0, 1]), np.array([0.8, 0.5, 0.7, 0.875, 1.0])),
+    }
+    found = changed_answers(models, images, ["cat", "dog"], most=2)
+    assert (found.models, found.count, found.images) == (("a", "b", "c"), 3, 5)
+    # Image 3: b and c are both 0.875 sure of different classes; image 1: a and b, 0.75; image 2: 0.6.
+    assert [entry.index for entry in found.shown] == [3, 1]
+    first = found.shown[0]
+    assert (first.label, first.pixels.tolist()) == ("cat", [[[3]]])
+    assert first.answers == (("cat", 0.5), ("dog", 0.875), ("cat", 0.875))
+    assert found.to_json()["shown"][1]["answers"][1] == {"class": "dog", "probability": 0.9}
+
+
+def test_answers_are_those_of_the_networks(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    images = run.data.test
+    point, ends = Candidate.point(0.5), Candidate((0.0, 1.0))
+    alone, together = answers_of(Networks(run.network, run.calibration), [point, ends], images)
+    found = evaluate(run.network, images, calibration=run.calibration, alphas=[0.5])
+    assert found.midpoint is not None
+    assert found.endpoints_ensemble is not None
+    for answers, result in ((alone, found.midpoint), (together, found.endpoints_ensemble)):
+        assert (answers.classes == images.labels).mean() == pytest.approx(result.accuracy)
+    changed = changed_answers({"midpoint": alone, "ends": together}, images, run.labels)
+    assert changed.count == np.count_nonzero(alone.classes != together.classes)
+    assert len(changed.shown) == min(changed.count, 24)
 
 
 def test_relative_change_of_appendix_g() -> None:

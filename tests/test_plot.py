@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_documents import by_calibration, corruption, evaluation, measured, plane, records, selections
+from evaluation_documents import by_calibration, changed, corruption, evaluation, measured, plane, records, selections
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +17,7 @@ from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot import (
     check_picture,
+    plot_changed_answers,
     plot_corruptions,
     plot_distances,
     plot_heatmap,
@@ -293,7 +294,17 @@ def test_gains_by_calibration_error_are_drawn_in_what_they_are_of(tmp_path: Path
     assert "95 % interval, percentage points;" in old.get_title()
 
 
+def test_changed_answers_are_thumbnails_with_what_each_model_says(tmp_path: Path, figures: list[Figure]) -> None:
+    plot_changed_answers(changed(), tmp_path / "changed.png")
+    first, second, third = figures[0].axes
+    assert [axes.get_title() for axes in (first, second, third)] == ["cat"] * 3
+    assert [text.get_text() for text in first.texts] == ["midpoint: cat 88 %", "ends together: dog 75 %"]
+    assert [text.get_weight() for text in first.texts] == ["bold", "normal"]
+    assert second.get_images()[0].get_array().tolist() == [[3, 3], [3, 3]]
+
+
 PICTURES = {
+    plot_changed_answers: changed(),
     plot_corruptions: measured(),
     plot_heatmap: measured(),
     plot_relative_change: measured(),
@@ -337,6 +348,7 @@ def test_a_name_is_checked_before_there_is_anything_to_draw() -> None:
         (plot_distances, [], "no distances to draw"),
         (plot_distances, [{"epoch": 1, "endpoint_l2": None}], "one endpoint only"),
         (plot_selections, {}, "no selections to draw"),
+        (plot_changed_answers, replace(changed(), shown=()), "every image gets the same answer"),
     ],
 )
 def test_what_is_not_there_is_not_drawn(tmp_path: Path, draw: Callable[..., None], document: Any, message: str) -> None:

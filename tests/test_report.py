@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from evaluation_documents import by_calibration, evaluation, measured, metrics, plane, records, selections
+from evaluation_documents import by_calibration, changed, evaluation, measured, metrics, plane, records, selections
 
 from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
@@ -41,7 +41,17 @@ RUN = {
     },
     "versions": {"torch": "2.8"},
 }
-FILES = ["accuracy", "corruptions", "distances", "heatmap", "plane", "relative-change", "reliability", "selections"]
+FILES = [
+    "accuracy",
+    "changed",
+    "corruptions",
+    "distances",
+    "heatmap",
+    "plane",
+    "relative-change",
+    "reliability",
+    "selections",
+]
 
 
 class Page(HTMLParser):
@@ -80,7 +90,7 @@ class Page(HTMLParser):
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of everything that there is to report."""
     folder = tmp_path_factory.mktemp("reports") / "report"
-    documents = Documents(RUN, measured(), selections(), records(), plane())
+    documents = Documents(RUN, measured(), selections(), records(), plane(), changed())
     return write_report(folder, documents)
 
 
@@ -122,7 +132,8 @@ def test_every_section_has_a_heading_that_the_contents_lead_to(full: Path) -> No
     page = Page(full.read_text(encoding="utf-8"))
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
-        "what", "summary", "along", "reliability", "corruptions", "selections", "plane", "distances", "provenance",
+        "what", "summary", "along", "reliability", "changed", "corruptions", "selections", "plane", "distances",
+        "provenance",
     ]  # fmt: skip
     assert [link["href"] for link in page.all("a")] == [f"#{key}" for key in sections]
     assert len(page.all("h1")) == 1
@@ -184,12 +195,20 @@ def test_gains_by_calibration_error_say_what_they_are_of(tmp_path: Path) -> None
     assert "It holds the true one in 95 of 100 cases. By ECE it is" in page.text("li")
 
 
+def test_the_images_that_are_judged_differently_are_counted_and_shown(full: Path, tmp_path: Path) -> None:
+    page = Page(full.read_text(encoding="utf-8"))
+    assert "3 of 200 images (1.50 %) get different answers" in page.text("p").replace("\u00a0", " ")
+    assert "7 cat cat 87.50 dog 75.00 3 cat cat 50.00 dog 75.00" in page.text("td", "th")
+    page = page_of(tmp_path, changed=replace(changed(), count=0, shown=()))
+    assert "There are none: all 200 get the same answers" in page.text("p")
+
+
 def test_the_words_are_explained(full: Path) -> None:
     page = Page(full.read_text(encoding="utf-8"))
     assert page.text("dt") == (
         "α (alpha) Endpoint Midpoint Ensemble Standard network Accuracy ECE NLL, Brier Recalibration"
     )
-    assert page.text("h3").count("How to read this") == 6
+    assert page.text("h3").count("How to read this") == 7
 
 
 def test_findings_claim_no_more_than_the_images_show() -> None:
@@ -345,6 +364,8 @@ def test_the_command_measures_and_writes_beside_the_run(own_run: Path, standard_
     assert documents["plane"]["calibration"]["count"] == 60
     assert documents["plane"]["path"][0] == [0, 0]
     assert [record["epoch"] for record in documents["training"]] == [1, 2, 3, 4]
+    assert documents["changed"]["models"] == ["midpoint", "ends together"]
+    assert documents["changed"]["images"] == documents["evaluation"]["count"]
     page = Page((own_run / "report/report.html").read_text(encoding="utf-8"))
     accuracy = documents["evaluation"]["points"][1]["metrics"]["accuracy"]
     assert f"right on {100 * accuracy:.2f} % of the images" in page.text("p")

@@ -17,6 +17,7 @@ from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
+    from subspace_serve.measure.changed import ChangedAnswers
     from subspace_serve.measure.results import Evaluation
     from subspace_serve.network.calibration_data import CalibrationData
 
@@ -83,10 +84,11 @@ def report(
     clean = opened.clean_part(spec) if corruptions else spec
     other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
     if evaluation is not None:
-        measured = _read_evaluation(evaluation, opened)
+        measured, changed = _read_evaluation(evaluation, opened), None
     else:
         domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
         measured = _measure(opened, other, clean, points, domains)
+        changed = _changed(opened, clean)
     landscape = None
     if plane is not False:
         landscape = _plane(opened, other, clean, plane_resolution, plane_images, wanted=bool(plane))
@@ -96,6 +98,7 @@ def report(
         selections=opened.selections(),
         training=_training_records(opened),
         plane=landscape,
+        changed=changed,
     )
     page = write_report(target, documents)
     if json_file:
@@ -131,6 +134,29 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
         reliability=True,
     )
     return evaluation.with_baseline(standard)
+
+
+def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
+    """Return which images the midpoint, the ends together and the chosen place judge differently.
+
+    The chosen place is the first stored selection that moved away from the midpoint.
+    """
+    from subspace_serve.measure.changed import answers_of, changed_answers
+    from subspace_serve.measure.networks import Candidate, Networks
+    from subspace_serve.measure.results import candidate_from_json
+
+    geometry, images = run.subspace.geometry, run.images(spec)
+    if geometry.endpoints == 1:
+        return None
+    usual = [Candidate.point(geometry.midpoint), Candidate(tuple(geometry.ends))]
+    found = answers_of(Networks(run.network, run.calibration), usual, images)
+    models = dict(zip(("midpoint", "ends together"), found, strict=True))
+    for name, selection in run.selections().items():
+        if not selection.get("kept_midpoint"):
+            networks = Networks(run.network, run.calibration_for(selection))
+            (models[f"best:{name}"],) = answers_of(networks, [candidate_from_json(selection)], images)
+            break
+    return changed_answers(models, images, run.labels)
 
 
 def _read_evaluation(file: Path, run: OpenRun) -> Evaluation:

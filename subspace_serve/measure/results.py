@@ -75,11 +75,7 @@ class NamedResult(Result):
     @classmethod
     def from_json(cls, document: Document) -> NamedResult:
         """Read what `to_json` returns."""
-        if "alpha" in document:
-            return cls(candidate=Ensemble.point(place_from_json(document["alpha"])), metrics=document["metrics"])
-        weights = tuple(document["weights"]) if "weights" in document else None
-        aggregate = document.get("aggregate", "probabilities")
-        return cls(candidate=Ensemble(_places(document), weights, aggregate), metrics=document["metrics"])
+        return cls(candidate=candidate_from_json(document), metrics=document["metrics"])
 
     def to_json(self) -> dict[str, Any]:
         """Return what answers, and its metrics, as JSON values."""
@@ -320,6 +316,14 @@ class Evaluation(ImageSet):
             reliability = self.baseline.reliability
             document |= {"baseline": self.baseline.metrics} | _given(baseline_reliability=reliability)
         return document | ({"use": list(self.use)} if self.use else {})
+
+
+def candidate_from_json(document: Document) -> Candidate:
+    """Read what `Ensemble.to_json` writes of places, as evaluations and selections hold it."""
+    if "alpha" in document:
+        return Ensemble.point(place_from_json(document["alpha"]))
+    weights = tuple(document["weights"]) if "weights" in document else None
+    return Ensemble(_places(document), weights, document.get("aggregate", "probabilities"))
 
 
 def _parts(document: Document) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from subspace_serve.measure.changed import ChangedAnswers
 from subspace_serve.measure.results import Evaluation, Metrics
 
 DOTS_PER_INCH = 160
@@ -31,6 +32,7 @@ class Documents:
         selections: by name, as in `selections.json`.
         training: the lines of `metrics.jsonl`.
         plane: what `subspace_serve.measure.plane.plane_errors` returns.
+        changed: the images that are judged differently.
     """
 
     run: Document
@@ -38,10 +40,12 @@ class Documents:
     selections: Mapping[str, Document] = field(default_factory=dict)
     training: Sequence[Document] = ()
     plane: Document | None = None
+    changed: ChangedAnswers | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
-        return vars(self) | {"evaluation": self.evaluation.to_json()}
+        changed = None if self.changed is None else self.changed.to_json()
+        return vars(self) | {"evaluation": self.evaluation.to_json(), "changed": changed}
 
 
 @dataclass(frozen=True)
