@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
-from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
-from subspace_serve.cli.output import json_option, passing_progress, say_note, write_json
+from subspace_serve.cli.options import (
+    LATEST_RUN,
+    aggregate_option,
+    calibrate_on_option,
+    corruption_options,
+    extrapolate_option,
+    run_options,
+)
+from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, recommended_candidates, recorded_use
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 
@@ -43,9 +50,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         "selections": {name: entry.get("alpha", entry.get("members")) for name, entry in opened.selections().items()},
         "provenance": subspace.provenance,
     }
-    if json_file:
-        write_json(document, json_file)
-    if json_file == "-":
+    if not write_report(document, json_file):
         return
     architecture, training = subspace.architecture, subspace.provenance.get("training", {})
     # An ensemble's members are trained one after another.
@@ -89,18 +94,10 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     "--alpha", "alphas", multiple=True, metavar="SPEC", help=f"Places instead of a grid (repeatable): {SYNTAX}."
 )
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of the grid.")
-@click.option(
-    "--aggregate",
-    type=click.Choice(["probabilities", "logits"]),
-    default="probabilities",
-    show_default=True,
-    help="What ensembles average.",
-)
-@click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@aggregate_option()
+@extrapolate_option
 @corruption_options
-@click.option(
-    "--calibrate-on", metavar="SPEC", help="Unlabelled images for BatchNorm's statistics, instead of training images."
-)
+@calibrate_on_option()
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
 @click.option(
     "--plot",
@@ -138,8 +135,7 @@ def evaluate(
 
     if plot is not None:
         check_picture(plot)
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     geometry = opened.subspace.geometry
     places: list[Alpha] = default_alphas(geometry, points)
     named: dict[str, Candidate] = {}
@@ -178,15 +174,14 @@ def evaluate(
     evaluation = replace(
         evaluation, data=clean, checkpoint_sha256=opened.checkpoint_sha256, use=recorded_use(opened.subspace)
     )
-    if json_file:
-        write_json(evaluation.to_json(), json_file)
-    if json_file != "-":
+    words = write_report(evaluation.to_json(), json_file)
+    if words:
         print_evaluation(evaluation, opened.subspace)
         if domains:
             print_corruptions(evaluation)
     if plot is not None:
         for picture in _draw(evaluation, plot):
-            click.echo(f"plot: {picture}", err=json_file == "-")
+            click.echo(f"plot: {picture}", err=not words)
 
 
 def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_json
+from subspace_serve.cli.output import json_option, passing_progress, progress_line, write_report
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def report(
     Measures the run along its subspace (on corrupted images too, with --corruption), and shows that with its stored
     selections, its training and the landscape around it. The page needs no network and no other file.
     """
-    from subspace_serve.show.report import Documents, check_target, write_report
+    from subspace_serve.show.report import Documents, check_target
+    from subspace_serve.show.report import write_report as write_page
 
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     target = check_target(out or opened.folder / "report")
     clean = opened.clean_part(spec) if corruptions else spec
     other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
@@ -100,10 +100,9 @@ def report(
         plane=landscape,
         changed=changed,
     )
-    page = write_report(target, documents)
-    if json_file:
-        write_json(documents.to_json(), json_file)
-    click.echo(f"report: {page}", err=json_file == "-")
+    page = write_page(target, documents)
+    words = write_report(documents.to_json(), json_file)
+    click.echo(f"report: {page}", err=not words)
 
 
 def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> Evaluation:
