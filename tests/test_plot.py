@@ -71,7 +71,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
         monkeypatch.setattr(Axes, method, record)
 
-    spy("plot", "plot", lambda arguments, options: (arguments[2][:-1], list(arguments[0]), list(arguments[1])))
+    spy("plot", "plot", lambda arguments, options: (arguments[2], list(arguments[0]), list(arguments[1])))
     spy("fill_between", "fill_between", lambda arguments, options: (arguments[1], arguments[2]))
     spy("axhline", "axhline", lambda arguments, options: arguments[0])
     return calls

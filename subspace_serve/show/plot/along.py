@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace_serve.measure.results import Evaluation, ImageSet, Metrics, Point
-from subspace_serve.show.plot.documents import as_runs, baselines_of, mean_and_deviation, place_name
+from subspace_serve.measure.results import Evaluation, ImageSet, Result
+from subspace_serve.show.plot.documents import as_runs, baselines_of, place_name
+from subspace_serve.show.plot.series import Series, draw_curve, draw_dots, draw_level
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, check_picture, legend_below, picture
 
 if TYPE_CHECKING:
@@ -52,32 +53,19 @@ def draw_places(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
     draw = _draw_simplex if isinstance(runs[0].points[0].alpha, Sequence) else _draw_path
     draw(axes, runs, metric)
     if baselines := baselines_of(runs):
-        _draw_level(axes, [result.metrics[metric] for result in baselines], ":", BASELINE, "Standard network")
-
-
-def _draw_level(axes: Axes, values: Sequence[float], style: str, color: str, label: str) -> None:
-    """Draw a number that belongs to no place, one a run: a horizontal line."""
-    mean, deviation = mean_and_deviation(values)
-    axes.axhline(mean, linestyle=style, color=color, label=label)
-    if len(values) > 1:
-        axes.axhspan(mean - deviation, mean + deviation, color=color, alpha=0.12, linewidth=0)
+        draw_level(axes, _level("Standard network", baselines, metric, ":"), BASELINE)
 
 
 def _draw_path(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
     """One metric along the alphas of a line or a curve."""
-    alphas = [point.alpha for point in runs[0].ordered]
-
-    def draw(style: str, fill: str, label: str, metrics: Callable[[Point], Metrics]) -> None:
-        means, deviations = _over_points(runs, lambda point: metrics(point)[metric])
-        axes.plot(alphas, means, style, color=SUBSPACE, markerfacecolor=fill, label=label)
-        if len(runs) > 1:
-            low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-            high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-            axes.fill_between(alphas, low, high, color=SUBSPACE, alpha=0.15, linewidth=0)
-
-    draw("--o", "white", r"Single model $P(\alpha)$", lambda point: point.metrics)
+    alphas = [float(point.alpha) for point in runs[0].ordered]  # type: ignore[arg-type]
+    single = [[100 * point.metrics[metric] for point in run.ordered] for run in runs]
+    draw_curve(
+        axes, Series(r"Single model $P(\alpha)$", single, alphas, "--"), SUBSPACE, marker="o", markerfacecolor="white"
+    )
     if all(run.has_pairs for run in runs):
-        draw("-o", SUBSPACE, r"Ensemble of $P(\alpha)$ and $P(1-\alpha)$", lambda point: point.ensemble or {})
+        pairs = [[100 * (point.ensemble or {})[metric] for point in run.ordered] for run in runs]
+        draw_curve(axes, Series(r"Ensemble of $P(\alpha)$ and $P(1-\alpha)$", pairs, alphas), SUBSPACE, marker="o")
     axes.set_xlabel(r"$\alpha$")
 
 
@@ -87,31 +75,17 @@ def _draw_simplex(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
     Dots, because the differences are small beside the values: bars would have to start away from zero.
     """
     names = [place_name(point.alpha) for point in runs[0].points]
-    means, deviations = _over_points(runs, lambda point: point.metrics[metric])
-    axes.errorbar(
-        range(len(names)),
-        means,
-        yerr=deviations if len(runs) > 1 else None,
-        fmt="o",
-        markersize=8,
-        capsize=4,
-        color=SUBSPACE,
-        markerfacecolor="white",
-        markeredgewidth=2,
-        label=r"Single model $P(\alpha)$",
-    )
-    together = [run.endpoints_ensemble.metrics[metric] for run in runs if run.endpoints_ensemble is not None]
+    single = [[100 * point.metrics[metric] for point in run.points] for run in runs]
+    dots = Series(r"Single model $P(\alpha)$", single, range(len(names)))
+    draw_dots(axes, dots, SUBSPACE, marker="o", markersize=8, capsize=4, markerfacecolor="white", markeredgewidth=2)
+    together = [run.endpoints_ensemble for run in runs if run.endpoints_ensemble is not None]
     if len(together) == len(runs):
-        _draw_level(axes, together, "-", SUBSPACE, "Ensemble of the endpoints")
+        draw_level(axes, _level("Ensemble of the endpoints", together, metric, "-"), SUBSPACE)
     axes.set_xticks(range(len(names)), names, rotation=30, horizontalalignment="right")
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.grid(visible=False, axis="x")
 
 
-def _over_points(runs: Sequence[ImageSet], value: Callable[[Point], float]) -> tuple[list[float], list[float]]:
-    """Return means and sample standard deviations over runs, at each point in order, in percent."""
-    pairs = [
-        mean_and_deviation([value(point) for point in points])
-        for points in zip(*(run.ordered for run in runs), strict=True)
-    ]
-    return [mean for mean, _ in pairs], [deviation for _, deviation in pairs]
+def _level(label: str, results: Sequence[Result], metric: str, style: str) -> Series:
+    """Return what belongs to no place, one result a run."""
+    return Series(label, [[100 * result.metrics[metric]] for result in results], style=style)
