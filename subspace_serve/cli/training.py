@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.flags import setting_options
-from subspace_serve.cli.output import json_option, say_note, track, write_json
+from subspace_serve.cli.output import json_option, say_note, track, write_report
 from subspace_serve.run.metrics import read_metrics
 from trainer.config import TrainingConfig
 from trainer.methods.method import MOST_MEMBERS
@@ -140,8 +140,8 @@ def train(
     if is_custom(config.architecture):
         again = f"--arch {config.architecture}"
         click.echo(f"collapse needs your network again: {again}; the others work on its graph", err=True)
-    if json_file and ranks.is_first:
-        write_json({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
+    if ranks.is_first:
+        write_report({"run": str(target), "config": config.to_json(), "epochs": records}, json_file)
 
 
 def _how_to_go_on(run: Path, *, resumable: bool) -> str:
