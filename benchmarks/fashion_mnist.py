@@ -24,6 +24,7 @@ from subspace_serve.data import DataSet, load_data
 from subspace_serve.files import write_text
 from subspace_serve.measure.evaluation import evaluate
 from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.network.calibration_data import draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.packages import versions
@@ -66,7 +67,7 @@ def measure(seed: int, epochs: int, runs: Path, data: DataSet) -> dict[str, Any]
             Network.of(result, proven_skeleton(result.architecture), data.preprocessing),
             data.test,
             calibration=calibration,
-        )
+        ).to_json()
     return document
 
 
@@ -182,9 +183,11 @@ def main(seeds: int, epochs: int, rounds: int, runs: Path, docs: Path) -> None:
     }
     write_text(docs / "results.json", json.dumps(document, indent=1) + "\n")
     plot_subspace(
-        [run["line"] for run in document["runs"]],
+        [
+            Evaluation.from_json(run["line"]).with_baseline(Evaluation.from_json(run["standard"]))
+            for run in document["runs"]
+        ],
         docs / "line.png",
-        baseline=[run["standard"]["points"][0]["metrics"] for run in document["runs"]],
     )
     write_text(docs / "results.md", summary(document))
     click.echo(table(document))

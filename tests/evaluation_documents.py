@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from subspace_serve.measure.changed import ChangedAnswer, ChangedAnswers
+from subspace_serve.measure.metrics import DEBIASED_ECE
+from subspace_serve.measure.results import Evaluation
+
 BINS = [
     {"confidence": 0.5, "accuracy": 0.25, "count": 25},
     {"confidence": 0.0, "accuracy": 0.0, "count": 0},
@@ -34,6 +40,11 @@ def corruption(name: str, severity: int, loss: float, *, baseline: bool = True) 
     if baseline:
         entry["baseline"] = {"metrics": metrics(0.375), "relative_change": -0.5}
     return entry
+
+
+def measured(**parts: bool) -> Evaluation:
+    """`evaluation(...)` as `evaluate` returns it."""
+    return Evaluation.from_json(evaluation(**parts))
 
 
 def evaluation(*, baseline: bool = True, corruptions: bool = True, reliability: bool = True) -> dict[str, Any]:
@@ -114,6 +125,22 @@ def selections() -> dict[str, dict[str, Any]]:
         | {"reported": metrics(0.8), "gain": {"value": 0.0625, "interval": [-0.0625, 0.125], "p_value": 0.25}},
     }
     return {"fog": fog, "night": night}
+
+
+def by_calibration(compared_by: str | None = DEBIASED_ECE) -> dict[str, Any]:
+    """A selection by ECE; without `compared_by` one as older versions made it, of the plain ECE."""
+    made = selections()["fog"] | {"metric": "ece", "grid": [{"alpha": 0.25, "ece": 0.03125, "images": 50}]}
+    made["gain"] = {"value": 0.0025, "interval": [-0.0025, 0.005], "p_value": 0.2}
+    return made if compared_by is None else made | {"compared_by": compared_by}
+
+
+def changed() -> ChangedAnswers:
+    """Three of 200 images that two models judge differently, of four grey pixels each."""
+    shown = [
+        ChangedAnswer(index, np.full((2, 2, 1), index, np.uint8), "cat", (("cat", sure), ("dog", 0.75)))
+        for index, sure in ((7, 0.875), (3, 0.5), (9, 0.25))
+    ]
+    return ChangedAnswers(("midpoint", "ends together"), 3, 200, tuple(shown))
 
 
 def records() -> list[dict[str, Any]]:

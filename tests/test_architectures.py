@@ -16,8 +16,8 @@ from trainer.architectures import (
     build,
     check_output,
     check_trusted,
+    find_builder,
     penultimate,
-    resolve_architecture,
 )
 
 CUSTOM_MODULE = """
@@ -156,7 +156,7 @@ def test_tiny_resnet50_has_bottlenecks() -> None:
     ],
 )
 def test_torchvision_classifiers_are_adapted(name: str) -> None:
-    wanted = resolve_architecture(name, classes=10, channels=1, height=64, width=64)
+    wanted = Architecture(name, 10, 1, 64, 64)
     model = build(wanted)
     check_output(model, wanted)
     classifier = penultimate(model)
@@ -213,13 +213,13 @@ def test_the_listed_names_are_known() -> None:
     names = architecture_names()
     assert {"cresnet8", "tiny-resnet50", "resnet18", "vit_b_16", "inception_v3"} <= set(names)
     for name in names:
-        resolve_architecture(name, classes=10, channels=3, height=64, width=64)
+        find_builder(name)
 
 
 @pytest.mark.parametrize("name", ["resnet19", "deeplabv3_resnet50", "raft_large", "ResNet18", "", "build"])
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ArchitectureError):
-        resolve_architecture(name, classes=10, channels=3, height=32, width=32)
+        find_builder(name)
 
 
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
@@ -294,9 +294,7 @@ def test_a_file_imports_nothing_that_the_user_did_not_name(custom_module: str) -
 
 
 def test_a_custom_function_builds(custom_module: str) -> None:
-    wanted = resolve_architecture(
-        f"{custom_module}:linear", classes=4, channels=1, height=2, width=3, arguments={"bias": False}
-    )
+    wanted = Architecture(f"{custom_module}:linear", 4, 1, 2, 3, {"bias": False})
     model = build(wanted)
     check_output(model, wanted)
     assert model[1].weight.shape == (4, 6)
@@ -323,7 +321,7 @@ def test_a_custom_function_that_does_not_serve(custom_module: str, function: str
 @pytest.mark.parametrize("name", ["no_such_package.models:net", "own module:net", "os.path:", ":net", "a:b:c"])
 def test_a_custom_name_that_leads_nowhere(name: str) -> None:
     with pytest.raises(ArchitectureError, match=r"No module named 'no_such_package'|package.module:function"):
-        resolve_architecture(name, classes=10, channels=3, height=32, width=32)
+        find_builder(name)
 
 
 def test_a_module_that_fails_while_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

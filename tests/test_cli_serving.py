@@ -263,6 +263,8 @@ def test_check_verifies_and_exits(run, bundle, tmp_path):
         ("", ["--workers", "two"], 2, "--workers takes a whole number of at least 1; found 'two'"),
         ("", ["--deadline", "0"], 2, "--deadline takes a number greater than 0; found '0'"),
         ("deadline = 0", [], 1, "deadline is 0: Input should be greater than 0"),
+        ("", ["--batching", "never"], 2, "'never' is not one of 'auto', 'on', 'off'"),
+        ("batching = 'never'", [], 1, "batching is 'never': Input should be 'auto', 'on' or 'off'"),
         ("", ["--wrokers", "2"], 2, "--workers"),
         ("wrokers = 2", [], 1, "did you mean workers?"),
         ("default = 'nobody'", [], 1, "the default model does not fit the bundle"),

@@ -503,6 +503,7 @@ def test_the_record_shows_the_same_pictures_for_the_same_draws():
             assert apart["mean"] < 0.5, name
 
 
+@pytest.mark.slow
 def test_the_speed_benchmark_times_both():
     oracle("fog")
     document = corruption_speed(rounds=1, count=1)

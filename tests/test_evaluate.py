@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from evaluation_documents import evaluation, measured
 
 from subspace_serve.answers import softmax
+from subspace_serve.data import MemoryImages
 from subspace_serve.data.domains import corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
-from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change, with_baseline
+from subspace_serve.measure.changed import Answers, answers_of, changed_answers
+from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import Candidate, Networks
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
 from trainer.modules import as_module, predict_logits
@@ -34,7 +40,7 @@ def test_an_evaluation_equals_its_parts_put_together_by_hand(line_run: Path, agg
         calibration=run.calibration,
         alphas=[0.0, 0.25],
         aggregate=aggregate,
-    )
+    ).to_json()
     logits = {
         alpha: predict_logits(as_module(run.subspace, alpha, run.calibration), images, run.preprocessing)
         for alpha in (0.0, 0.25, 0.75, 1.0)
@@ -80,7 +86,7 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
     domains = corrupted_domains(images, "test", ["gaussian_noise", "contrast"], [1, 5], seed=3)
     document = evaluate(
         run.network, images, calibration=run.calibration, alphas=[0.5], ensembles=False, corrupted=domains
-    )
+    ).to_json()
     assert [(c["corruption"], c["severity"]) for c in document["corruptions"]] == [
         ("gaussian_noise", 1),
         ("gaussian_noise", 5),
@@ -98,8 +104,10 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
 
 
 def test_mean_corruption_error_is_normalised_by_type_as_published() -> None:
-    def measured(errors: dict[tuple[str, int], float]) -> dict:
-        return {
+    def measured(errors: dict[tuple[str, int], float]) -> Evaluation:
+        document = {
+            "geometry": "line",
+            "count": 100,
             "points": [{"alpha": 0.5, "metrics": {"accuracy": 0.9}}],
             "corruptions": [
                 {
@@ -110,14 +118,84 @@ def test_mean_corruption_error_is_normalised_by_type_as_published() -> None:
                 for (name, severity), error in errors.items()
             ],
         }
+        return Evaluation.from_json(document)
 
     document = measured({("fog", 1): 0.1, ("fog", 2): 0.3, ("snow", 1): 0.2})
     baseline = measured({("fog", 1): 0.2, ("fog", 2): 0.6, ("snow", 1): 0.1})
-    error = with_baseline(document, baseline)["mean_corruption_error"]
+    error = document.with_baseline(baseline).to_json()["mean_corruption_error"]
     (point,) = error["points"]
     assert point["error"] == pytest.approx(((0.1 + 0.3) / 2 + 0.2) / 2)
     assert point["normalised"] == pytest.approx((0.4 / 0.8 + 0.2 / 0.1) / 2)
     assert error["baseline"]["error"] == pytest.approx((0.4 + 0.1) / 2)
+
+
+def test_the_document_is_what_it_was_read_from() -> None:
+    for document in (evaluation(), evaluation(baseline=False), evaluation(corruptions=False, reliability=False)):
+        for entry in document.get("corruptions", []):
+            entry["endpoints_ensemble"]["members"] = [0.0, 1.0]
+        written = Evaluation.from_json(document).to_json()
+        assert written == document
+        assert json.loads(json.dumps(written)) == written
+
+
+def test_points_are_found_by_what_they_are() -> None:
+    found = measured()
+    shuffled = replace(found, points=tuple(reversed(found.points)))
+    assert shuffled.midpoint is not None
+    assert shuffled.midpoint.alpha == 0.5
+    assert [point.alpha for point in shuffled.ordered] == [0.0, 0.5, 1.0]
+    assert [point.alpha for point in shuffled.ends] == [1.0, 0.0]
+    assert shuffled.best.alpha == 0.5
+    assert replace(found, points=found.points[:1]).midpoint is None
+
+
+def test_the_ends_under_their_own_name_are_measured_once(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    ends = Candidate((0.0, 1.0))
+    found = evaluate(
+        run.network,
+        run.data.test,
+        calibration=run.calibration,
+        alphas=[0.5],
+        named={"endpoints": ends, "pair": ends},
+        recommended={"endpoints": ends},
+    )
+    assert list(found.ensembles) == ["pair"]
+    assert list(found.recommended) == ["endpoints"]
+    assert found.endpoints_ensemble is not None
+    assert found.ensembles["pair"].metrics == found.endpoints_ensemble.metrics
+
+
+def test_changed_answers_come_with_the_surest_difference_first() -> None:
+    images = MemoryImages(np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1), np.array([0, 1, 1, 0, 1]))
+    models = {
+        "a": Answers(np.array([0, 0, 0, 0, 1]), np.array([0.9, 0.75, 0.6, 0.5, 1.0])),
+        "b": Answers(np.array([0, 1, 1, 1, 1]), np.array([0.8, 0.9, 0.6, 0.875, 1.0])),
+        "c": Answers(np.array([0, 1, 1, 0, 1]), np.array([0.8, 0.5, 0.7, 0.875, 1.0])),
+    }
+    found = changed_answers(models, images, ["cat", "dog"], most=2)
+    assert (found.models, found.count, found.images) == (("a", "b", "c"), 3, 5)
+    # Image 3: b and c are both 0.875 sure of different classes; image 1: a and b, 0.75; image 2: 0.6.
+    assert [entry.index for entry in found.shown] == [3, 1]
+    first = found.shown[0]
+    assert (first.label, first.pixels.tolist()) == ("cat", [[[3]]])
+    assert first.answers == (("cat", 0.5), ("dog", 0.875), ("cat", 0.875))
+    assert found.to_json()["shown"][1]["answers"][1] == {"class": "dog", "probability": 0.9}
+
+
+def test_answers_are_those_of_the_networks(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    images = run.data.test
+    point, ends = Candidate.point(0.5), Candidate((0.0, 1.0))
+    alone, together = answers_of(Networks(run.network, run.calibration), [point, ends], images)
+    found = evaluate(run.network, images, calibration=run.calibration, alphas=[0.5])
+    assert found.midpoint is not None
+    assert found.endpoints_ensemble is not None
+    for answers, result in ((alone, found.midpoint), (together, found.endpoints_ensemble)):
+        assert (answers.classes == images.labels).mean() == pytest.approx(result.accuracy)
+    changed = changed_answers({"midpoint": alone, "ends": together}, images, run.labels)
+    assert changed.count == np.count_nonzero(alone.classes != together.classes)
+    assert len(changed.shown) == min(changed.count, 24)
 
 
 def test_relative_change_of_appendix_g() -> None:

@@ -438,6 +438,7 @@ def test_an_unknown_input_is_refused(line_run: Path, tmp_path: Path) -> None:
         export(line_run, tmp_path / "bundle", input_type="int8")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges folders in one step here")
 def test_an_export_killed_at_work_leaves_the_old_bundle(line_run: Path, line_bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "bundle"

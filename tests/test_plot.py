@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_documents import corruption, evaluation, plane, records, selections
+from evaluation_documents import by_calibration, changed, corruption, evaluation, measured, plane, records, selections
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot import (
     check_picture,
+    plot_changed_answers,
     plot_corruptions,
     plot_distances,
     plot_heatmap,
@@ -23,19 +27,21 @@ from subspace_serve.show.plot import (
     plot_selections,
     plot_subspace,
 )
+from subspace_serve.show.plot.reliability import reliability_diagrams
 from subspace_serve.show.plot.series import Series, SeriesPanel, plot_series
 
 BASELINE = {"accuracy": 0.5, "ece": 0.25}
 
 
-def line(shift: float = 0.0, *, ensemble: bool = True) -> dict[str, Any]:
+def line(shift: float = 0.0, *, ensemble: bool = True, baseline: dict[str, float] | None = None) -> Evaluation:
     """Three points out of order; accuracies and calibration errors are round numbers."""
     points = []
     for alpha, value in ((1.0, 0.75), (0.0, 0.25), (0.5, 0.5)):
         metrics = {"accuracy": value + shift, "ece": 1 - value}
         better = {"accuracy": value + 0.125, "ece": 0.125} if ensemble else None
         points.append({"alpha": alpha, "metrics": metrics, "ensemble": better})
-    return {"points": points}
+    document = {"geometry": "line", "count": 100, "points": points, "baseline": baseline}
+    return Evaluation.from_json(document)
 
 
 def simplex() -> dict[str, Any]:
@@ -43,7 +49,12 @@ def simplex() -> dict[str, Any]:
         {"alpha": alpha, "metrics": {"accuracy": 0.5, "ece": 0.25}}
         for alpha in ([1, 0], [0, 1], [0.5, 0.5], [0.125, 0.875])
     ]
-    return {"points": points, "endpoints_ensemble": {"metrics": {"accuracy": 0.75, "ece": 0.125}}}
+    return {
+        "geometry": "simplex",
+        "count": 100,
+        "points": points,
+        "endpoints_ensemble": {"metrics": {"accuracy": 0.75, "ece": 0.125}},
+    }
 
 
 @pytest.fixture
@@ -60,14 +71,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 
         monkeypatch.setattr(Axes, method, record)
 
-    spy("plot", "plot", lambda arguments, options: (arguments[2][:-1], list(arguments[0]), list(arguments[1])))
+    spy("plot", "plot", lambda arguments, options: (arguments[2], list(arguments[0]), list(arguments[1])))
     spy("fill_between", "fill_between", lambda arguments, options: (arguments[1], arguments[2]))
     spy("axhline", "axhline", lambda arguments, options: arguments[0])
     return calls
 
 
 def test_a_line_is_drawn_dashed_and_its_ensembles_solid(tmp_path: Path, drawn: dict[str, list[Any]]) -> None:
-    plot_subspace(line(), tmp_path / "line.png", BASELINE)
+    plot_subspace(line(baseline=BASELINE), tmp_path / "line.png")
     assert drawn["plot"] == [
         ("--", [0.0, 0.5, 1.0], [25, 50, 75]),
         ("-", [0.0, 0.5, 1.0], [37.5, 62.5, 87.5]),
@@ -79,8 +90,12 @@ def test_a_line_is_drawn_dashed_and_its_ensembles_solid(tmp_path: Path, drawn: d
 
 
 def test_several_runs_give_their_mean_and_sample_deviation(tmp_path: Path, drawn: dict[str, list[Any]]) -> None:
-    runs = [line(shift, ensemble=False) for shift in (-0.02, 0.0, 0.02)]
-    plot_subspace(runs, tmp_path / "runs.svg", [BASELINE, {"accuracy": 0.7, "ece": 0.35}])
+    baselines = [BASELINE, {"accuracy": 0.7, "ece": 0.35}, {"accuracy": 0.6, "ece": 0.3}]
+    runs = [
+        line(shift, ensemble=False, baseline=baseline)
+        for shift, baseline in zip((-0.02, 0.0, 0.02), baselines, strict=True)
+    ]
+    plot_subspace(runs, tmp_path / "runs.svg")
     style, _, means = drawn["plot"][0]
     assert style == "--"
     assert means == pytest.approx([25, 50, 75])
@@ -92,7 +107,7 @@ def test_several_runs_give_their_mean_and_sample_deviation(tmp_path: Path, drawn
 
 
 def test_a_simplex_shows_its_points_by_name(tmp_path: Path, drawn: dict[str, list[Any]]) -> None:
-    plot_subspace(simplex(), tmp_path / "simplex.svg")
+    plot_subspace(Evaluation.from_json(simplex()), tmp_path / "simplex.svg")
     picture = (tmp_path / "simplex.svg").read_text()
     for name in ("endpoint-0", "endpoint-1", "midpoint", "0.12, 0.88"):
         assert picture.count(f"<!-- {name} -->") == 2  # once a panel
@@ -101,10 +116,9 @@ def test_a_simplex_shows_its_points_by_name(tmp_path: Path, drawn: dict[str, lis
 
 
 def test_a_document_from_memory_goes_with_one_from_a_file(tmp_path: Path) -> None:
-    in_memory = simplex()
-    for point in in_memory["points"]:
-        point["alpha"] = tuple(point["alpha"])
-    plot_subspace([simplex(), in_memory], tmp_path / "simplex.png")
+    in_memory = Evaluation.from_json(simplex())
+    in_a_file = json.loads(json.dumps(in_memory.to_json()))
+    plot_subspace([Evaluation.from_json(in_a_file), in_memory], tmp_path / "simplex.png")
     assert (tmp_path / "simplex.png").exists()
 
 
@@ -118,11 +132,11 @@ def test_a_picture_is_900_pixels_wide(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
-    plot_subspace(line(), first, BASELINE)
-    plot_subspace(line(), second, BASELINE)
+    plot_subspace(line(baseline=BASELINE), first)
+    plot_subspace(line(baseline=BASELINE), second)
     assert first.read_bytes() == second.read_bytes()
     assert b"dc:date" not in first.read_bytes()
-    plot_subspace(line(0.01), second, BASELINE)
+    plot_subspace(line(0.01, baseline=BASELINE), second)
     assert first.read_bytes() != second.read_bytes()
     assert sorted(tmp_path.iterdir()) == [first, second]
 
@@ -133,15 +147,14 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    for nothing in ([], {"points": []}):
+    for nothing in ([], replace(line(), points=())):
         with pytest.raises(SubspaceServeError, match="no points"):
             plot_subspace(nothing, tmp_path / "line.png")
     assert not (tmp_path / "line.png").exists()
 
 
 def test_runs_must_agree_on_their_alphas(tmp_path: Path) -> None:
-    other = line()
-    other["points"].pop()
+    other = replace(line(), points=line().points[:-1])
     with pytest.raises(SubspaceServeError, match=r"number 2 has \[1.0, 0.0\]"):
         plot_subspace([line(), other], tmp_path / "line.png")
 
@@ -159,7 +172,7 @@ def y_of(axes: Axes) -> list[list[float]]:
 
 
 def test_every_corruption_has_a_panel_beside_the_clean_one(tmp_path: Path, figures: list[Figure]) -> None:
-    plot_corruptions(evaluation(), tmp_path / "corruptions.png")
+    plot_corruptions(measured(), tmp_path / "corruptions.png")
     clean, fog, blur = (axes for axes in figures[0].axes if axes.get_title())
     assert [axes.get_title() for axes in (clean, fog, blur)] == ["clean", "fog 3", "motion blur 3"]
     assert y_of(clean) == [[75, 87.5, 50], [81.25, 93.75, 56.25], [75, 75]]
@@ -171,14 +184,14 @@ def test_every_corruption_has_a_panel_beside_the_clean_one(tmp_path: Path, figur
 def test_many_panels_stand_in_rows_of_four(tmp_path: Path, figures: list[Figure]) -> None:
     document = evaluation(baseline=False)
     document["corruptions"] = [corruption("fog", severity, 0.5, baseline=False) for severity in (1, 2, 3, 4, 5)]
-    plot_corruptions(document, tmp_path / "corruptions.png")
+    plot_corruptions(Evaluation.from_json(document), tmp_path / "corruptions.png")
     assert figures[0].axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 4)
     assert [axes.get_title() for axes in figures[0].axes if axes.axison][-1] == "fog 5"
     assert len(y_of(figures[0].axes[0])) == 2  # no standard network
 
 
 def test_the_heat_map_has_its_numbers_in_the_cells(tmp_path: Path, figures: list[Figure]) -> None:
-    plot_heatmap([evaluation(), evaluation()], tmp_path / "heatmap.png")
+    plot_heatmap([measured(), measured()], tmp_path / "heatmap.png")
     axes = figures[0].axes[0]
     assert axes.get_images()[0].get_array().tolist() == [
         [75, 87.5, 50, 75],
@@ -191,7 +204,7 @@ def test_the_heat_map_has_its_numbers_in_the_cells(tmp_path: Path, figures: list
 
 
 def test_relative_change_is_drawn_less_the_standard_networks(tmp_path: Path, figures: list[Figure]) -> None:
-    plot_relative_change(evaluation(), tmp_path / "relative.png")
+    plot_relative_change(measured(), tmp_path / "relative.png")
     midpoint, best = figures[0].axes
     assert midpoint.get_title() == "Midpoint"
     # Fog takes a quarter of the midpoint's accuracy and motion blur three quarters; half of the standard network's.
@@ -202,7 +215,7 @@ def test_relative_change_is_drawn_less_the_standard_networks(tmp_path: Path, fig
 
 
 def test_reliability_shows_accuracy_gaps_and_shares(tmp_path: Path, figures: list[Figure]) -> None:
-    plot_reliability(evaluation(), tmp_path / "reliability.png")
+    plot_reliability(reliability_diagrams(measured()), tmp_path / "reliability.png")
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
     assert titles == [
         f"{name}\nECE 15.62 %"  # (25 * 0.25 + 75 * 0.125) / 100
@@ -272,11 +285,30 @@ def test_selections_show_gains_and_what_was_chosen_from(tmp_path: Path, figures:
     assert [label.get_text() for label in night.get_xticklabels()] == ["0.5", "0 + 1"]
 
 
+def test_gains_by_calibration_error_are_drawn_in_what_they_are_of(tmp_path: Path, figures: list[Figure]) -> None:
+    plot_selections({"new": by_calibration(), "old": by_calibration(None)}, tmp_path / "selections.png")
+    new, old = figures[0].axes[:2]
+    assert list(new.get_lines()[0].get_xdata()) == [-0.0025, 0.005]
+    assert "95 % interval, debiased squared calibration error;" in new.get_title()
+    assert list(old.get_lines()[0].get_xdata()) == [-0.25, 0.5]
+    assert "95 % interval, percentage points;" in old.get_title()
+
+
+def test_changed_answers_are_thumbnails_with_what_each_model_says(tmp_path: Path, figures: list[Figure]) -> None:
+    plot_changed_answers(changed(), tmp_path / "changed.png")
+    first, second, third = figures[0].axes
+    assert [axes.get_title() for axes in (first, second, third)] == ["cat"] * 3
+    assert [text.get_text() for text in first.texts] == ["midpoint: cat 88 %", "ends together: dog 75 %"]
+    assert [text.get_weight() for text in first.texts] == ["bold", "normal"]
+    assert second.get_images()[0].get_array().tolist() == [[3, 3], [3, 3]]
+
+
 PICTURES = {
-    plot_corruptions: evaluation(),
-    plot_heatmap: evaluation(),
-    plot_relative_change: evaluation(),
-    plot_reliability: evaluation(),
+    plot_changed_answers: changed(),
+    plot_corruptions: measured(),
+    plot_heatmap: measured(),
+    plot_relative_change: measured(),
+    plot_reliability: reliability_diagrams(measured()),
     plot_distances: records(),
     plot_plane: plane(),
     plot_selections: selections(),
@@ -309,13 +341,14 @@ def test_a_name_is_checked_before_there_is_anything_to_draw() -> None:
 @pytest.mark.parametrize(
     ("draw", "document", "message"),
     [
-        (plot_corruptions, evaluation(corruptions=False), "no corruptions to draw"),
-        (plot_heatmap, [evaluation(), evaluation(corruptions=False)], "the same corruptions"),
-        (plot_relative_change, evaluation(baseline=False), "--baseline RUN"),
-        (plot_reliability, evaluation(reliability=False), "no reliability bins"),
+        (plot_corruptions, measured(corruptions=False), "no corruptions to draw"),
+        (plot_heatmap, [measured(), measured(corruptions=False)], "the same corruptions"),
+        (plot_relative_change, measured(baseline=False), "--baseline RUN"),
+        (plot_reliability, reliability_diagrams(measured(reliability=False)), "no reliability bins"),
         (plot_distances, [], "no distances to draw"),
         (plot_distances, [{"epoch": 1, "endpoint_l2": None}], "one endpoint only"),
         (plot_selections, {}, "no selections to draw"),
+        (plot_changed_answers, replace(changed(), shown=()), "every image gets the same answer"),
     ],
 )
 def test_what_is_not_there_is_not_drawn(tmp_path: Path, draw: Callable[..., None], document: Any, message: str) -> None:
@@ -327,8 +360,8 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path, draw: Callable[..., None
 def test_a_simplex_is_drawn_under_corruption_too(tmp_path: Path, figures: list[Figure]) -> None:
     document = simplex()
     document["corruptions"] = [{"corruption": "fog", "severity": 1, **simplex()}]
-    plot_corruptions(document, tmp_path / "corruptions.png")
-    plot_heatmap(document, tmp_path / "heatmap.png")
+    plot_corruptions(Evaluation.from_json(document), tmp_path / "corruptions.png")
+    plot_heatmap(Evaluation.from_json(document), tmp_path / "heatmap.png")
     assert y_of(figures[0].axes[1])[-1] == [75, 75]
     names = [label.get_text() for label in figures[1].axes[0].get_xticklabels()]
     assert names == ["endpoint-0", "endpoint-1", "midpoint", "0.12, 0.88"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from rank_processes import COMMAND, LIMIT, ROOT, run_ranks, run_script
+from rank_processes import LIMIT, ROOT, RankProcesses, run_ranks, run_script
 
 from subspace_serve.errors import RankError
 from trainer.ranks import Ranks
@@ -127,33 +128,36 @@ def test_a_rank_that_does_not_come_ends_the_wait() -> None:
     assert "--rdzv-endpoint" in end.out
 
 
-def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line under torchrun on two processes."""
+def test_an_error_that_every_rank_has_is_said_once_under_torchrun(tmp_path: Path) -> None:
     launcher = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*launcher, "-m", "subspace_serve", *arguments],
-        cwd=cwd,
+    shared = subprocess.run(
+        [*launcher, "-m", "subspace_serve", "train", "--data", "nowhere.npz"],
+        cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=LIMIT,
     )
+    assert shared.returncode == 1
+    assert "exitcode  : 1" in shared.stderr
+    assert shared.stderr.count("Error: there is no file nowhere.npz") == 1, shared.stderr
 
 
-def test_an_error_that_every_rank_has_is_said_once(tmp_path: Path) -> None:
-    for arguments, status, message in (
-        (["train", "--data", "nowhere.npz"], 1, "Error: there is no file nowhere.npz"),
-        (["train", "--epochs", "many"], 2, "Error: --epochs takes a whole number of at least 1; found 'many'"),
-    ):
-        shared = torchrun(*arguments, cwd=tmp_path)
-        assert shared.returncode == 1
-        assert f"exitcode  : {status}" in shared.stderr
-        assert shared.stderr.count(message) == 1, shared.stderr
+def test_a_mistake_in_the_command_is_said_once(tmp_path: Path) -> None:
+    with RankProcesses(["train", "--epochs", "many"], folders=[tmp_path] * 2) as ranks:
+        first, second = ranks.processes
+        first.join(LIMIT)
+        second.terminate()  # as torchrun does when one ended
+        ends = ranks.ended()
+    assert ends[0].status == 2
+    assert ends[1].status in (1, -signal.SIGTERM)
+    message = "Error: --epochs takes a whole number of at least 1; found 'many'"
+    assert [message in end.err for end in ends] == [True, False]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "select"])
 def test_a_command_that_uses_every_core_by_itself_is_refused_as_ranks(command: str, tmp_path: Path) -> None:
-    for end in run_ranks([*COMMAND, command], folders=[tmp_path] * 2):
+    for end in run_ranks([command], folders=[tmp_path] * 2):
         assert end.status == 1
         assert end.err == (
             f"Error: {command} runs in one process, which uses every core, and was started as one of 2 (WORLD_SIZE); "

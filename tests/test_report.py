@@ -7,17 +7,19 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from evaluation_documents import evaluation, metrics, plane, records, selections
+from evaluation_documents import by_calibration, changed, evaluation, measured, metrics, plane, records, selections
 
 from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.report import Documents, write_report
 from subspace_serve.show.report.summary import choices, findings, standard_error
 from trainer.architectures import build
@@ -39,7 +41,17 @@ RUN = {
     },
     "versions": {"torch": "2.8"},
 }
-FILES = ["accuracy", "corruptions", "distances", "heatmap", "plane", "relative-change", "reliability", "selections"]
+FILES = [
+    "accuracy",
+    "changed",
+    "corruptions",
+    "distances",
+    "heatmap",
+    "plane",
+    "relative-change",
+    "reliability",
+    "selections",
+]
 
 
 class Page(HTMLParser):
@@ -78,12 +90,12 @@ class Page(HTMLParser):
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of everything that there is to report."""
     folder = tmp_path_factory.mktemp("reports") / "report"
-    documents = Documents(RUN, evaluation(), selections(), records(), plane())
+    documents = Documents(RUN, measured(), selections(), records(), plane(), changed())
     return write_report(folder, documents)
 
 
 def page_of(tmp_path: Path, **parts: Any) -> Page:
-    documents = Documents(**({"run": RUN, "evaluation": evaluation(corruptions=False, reliability=False)} | parts))
+    documents = Documents(**({"run": RUN, "evaluation": measured(corruptions=False, reliability=False)} | parts))
     return Page(write_report(tmp_path / "report", documents).read_text(encoding="utf-8"))
 
 
@@ -120,7 +132,8 @@ def test_every_section_has_a_heading_that_the_contents_lead_to(full: Path) -> No
     page = Page(full.read_text(encoding="utf-8"))
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
-        "what", "summary", "along", "reliability", "corruptions", "selections", "plane", "distances", "provenance",
+        "what", "summary", "along", "reliability", "changed", "corruptions", "selections", "plane", "distances",
+        "provenance",
     ]  # fmt: skip
     assert [link["href"] for link in page.all("a")] == [f"#{key}" for key in sections]
     assert len(page.all("h1")) == 1
@@ -170,17 +183,37 @@ def test_recalibration_on_the_domain_stands_beside_the_usual_one(tmp_path: Path)
     assert "fog 50.00 75.00 62.50 87.50" in page.text("td", "th")
 
 
+def test_gains_by_calibration_error_say_what_they_are_of(tmp_path: Path) -> None:
+    page = page_of(tmp_path, selections={"new": by_calibration()})
+    assert "new 0.25 ECE +0.0025 −0.0025 to +0.0050" in page.text("td", "th")
+    assert "those by ECE are of the debiased squared calibration error. In brackets" in page.text("span")
+    assert "95 of 100 cases" not in page.text("li")
+    assert "no promise of how often it holds the true one" in page.text("li")
+    page = page_of(tmp_path, selections={"old": by_calibration(None), "fog": selections()["fog"]})
+    assert "old 0.25 ECE +0.25 −0.25 to +0.50" in page.text("td", "th")
+    assert "those by ECE are percentage points. In brackets" in page.text("span")
+    assert "It holds the true one in 95 of 100 cases. By ECE it is" in page.text("li")
+
+
+def test_the_images_that_are_judged_differently_are_counted_and_shown(full: Path, tmp_path: Path) -> None:
+    page = Page(full.read_text(encoding="utf-8"))
+    assert "3 of 200 images (1.50 %) get different answers" in page.text("p").replace("\u00a0", " ")
+    assert "7 cat cat 87.50 dog 75.00 3 cat cat 50.00 dog 75.00" in page.text("td", "th")
+    page = page_of(tmp_path, changed=replace(changed(), count=0, shown=()))
+    assert "There are none: all 200 get the same answers" in page.text("p")
+
+
 def test_the_words_are_explained(full: Path) -> None:
     page = Page(full.read_text(encoding="utf-8"))
     assert page.text("dt") == (
         "α (alpha) Endpoint Midpoint Ensemble Standard network Accuracy ECE NLL, Brier Recalibration"
     )
-    assert page.text("h3").count("How to read this") == 6
+    assert page.text("h3").count("How to read this") == 7
 
 
 def test_findings_claim_no_more_than_the_images_show() -> None:
     assert standard_error(0.875, 100) == pytest.approx(0.0330719)
-    documents = Documents(RUN, evaluation(), selections())
+    documents = Documents(RUN, measured(), selections())
     midpoint, standard, ensemble, selected = findings(documents)
     assert "right on 87.50 % of the images and its confidence is off by 3.12 points" in midpoint
     # 12.5 points on 100 images: 2.3 standard errors of the difference. 6.25 points: 1.2.
@@ -191,7 +224,7 @@ def test_findings_claim_no_more_than_the_images_show() -> None:
     )
     assert selected == "Of 2 stored selection(s), 1 moved away from the midpoint and 1 kept it."
     worse = evaluation() | {"baseline": metrics(0.98), "count": 10_000}
-    assert findings(Documents(RUN, worse))[1:] == [
+    assert findings(Documents(RUN, Evaluation.from_json(worse)))[1:] == [
         "It is 10.50 points less accurate than the standard network.",
         "The ensemble of the ends is 6.25 points less accurate than the midpoint.",
     ]
@@ -202,7 +235,7 @@ def test_what_a_run_is_recommended_for_is_said_and_shown() -> None:
         "midpoint": {"alpha": 0.5, "metrics": metrics(0.875)},
         "random-2": {"members": [0.2, 0.9], "metrics": metrics(0.75)},
     }
-    document = evaluation() | {"use": ["midpoint", "random:2"], "recommended": recommended}
+    document = Evaluation.from_json(evaluation() | {"use": ["midpoint", "random:2"], "recommended": recommended})
     assert findings(Documents(RUN, document))[-1] == "The run was trained to be used as: midpoint, random:2."
     rows = choices(document)
     assert [name for name, _, _ in rows].count("midpoint (α = 0.5)") == 1
@@ -240,7 +273,7 @@ def test_other_geometries_are_explained(tmp_path: Path, geometry: dict[str, Any]
         places = ends if count == 1 else [*ends, [1 / count] * count]
         document["points"] = [{"alpha": place, "metrics": metrics(0.5)} for place in places]
         del document["endpoints_ensemble"]
-    page = page_of(tmp_path, run=RUN | {"geometry": geometry}, evaluation=document)
+    page = page_of(tmp_path, run=RUN | {"geometry": geometry}, evaluation=Evaluation.from_json(document))
     assert words in page.text("p")
 
 
@@ -249,7 +282,7 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     chosen = {hostile: selections()["fog"] | {"reason": hostile, "domain": {"data": hostile}}}
     document = evaluation() | {"data": hostile, "aggregate": hostile}
     run = RUN | {"name": hostile, "provenance": {"training": {"data": hostile, "initialisation": hostile}}}
-    page = page_of(tmp_path, run=run, evaluation=document, selections=chosen)
+    page = page_of(tmp_path, run=run, evaluation=Evaluation.from_json(document), selections=chosen)
     assert page.all("script") == []
     assert all((image["src"] or "").startswith("data:image/png") for image in page.all("img"))
     assert hostile in page.text("h1")
@@ -257,7 +290,7 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
-    documents = Documents(RUN, evaluation(corruptions=False), {}, records())
+    documents = Documents(RUN, measured(corruptions=False), {}, records())
     first, second = (write_report(tmp_path / name, documents).read_bytes() for name in ("a", "b"))
     assert first == second
 
@@ -273,12 +306,12 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "report/notes.txt").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SubspaceServeError, match="found a file at"):
-        write_report(tmp_path / "file", Documents(RUN, evaluation()))
+        write_report(tmp_path / "file", Documents(RUN, measured()))
 
 
 def test_nothing_is_left_behind_when_there_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(SubspaceServeError, match="no points"):
-        page_of(tmp_path, evaluation=evaluation(corruptions=False, reliability=False) | {"points": []})
+        page_of(tmp_path, evaluation=replace(measured(corruptions=False, reliability=False), points=()))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -331,6 +364,8 @@ def test_the_command_measures_and_writes_beside_the_run(own_run: Path, standard_
     assert documents["plane"]["calibration"]["count"] == 60
     assert documents["plane"]["path"][0] == [0, 0]
     assert [record["epoch"] for record in documents["training"]] == [1, 2, 3, 4]
+    assert documents["changed"]["models"] == ["midpoint", "ends together"]
+    assert documents["changed"]["images"] == documents["evaluation"]["count"]
     page = Page((own_run / "report/report.html").read_text(encoding="utf-8"))
     accuracy = documents["evaluation"]["points"][1]["metrics"]["accuracy"]
     assert f"right on {100 * accuracy:.2f} % of the images" in page.text("p")

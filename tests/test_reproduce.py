@@ -5,15 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rank_processes import fork_server
 
 from subspace_serve.errors import DataError, TrainingError
 from subspace_serve.space.checkpoint import load_subspace
@@ -24,7 +27,7 @@ from trainer.reproduce.description import Case
 from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.measures import Alone, Along, Branches
 from trainer.reproduce.page import picture_file, write_figure, write_page
-from trainer.reproduce.scales import SCALES
+from trainer.reproduce.scales import SCALES, Panel
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
 from trainer.reproduce.work import Task, perform_all, tasks_of
 
@@ -191,7 +194,10 @@ def test_an_entry_that_another_process_holds_is_left_to_it(tmp_path: Path) -> No
     assert cache.run(TINY).is_dir()
 
 
-def test_two_processes_share_the_work(tmp_path: Path) -> None:
+def test_two_processes_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Processes with torch loaded; the next test's start from nothing.
+    context = fork_server()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
     tasks = [
         Task("panel", Case(f"seed {seed}"), TrainingConfig(**{**TINY.to_json(), "seed": seed}), Alone(64, 128))
         for seed in range(3)
@@ -322,7 +328,10 @@ def test_a_figure_is_drawn_judged_and_found_again(tmp_path: Path) -> None:
     assert output.split()[:4] == ["3", "4", "of", "4"]
 
 
-def test_all_figures_at_the_smallest_scale(tmp_path: Path) -> None:
+def test_all_figures_at_the_smallest_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 52 runs nothing but the figures is looked at.
+    panels = {name: Panel(panel.title, panel.settings | {"epochs": 2}) for name, panel in SMOKE.panels.items()}
+    monkeypatch.setitem(SCALES, "smoke", replace(SMOKE, panels=panels))
     code, _ = run(
         "all", "--scale", "smoke", "--seeds", "1", "--cache", tmp_path / "c", "--out", tmp_path, "--workers", "1"
     )

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from subspace_serve.cli import cli
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
-from subspace_serve.measure.metrics import METRICS, Scores, score
+from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, Scores, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
@@ -269,6 +272,31 @@ def test_greedy_takes_the_best_place_of_the_grid(line_run: Path, metric: str) ->
     low, high = selection["gain"]["interval"]
     assert low <= selection["gain"]["value"] <= high
     assert json.loads(json.dumps(selection)) == selection
+
+
+def test_select_by_calibration_error_takes_and_reports_its_debiased_square(line_run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(line_run, tmp_path / "run"))
+    words = ["select", str(folder), "--metric", "ece", "--greedy", "--points", "3", "--refine", "0", "--json", "-"]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    selection = json.loads(result.stdout)["best"]
+    assert selection["compared_by"] == "debiased squared calibration error"
+    assert read_selections(folder, OpenRun(folder).checkpoint_sha256)["best"]["compared_by"] == DEBIASED_ECE
+    run = OpenRun(folder)
+    alphas = [0.5, 0.0, 1.0]
+    networks, candidates = Networks(run.network, run.calibration), list(map(Candidate.point, alphas))
+    choosing, reporting = (
+        dict(zip(alphas, networks.score(candidates, half), strict=True))
+        for half in split(run.data.validation, 10, seed=0)
+    )
+    assert selection["alpha"] == max(alphas, key=lambda alpha: choosing[alpha].value("ece"))
+    gain = reporting[selection["alpha"]].value("ece") - reporting[0.5].value("ece")
+    assert selection["gain"]["value"] == pytest.approx(gain)
+    assert selection["reported"] == pytest.approx(reporting[selection["alpha"]].metrics())
+    shown = CliRunner().invoke(cli, words[:-2], catch_exceptions=False).stdout
+    assert "squared ECE gain" in shown
+    assert f"{selection['reason']}" in shown
+    assert "compared_by" not in run_select(line_run)["best"]
 
 
 def test_what_is_reported_is_measured_on_the_other_half(line_run: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rank_processes import COMMAND, LIMIT, RankProcesses, run_ranks, run_script
+from rank_processes import LIMIT, RankProcesses, run_ranks, run_script
 from safetensors.numpy import load_file
 
 from subspace_serve.data import ArrayImages, Augmentation, FolderImages, MemoryImages, load_data
@@ -110,7 +108,7 @@ def test_feature_similarity_needs_two_groups_a_rank() -> None:
     start = starting_points(config, architecture)
     with pytest.raises(TrainingError, match="with 2 ranks it needs --samples 4 or a multiple, not 2"):
         prepared_stepper(config, architecture, start, Ranks(0, 2))
-    four = dataclasses.replace(config, samples=4)
+    four = TrainingConfig(**config.to_json() | {"samples": 4})
     assert len(prepared_stepper(four, architecture, start, Ranks(1, 2)).networks) == 2
 
 
@@ -175,7 +173,7 @@ def largest_difference(first: Weights, second: Weights) -> float:
 def train_on_ranks(settings: dict[str, dict], folder: Path, world_size: int = 2) -> None:
     """Train several runs on ranks, one after another, into folders of their names."""
     jobs = json.dumps([[TINY | changes, str(folder / name)] for name, changes in settings.items()])
-    ends = run_ranks([sys.executable, "-c", TRAIN, jobs], world_size)
+    ends = run_script(TRAIN, world_size, arguments=[jobs])
     assert [end.status for end in ends] == [0] * world_size, ends
 
 
@@ -279,16 +277,26 @@ def test_methods_with_other_steps_train_on_two_ranks(tmp_path: Path) -> None:
         assert records[-1]["loss"] < records[0]["loss"] or name == "ensemble"
 
 
+LONG = {"architecture": "cresnet8-4", "epochs": 20, "samples": 2, "train_images": 400}
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """The endpoints of a run in one process that nobody killed."""
+    folder = tmp_path_factory.mktemp("long") / "alone"
+    train(TrainingConfig(**LONG), folder)
+    return trained(folder)[0]
+
+
 @pytest.mark.parametrize(
     ("killed", "by"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)], ids=["first", "second", "told"]
 )
 def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(
-    tmp_path: Path, killed: int, by: signal.Signals
+    tmp_path: Path, killed: int, by: signal.Signals, long_run: Weights
 ) -> None:
     run = tmp_path / "run"
-    settings = {"architecture": "cresnet8-4", "epochs": 40, "samples": 2, "train_images": 400}
-    options = ["--arch", "cresnet8-4", "--epochs", "40", "--samples", "2", "--train-images", "400"]
-    with RankProcesses([*COMMAND, "train", *options, "--out", str(run)]) as ranks:
+    options = ["--arch", "cresnet8-4", "--epochs", "20", "--samples", "2", "--train-images", "400"]
+    with RankProcesses(["train", *options, "--out", str(run)]) as ranks:
         deadline = time.monotonic() + LIMIT
         while not (run / "resume.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -303,12 +311,10 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_goes_on_in_one_process(
     assert "--resume RUN" in message
     assert "Traceback" not in message
     finished = len((run / "metrics.jsonl").read_text().splitlines())
-    assert 1 <= finished < 40
+    assert 1 <= finished < 20
     assert load_subspace(run).provenance["training"]["finished_epochs"] <= finished
-    config = TrainingConfig(**settings)
-    train(config, run, resume=True)
-    train(config, tmp_path / "alone")
-    assert largest_difference(trained(tmp_path / "alone")[0], trained(run)[0]) == 0.0
+    train(TrainingConfig(**LONG), run, resume=True)
+    assert largest_difference(long_run, trained(run)[0]) == 0.0
 
 
 def test_a_run_of_one_process_goes_on_with_two_ranks_that_need_not_see_its_folder(tmp_path: Path) -> None:
@@ -325,7 +331,7 @@ def test_a_run_of_one_process_goes_on_with_two_ranks_that_need_not_see_its_folde
     config = TrainingConfig(**TINY | {"samples": 2})
     with pytest.raises(Stop):
         train(config, folders[0] / "run", report=stop)
-    ends = run_ranks([*COMMAND, "train", "--resume", "run", "--json", "report.json"], folders=folders)
+    ends = run_ranks(["train", "--resume", "run", "--json", "report.json"], folders=folders)
     assert [end.status for end in ends] == [0, 0], ends
     assert ends[1].out == ends[1].err == ""
     train(config, tmp_path / "alone")
@@ -343,10 +349,10 @@ def test_a_rank_with_other_data_or_settings_ends_the_run_before_it_has_a_folder(
         pixels, labels = digits.take(np.arange(300 + index))
         np.savez(folder / "images.npz", images=pixels, labels=labels)
     options = ["--data", "images.npz", "--arch", "cresnet8-4", "--epochs", "1", "--out", str(tmp_path / "run")]
-    ends = run_ranks([*COMMAND, "train", *options], folders=folders)
+    ends = run_ranks(["train", *options], folders=folders)
     assert [end.status for end in ends] == [1, 1], ends
     messages = ends[0].err + ends[1].err
-    assert messages.count("Error:") == 1
+    assert messages.count("Error:") == 1, messages
     assert "rank 1 has other data (their fingerprint) than rank 0" in messages
     assert "Traceback" not in messages
     assert not (tmp_path / "run").exists()

@@ -324,6 +324,10 @@ def test_seeds_differ_by_purpose_and_index() -> None:
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"feature_similarity": 1.0, "samples": 1}, "samples of 2 or more"),
         ({"samples": 300}, "cannot be split"),
+        ({"epochs": "ten"}, "epochs is 'ten'; Input should be a valid integer"),
+        ({"epochs": 10**6}, "epochs is 1000000; it must be at most 100000"),
+        ({"beta": "strong"}, "beta is 'strong'; Input should be a valid number$"),
+        ({"precision": "half"}, "precision is 'half'; choose float32 or bfloat16"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
@@ -331,9 +335,20 @@ def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None
         TrainingConfig(**settings)
 
 
-def test_unknown_settings_in_a_file_are_refused() -> None:
-    with pytest.raises(TrainingError, match="learningrate"):
-        TrainingConfig.from_json({"learningrate": 0.1})
+def test_unknown_settings_in_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"learningrate": 0.1}')
+    with pytest.raises(TrainingError, match=r"config\.json: unknown training settings: learningrate"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_settings_of_a_file_of_before_a_setting_was_there_are_read_as_they_were_trained(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"subspace": "line", "epochs": 3, "beta": 1, "endpoints": null}')
+    found = RunFolder(tmp_path).read_config()
+    assert {name: getattr(found, name) for name in NEUTRAL} == NEUTRAL
+    # By these bytes kept measurements are found.
+    assert json.dumps(found.to_json()).startswith(
+        '{"data": "digits", "architecture": "cresnet8-8", "subspace": "line", "endpoints": null, "beta": 1, '
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -356,7 +371,7 @@ def test_subspaces_are_trained_by_the_recipe_unless_told_otherwise(subspace: str
     config = TrainingConfig(subspace=subspace)
     assert {name: getattr(config, name) for name in RECIPE} == RECIPE
     assert TrainingConfig(subspace=subspace, spread=0.0).spread == 0
-    assert TrainingConfig.from_json(config.to_json()) == config
+    assert TrainingConfig(**config.to_json()) == config
     plain = TrainingConfig(subspace="standard")
     assert {name: getattr(plain, name) for name in NEUTRAL} == NEUTRAL
 

@@ -102,6 +102,7 @@ def tensors_of(run: Path) -> dict[str, np.ndarray]:
         return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("projection", "projection"), ("frozen", "fixed")])
 def test_state_that_is_not_trained_is_kept_and_every_command_uses_it(
     own: str, kind: str, name: str, tmp_path: Path
@@ -131,6 +132,7 @@ def test_state_that_is_not_trained_is_kept_and_every_command_uses_it(
     assert {point.parity.reference for point in Bundle.open(run / "bundle").points.values()} == {None}
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_another_takes_its_state(own: str, tmp_path: Path) -> None:
     train(settings(own, "projection", seed=3), tmp_path / "first")
     kept = tensors_of(tmp_path / "first")["buffers.projection"]

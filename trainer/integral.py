@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.config import TrainingConfig
 from trainer.division import Division
-from trainer.parameters import EndpointMatrix, FlatNetwork
 from trainer.schedule import StepSettings
 from trainer.step import Stepper
 
@@ -30,16 +28,9 @@ class IntegralStepper(Stepper):
         division: of every batch among ranks; all of it for this process when None.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        endpoints: EndpointMatrix,
-        networks: list[FlatNetwork],
-        division: Division | None = None,
-    ) -> None:
-        if len(networks) != NETWORKS:
-            raise ValueError(f"an integral takes {NETWORKS} networks, not {len(networks)}")
-        super().__init__(config, endpoints, networks, division)
+    @staticmethod
+    def network_count(division: Division) -> int:
+        return NETWORKS
 
     def step(
         self,

@@ -8,10 +8,10 @@ into a workspace with room for the channels that there are (uxlfoundation/oneDNN
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from subspace_serve.errors import TrainingError
@@ -41,14 +41,12 @@ def channels_last_is_safe(model: nn.Module, architecture: Architecture) -> bool:
     return not convolutions.endangered
 
 
-class _Layer:
+class _Layer(NamedTuple):
     """A convolution that is not safe in channels-last order."""
 
-    def __init__(self, images: Tensor, stride: Sequence[int]) -> None:
-        self.channels = images.shape[1]
-        self.stride = max(stride)
-        # What torch goes by; `is_contiguous` does not tell the orders of one channel apart.
-        self.channels_last = images.stride(1) == 1
+    channels: int
+    stride: int
+    channels_last: bool
 
 
 class _Convolutions(TorchDispatchMode):
@@ -66,5 +64,6 @@ class _Convolutions(TorchDispatchMode):
             pointwise = all(size == 1 for size in weight.shape[2:])
             # A weight holds the channels of one group.
             if pointwise and max(stride) > 1 and weight.shape[1] % BLOCK:
-                self.endangered.append(_Layer(images, stride))
+                # What torch goes by; `is_contiguous` does not tell the orders of one channel apart.
+                self.endangered.append(_Layer(images.shape[1], max(stride), images.stride(1) == 1))
         return func(*args, **(kwargs or {}))

@@ -14,11 +14,10 @@ from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.subspace import Weights
-from trainer.architectures import build, resolve_architecture
+from trainer.architectures import build, find_builder
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.initialise import initial_endpoints
-from trainer.integral import NETWORKS, IntegralStepper
 from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.ranks import Ranks
@@ -70,21 +69,19 @@ def prepared_data(
 
 
 def prepared_architecture(config: TrainingConfig, data: DataSet) -> Architecture:
-    """Return what builds the run's network for its data."""
+    """Return what builds the run's network for its data.
+
+    Raises:
+        ArchitectureError: nothing builds a network of this name.
+    """
+    find_builder(config.architecture)
     height, width, channels = data.shape
-    return resolve_architecture(
-        config.architecture,
-        classes=data.classes,
-        channels=channels,
-        height=height,
-        width=width,
-        arguments=config.arguments,
-    )
+    return Architecture(config.architecture, data.classes, channels, height, width, dict(config.arguments))
 
 
 def starting_points(config: TrainingConfig, architecture: Architecture) -> list[Weights]:
     """Return where each endpoint, or each member of an ensemble, starts."""
-    count = config.members if config.subspace == "ensemble" else config.geometry.endpoints
+    count = config.trajectories * config.geometry.endpoints
     # What shares a trajectory starts as one.
     how = "shared" if config.shared_epochs and config.initialisation == "independent" else config.initialisation
     return initial_endpoints(architecture, count, how, config.seed)
@@ -113,15 +110,15 @@ def prepared_stepper(
             f"feature_similarity compares samples on one rank: with {ranks.world_size} ranks it needs --samples "
             f"{2 * ranks.world_size} or a multiple, not {config.samples}"
         )
-    integral = config.subspace == "integral"
-    count = NETWORKS if integral else len(division.groups)
+    make_stepper = config.method.stepper()
+    count = make_stepper.network_count(division)
     networks = [load_kept(build(architecture), kept or {}) for _ in range(count)]
     _check_parameters(networks[0])
     # Whatever the device, so that a run can be resumed on another.
     layout = Layout.of(networks[0], channels_last=channels_last_is_safe(networks[0], architecture))
     endpoints = EndpointMatrix(layout, start[: config.geometry.endpoints], device, layerwise=config.layerwise)
     flat = [FlatNetwork(network, layout, device) for network in networks]
-    return (IntegralStepper if integral else Stepper)(config, endpoints, flat, division)
+    return make_stepper(config, endpoints, flat, division)
 
 
 def _check_parameters(network: nn.Module) -> None:

@@ -50,7 +50,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     device = layers[0].running_mean.device  # type: ignore[union-attr]
     count = 0
-    with _restored_on_error(layers), _batchnorm_training(model, layers):
+    with _recalibrating(model, layers):
         for layer in layers:
             layer.reset_running_stats()
         for batch in batches:
@@ -81,28 +81,22 @@ def _forward(model: nn.Module, batch: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _batchnorm_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
+def _recalibrating(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
+    """Put the layers alone into train mode; every mode is restored, and after an error the old statistics too."""
     modes = [(module, module.training) for module in model.modules()]
     momenta = [layer.momentum for layer in layers]
+    buffers = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
     try:
         model.eval()
         for layer in layers:
             layer.train()
         yield
+    except BaseException:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        raise
     finally:
         for module, training in modes:
             module.training = training
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-@contextlib.contextmanager
-def _restored_on_error(layers: list[_BatchNorm]) -> Iterator[None]:
-    saved = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
-    try:
-        yield
-    except BaseException:
-        for layer, buffers in zip(layers, saved, strict=True):
-            for name, buffer in layer.named_buffers():
-                buffer.copy_(buffers[name])
-        raise

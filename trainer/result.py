@@ -16,12 +16,9 @@ from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
-from trainer.gaussian import fit_gaussian
-from trainer.methods import METHODS
 from trainer.modules import as_module, predict_logits
 from trainer.parameters import EndpointMatrix
 from trainer.progress import Progress
-from trainer.randomness import torch_generator
 from trainer.trajectory import planned_epochs
 
 VALIDATION_CALIBRATION = 2048
@@ -55,23 +52,17 @@ def result(
         "preprocessing": data.preprocessing.to_json(),
         "labels": list(data.label_names),
         "training": training,
-        "use": list(METHODS[config.subspace].use),
+        "use": list(config.method.use),
         "versions": versions(),
     }
     if config.members == 0:
         values = endpoints.values if progress.best is None else progress.best.values
         ends = [endpoints.layout.weights(row) for row in values]
         return Subspace(config.geometry, architecture, tuple(ends), provenance, kept)
-    weights: list[Weights] = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
-    if config.subspace == "swag" and len(weights) == config.members:
-        weights = _sampled(weights, config)
+    weights: Sequence[Weights] = [endpoints.layout.weights(row) for row in progress.members or endpoints.values]
+    if len(weights) == config.members:
+        weights = config.method.finished(weights, config.seed)
     return Subspace(Geometry("simplex", len(weights)), architecture, tuple(weights), provenance, kept)
-
-
-def _sampled(members: Sequence[Weights], config: TrainingConfig) -> list[Weights]:
-    """Return as many samples of the Gaussian fitted to the members as there are members."""
-    gaussian = fit_gaussian(members)
-    return [gaussian.sample(torch_generator(config.seed, "gaussian", index)) for index in range(len(members))]
 
 
 def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: torch.device) -> dict[str, float]:
@@ -79,7 +70,7 @@ def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: 
 
     Of members that answer together, and of an integral, it is the last endpoint.
     """
-    alone = METHODS[config.subspace].use[0] == "midpoint"
+    alone = config.method.use[0] == "midpoint"
     alpha = subspace.geometry.midpoint if alone else subspace.geometry.ends[-1]
     calibration = draw_calibration_data(
         data.train,

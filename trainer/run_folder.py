@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from subspace_serve.files import atomic_file, held, write_text
 from subspace_serve.network.skeleton import FILE_NAME as SKELETON_FILE
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.run.metrics import FILE_NAME as METRICS_FILE
-from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.checkpoint import FILE_NAME
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
@@ -66,17 +64,8 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
-    def metrics_file(self) -> Path:
-        return self.path / METRICS_FILE
-
-    @property
     def resume_file(self) -> Path:
         return self.path / "resume.pt"
-
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether an epoch was finished here; a folder in which none was counts as empty."""
-        return self.resume_file.exists() or (self.path / FILE_NAME).exists()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -108,7 +97,8 @@ class RunFolder:
         """
         if any(self.path.iterdir()) and not self.config_file.is_file():
             raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
-        if self.has_checkpoint and not overwrite:
+        # A folder in which no epoch was finished counts as empty.
+        if not overwrite and (self.resume_file.exists() or (self.path / FILE_NAME).exists()):
             raise TrainingError(
                 f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
                 "or choose another folder (--out)"
@@ -135,14 +125,16 @@ class RunFolder:
         """Read the settings of an earlier run.
 
         Raises:
-            TrainingError: there is no run in the folder, or its settings are damaged.
+            TrainingError: there is no run in the folder, or its settings are damaged or unknown here.
         """
         try:
             document = json.loads(self.config_file.read_text(encoding="utf-8"))
             # A run of before these settings were there had none of them.
-            return TrainingConfig.from_json(NEUTRAL | document)
+            return TrainingConfig(**NEUTRAL | document)
         except FileNotFoundError:
             raise TrainingError(f"{self.path} holds no run to resume: it has no config.json") from None
+        except TrainingError as error:
+            raise TrainingError(f"{self.config_file}: {error}") from None
         except (ValueError, TypeError) as error:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 
@@ -212,17 +204,9 @@ class RunFolder:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(f"{self.resume_file} is damaged ({reason}); start the run anew") from error
 
-    def read_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Return the metrics of the first `epochs` epochs; a line that a crash cut short is left out."""
-        return read_metrics(self.path, epochs)
-
-    def finished_epochs(self) -> int:
-        """Return how many epochs are recorded as finished."""
-        return len(self.read_metrics(sys.maxsize))
-
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Write one line an epoch, atomically."""
-        write_text(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+        write_text(self.path / METRICS_FILE, "".join(json.dumps(record) + "\n" for record in records))
 
     def point_latest_here(self) -> None:
         """Point `runs/latest` at this run, when it lies in a folder named `runs`."""

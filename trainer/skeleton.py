@@ -8,7 +8,6 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import onnx
@@ -42,50 +41,12 @@ _NETWORK = "network."
 
 
 def skeleton_of(architecture: Architecture, kept: Kept) -> Skeleton:
-    """Return an architecture's skeleton with the state that is kept; that of a known one is made once a process.
+    """Return an architecture's skeleton with the state that is kept.
 
     Raises:
         ExportError: the network cannot be exported.
         ArchitectureError: it cannot be built.
     """
-    document = json.dumps(architecture.to_json(), sort_keys=True)
-    # A module of the user's own may change between two runs of one process.
-    data = _export(architecture, kept) if architecture.is_custom or kept else _exported(document)
-    return Skeleton(data)
-
-
-@lru_cache(maxsize=32)
-def _exported(document: str) -> bytes:
-    return _export(Architecture.from_json(json.loads(document)), {})
-
-
-class _WithPixels(nn.Module):
-    """A network behind the normalisation of uint8 pixels (N, H, W, C)."""
-
-    def __init__(self, network: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.network = network
-        self.preprocessing = _Preprocessing(channels)
-
-    def forward(self, image: Tensor) -> Tensor:
-        pixels = image.permute(0, 3, 1, 2).to(torch.float32)
-        return self.network(self.preprocessing(pixels))
-
-
-class _Preprocessing(nn.Module):
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.ones(channels, 1, 1))
-        self.register_buffer("shift", torch.zeros(channels, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return pixels * self.scale + self.shift
-
-
-def _export(architecture: Architecture, kept: Kept) -> bytes:
     generator = torch.get_rng_state()
     try:
         network = load_kept(build(architecture), kept).eval()
@@ -125,7 +86,33 @@ def _export(architecture: Architecture, kept: Kept) -> bytes:
     }
     for key, text in facts.items():
         proto.metadata_props.add(key=key, value=text)
-    return sealed(proto.SerializeToString())
+    return Skeleton(sealed(proto.SerializeToString()))
+
+
+class _WithPixels(nn.Module):
+    """A network behind the normalisation of uint8 pixels (N, H, W, C)."""
+
+    def __init__(self, network: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = _Preprocessing(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pixels = image.permute(0, 3, 1, 2).to(torch.float32)
+        return self.network(self.preprocessing(pixels))
+
+
+class _Preprocessing(nn.Module):
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels, 1, 1))
+        self.register_buffer("shift", torch.zeros(channels, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * self.scale + self.shift
 
 
 def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:

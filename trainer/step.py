@@ -87,6 +87,8 @@ class Stepper:
     ) -> None:
         self.config = config
         self.division = division or Division(config.samples)
+        if len(networks) != (count := self.network_count(self.division)):
+            raise ValueError(f"a step goes through {count} networks, not {len(networks)}")
         self._geometry = config.geometry
         self.endpoints = endpoints
         self.networks = networks
@@ -102,6 +104,11 @@ class Stepper:
         if config.feature_similarity:
             for index, network in enumerate(networks):
                 penultimate(network.model).register_forward_pre_hook(self._keep_features(index))
+
+    @staticmethod
+    def network_count(division: Division) -> int:
+        """Return through how many networks a step goes on this rank."""
+        return len(division.groups)
 
     def step(
         self,

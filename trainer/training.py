@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.network.skeleton import Skeleton
+from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
@@ -106,7 +108,7 @@ def train(
         kept = ranks.broadcast(kept)
         start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
         stepper = prepared_stepper(config, architecture, start, ranks, kept=kept)
-        if config.subspace != "ensemble":
+        if config.trajectories == 1:
             start = []  # copied: only an ensemble's later members still have to start
         endpoints, progress = stepper.endpoints, Progress()
         batch_size, steps = _batching(config, data)
@@ -120,7 +122,7 @@ def train(
         if skeleton is not None:
             run.write_skeleton(skeleton)
         writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
-        records = run.read_metrics(progress.epochs) if ranks.is_first else []
+        records = read_metrics(run.path, progress.epochs) if ranks.is_first else []
         plan = planned_epochs(config)
         for epoch in plan[progress.epochs :]:
             enter(epoch, config, endpoints, progress, start)
@@ -128,7 +130,8 @@ def train(
             leave(epoch, config, endpoints, progress)
             progress.epochs += 1
             if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
-                last = result(config, data, architecture, kept, endpoints, _without_best(progress))
+                # The last epoch's endpoints, and not the best that early stopping has kept.
+                last = result(config, data, architecture, kept, endpoints, replace(progress, best=None))
                 record["validation"] = ranks.broadcast(
                     validate(last, data, config, stepper.device) if ranks.is_first else {}
                 )
@@ -155,11 +158,6 @@ def _kept_state(config: TrainingConfig, architecture: Architecture, run: RunFold
     if resume and (run.path / CHECKPOINT_FILE).exists():
         return load_subspace(run.path).buffers
     return initial_kept_state(architecture, config.initialisation, config.seed)
-
-
-def _without_best(progress: Progress) -> Progress:
-    """Return the progress as it would be without early stopping: the last epoch's endpoints are validated."""
-    return Progress(progress.epochs, progress.members, progress.parting)
 
 
 def _batching(config: TrainingConfig, data: DataSet) -> tuple[int, int]:
@@ -237,7 +235,7 @@ def _train_epoch(
     l2, cosine_squared = stepper.endpoints.distances()
     return {
         "epoch": number,
-        **({"member": epoch.member} if config.subspace == "ensemble" else {}),
+        **({"member": epoch.member} if config.trajectories > 1 else {}),
         "loss": losses.mean().item(),
         "accuracy": correct.item() / (steps * batch_size),
         "learning_rate": rate,

@@ -35,10 +35,9 @@ class Epoch:
 
 def planned_epochs(config: TrainingConfig) -> list[Epoch]:
     """Return every epoch of a run in order."""
-    if config.subspace != "ensemble":
-        return [Epoch(0, index) for index in range(config.epochs)]
     shared = [Epoch(0, index) for index in range(config.shared_epochs)]
-    own = [Epoch(member, i) for member in range(config.members) for i in range(config.shared_epochs, config.epochs)]
+    parted = range(config.shared_epochs, config.epochs)
+    own = [Epoch(member, index) for member in range(config.trajectories) for index in parted]
     return shared + own
 
 
@@ -58,7 +57,7 @@ def enter(
 
 def leave(epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress) -> None:
     """Keep what an epoch ends with: the state where trajectories part, or a finished member."""
-    if config.subspace != "ensemble":
+    if config.trajectories == 1:
         return
     if epoch == Epoch(0, config.shared_epochs - 1):
         progress.parting = torch.stack([endpoints.values, endpoints.velocity])

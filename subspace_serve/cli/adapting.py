@@ -15,7 +15,7 @@ from subspace_serve.cli.output import (
     percent,
     print_table,
     say_note,
-    write_json,
+    write_report,
 )
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def adapt(
         _print(found)
     if written:
         write_adaptation(subspace, found, target)
-    if json_file:
-        write_json(found.to_json() | {"written": written}, json_file)
-    if json_file == "-":
+    if not write_report(found.to_json() | {"written": written}, json_file):
         return
     if written:
         click.echo(f"{target}: domain and point {name}; ask for it by its name, or any place by alpha and domain")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import json_option, print_table, print_verification, write_json
+from subspace_serve.cli.output import json_option, print_table, print_verification, write_report
 from subspace_serve.errors import DataError
 
 _BATCH = 32
@@ -45,11 +45,9 @@ def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> No
     """Check a bundle: hashes, graphs, parity with torch."""
     from subspace_serve.bundle.verify import verify_bundle
 
-    report = verify_bundle(bundle, device=device, threads=threads)
-    if json_file != "-":
-        print_verification(report.to_json())
-    if json_file:
-        write_json(report.to_json(), json_file)
+    report = verify_bundle(bundle, device=device, threads=threads).to_json()
+    if write_report(report, json_file):
+        print_verification(report)
 
 
 @click.command()
@@ -119,10 +117,8 @@ def predict(
         document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
         entries += [{"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)]
     document["predictions"] = entries
-    if json_file != "-":
+    if write_report(document, json_file):
         _print_predictions(document)
-    if json_file:
-        write_json(document, json_file)
 
 
 def _print_predictions(document: dict[str, Any]) -> None:

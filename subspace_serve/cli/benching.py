@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.asking import place, place_or_name
-from subspace_serve.cli.output import json_option, print_table, progress_line, write_json
+from subspace_serve.cli.output import json_option, print_table, progress_line, write_report
 
 if TYPE_CHECKING:
     from subspace_serve.bench.load import LoadReport
@@ -170,12 +170,10 @@ def bench(
         for rate in rates:
             measure(rate)
     document["rates"] = [report.to_json() for report in reports]
-    if not quiet:
+    if write_report(document, json_file):
         _print(reports)
         if found is not None:
             click.echo(_described(found, objective))
-    if json_file:
-        write_json(document, json_file)
 
 
 def _print(reports: Sequence[LoadReport]) -> None:

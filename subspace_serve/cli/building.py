@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from subspace_serve.cli.asking import bundle_argument
-from subspace_serve.cli.output import json_option, print_verification, write_json
+from subspace_serve.cli.output import json_option, print_verification, write_report
 
 
 @click.command()
@@ -51,8 +51,7 @@ def build(
     if context:
         check_context(context)  # before the work
     report = verify_bundle(bundle).to_json()
-    quiet = json_file == "-"
-    if not quiet:
+    if json_file != "-":
         print_verification(report)
     opened = Bundle.open(bundle)
     document: dict[str, Any] = {"bundle": report}
@@ -69,10 +68,8 @@ def build(
         write_container_context(opened, context)
         document["context"] = str(context)
         lines.append(f"context: {context}; make an image of it with: docker build -t {name} {context}")
-    if not quiet:
+    if write_report(document, json_file):
         click.echo("\n".join(lines))
-    if json_file:
-        write_json(document, json_file)
 
 
 COMMANDS = {"build": build}

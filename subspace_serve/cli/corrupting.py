@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from subspace_serve.cli.output import json_option, progress_line, track, write_json
+from subspace_serve.cli.output import json_option, progress_line, track, write_report
 
 _ALL = "all"
 
@@ -101,9 +101,8 @@ def corrupt(
     )
     size = sum(file.stat().st_size for file in target.iterdir())
     spec = f"corrupted:{target}:{record.corruptions[0]}:{record.severities[-1]}"
-    if json_file:
-        write_json({"out": str(target), "bytes": size, "left_out": left_out, **record.to_json()}, json_file)
-    if json_file == "-":
+    report = {"out": str(target), "bytes": size, "left_out": left_out, **record.to_json()}
+    if not write_report(report, json_file):
         return
     click.echo(
         f"{target}: {len(record.corruptions)} type(s) of corruption at severity {listed} of {record.count} {split} "

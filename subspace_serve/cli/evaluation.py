@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
-from subspace_serve.cli.options import LATEST_RUN, corruption_options, run_options
-from subspace_serve.cli.output import json_option, passing_progress, say_note, write_json
-from subspace_serve.cli.recommending import described_use, recommended_candidates, with_use
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.options import (
+    LATEST_RUN,
+    aggregate_option,
+    calibrate_on_option,
+    corruption_options,
+    extrapolate_option,
+    run_options,
+)
+from subspace_serve.cli.output import json_option, passing_progress, write_report
+from subspace_serve.cli.recommending import described_use, recommended_candidates, recorded_use
+from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
-from subspace_serve.space.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from subspace_serve.measure.networks import Candidate
-    from subspace_serve.space.alpha import Request
-    from subspace_serve.space.geometry import Geometry
+    from subspace_serve.measure.results import Evaluation
+    from subspace_serve.space.place import Alpha
 
 
 @click.command()
@@ -43,9 +50,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         "selections": {name: entry.get("alpha", entry.get("members")) for name, entry in opened.selections().items()},
         "provenance": subspace.provenance,
     }
-    if json_file:
-        write_json(document, json_file)
-    if json_file == "-":
+    if not write_report(document, json_file):
         return
     architecture, training = subspace.architecture, subspace.provenance.get("training", {})
     # An ensemble's members are trained one after another.
@@ -89,20 +94,10 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     "--alpha", "alphas", multiple=True, metavar="SPEC", help=f"Places instead of a grid (repeatable): {SYNTAX}."
 )
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of the grid.")
-@click.option(
-    "--aggregate",
-    type=click.Choice(["probabilities", "logits"]),
-    default="probabilities",
-    show_default=True,
-    help="What ensembles average.",
-)
-@click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@aggregate_option()
+@extrapolate_option
 @corruption_options
-@click.option(
-    "--calibrate-on",
-    metavar="SPEC",
-    help="Unlabelled images for BatchNorm's statistics, instead of training images; of a bundle also a domain's name.",
-)
+@calibrate_on_option("the run's training images; in a bundle a domain also goes by its name")
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN", help="A standard network to compare with.")
 @click.option(
     "--plot",
@@ -133,66 +128,60 @@ def evaluate(
     On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha). What
     the run is recommended to be used as is marked, and without --alpha measured beside the grid.
     """
-    from subspace_serve.measure.evaluation import default_alphas, with_baseline
+    from subspace_serve.measure.evaluation import default_alphas
     from subspace_serve.measure.evaluation import evaluate as measure
     from subspace_serve.show.plot import check_picture
     from subspace_serve.space.alpha import parse_alphas
 
     if plot is not None:
         check_picture(plot)
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     geometry = opened.subspace.geometry
+    places: list[Alpha] = default_alphas(geometry, points)
+    named: dict[str, Candidate] = {}
+    recommended = recommended_candidates(opened.subspace, aggregate)
     if alphas:
         request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate, aggregate=aggregate)
-        places, named = list(request.points.values()), _named_ensembles(request, geometry)
-    else:
-        places, named = default_alphas(geometry, points), recommended_candidates(opened.subspace, aggregate)
+        places, recommended = list(request.points.values()), {}
+        named = {name: request.placed(name) for name in request.ensembles}
     _say_other_calibrations(opened, alphas, calibrate_on)
     domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
     clean = opened.clean_part(spec) if corruptions else spec
     with passing_progress() as say:
-        document = measure(
+        evaluation = measure(
             opened.network,
             opened.images(clean),
             calibration=opened.statistics_on(calibrate_on) if calibrate_on else opened.statistics,
             alphas=places,
             named=named,
+            recommended=recommended,
             aggregate=aggregate,
             extrapolate=extrapolate,
             corrupted=domains,
             progress=say,
-        ) | {"data": clean, "checkpoint_sha256": opened.checkpoint_sha256}
+        )
     if baseline is not None:
         other = with_skeleton(opened.comparable(baseline))
-        document = with_baseline(
-            document,
-            measure(
-                other.network,
-                opened.images(clean),
-                calibration=other.calibration_on(calibrate_on) if calibrate_on else other.calibration,
-                alphas=[other.subspace.geometry.midpoint],
-                ensembles=False,
-                corrupted=domains,
-            ),
+        standard = measure(
+            other.network,
+            opened.images(clean),
+            calibration=other.calibration_on(calibrate_on) if calibrate_on else other.calibration,
+            alphas=[other.subspace.geometry.midpoint],
+            ensembles=False,
+            corrupted=domains,
         )
-    document = with_use(document, opened.subspace, measured=not alphas)
-    if json_file:
-        write_json(document, json_file)
-    if json_file != "-":
-        print_evaluation(document, opened.subspace)
+        evaluation = evaluation.with_baseline(standard)
+    evaluation = replace(
+        evaluation, data=clean, checkpoint_sha256=opened.checkpoint_sha256, use=recorded_use(opened.subspace)
+    )
+    words = write_report(evaluation.to_json(), json_file)
+    if words:
+        print_evaluation(evaluation, opened.subspace)
         if domains:
-            print_corruptions(document)
+            print_corruptions(evaluation)
     if plot is not None:
-        for picture in _draw(document, plot):
-            click.echo(f"plot: {picture}", err=json_file == "-")
-
-
-def _named_ensembles(request: Request, geometry: Geometry) -> dict[str, Candidate]:
-    """Return the ensembles that were asked for; that of the ends under its own name is measured anyway."""
-    named = {name: request.placed(name) for name in request.ensembles}
-    ends = Ensemble(tuple(geometry.ends), aggregate=request.aggregate)
-    return {name: ensemble for name, ensemble in named.items() if (name, ensemble) != ("endpoints", ends)}
+        for picture in _draw(evaluation, plot):
+            click.echo(f"plot: {picture}", err=not words)
 
 
 def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:
@@ -209,17 +198,17 @@ def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on:
             )
 
 
-def _draw(document: dict[str, Any], plot: Path) -> list[Path]:
+def _draw(evaluation: Evaluation, plot: Path) -> list[Path]:
     from subspace_serve.show.plot import plot_corruptions, plot_relative_change, plot_subspace
 
-    plot_subspace(document, plot, baseline=document.get("baseline"))
+    plot_subspace(evaluation, plot)
     pictures = [plot]
-    if "corruptions" in document:
+    if evaluation.corruptions:
         pictures.append(plot.with_stem(f"{plot.stem}-corruptions"))
-        plot_corruptions(document, pictures[-1])
-    if "corruptions" in document and "baseline" in document:
+        plot_corruptions(evaluation, pictures[-1])
+    if evaluation.corruptions and evaluation.baseline is not None:
         pictures.append(plot.with_stem(f"{plot.stem}-relative-change"))
-        plot_relative_change(document, pictures[-1])
+        plot_relative_change(evaluation, pictures[-1])
     return pictures
 
 

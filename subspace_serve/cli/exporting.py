@@ -11,10 +11,9 @@ import click
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
 from subspace_serve.cli.ensembles import read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
-from subspace_serve.cli.options import run_options
-from subspace_serve.cli.output import json_option, percent, print_table, progress_line, say_note, write_json
-from subspace_serve.cli.skeletons import origin_of, with_skeleton
-from subspace_serve.run.opened import OpenRun
+from subspace_serve.cli.options import aggregate_option, calibrate_on_option, extrapolate_option, run_options
+from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_report
+from subspace_serve.cli.skeletons import open_run, origin_of
 from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
@@ -22,18 +21,13 @@ if TYPE_CHECKING:
     from subspace_serve.bundle import Ensemble as BundleEnsemble
     from subspace_serve.space.ensemble import Ensemble
 
-_calibrate_on_option = click.option(
-    "--calibrate-on",
-    metavar="SPEC",
-    help="Recompute BatchNorm's statistics with these images, labelled or not, from where the model will run.  "
-    "[default: as the point was selected, else the run's training images]",
-)
+_calibrate_on_option = calibrate_on_option("as the point was selected, else the run's training images")
 
 
 @click.command()
 @run_options
 @click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=SYNTAX + ".")
-@click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@extrapolate_option
 @_calibrate_on_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors]")
 def collapse(
@@ -45,8 +39,7 @@ def collapse(
     from subspace_serve.space.place import place_text
     from trainer.modules import as_module
 
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
         places = ", ".join(place_text(place) for place in request.points.values())
@@ -81,7 +74,7 @@ def collapse(
     help=SYNTAX + " (repeatable). A standard network is one point, under the first of the names midpoint, endpoint:0 "
     "and endpoints.  [default: the run's recommended use, or midpoint and endpoints]",
 )
-@click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+@extrapolate_option
 @_calibrate_on_option
 @click.option(
     "--ensemble",
@@ -91,13 +84,7 @@ def collapse(
     callback=read_ensembles,
     help=f"Name an ensemble of exported points: {ENSEMBLE_SYNTAX} (repeatable).",
 )
-@click.option(
-    "--aggregate",
-    type=click.Choice(["probabilities", "logits"]),
-    default="probabilities",
-    show_default=True,
-    help="What ensembles average; a selected one keeps its own.",
-)
+@aggregate_option("; a selected one keeps its own")
 @click.option(
     "--default",
     "default",
@@ -196,8 +183,7 @@ def export(
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
     if layout != "triton" and (model_version is not None or max_batch_size is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     target = out or opened.folder / layout
     if layout == "triton":
         from subspace_serve.deploy.triton import MAX_BATCH_SIZE, write_triton_repository
@@ -236,9 +222,7 @@ def export(
                 version=model_version,
                 progress=progress_line,
             )
-    if json_file:
-        write_json(bundle.manifest.model_dump(mode="json"), json_file)
-    if json_file == "-":
+    if not write_report(bundle.manifest.model_dump(mode="json"), json_file):
         return
     _print_models(bundle)
     if fit_temperatures:

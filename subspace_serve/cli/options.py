@@ -32,6 +32,31 @@ def run_options(command: Callable) -> Callable:
     return command
 
 
+def aggregate_option(more: str = "") -> Callable[[Callable], Callable]:
+    """Return the option that says what ensembles average; `more` ends its help."""
+    return click.option(
+        "--aggregate", type=click.Choice(["probabilities", "logits"]), default="probabilities", show_default=True,
+        help=f"What ensembles average{more}.",
+    )  # fmt: skip
+
+
+extrapolate_option = click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
+
+
+def calibrate_on_option(default: str = "the run's training images", *, domain: bool = False) -> Callable:
+    """Return the option that says which images BatchNorm's statistics are from.
+
+    Args:
+        default: where they are from without it.
+        domain: it also takes the word `domain`.
+    """
+    return click.option(
+        "--calibrate-on", metavar="SPEC|domain" if domain else "SPEC",
+        help="Recompute BatchNorm's statistics with these images, labelled or not, from where the model will run"
+        f"{'; `domain`: with the half that is chosen on' if domain else ''}.  [default: {default}]",
+    )  # fmt: skip
+
+
 def _with_corruptions(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Refuse what says how to corrupt where nothing is corrupted."""
     given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE

@@ -35,6 +35,13 @@ def write_json(document: Any, destination: Path | str) -> None:
         write_text(Path(destination), text)
 
 
+def write_report(document: Any, json_file: str | None) -> bool:
+    """Write a command's report where `--json` says; return whether standard output is left for words."""
+    if json_file:
+        write_json(document, json_file)
+    return json_file != "-"
+
+
 def percent(value: float) -> str:
     """Return a fraction as a percentage."""
     return f"{100 * value:.2f}"

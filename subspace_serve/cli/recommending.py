@@ -8,6 +8,7 @@ from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha, place
 
 if TYPE_CHECKING:
+    from subspace_serve.measure.results import Evaluation, NamedResult
     from subspace_serve.space.subspace import Subspace
 
 MARK = " *"
@@ -47,39 +48,23 @@ def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Ense
     }
 
 
-def with_use(document: dict[str, Any], subspace: Subspace, *, measured: bool) -> dict[str, Any]:
-    """Return an evaluation with the run's `use`, where one is recorded.
-
-    Args:
-        document: of `evaluate`.
-        subspace: the run's.
-        measured: the ensembles that were measured by name are `recommended_candidates`, and are called `recommended`.
-    """
+def recorded_use(subspace: Subspace) -> tuple[str, ...]:
+    """Return what a run is meant for; nothing where it records no use."""
     from subspace_serve.space.use import is_recorded, recommended_use
 
-    if not is_recorded(subspace):
-        return document
-    if measured:
-        document = _with_recommended(document)
-        if "corruptions" in document:
-            document["corruptions"] = [_with_recommended(entry) for entry in document["corruptions"]]
-    return document | {"use": list(recommended_use(subspace))}
-
-
-def _with_recommended(measured: dict[str, Any]) -> dict[str, Any]:
-    return {"recommended" if key == "ensembles" else key: value for key, value in measured.items()}
+    return tuple(recommended_use(subspace)) if is_recorded(subspace) else ()
 
 
 class Marks:
     """Which rows of a table are recommended, and which recommended models have no row yet."""
 
-    def __init__(self, document: dict[str, Any], subspace: Subspace) -> None:
+    def __init__(self, evaluation: Evaluation, subspace: Subspace) -> None:
         from subspace_serve.space.use import recommended_models
 
-        models = recommended_models(subspace) if "use" in document else {}
+        models = recommended_models(subspace) if evaluation.use else {}
         self._names = {_places(members): name for name, members in models.items()}
         self._shown: set[tuple[Alpha, ...]] = set()
-        self._measured = document.get("recommended", {})
+        self._evaluation = evaluation
 
     def label(self, text: str, members: Any) -> str:
         """Return a row's label, marked where the model of these places is recommended."""
@@ -87,17 +72,17 @@ class Marks:
         self._shown.add(places)
         return text + MARK if places in self._names else text
 
-    def missing(self) -> dict[str, dict[str, Any]]:
+    def missing(self) -> dict[str, NamedResult]:
         """Return the recommended models that were measured and have no row, by name."""
         shown = {self._names[places] for places in self._shown if places in self._names}
-        return {name: entry for name, entry in self._measured.items() if name not in shown}
+        return {name: entry for name, entry in self._evaluation.recommended.items() if name not in shown}
 
-    def footer(self, document: dict[str, Any], subspace: Subspace) -> str | None:
+    def footer(self, subspace: Subspace) -> str | None:
         """Return what the marks mean; None where no use is recorded."""
-        if "use" not in document:
+        if not self._evaluation.use:
             return None
         limit = "" if midpoint_is_recommended(subspace) else "; the midpoint is not part of it"
-        return f"recommended use of this run (*): {', '.join(document['use'])}{limit}"
+        return f"recommended use of this run (*): {', '.join(self._evaluation.use)}{limit}"
 
 
 def _places(members: Any) -> tuple[Alpha, ...]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_json
-from subspace_serve.cli.recommending import recommended_candidates, with_use
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.output import json_option, passing_progress, progress_line, write_report
+from subspace_serve.cli.recommending import recommended_candidates, recorded_use
+from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
+    from subspace_serve.measure.changed import ChangedAnswers
+    from subspace_serve.measure.results import Evaluation
     from subspace_serve.network.calibration_data import CalibrationData
-
-_METRICS = {"accuracy", "nll", "ece", "brier"}
 
 
 @click.command()
@@ -74,54 +74,55 @@ def report(
     Measures the run along its subspace (on corrupted images too, with --corruption), and shows that with its stored
     selections, its training and the landscape around it. The page needs no network and no other file.
     """
-    from subspace_serve.show.report import Documents, check_target, write_report
+    from subspace_serve.show.report import Documents, check_target
+    from subspace_serve.show.report import write_report as write_page
 
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     target = check_target(out or opened.beside("report"))
     clean = opened.clean_part(spec) if corruptions else spec
     other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
     if evaluation is not None:
-        document = _read_evaluation(evaluation, opened)
+        measured, changed = _read_evaluation(evaluation, opened), None
     else:
         domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
-        document = _measure(opened, other, clean, points, domains)
+        measured = _measure(opened, other, clean, points, domains)
+        changed = _changed(opened, clean)
     landscape = None
     if plane is not False and opened.bundled is None:
         landscape = _plane(opened, other, clean, plane_resolution, plane_images, wanted=bool(plane))
     documents = Documents(
         run=_describe(opened),
-        evaluation=document,
+        evaluation=measured,
         selections=opened.selections(),
         training=_training_records(opened),
         plane=landscape,
+        changed=changed,
     )
-    page = write_report(target, documents)
-    if json_file:
-        write_json(vars(documents), json_file)
-    click.echo(f"report: {page}", err=json_file == "-")
+    page = write_page(target, documents)
+    words = write_report(documents.to_json(), json_file)
+    click.echo(f"report: {page}", err=not words)
 
 
-def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> dict[str, Any]:
+def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> Evaluation:
     """Return the evaluation that `evaluate` gives, with reliability diagrams."""
-    from subspace_serve.measure.evaluation import default_alphas, evaluate, with_baseline
+    from subspace_serve.measure.evaluation import default_alphas, evaluate
 
     with passing_progress() as say:
-        document = evaluate(
+        evaluation = evaluate(
             run.network,
             run.images(spec),
             calibration=run.statistics,
             alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
-            named=recommended_candidates(run.subspace, "probabilities"),
+            recommended=recommended_candidates(run.subspace, "probabilities"),
             corrupted=domains,
             reliability=True,
             progress=say,
-        ) | {"data": spec}
-    document = with_use(document, run.subspace, measured=True)
+        )
+    evaluation = replace(evaluation, data=spec, use=recorded_use(run.subspace))
     if baseline is None:
-        return document
+        return evaluation
     standard = evaluate(
         baseline.network,
         run.images(spec),
@@ -131,32 +132,57 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
         corrupted=domains,
         reliability=True,
     )
-    return with_baseline(document, standard)
+    return evaluation.with_baseline(standard)
 
 
-def _read_evaluation(file: Path, run: OpenRun) -> dict[str, Any]:
+def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
+    """Return which images the midpoint, the ends together and the chosen place judge differently.
+
+    The chosen place is the first stored selection that moved away from the midpoint.
+    """
+    from subspace_serve.measure.changed import answers_of, changed_answers
+    from subspace_serve.measure.networks import Candidate, Networks
+    from subspace_serve.measure.results import candidate_from_json
+
+    geometry, images = run.subspace.geometry, run.images(spec)
+    if geometry.endpoints == 1:
+        return None
+    usual = [Candidate.point(geometry.midpoint), Candidate(tuple(geometry.ends))]
+    found = answers_of(Networks(run.network, run.statistics), usual, images)
+    models = dict(zip(("midpoint", "ends together"), found, strict=True))
+    for name, selection in run.selections().items():
+        if not selection.get("kept_midpoint"):
+            networks = Networks(run.network, run.statistics_of(name, selection))
+            (models[f"best:{name}"],) = answers_of(networks, [candidate_from_json(selection)], images)
+            break
+    return changed_answers(models, images, run.labels)
+
+
+def _read_evaluation(file: Path, run: OpenRun) -> Evaluation:
     """Read what `evaluate --json` wrote.
 
     Raises:
         DataError: it is no evaluation, or one of another run.
     """
     from subspace_serve.errors import DataError
+    from subspace_serve.measure.metrics import METRICS
+    from subspace_serve.measure.results import Evaluation
 
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        places = [point["alpha"] for point in document["points"] if point["metrics"].keys() >= _METRICS]
-        if not places or len(places) < len(document["points"]) or document["count"] < 1:
+        evaluation = Evaluation.from_json(json.loads(file.read_text(encoding="utf-8")))
+        complete = [point for point in evaluation.points if point.metrics.keys() >= METRICS.keys()]
+        if not complete or len(complete) < len(evaluation.points) or evaluation.count < 1:
             raise ValueError("no points, or points without metrics")
-        geometry = document["geometry"]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{file} is no evaluation ({error}); write one with `subspace-serve evaluate --json {file}`"
         ) from error
+    geometry = evaluation.geometry
     if geometry != run.subspace.geometry.name:
         raise DataError(f"{file} evaluates a {geometry} and {run.path} is a {run.subspace.geometry.name}; measure anew")
-    if document.get("checkpoint_sha256") not in (None, run.checkpoint_sha256):
+    if evaluation.checkpoint_sha256 not in (None, run.checkpoint_sha256):
         raise DataError(f"{file} evaluates another checkpoint than {run.file} (its SHA-256 differs); measure anew")
-    return document
+    return evaluation
 
 
 def _plane(

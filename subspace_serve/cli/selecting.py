@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.options import corruption_options, run_options
+from subspace_serve.cli.options import aggregate_option, calibrate_on_option, corruption_options, run_options
 from subspace_serve.cli.output import (
     json_option,
     metric_cells,
     passing_progress,
     percent,
     print_table,
-    say_note,
-    write_json,
+    write_report,
 )
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
-from subspace_serve.cli.skeletons import with_skeleton
+from subspace_serve.cli.skeletons import open_run
 from subspace_serve.run.leakage import refuse_test_names
 from subspace_serve.run.opened import OWN_PARTS, OpenRun, is_corrupted_set
 from subspace_serve.run.selections import FILE_NAME
@@ -52,19 +51,9 @@ if TYPE_CHECKING:
 )
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="How fine the grid is.")
 @click.option("--refine", type=click.IntRange(0), default=2, show_default=True, help="Halvings around the best.")
-@click.option(
-    "--aggregate",
-    type=click.Choice(["probabilities", "logits"]),
-    default="probabilities",
-    show_default=True,
-    help="What ensembles average.",
-)
+@aggregate_option()
 @click.option("--greedy", is_flag=True, help="Take the best even where chance explains it.")
-@click.option(
-    "--calibrate-on",
-    metavar="SPEC|domain",
-    help="Recompute BatchNorm with these unlabelled images; `domain`: with the half that is chosen on.",
-)
+@calibrate_on_option(domain=True)
 @click.option("--name", help="Store the choice under this name.  [default: best, or the corruption's name: fog:3]")
 @json_option
 def select(
@@ -93,8 +82,7 @@ def select(
     from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN
     from subspace_serve.select import select as choose
 
-    opened = with_skeleton(OpenRun(run, **options))
-    say_note(opened.note)
+    opened = open_run(run, **options)
     opened.selections()
     if opened.bundled is not None and (among != "points" or calibrate_on):
         raise click.UsageError(
@@ -128,9 +116,7 @@ def select(
         file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
     else:
         file = _store_in_bundle(opened.bundled, domains, selections)
-    if json_file:
-        write_json(selections, json_file)
-    if json_file != "-":
+    if write_report(selections, json_file):
         _print_selections(selections, metric, file)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
-from pydantic.fields import FieldInfo
 
 from service.settings import Settings, load_settings
+from subspace_serve.cli.flags import setting_options
 from subspace_serve.cli.output import print_verification
 from subspace_serve.errors import SubspaceServeError
 
@@ -20,53 +19,11 @@ from subspace_serve.errors import SubspaceServeError
 _NOT_FLAGS = {"bundle", "token", "ensembles"}
 
 
-def _setting_options(command: Callable) -> Callable:
-    """Add a flag for every setting; those that are not given arrive as None."""
-    for name, field in reversed(Settings.model_fields.items()):
-        if name in _NOT_FLAGS:
-            continue
-        flag = "--" + name.replace("_", "-")
-        if field.annotation is bool:
-            flag += "/--no-" + name.replace("_", "-")
-        default = field.get_default()
-        shown = "" if default in (None, (), {}) else f"  [default: {default}]"
-        several = "tuple" in str(field.annotation)
-        command = click.option(
-            flag,
-            name,
-            default=None,
-            type=_number(field),
-            multiple=several,
-            metavar=None if field.annotation is bool else _metavar(name, field.annotation),
-            help=(field.description or "") + (" Repeatable." if several else "") + shown,
-        )(command)
-    return command
-
-
-def _number(field: FieldInfo) -> click.ParamType | None:
-    """Return the type of a setting that is a number, with the setting's own bounds; None for the others."""
-    bounds = {
-        name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le") if hasattr(part, name)
-    }
-    low, high = bounds.get("gt", bounds.get("ge")), bounds.get("le")
-    if field.annotation is int:
-        return click.IntRange(low, high, min_open="gt" in bounds)
-    return click.FloatRange(low, high, min_open="gt" in bounds) if field.annotation is float else None
-
-
-def _metavar(name: str, annotation: Any) -> str:
-    if choices := [choice for choice in get_args(annotation) if isinstance(choice, str)]:
-        return "|".join(choices)
-    if "Path" in str(annotation):
-        return "FILE"
-    return name.rsplit("_", 1)[-1].upper()
-
-
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with any of the settings.")
 @click.option("--check", is_flag=True, help="Check configuration and bundle, and exit.")
-@_setting_options
+@setting_options(Settings, without=_NOT_FLAGS)
 def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -> None:
     """Serve a bundle over HTTP.
 

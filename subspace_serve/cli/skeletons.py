@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from subspace_serve.cli.output import say_note
 from subspace_serve.packages import is_installed
+from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.export import Origin
     from subspace_serve.export.parity import Reference
-    from subspace_serve.run.opened import OpenRun
+
+
+def open_run(run: Path, **options: Any) -> OpenRun:
+    """Open the run that a command names, with its skeleton, and say what is to be known of it.
+
+    Args:
+        run: its folder or checkpoint.
+        options: those of `run_options`.
+
+    Raises:
+        ExportError, ArchitectureError: as `with_skeleton`.
+    """
+    opened = with_skeleton(OpenRun(run, **options))
+    say_note(opened.note)
+    return opened
 
 
 def with_skeleton(opened: OpenRun) -> OpenRun:

@@ -18,6 +18,9 @@ CALIBRATION_BINS = 15
 METRICS = {"accuracy": 1, "nll": -1, "ece": -1, "brier": -1}
 """The metrics, and whether more (1) or less (-1) of each is better."""
 
+DEBIASED_ECE = "debiased squared calibration error"
+"""What candidates are compared by where the metric is `ece` (`Scores.compared`), as a selection records it."""
+
 
 @dataclass(frozen=True)
 class Scores:

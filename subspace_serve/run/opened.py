@@ -194,6 +194,12 @@ class OpenRun:
         self.refuse_test_images(images)
         return self._calibration(images, spec)
 
+    def statistics_of(self, name: str, selection: Mapping[str, Any]) -> StatisticsSource:
+        """Return what a stored selection's networks have their statistics from, by its name."""
+        if self.bundled is None:
+            return self.calibration_for(selection)
+        return self.statistics_on(self.bundled.bundle.manifest.domains[name].statistics)
+
     def calibration_in(self, domain: Domain, seed: int) -> CalibrationData:
         """Return the half of a domain's images on which a selection was made, without their labels."""
         from subspace_serve.select import split

@@ -11,7 +11,7 @@ from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import DataError
-from subspace_serve.measure.metrics import METRICS
+from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels
 from subspace_serve.network.network import Network
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
@@ -68,7 +68,7 @@ def select(
         sizes `chosen_on` and `reported_on`; on the reporting half `reported` and `midpoint`, metrics, and `gain` over
         the midpoint, positive for better, with its 95 % `interval`; `best`, the candidate with the best metric and its
         gain, also where it was not taken; with `domain_calibration` also `recalibration`, the metrics of midpoint and
-        choice under both; and every setting.
+        choice under both; and every setting, by `ece` also `compared_by`, what its gains are of.
 
     Raises:
         DataError: the metric is unknown, or the images do not hold every class at least twice.
@@ -80,6 +80,8 @@ def select(
     halves = {domain.name: split(domain.images, network.classes, seed=seed) for domain in domains}
     usual = Networks(network, calibration, progress=progress)
     settings = {"metric": metric, "kind": kind, "points": points, "refine": refine, "seed": seed, "greedy": greedy}
+    if metric == "ece":
+        settings["compared_by"] = DEBIASED_ECE
     selections = {}
     for domain in domains:
         on_domain = (domain_calibration or {}).get(domain.name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trainer.architectures.building import build, check_trusted, resolve_architecture
+from trainer.architectures.building import build, check_trusted
 from trainer.architectures.inspection import check_output, penultimate
-from trainer.architectures.registry import architecture_names
+from trainer.architectures.registry import architecture_names, find_builder
 
-__all__ = ["architecture_names", "build", "check_output", "check_trusted", "penultimate", "resolve_architecture"]
+__all__ = ["architecture_names", "build", "check_output", "check_trusted", "find_builder", "penultimate"]

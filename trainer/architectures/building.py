@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -50,24 +47,6 @@ def build(architecture: Architecture) -> nn.Module:
             "images through the network before it is returned."
         )
     return model
-
-
-def resolve_architecture(
-    name: str,
-    *,
-    classes: int,
-    channels: int,
-    height: int,
-    width: int,
-    arguments: Mapping[str, Any] | None = None,
-) -> Architecture:
-    """The architecture that a user asked for; a `package.module:function` is imported to check it.
-
-    Raises:
-        ArchitectureError: the name is unknown (the message gives near matches), or cannot be imported.
-    """
-    find_builder(name)
-    return Architecture(name, classes, channels, height, width, dict(arguments or {}))
 
 
 def check_trusted(architecture: Architecture, named: str | None) -> None:

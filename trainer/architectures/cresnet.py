@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subspace_serve.errors import ArchitectureError
-from trainer.architectures.builder import Builder
 
 NAMES = ("cresnet8", "cresnet20", "cresnet32", "cresnet56")
 DEFAULT_WIDTH = 16
@@ -76,7 +77,7 @@ def kaiming_normal(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight)
 
 
-def find_builder(name: str) -> Builder | None:
+def find_builder(name: str) -> Callable[..., nn.Module] | None:
     """The builder of `cresnet{depth}[-width]`, or None for a name of another family.
 
     Raises:
@@ -96,22 +97,6 @@ def find_builder(name: str) -> Builder | None:
     return partial(_build, (depth - 2) // 6, width)
 
 
-def _build(
-    blocks_per_stage: int,
-    base_width: int,
-    /,
-    *,
-    classes: int,
-    channels: int,
-    height: int,
-    width: int,
-    dropout: float = 0.0,
-) -> nn.Module:
+def _build(blocks_per_stage: int, base_width: int, /, *, height: int, width: int, **arguments: Any) -> nn.Module:
     del height, width  # average pooling takes any size
-    return CResNet(
-        blocks_per_stage=blocks_per_stage,
-        base_width=base_width,
-        classes=classes,
-        channels=channels,
-        dropout=dropout,
-    )
+    return CResNet(blocks_per_stage=blocks_per_stage, base_width=base_width, **arguments)

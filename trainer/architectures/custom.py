@@ -6,9 +6,11 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
+
+from torch import nn
 
 from subspace_serve.errors import ArchitectureError
-from trainer.architectures.builder import Builder
 
 SIGNATURE = "(*, classes, channels, height, width)"
 """What a builder of the user's own is called with: keyword arguments, and those of --arch-argument."""
@@ -16,7 +18,7 @@ SIGNATURE = "(*, classes, channels, height, width)"
 _PATTERN = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
 
-def import_builder(name: str) -> Builder:
+def import_builder(name: str) -> Callable[..., nn.Module]:
     """Import the function that `package.module:function` names; the working directory is searched last.
 
     Raises:

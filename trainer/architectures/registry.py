@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import nn
+
 from subspace_serve.errors import ArchitectureError
 from subspace_serve.space.architecture import is_custom
 from subspace_serve.suggestions import did_you_mean
 from trainer.architectures import cresnet, custom, tiny_resnet, torchvision_models
-from trainer.architectures.builder import Builder
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -14,8 +17,11 @@ def architecture_names() -> tuple[str, ...]:
     return (*cresnet.NAMES, *tiny_resnet.NAMES, *torchvision_models.names())
 
 
-def find_builder(name: str) -> Builder:
+def find_builder(name: str) -> Callable[..., nn.Module]:
     """The function that builds `name`; a `package.module:function` is imported.
+
+    It takes `classes`, `channels`, `height`, `width` and the architecture's own arguments by name, and makes a freshly
+    initialised network from (N, channels, height, width) to (N, classes) logits.
 
     Raises:
         ArchitectureError: the name is unknown (the message gives near matches), or cannot be imported.

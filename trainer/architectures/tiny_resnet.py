@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
 
-from trainer.architectures.builder import Builder
 from trainer.architectures.cresnet import kaiming_normal
 
 NAMES = ("tiny-resnet18", "tiny-resnet50")
 
 
-def find_builder(name: str) -> Builder | None:
+def find_builder(name: str) -> Callable[..., nn.Module] | None:
     """The builder of `tiny-resnet18` or `tiny-resnet50`, or None for another name."""
     return partial(_build, name) if name in NAMES else None
 

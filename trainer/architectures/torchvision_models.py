@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import nn
 
 from subspace_serve.errors import ArchitectureError
-from trainer.architectures.builder import Builder
 
 # Weights would be fetched, and a file must not ask for that; the rest is set here.
 _RESERVED = frozenset({"weights", "pretrained", "progress", "num_classes"})
@@ -22,7 +22,7 @@ def names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def find_builder(name: str) -> Builder | None:
+def find_builder(name: str) -> Callable[..., nn.Module] | None:
     """The builder of a torchvision classifier, or None for an unknown name."""
     return partial(_build, name) if name in names() else None
 

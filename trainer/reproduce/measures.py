@@ -131,7 +131,7 @@ class Along(Measure):
             calibration=run.calibration(self.calibration),
             alphas=alphas,
             extrapolate=self.beyond > 0,
-        )
+        ).to_json()
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Corrupted(Measure):
             calibration=run.calibration(self.calibration),
             alphas=alphas,
             corrupted=corrupted_domains(images, run.config.data, self.corruptions, self.severities),
-        )
+        ).to_json()
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class OnPlane(Measure):
     def of(self, run: Trained) -> dict[str, Any]:
         third = None
         if self.standard:
-            settings = dataclasses.replace(run.config, subspace="standard")
+            settings = TrainingConfig(**run.config.to_json() | {"subspace": "standard"})
             third = load_subspace(run.other(settings)).endpoints[0]
         plane = subspace_plane(run.subspace, third)
         errors = plane_errors(
@@ -274,7 +274,7 @@ class Branches(Measure):
             whole.provenance,
         )
         images = run.test_images(self.images)
-        measured = evaluate(run.network_of(first), images, calibration=run.calibration(self.calibration))
+        measured = evaluate(run.network_of(first), images, calibration=run.calibration(self.calibration)).to_json()
         result: dict[str, Any] = {
             "members": [point["metrics"]["accuracy"] for point in measured["points"][:-1]],
             "weight_average": measured["points"][-1]["metrics"]["accuracy"],

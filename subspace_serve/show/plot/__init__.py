@@ -6,6 +6,7 @@ matplotlib is imported when something is drawn, not before.
 from __future__ import annotations
 
 from subspace_serve.show.plot.along import plot_subspace
+from subspace_serve.show.plot.changed import plot_changed_answers
 from subspace_serve.show.plot.corrupted import plot_corruptions, plot_heatmap, plot_relative_change
 from subspace_serve.show.plot.plane import plot_plane
 from subspace_serve.show.plot.reliability import plot_reliability
@@ -15,6 +16,7 @@ from subspace_serve.show.plot.training import plot_distances
 
 __all__ = [
     "check_picture",
+    "plot_changed_answers",
     "plot_corruptions",
     "plot_distances",
     "plot_heatmap",

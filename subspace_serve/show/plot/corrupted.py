@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.show.plot.along import draw_level, draw_places
+from subspace_serve.measure.results import CorruptedSet, Evaluation, Result
+from subspace_serve.show.plot.along import draw_places
 from subspace_serve.show.plot.documents import (
-    Document,
     as_runs,
+    baselines_of,
+    clean_and_corrupted,
     corruption_name,
-    is_midpoint,
     matched_corruptions,
     mean_and_deviation,
-    order_of,
     place_name,
 )
 from subspace_serve.show.plot.style import (
@@ -37,7 +37,7 @@ _COLUMNS = 4
 
 
 def plot_corruptions(
-    evaluation: Document | Sequence[Document], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
+    evaluation: Evaluation | Sequence[Evaluation], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
 ) -> None:
     """Draw accuracy over the subspace, a panel for clean images and one for each corruption, as in Figure 9.
 
@@ -54,7 +54,7 @@ def plot_corruptions(
     """
     check_picture(target)
     runs = as_runs(evaluation)
-    panels = [("clean", runs), *((corruption_name(entries[0]), entries) for entries in matched_corruptions(runs))]
+    panels = clean_and_corrupted(runs)
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     with picture(target, (2.5 * columns + 0.5, 2.2 * rows + 0.9), dots_per_inch=dots_per_inch) as figure:
@@ -63,9 +63,6 @@ def plot_corruptions(
             axes.set_axis_off()
         for number, (axes, (name, entries)) in enumerate(zip(grid.flat, panels, strict=False)):
             draw_places(axes, entries, "accuracy")
-            baselines = [_metrics_of_baseline(entry) for entry in entries]
-            if all(baselines):
-                draw_level(axes, baselines, "accuracy", ":", BASELINE, "Standard network")
             axes.set_title(name, fontsize=11)
             axes.tick_params(labelsize=9)
             if number + columns < len(panels):
@@ -77,7 +74,7 @@ def plot_corruptions(
 
 
 def plot_heatmap(
-    evaluation: Document | Sequence[Document], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
+    evaluation: Evaluation | Sequence[Evaluation], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
 ) -> None:
     """Draw accuracy as a table of colours: a row for clean images and each corruption, a column for each place.
 
@@ -94,21 +91,17 @@ def plot_heatmap(
     """
     check_picture(target)
     runs = as_runs(evaluation)
-    rows = [("clean", runs), *((corruption_name(entries[0]), entries) for entries in matched_corruptions(runs))]
-    order = order_of(runs[0]["points"])
-    names = [place_name(runs[0]["points"][index]["alpha"]) for index in order]
+    rows = clean_and_corrupted(runs)
+    names = [place_name(point.alpha) for point in runs[0].ordered]
     values = [
-        [_mean([entry["points"][index]["metrics"]["accuracy"] for entry in entries]) for index in order]
+        [_mean_accuracy(points) for points in zip(*(entry.ordered for entry in entries), strict=True)]
         for _, entries in rows
     ]
     best = [max(range(len(row)), key=row.__getitem__) for row in values]
-    baselines = [[_metrics_of_baseline(entry) for entry in entries] for _, entries in rows]
-    if all(all(row) for row in baselines):
+    places, baselines = len(names), [baselines_of(entries) for _, entries in rows]
+    if all(baselines):
         names.append("standard")
-        values = [
-            [*row, _mean([metrics["accuracy"] for metrics in of_row])]
-            for row, of_row in zip(values, baselines, strict=True)
-        ]
+        values = [[*row, _mean_accuracy(results)] for row, results in zip(values, baselines, strict=True)]
     with picture(target, (2.2 + 0.62 * len(names), 1.3 + 0.34 * len(rows)), dots_per_inch=dots_per_inch) as figure:
         axes = figure.subplots()
         image = axes.imshow(values, cmap=COLOR_MAP, aspect="auto")
@@ -127,13 +120,13 @@ def plot_heatmap(
                     color="white" if value < middle else "black", weight="bold" if j == best[i] else "normal",
                 )  # fmt: skip
         axes.axhline(0.5, color="white", linewidth=3)
-        if len(names) > len(order):
-            axes.axvline(len(order) - 0.5, color="white", linewidth=3)
+        if len(names) > places:
+            axes.axvline(places - 0.5, color="white", linewidth=3)
         figure.colorbar(image, label="Accuracy (%)", fraction=0.04, pad=0.01).outline.set_visible(False)
 
 
 def plot_relative_change(
-    evaluation: Document | Sequence[Document], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
+    evaluation: Evaluation | Sequence[Evaluation], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
 ) -> None:
     """Draw how much less relative accuracy is lost under corruption than by a standard network (figures 19 and 20).
 
@@ -154,13 +147,13 @@ def plot_relative_change(
     check_picture(target)
     runs = as_runs(evaluation)
     matched = matched_corruptions(runs)
-    if not all(entry.get("baseline") for entries in matched for entry in entries):
+    if not all(map(baselines_of, matched)):
         raise SubspaceServeError(
             "Relative change is drawn beside a standard network and the evaluation has none: evaluate with "
             "--baseline RUN."
         )
-    panels: dict[str, Callable[[Document], float]] = {}
-    if any(is_midpoint(point["alpha"]) for point in runs[0]["points"]):
+    panels: dict[str, Callable[[CorruptedSet], float]] = {}
+    if runs[0].midpoint is not None:
         panels["Midpoint"] = midpoint_advantage
     panels["Best place (chosen on these images)"] = best_advantage
     names = [corruption_name(entries[0]) for entries in matched]
@@ -174,15 +167,19 @@ def plot_relative_change(
         figure.supxlabel("Relative change less the standard network's (percentage points; right is better)", size=10)
 
 
-def midpoint_advantage(entry: Document) -> float:
+def midpoint_advantage(entry: CorruptedSet) -> float:
     """Return the midpoint's relative change less the standard network's, for one corruption (figure 19)."""
-    of_midpoint = next(point["relative_change"] for point in entry["points"] if is_midpoint(point["alpha"]))
-    return of_midpoint - entry["baseline"]["relative_change"]
+    return change_of(entry.midpoint) - change_of(entry.baseline)
 
 
-def best_advantage(entry: Document) -> float:
+def best_advantage(entry: CorruptedSet) -> float:
     """Return the best relative change in the subspace less the standard network's, for one corruption (figure 20)."""
-    return max(point["relative_change"] for point in entry["points"]) - entry["baseline"]["relative_change"]
+    return max(map(change_of, entry.points)) - change_of(entry.baseline)
+
+
+def change_of(result: Result | None) -> float:
+    """Return a result's relative change; nothing where it was not measured."""
+    return (result and result.relative_change) or 0.0
 
 
 def _draw_bars(axes: Axes, names: list[str], values: Sequence[tuple[float, float]], *, deviations: bool) -> None:
@@ -203,11 +200,6 @@ def _draw_bars(axes: Axes, names: list[str], values: Sequence[tuple[float, float
     axes.grid(visible=False, axis="y")
 
 
-def _metrics_of_baseline(entry: Document) -> Document:
-    """Return the standard network's metrics: clean ones stand alone, corrupted ones beside the relative change."""
-    baseline: Document = entry.get("baseline") or {}
-    return baseline.get("metrics") or baseline
-
-
-def _mean(fractions: Sequence[float]) -> float:
-    return mean_and_deviation(fractions)[0]
+def _mean_accuracy(results: Sequence[Result]) -> float:
+    """Return the mean accuracy over runs, in percent."""
+    return mean_and_deviation([result.accuracy for result in results])[0]

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.show.plot.documents import Document, full_place_name
+from subspace_serve.measure.results import Bins, ImageSet
+from subspace_serve.show.plot.documents import Document, deployable
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
-from subspace_serve.space.place import is_end, is_midpoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Bins = Sequence[Document]
-"""Equal bins of confidence over [0, 1], each with the mean `confidence`, the `accuracy` and the `count` of images."""
-
 _COLUMNS = 4
 
 
-def reliability_diagrams(evaluation: Document) -> dict[str, Bins]:
+def reliability_diagrams(evaluation: ImageSet) -> dict[str, Bins]:
     """Return the bins that an evaluation has for the midpoint, the ends, their ensemble and the standard network."""
-    points = [point for point in evaluation["points"] if is_midpoint(point["alpha"])]
-    points += [point for point in evaluation["points"] if is_end(point["alpha"]) and point not in points]
-    found = {full_place_name(point["alpha"]): point.get("reliability") for point in points}
-    found["ensemble of the ends"] = (evaluation.get("endpoints_ensemble") or {}).get("reliability")
-    found["standard network"] = evaluation.get("baseline_reliability")
+    found = {name: result.reliability for name, result in deployable(evaluation).items()}
     return {name: bins for name, bins in found.items() if bins}
 
 
@@ -37,16 +30,14 @@ def calibration_error(bins: Bins) -> float:
     return sum(part["count"] * abs(part["confidence"] - part["accuracy"]) for part in _filled(bins)) / max(total, 1)
 
 
-def plot_reliability(
-    diagrams: Mapping[str, Bins] | Document, target: Path, *, dots_per_inch: int = DOTS_PER_INCH
-) -> None:
+def plot_reliability(diagrams: Mapping[str, Bins], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Draw accuracy against confidence, and below it the share of images with that confidence.
 
     Bars are the accuracy in each bin; a hatched part reaches from there to the mean confidence, so a long one is a
     large miscalibration. A perfectly calibrated network's bars end on the diagonal.
 
     Args:
-        diagrams: bins by the network's name, or an evaluation that has them.
+        diagrams: bins by the network's name.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 
@@ -54,16 +45,15 @@ def plot_reliability(
         SubspaceServeError: another suffix, or nothing to draw.
     """
     check_picture(target)
-    drawn: Mapping[str, Bins] = reliability_diagrams(diagrams) if "points" in diagrams else diagrams
-    if not any(_filled(bins) for bins in drawn.values()):
+    if not any(_filled(bins) for bins in diagrams.values()):
         raise SubspaceServeError("There is nothing to draw: the evaluation has no reliability bins.")
-    rows = math.ceil(len(drawn) / _COLUMNS)
-    columns = math.ceil(len(drawn) / rows)
+    rows = math.ceil(len(diagrams) / _COLUMNS)
+    columns = math.ceil(len(diagrams) / rows)
     with picture(target, (2.5 * columns + 0.6, 3.3 * rows + 0.5), dots_per_inch=dots_per_inch) as figure:
         grid = figure.subplots(2 * rows, columns, height_ratios=[3, 1] * rows, sharex=True, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for number, (name, bins) in enumerate(drawn.items()):
+        for number, (name, bins) in enumerate(diagrams.items()):
             row, column = divmod(number, columns)
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
             _draw_diagram(above, bins)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC_NAMES = {"accuracy": "accuracy (%)", "ece": "ECE (%)", "nll": "NLL (nats)", "brier": "Brier score"}
-GAIN_UNITS = {"accuracy": "percentage points", "ece": "squared calibration error", "nll": "nats", "brier": ""}
+_GAIN_UNITS = {"accuracy": "percentage points", "ece": "percentage points", "nll": "nats", "brier": ""}
 _IN_PERCENT = ("accuracy", "ece")
 _COLUMNS = 3
 
@@ -26,9 +26,17 @@ def in_units(metric: str, value: float) -> float:
     return 100 * value if metric in _IN_PERCENT else value
 
 
-def gain_in_units(metric: str, value: float) -> float:
-    """Return a gain in its `GAIN_UNITS`; by `ece` that is the debiased squared calibration error, no percentage."""
-    return value if metric == "ece" else in_units(metric, value)
+def gain_unit(selection: Document) -> str:
+    """Return what a selection's gains are given in: what it was `compared_by`, or the unit of its metric.
+
+    Selections by `ece` that record nothing are older, and their gains are of the plain expected calibration error.
+    """
+    return str(selection.get("compared_by") or _GAIN_UNITS[selection["metric"]])
+
+
+def gain_in_units(selection: Document, value: float) -> float:
+    """Return a gain in its `gain_unit`."""
+    return value if selection.get("compared_by") else in_units(selection["metric"], value)
 
 
 def candidate_name(candidate: Document) -> str:
@@ -63,18 +71,18 @@ def plot_selections(selections: Mapping[str, Document], target: Path, *, dots_pe
     check_picture(target)
     if not selections:
         raise SubspaceServeError("There are no selections to draw: choose one with `subspace-serve select`.")
-    by_metric: dict[str, dict[str, Document]] = {}
+    by_unit: dict[tuple[str, str], dict[str, Document]] = {}
     for name, selection in selections.items():
         if shown_gain(selection):
-            by_metric.setdefault(selection["metric"], {})[name] = selection
+            by_unit.setdefault((selection["metric"], gain_unit(selection)), {})[name] = selection
     columns = min(_COLUMNS, len(selections))
     rows = math.ceil(len(selections) / columns)
-    heights = [0.7 + 0.35 * len(group) for group in by_metric.values()]
+    heights = [0.7 + 0.35 * len(group) for group in by_unit.values()]
     size = (max(3.0 * columns + 0.5, 6.5), sum(heights) + 2.4 * rows + 0.5)
     with picture(target, size, dots_per_inch=dots_per_inch) as figure:
         parts = figure.subfigures(len(heights) + 1, 1, height_ratios=[*heights, 2.4 * rows], squeeze=False)[:, 0]
-        for part, (metric, group) in zip(parts, by_metric.items(), strict=False):
-            _draw_gains(part.subplots(), metric, group)
+        for part, ((metric, unit), group) in zip(parts, by_unit.items(), strict=False):
+            _draw_gains(part.subplots(), metric, unit, group)
         grid = parts[-1].subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(selections) :]:
             axes.set_axis_off()
@@ -82,10 +90,10 @@ def plot_selections(selections: Mapping[str, Document], target: Path, *, dots_pe
             _draw_grid(axes, name, selection)
 
 
-def _draw_gains(axes: Axes, metric: str, selections: Mapping[str, Document]) -> None:
+def _draw_gains(axes: Axes, metric: str, unit: str, selections: Mapping[str, Document]) -> None:
     for row, selection in enumerate(selections.values()):
         gain = shown_gain(selection) or {}
-        value, low, high = (gain_in_units(metric, number) for number in (gain["value"], *gain["interval"]))
+        value, low, high = (gain_in_units(selection, number) for number in (gain["value"], *gain["interval"]))
         fill = "white" if selection.get("kept_midpoint") else SUBSPACE
         # A percentile interval need not hold the value itself: its ends are drawn where they are.
         axes.plot([low, high], [row, row], "-|", color=SUBSPACE)
@@ -95,11 +103,8 @@ def _draw_gains(axes: Axes, metric: str, selections: Mapping[str, Document]) -> 
     axes.set_yticks(range(len(selections)), names)
     axes.set_ylim(len(selections) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    unit = f", {GAIN_UNITS[metric]}" if GAIN_UNITS[metric] else ""
-    axes.set_title(
-        f"Gain in {METRIC_NAMES[metric].partition(' (')[0]} over the midpoint (95 % interval{unit}; right is better)",
-        fontsize=10,
-    )
+    name, interval = METRIC_NAMES[metric].partition(" (")[0], f"95 % interval, {unit}" if unit else "95 % interval"
+    axes.set_title(f"Gain in {name} over the midpoint ({interval}; right is better)", fontsize=10)
 
 
 def _draw_grid(axes: Axes, name: str, selection: Document) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, check_picture, picture
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours in an order of falling contrast to the one before.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+_BAND = 0.14
+"""How opaque a band is."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -33,6 +38,12 @@ class Series:
     values: Sequence[Sequence[float]]
     places: Sequence[float] = ()
     style: str = "-"
+
+    def means_and_deviations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means over seeds and the sample standard deviations (0 of one seed), one a place."""
+        values = np.asarray(self.values, dtype=np.float64)
+        means = values.mean(axis=0)
+        return means, values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(means)
 
 
 @dataclass(frozen=True)
@@ -85,35 +96,39 @@ def plot_series(panels: Sequence[SeriesPanel], target: Path, *, dots_per_inch: i
         )
 
 
-def _draw_panel(axes: Axes, panel: SeriesPanel, labels: Sequence[str]) -> None:
-    import numpy as np
+def draw_curve(axes: Axes, series: Series, color: str, **look: Any) -> None:
+    """Draw the mean over seeds, and a band of one sample standard deviation where there are several."""
+    means, deviations = series.means_and_deviations()
+    axes.plot(series.places, means, series.style, color=color, label=series.label, **look)
+    if len(series.values) > 1:
+        axes.fill_between(series.places, means - deviations, means + deviations, color=color, alpha=_BAND, linewidth=0)
 
+
+def draw_dots(axes: Axes, series: Series, color: str, **look: Any) -> None:
+    """Draw the means over seeds as dots, with bars of one sample standard deviation where there are several."""
+    means, deviations = series.means_and_deviations()
+    bars = deviations if len(series.values) > 1 else None
+    axes.errorbar(series.places, means, yerr=bars, linestyle="none", color=color, label=series.label, **look)
+
+
+def draw_level(axes: Axes, series: Series, color: str, **look: Any) -> None:
+    """Draw the mean of one number a seed as a horizontal line, with the band of `draw_curve`."""
+    means, deviations = (float(number[0]) for number in series.means_and_deviations())
+    axes.axhline(means, linestyle=series.style, color=color, label=series.label, **look)
+    if len(series.values) > 1:
+        axes.axhspan(means - deviations, means + deviations, color=color, alpha=_BAND, linewidth=0)
+
+
+def _draw_panel(axes: Axes, panel: SeriesPanel, labels: Sequence[str]) -> None:
     for series in panel.series:
         index = labels.index(series.label)
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        values = np.asarray(series.values, dtype=np.float64)
-        mean = values.mean(axis=0)
-        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
         if len(series.places) == 0:
-            axes.axhline(float(mean[0]), linestyle=series.style, color=color, label=series.label, linewidth=1.6)
-            axes.axhspan(
-                float(mean[0] - deviation[0]), float(mean[0] + deviation[0]), color=color, alpha=0.1, linewidth=0
-            )
-            continue
-        if panel.ticks is not None:
-            axes.errorbar(series.places, mean, deviation, fmt=marker, color=color, label=series.label, capsize=3)
-            continue
-        axes.plot(
-            series.places,
-            mean,
-            series.style,
-            marker=marker,
-            color=color,
-            label=series.label,
-            linewidth=1.6,
-            markersize=4,
-        )
-        axes.fill_between(series.places, mean - deviation, mean + deviation, color=color, alpha=0.12, linewidth=0)
+            draw_level(axes, series, color, linewidth=1.6)
+        elif panel.ticks is not None:
+            draw_dots(axes, series, color, marker=marker, capsize=3)
+        else:
+            draw_curve(axes, series, color, marker=marker, linewidth=1.6, markersize=4)
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel(panel.x_label, fontsize=9)
     axes.set_ylabel(panel.y_label, fontsize=9)

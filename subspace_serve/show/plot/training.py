@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.show.plot.documents import Document, mean_and_deviation
+from subspace_serve.show.plot.documents import Document
+from subspace_serve.show.plot.series import Series, draw_curve
 from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
 
 _PANELS = {
@@ -42,17 +45,11 @@ def plot_distances(
     numbers = [epoch[0]["epoch"] for epoch in epochs]
     with picture(target, (10.0, 3.2), dots_per_inch=dots_per_inch) as figure:
         for axes, (key, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
-            scale = 1.0 if key == "accuracy" else 0.01  # only accuracy is a fraction to be given in percent
-            values = [mean_and_deviation([record[key] for record in epoch]) for epoch in epochs]
-            means = [scale * mean for mean, _ in values]
-            deviations = [scale * deviation for _, deviation in values]
-            axes.plot(numbers, means, "-o", color=GREY if key == "accuracy" else SUBSPACE)
-            if len(runs) > 1:
-                low = [mean - deviation for mean, deviation in zip(means, deviations, strict=True)]
-                high = [mean + deviation for mean, deviation in zip(means, deviations, strict=True)]
-                axes.fill_between(numbers, low, high, color=SUBSPACE, alpha=0.15, linewidth=0)
+            scale = 100 if key == "accuracy" else 1
+            series = Series(title, [[scale * epoch[run][key] for epoch in epochs] for run in range(len(runs))], numbers)
+            draw_curve(axes, series, GREY if key == "accuracy" else SUBSPACE, marker="o")
             axes.set_title(title, fontsize=11)
             axes.set_xlabel("Epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            highest = max(mean + deviation for mean, deviation in zip(means, deviations, strict=True))
+            highest = float(np.add(*series.means_and_deviations()).max())
             axes.set_ylim(0, 1.08 * highest or 1)

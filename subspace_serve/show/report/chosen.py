@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from subspace_serve.show import plot
-from subspace_serve.show.plot.selections import GAIN_UNITS, candidate_name, gain_in_units, shown_gain
+from subspace_serve.show.plot.selections import candidate_name, gain_in_units, gain_unit, shown_gain
 from subspace_serve.show.report.content import (
     DOTS_PER_INCH,
     Document,
@@ -55,9 +55,9 @@ def selections(documents: Documents) -> Section:
         title,
         introduction,
         [
-            "Above: the gain over the midpoint, positive for better, with the interval that holds the true one in 95 "
-            "of 100 cases. An interval that crosses 0 is no evidence of a gain. Where nothing beat the midpoint beyond "
-            "chance it was kept, and the hollow mark is the gain that the best other candidate would have had.",
+            "Above: the gain over the midpoint, positive for better, with its interval. "
+            f"{_intervals(found)} An interval that crosses 0 is no evidence of a gain. Where nothing beat the midpoint "
+            "beyond chance it was kept, and the hollow mark is the gain that the best other candidate would have had.",
             "Below: every candidate on the half that was chosen on, with one standard error; the choice is ringed, the "
             "dotted line is the midpoint. Candidates that fell behind early were measured on fewer images.",
         ],
@@ -70,9 +70,8 @@ def selections(documents: Documents) -> Section:
         ],
         [
             Table(
-                "Selections and their gains on the reporting half; gains in accuracy are percentage points, those by "
-                "ECE are of the debiased squared calibration error. In brackets: the best candidate that "
-                "was not taken. Images: those chosen on + those reported on.",
+                f"Selections and their gains on the reporting half; {_units(found)}. In brackets: the best candidate "
+                "that was not taken. Images: those chosen on + those reported on.",
                 [
                     "name", "place or members", "chosen by", "gain", "95 % interval", "p", "accuracy %",
                     "midpoint's %", "images",
@@ -85,13 +84,35 @@ def selections(documents: Documents) -> Section:
     )  # fmt: skip
 
 
+def _intervals(selections: Mapping[str, Document]) -> str:
+    """Say what the intervals promise: for a calibration error, no mean over images, that is less."""
+    metrics = {selection["metric"] for selection in selections.values()}
+    sentences = []
+    if metrics != {"ece"}:
+        sentences.append("It holds the true one in 95 of 100 cases.")
+    if "ece" in metrics:
+        sentences.append(
+            "By ECE it is where 95 % of the gains on resampled images lie: how much chance moves the gain, with no "
+            "promise of how often it holds the true one."
+        )
+    return " ".join(sentences)
+
+
+def _units(selections: Mapping[str, Document]) -> str:
+    """Say what gains in percent are, and what those by ECE are of: older ones are of the plain ECE."""
+    text = "gains in accuracy are percentage points"
+    for unit in dict.fromkeys(gain_unit(entry) for entry in selections.values() if entry["metric"] == "ece"):
+        text += f", those by ECE are {unit}" if unit == "percentage points" else f", those by ECE are of the {unit}"
+    return text
+
+
 def _gain_cells(selection: Document) -> list[str]:
     """Return gain, interval and p-value; of the best candidate in brackets where the midpoint was kept."""
-    gain, metric = shown_gain(selection), selection["metric"]
+    gain = shown_gain(selection)
     if not gain:
         return ["", "", ""]
-    digits = 2 if GAIN_UNITS[metric].startswith("percent") else 4
-    numbers = (gain_in_units(metric, number) for number in (gain["value"], *gain["interval"]))
+    digits = 2 if gain_unit(selection) == "percentage points" else 4
+    numbers = (gain_in_units(selection, number) for number in (gain["value"], *gain["interval"]))
     value, low, high = (f"{number:+.{digits}f}".replace("-", "−") for number in numbers)
     cells = [value, f"{low} to {high}", f"{gain['p_value']:.3g}" if gain.get("p_value") is not None else ""]
     return [f"({cell})" if cell else "" for cell in cells] if selection.get("kept_midpoint") else cells

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from subspace_serve.measure.changed import ChangedAnswers
+from subspace_serve.measure.results import Evaluation, Metrics
+
 DOTS_PER_INCH = 160
 """Of the page's pictures: sharp on fine screens and in print."""
 
@@ -20,22 +23,29 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Documents:
-    """All that a report shows, as JSON values; what is missing is left out of it.
+    """All that a report shows, most of it JSON values; what is missing is left out of it.
 
     Attributes:
         run: `name`, `checkpoint`, `sha256`, `geometry` {name, endpoints}, `architecture`, `parameters`, `provenance`
             and `versions`, those of the programs that measured.
-        evaluation: what `subspace_serve.measure.evaluation.evaluate` returns, with `data`, the images' name.
+        evaluation: what was measured.
         selections: by name, as in `selections.json`.
         training: the lines of `metrics.jsonl`.
         plane: what `subspace_serve.measure.plane.plane_errors` returns.
+        changed: the images that are judged differently.
     """
 
     run: Document
-    evaluation: Document
+    evaluation: Evaluation
     selections: Mapping[str, Document] = field(default_factory=dict)
     training: Sequence[Document] = ()
     plane: Document | None = None
+    changed: ChangedAnswers | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        changed = None if self.changed is None else self.changed.to_json()
+        return vars(self) | {"evaluation": self.evaluation.to_json(), "changed": changed}
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,11 @@ class Section:
 def percent(fraction: float) -> str:
     """Return a fraction in percent with two digits, without its sign."""
     return f"{100 * fraction:.2f}"
+
+
+def metric_cells(metrics: Metrics) -> list[str]:
+    """Return accuracy, NLL, ECE and Brier score as a table shows them."""
+    return [percent(metrics["accuracy"]), f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]
 
 
 def points(difference: float) -> str:

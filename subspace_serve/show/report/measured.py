@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from subspace_serve.show import plot
-from subspace_serve.show.plot.documents import has_kind, order_of, place_name
+from subspace_serve.show.plot.documents import place_name
 from subspace_serve.show.plot.reliability import calibration_error, reliability_diagrams
 from subspace_serve.show.report.content import (
     DOTS_PER_INCH,
     LONG,
-    Document,
     Documents,
     Figure,
     Section,
     Table,
+    metric_cells,
     percent,
     points,
 )
@@ -23,22 +23,18 @@ from subspace_serve.show.report.content import (
 def along(documents: Documents) -> Section:
     """Accuracy and calibration over the subspace (figures 4 to 6)."""
     evaluation = documents.evaluation
-    order = order_of(evaluation["points"])
-    paired = has_kind([evaluation], "ensemble")
     header = ["alpha", "accuracy %", "NLL", "ECE %", "Brier"]
-    header += ["with 1 − alpha: accuracy %", "ECE %"] if paired else []
+    header += ["with 1 − alpha: accuracy %", "ECE %"] if evaluation.has_pairs else []
     rows = []
-    for index in order:
-        point = evaluation["points"][index]
-        row = [place_name(point["alpha"]), *_cells(point["metrics"])]
-        rows.append(row + ([percent(point["ensemble"][key]) for key in ("accuracy", "ece")] if paired else []))
-    accuracies = [point["metrics"]["accuracy"] for point in evaluation["points"]]
-    best = max(evaluation["points"], key=lambda point: point["metrics"]["accuracy"])
+    for point in evaluation.ordered:
+        row = [place_name(point.alpha), *metric_cells(point.metrics)]
+        rows.append(row + [percent(point.ensemble[key]) for key in ("accuracy", "ece") if point.ensemble])
+    lowest = min(point.accuracy for point in evaluation.points)
     return Section(
         key="along",
         title="How good are the networks along the subspace?",
         introduction=f"Each place α was collapsed into one network, recalibrated and measured on "
-        f"{evaluation['count']:,} images.",
+        f"{evaluation.count:,} images.",
         reading=[
             "Left, higher is better; right, lower is better. The scales do not start at zero, so that small "
             "differences can be seen: look at the numbers before you call one large.",
@@ -51,14 +47,9 @@ def along(documents: Documents) -> Section:
             Figure(
                 "accuracy.png",
                 f"Accuracy and expected calibration error over the subspace. Accuracy of single networks runs from "
-                f"{percent(min(accuracies))} to {percent(max(accuracies))} percent, the highest at "
-                f"{place_name(best['alpha'])}.",
-                partial(
-                    plot.plot_subspace,
-                    evaluation,
-                    baseline=evaluation.get("baseline"),
-                    dots_per_inch=DOTS_PER_INCH,
-                ),
+                f"{percent(lowest)} to {percent(evaluation.best.accuracy)} percent, the highest at "
+                f"{place_name(evaluation.best.alpha)}.",
+                partial(plot.plot_subspace, evaluation, dots_per_inch=DOTS_PER_INCH),
             )
         ],
         tables=[Table("Every place that was measured.", header, rows, folded=len(rows) > LONG)],
@@ -118,7 +109,3 @@ def reliability(documents: Documents) -> Section:
             )
         ],
     )
-
-
-def _cells(metrics: Document) -> list[str]:
-    return [percent(metrics["accuracy"]), f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]

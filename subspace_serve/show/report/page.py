@@ -10,14 +10,14 @@ from pathlib import Path
 from subspace_serve import __version__
 from subspace_serve.files import atomic_folder, check_replaceable
 from subspace_serve.show.plot.documents import check_same_points
-from subspace_serve.show.report import chosen, measured, provenance, shape, spoilt
+from subspace_serve.show.report import changed, chosen, measured, provenance, shape, spoilt
 from subspace_serve.show.report.content import DOTS_PER_INCH, Documents, Section
 from subspace_serve.show.report.summary import summary
 
 PAGE = "report.html"
 PICTURES = (
-    "accuracy.png", "reliability.png", "heatmap.png", "corruptions.png", "relative-change.png", "plane.png",
-    "distances.png", "selections.png",
+    "accuracy.png", "reliability.png", "changed.png", "heatmap.png", "corruptions.png", "relative-change.png",
+    "plane.png", "distances.png", "selections.png",
 )  # fmt: skip
 
 
@@ -85,6 +85,6 @@ def _width(png: bytes) -> int:
 
 
 _SECTIONS = (
-    summary, measured.along, measured.reliability, spoilt.corruptions, chosen.selections, shape.plane,
+    summary, measured.along, measured.reliability, changed.changed, spoilt.corruptions, chosen.selections, shape.plane,
     shape.distances, provenance.provenance,
 )  # fmt: skip

@@ -15,7 +15,7 @@ def provenance(documents: Documents) -> Section:
     run, evaluation = documents.run, documents.evaluation
     recorded = run.get("provenance") or {}
     training, data = recorded.get("training") or {}, recorded.get("data") or {}
-    calibration = evaluation.get("calibration") or {}
+    calibration = evaluation.calibration
     rows: list[tuple[str, object]] = [
         ("run", run.get("name")),
         ("checkpoint", run.get("checkpoint")),
@@ -26,8 +26,8 @@ def provenance(documents: Documents) -> Section:
         ("trained on", data.get("spec") or training.get("data")),
         ("data's fingerprint (SHA-256)", data.get("fingerprint")),
         ("training", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if training.get(key) is not None)),
-        ("measured on", f"{evaluation['count']:,} images of {evaluation.get('data', 'not recorded')}"),
-        ("ensembles average", evaluation.get("aggregate")),
+        ("measured on", f"{evaluation.count:,} images of {evaluation.data or 'not recorded'}"),
+        ("ensembles average", evaluation.aggregate),
         ("BatchNorm from", calibration and _calibrated_with(calibration)),
         ("versions at training", _versions(recorded.get("versions"))),
         ("versions of this report", _versions(run.get("versions"))),

@@ -78,7 +78,7 @@ def distances(documents: Documents) -> Section:
         ["endpoints", "L2 distance", "cos²"],
         [
             [" and ".join(map(str, entry["pair"])), f"{entry['l2']:.3f}", f"{entry['cosine_squared']:.5f}"]
-            for entry in documents.evaluation.get("endpoint_distances") or ()
+            for entry in documents.evaluation.endpoint_distances
         ],
     )
     tables = [final] if final.rows else []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
+from subspace_serve.measure.results import Evaluation, ImageSet
 from subspace_serve.show import plot
-from subspace_serve.show.plot.corrupted import best_advantage, midpoint_advantage
-from subspace_serve.show.plot.documents import corruption_name, order_of, place_name
+from subspace_serve.show.plot.corrupted import best_advantage, change_of, midpoint_advantage
+from subspace_serve.show.plot.documents import baselines_of, corruption_name, place_name
 from subspace_serve.show.report.content import (
     DOTS_PER_INCH,
     LONG,
-    Document,
     Documents,
     Figure,
     Section,
@@ -18,7 +19,6 @@ from subspace_serve.show.report.content import (
     percent,
     points,
 )
-from subspace_serve.space.place import is_midpoint
 
 
 def corruptions(documents: Documents) -> Section:
@@ -29,12 +29,11 @@ def corruptions(documents: Documents) -> Section:
         "The same images, spoilt in known ways (fog, noise, blur …) at severities from 1 to 5. The networks are the "
         "ones above: nothing was adapted to the spoilt images."
     )
-    entries = evaluation.get("corruptions")
-    if not entries:
+    if not evaluation.corruptions:
         missing = "Not measured. Run `subspace-serve report --corruption fog,motion_blur` or `--corruption all`."
         return Section("corruptions", title, introduction, missing=missing)
     shown = _of_middle_severity(evaluation)
-    severity = shown["corruptions"][0]["severity"]
+    severity = shown.corruptions[0].severity
     figures = [
         Figure(
             "heatmap.png",
@@ -43,7 +42,7 @@ def corruptions(documents: Documents) -> Section:
         ),
         Figure(
             "corruptions.png",
-            f"Accuracy along the subspace on clean images and on {len(shown['corruptions'])} corruptions of severity "
+            f"Accuracy along the subspace on clean images and on {len(shown.corruptions)} corruptions of severity "
             f"{severity}.",
             partial(plot.plot_corruptions, shown, dots_per_inch=DOTS_PER_INCH),
         ),
@@ -55,7 +54,7 @@ def corruptions(documents: Documents) -> Section:
         "The curves show the same rows, each on a scale of its own, for ensembles too.",
     ]
     tables = [_accuracy_table(evaluation), _error_table(evaluation)]
-    if all(entry.get("baseline") for entry in entries):
+    if baselines_of(evaluation.corruptions):
         figures.append(
             Figure(
                 "relative-change.png",
@@ -73,34 +72,33 @@ def corruptions(documents: Documents) -> Section:
     return Section("corruptions", title, introduction, reading, figures, [table for table in tables if table.rows])
 
 
-def _accuracy_table(evaluation: Document) -> Table:
-    order = order_of(evaluation["points"])
-    baseline = bool(evaluation.get("baseline"))
-    header = ["corruption", *(place_name(evaluation["points"][index]["alpha"]) for index in order)]
-    rows = [["clean", *(percent(evaluation["points"][index]["metrics"]["accuracy"]) for index in order)]]
-    if baseline:
-        rows[0].append(percent(evaluation["baseline"]["accuracy"]))
-    for entry in evaluation["corruptions"]:
-        row = [corruption_name(entry), *(percent(entry["points"][i]["metrics"]["accuracy"]) for i in order)]
-        if baseline:
-            row.append(percent(entry["baseline"]["metrics"]["accuracy"]) if entry.get("baseline") else "")
-        rows.append(row)
-    header += ["standard network"] if baseline else []
+def _accuracy_table(evaluation: Evaluation) -> Table:
+    def cells(measured: ImageSet) -> list[str]:
+        found = [percent(point.accuracy) for point in measured.ordered]
+        if evaluation.baseline is not None:
+            found.append(percent(measured.baseline.accuracy) if measured.baseline is not None else "")
+        return found
+
+    header = ["corruption", *(place_name(point.alpha) for point in evaluation.ordered)]
+    header += ["standard network"] if evaluation.baseline is not None else []
+    rows = [["clean", *cells(evaluation)]]
+    rows += [[corruption_name(entry), *cells(entry)] for entry in evaluation.corruptions]
     return Table("Accuracy in percent, by alpha.", header, rows, folded=True)
 
 
-def _error_table(evaluation: Document) -> Table:
-    errors = evaluation.get("mean_corruption_error") or {"points": []}
-    normalised = bool(errors["points"]) and all("normalised" in point for point in errors["points"])
-    rows = [
-        [place_name(point["alpha"]), percent(point["error"]), *([percent(point["normalised"])] if normalised else [])]
-        for point in errors["points"]
-    ]
-    if errors.get("baseline"):
-        rows.append(["standard network", percent(errors["baseline"]["error"]), *(["100.00"] if normalised else [])])
-    header = ["alpha", "mean error %", *(["in % of the standard network's (mCE)"] if normalised else [])]
-    caption = "Error under corruption, mean over all types: lower is better."
-    if normalised:
+def _error_table(evaluation: Evaluation) -> Table:
+    header, caption = ["alpha", "mean error %"], "Error under corruption, mean over all types: lower is better."
+    errors = evaluation.mean_corruption_error
+    if errors is None:
+        return Table(caption, header, [])
+    names = [place_name(point.alpha) for point in evaluation.points]
+    rows = [[name, percent(error)] for name, error in zip(names, errors.points, strict=True)]
+    if errors.baseline is not None:
+        rows.append(["standard network", percent(errors.baseline)])
+    if errors.normalised is not None:
+        for row, share in zip(rows, (*errors.normalised, 1.0), strict=True):
+            row.append(percent(share))
+        header.append("in % of the standard network's (mCE)")
         caption += (
             " The last column is the mean of each type's ratio to the standard network: easy types count as much as "
             "hard ones."
@@ -108,35 +106,30 @@ def _error_table(evaluation: Document) -> Table:
     return Table(caption, header, rows)
 
 
-def _change_table(evaluation: Document) -> Table:
-    rows = []
-    for entry in evaluation["corruptions"]:
-        has_midpoint = any(is_midpoint(point["alpha"]) for point in entry["points"])
-        rows.append(
-            [
-                corruption_name(entry),
-                points(entry["baseline"]["relative_change"]),
-                points(midpoint_advantage(entry)) if has_midpoint else "",
-                points(best_advantage(entry)),
-            ]
-        )
+def _change_table(evaluation: Evaluation) -> Table:
+    rows = [
+        [
+            corruption_name(entry),
+            points(change_of(entry.baseline)),
+            points(midpoint_advantage(entry)) if entry.midpoint is not None else "",
+            points(best_advantage(entry)),
+        ]
+        for entry in evaluation.corruptions
+    ]
     header = ["corruption", "standard network changes by %", "midpoint less that", "best place less that"]
     return Table("Relative change of accuracy, (b − a)/a.", header, rows, folded=len(rows) > LONG)
 
 
-def _of_middle_severity(evaluation: Document) -> Document:
+def _of_middle_severity(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with the corruptions of one severity, the middle one: a panel each for all is too many."""
-    severities = sorted({entry["severity"] for entry in evaluation["corruptions"]})
+    severities = sorted({entry.severity for entry in evaluation.corruptions})
     middle = severities[len(severities) // 2]
-    kept = [entry for entry in evaluation["corruptions"] if entry["severity"] == middle]
-    return {**evaluation, "corruptions": kept}
+    return replace(evaluation, corruptions=tuple(e for e in evaluation.corruptions if e.severity == middle))
 
 
-def _heatmap_in_words(evaluation: Document) -> str:
-    best = []
-    for entry in evaluation["corruptions"]:
-        point = max(entry["points"], key=lambda point: point["metrics"]["accuracy"])
-        best.append(
-            f"{corruption_name(entry)} {percent(point['metrics']['accuracy'])} percent at {place_name(point['alpha'])}"
-        )
+def _heatmap_in_words(evaluation: Evaluation) -> str:
+    best = [
+        f"{corruption_name(entry)} {percent(entry.best.accuracy)} percent at {place_name(entry.best.alpha)}"
+        for entry in evaluation.corruptions
+    ]
     return f"Accuracy by corruption and place. The best of each row: {'; '.join(best)}."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from subspace_serve.show.plot.documents import full_place_name
-from subspace_serve.show.report.content import Document, Documents, Section, Table, percent
-from subspace_serve.space.place import is_end, is_midpoint, place
+from subspace_serve.measure.results import Evaluation, Metrics
+from subspace_serve.show.plot.documents import deployable
+from subspace_serve.show.report.content import Documents, Section, Table, metric_cells, percent
+from subspace_serve.space.place import place
 
 _NORMAL_95 = 1.96
 
@@ -14,9 +15,9 @@ _NORMAL_95 = 1.96
 def summary(documents: Documents) -> Section:
     """Return the choices that there are, with their accuracy on the measured images."""
     evaluation = documents.evaluation
-    count = evaluation["count"]
+    count = evaluation.count
     rows = [
-        [name, _with_error(metrics["accuracy"], count), *_other_metrics(metrics), cost]
+        [name, _with_error(metrics["accuracy"], count), *metric_cells(metrics)[1:], cost]
         for name, metrics, cost in choices(evaluation)
     ]
     return Section(
@@ -25,7 +26,7 @@ def summary(documents: Documents) -> Section:
         introduction=" ".join(findings(documents)),
         tables=[
             Table(
-                f"What can be deployed, measured on {count:,} images ({evaluation.get('data', 'not recorded')}). ± is "
+                f"What can be deployed, measured on {count:,} images ({evaluation.data or 'not recorded'}). ± is "
                 "one standard error of the accuracy: how far it would move with other images of the same kind.",
                 ["network", "accuracy %", "NLL", "ECE %", "Brier", "networks to run"],
                 rows,
@@ -34,41 +35,38 @@ def summary(documents: Documents) -> Section:
     )
 
 
-def choices(evaluation: Document) -> list[tuple[str, Document, str]]:
+def choices(evaluation: Evaluation) -> list[tuple[str, Metrics, str]]:
     """Return name, metrics and number of networks: midpoint, ends, their ensemble, standard network."""
-    chosen = [point for point in evaluation["points"] if is_midpoint(point["alpha"])]
-    chosen += [point for point in evaluation["points"] if is_end(point["alpha"]) and not is_midpoint(point["alpha"])]
-    found = [(full_place_name(point["alpha"]), point["metrics"], "1") for point in chosen]
-    ends = evaluation.get("endpoints_ensemble")
-    if ends:
-        found.append(("ensemble of the ends", ends["metrics"], str(len(ends.get("members", [])) or "several")))
-    if evaluation.get("baseline"):
-        found.append(("standard network", evaluation["baseline"], "1"))
-    shown = [{place(point["alpha"])} for point in chosen]
-    shown += [{place(alpha) for alpha in ends.get("members", [])}] if ends else []
-    for name, entry in evaluation.get("recommended", {}).items():
-        members = {place(alpha) for alpha in entry.get("members", [entry.get("alpha")])}
+    ends = evaluation.endpoints_ensemble
+    found = [
+        (name, result.metrics, str(len(ends.members) or "several") if ends is not None and result is ends else "1")
+        for name, result in deployable(evaluation).items()
+    ]
+    shown = [{place(point.alpha)} for point in (evaluation.midpoint, *evaluation.ends) if point is not None]
+    shown += [set(map(place, ends.members))] if ends is not None else []
+    for name, entry in evaluation.recommended.items():
+        members = set(map(place, entry.candidate.members))
         if members not in shown:
-            found.append((f"{name} (recommended)", entry["metrics"], str(len(members))))
+            found.append((f"{name} (recommended)", entry.metrics, str(len(members))))
     return found
 
 
 def findings(documents: Documents) -> list[str]:
     """Return what the numbers say, a sentence each, with no more claimed than the images can show."""
     evaluation = documents.evaluation
-    count = evaluation["count"]
-    midpoint = next((point["metrics"] for point in evaluation["points"] if is_midpoint(point["alpha"])), None)
-    use = [f"The run was trained to be used as: {', '.join(evaluation['use'])}."] if evaluation.get("use") else []
-    if midpoint is None:
+    count = evaluation.count
+    use = [f"The run was trained to be used as: {', '.join(evaluation.use)}."] if evaluation.use else []
+    if evaluation.midpoint is None:
         return ["The midpoint was not measured.", *use]
+    midpoint = evaluation.midpoint.metrics
     sentences = [
         f"The midpoint, one ordinary network, is right on {percent(midpoint['accuracy'])} % of the images and its "
         f"confidence is off by {percent(midpoint['ece'])} points on average."
     ]
-    if evaluation.get("baseline"):
-        sentences.append(_compared("It", midpoint, "the standard network", evaluation["baseline"], count))
-    if evaluation.get("endpoints_ensemble"):
-        ensemble = evaluation["endpoints_ensemble"]["metrics"]
+    if evaluation.baseline is not None:
+        sentences.append(_compared("It", midpoint, "the standard network", evaluation.baseline.metrics, count))
+    if evaluation.endpoints_ensemble is not None:
+        ensemble = evaluation.endpoints_ensemble.metrics
         sentences.append(_compared("The ensemble of the ends", ensemble, "the midpoint", midpoint, count))
     moved = [name for name, selection in documents.selections.items() if not selection.get("kept_midpoint")]
     if documents.selections:
@@ -80,7 +78,7 @@ def findings(documents: Documents) -> list[str]:
     return sentences + use
 
 
-def _compared(name: str, metrics: Document, other_name: str, other: Document, count: int) -> str:
+def _compared(name: str, metrics: Metrics, other_name: str, other: Metrics, count: int) -> str:
     """Return a comparison in words; a difference within chance is said to be that.
 
     Both were measured on the same images, which makes the difference surer than the two errors taken apart say: they
@@ -101,7 +99,3 @@ def standard_error(accuracy: float, count: int) -> float:
 
 def _with_error(accuracy: float, count: int) -> str:
     return f"{percent(accuracy)} ± {percent(standard_error(accuracy, count))}"
-
-
-def _other_metrics(metrics: Document) -> list[str]:
-    return [f"{metrics['nll']:.4f}", percent(metrics["ece"]), f"{metrics['brier']:.4f}"]

@@ -1,0 +1,26 @@
+"""What can be trained: the paper's subspaces and its baselines (appendix D.4), a module for each.
+
+Every result is a subspace on disk. A line's endpoints are what is trained; a baseline trains one network and keeps
+members of its trajectory, which span a simplex. What is meant to be done with the result is recorded with it.
+
+Read without torch, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+from trainer.methods.ensemble import ENSEMBLE
+from trainer.methods.fge import FGE
+from trainer.methods.integral import INTEGRAL
+from trainer.methods.method import NEUTRAL, Method
+from trainer.methods.snapshot import SNAPSHOT
+from trainer.methods.standard import STANDARD
+from trainer.methods.subspaces import CURVE, LINE, RECIPE, SIMPLEX
+from trainer.methods.swa import SWA
+from trainer.methods.swag import SWAG
+
+__all__ = ["METHODS", "NEUTRAL", "RECIPE", "Method"]
+
+METHODS: dict[str, Method] = {
+    method.name: method for method in (STANDARD, LINE, CURVE, SIMPLEX, INTEGRAL, ENSEMBLE, SWA, SWAG, SNAPSHOT, FGE)
+}
+"""Every method by name."""
