@@ -556,10 +556,10 @@ def test_the_curve_fills_in_from_coarse_to_fine_and_ends(opened, anywhere, whole
     page.route("**/predict_image", note)
     upload(page, digit)
     dots = page.locator("#chart circle.c0")
-    playwright.expect(dots).to_have_count(35)
+    playwright.expect(dots).to_have_count(37)
     assert asked[0] == [b"midpoint", b"endpoint-0", b"endpoint-1"]
     assert asked[1] == [b"0.12", b"0.25", b"0.75", b"0.37"]
-    assert len(asked) == 9
+    assert len(asked) == 10
     before = len(watched.requests)
     page.wait_for_timeout(1000)
     assert len(watched.requests) == before

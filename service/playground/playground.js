@@ -70,7 +70,9 @@ const askForMembers = newest(
         showAlong(await ask(withDomain({ members })));
       }
     } catch (error) {
-      if (!(error instanceof Refused)) throw error; // nobody asked for this: what is there must do
+      if (!(error instanceof Refused)) throw error;
+      // Nobody asked for this: what is there must do, unless it belongs to an earlier question.
+      byId("sets").hidden ||= byId("sets").ariaBusy === "true";
     }
   },
   (error) => {
@@ -89,6 +91,7 @@ function showAlong(answer) {
 function askForBoth() {
   waiting(byId("answer-card"), true);
   waiting(byId("along"), true);
+  waiting(byId("sets"), true);
   askForAnswer();
   askForMembers();
 }

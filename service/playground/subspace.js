@@ -63,6 +63,7 @@ const withDomain = (chosen) => (domain() ? { ...chosen, domain: domain() } : cho
 
 function fillDomains() {
   const option = (text, value) => element("option", { value }, text);
+  byId("sets").hidden = true;
   byId("panel-domain").hidden = !bundle.domains.length;
   byId("domain").replaceChildren(option("training", ""), ...bundle.domains.map(({ name }) => option(name, name)));
   showDomain();
