@@ -29,7 +29,13 @@ from service.metrics import Metrics
 from service.playground import page as playground_page
 from service.settings import Settings
 from subspace_serve.answers import entropy_of, softmax
-from subspace_serve.bundle import Input, Onnx, Parity, Preprocessing, Source, write_bundle
+from subspace_serve.bundle import Bundle, Input, Onnx, Parity, Preprocessing, Source, write_bundle
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.export import BundlePlan, Origin, export_bundle
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.alpha import parse_alphas
+from trainer.config import TrainingConfig
+from trainer.training import train
 
 pytestmark = pytest.mark.slow
 
@@ -146,12 +152,12 @@ def own(name: str, pixels: np.ndarray = IMAGES[0], temperature: float = 1.0) -> 
     return softmax(expected_logits(name, pixels[None])[0] / temperature)
 
 
-def expect_probabilities(page, probabilities: np.ndarray) -> None:
+def expect_probabilities(page, probabilities: np.ndarray, atol: float = 1e-6) -> None:
     """Wait until the bars show these probabilities (classes,), in this order."""
     values = page.locator("#bars .value")
     playwright.expect(values).to_have_text([f"{value * 100:.1f} %" for value in probabilities])
     shown = [float(text) for text in values.evaluate_all("all => all.map(one => one.title)")]
-    np.testing.assert_allclose(shown, probabilities, atol=1e-6)
+    np.testing.assert_allclose(shown, probabilities, atol=atol)
 
 
 def expect_measure(page, name: str, value: float) -> None:
@@ -187,10 +193,10 @@ def test_an_upload_shows_what_numpy_expects_and_nothing_leaves_the_origin(opened
     upload(watched.page)
     expect_probabilities(watched.page, own("midpoint"))
     expect_measure(watched.page, "entropy", entropy_of(own("midpoint")))
-    expect_answered_by(watched.page, "midpoint · temperature 1")
+    expect_answered_by(watched.page, "midpoint · α 0.5 · temperature 1")
     playwright.expect(watched.page.locator("#best")).to_have_text(LABELS[own("midpoint").argmax()])
     playwright.expect(watched.page.locator("#disagreement")).to_have_text("needs several members")
-    playwright.expect(watched.page.locator("#live")).to_contain_text("midpoint · temperature 1")
+    playwright.expect(watched.page.locator("#live")).to_contain_text("midpoint · α 0.5 · temperature 1")
     assert watched.errors == []
     origin = address.removesuffix("playground")
     paths = {request.removeprefix(origin) for request in watched.requests if not request.startswith("data:")}
@@ -215,7 +221,7 @@ def test_the_slider_goes_from_point_to_point_at_the_points_own_temperatures(open
         slider.press(key)
         assert slider.get_attribute("aria-valuetext") == f"alpha {alpha}, {name}"
         expect_probabilities(page, own(name, temperature=temperature))
-        playwright.expect(page.locator("#answered-by")).to_contain_text(f"{name} · temperature")
+        playwright.expect(page.locator("#answered-by")).to_contain_text(f"{name} · α {alpha} · temperature")
     box = slider.bounding_box()
     page.mouse.click(box["x"] + 0.55 * box["width"], box["y"] + box["height"] / 2)
     expect_probabilities(page, own("midpoint"))
@@ -494,6 +500,174 @@ def test_motion_is_spared_those_who_do_not_want_it(opened, address):
         upload(page)
         expect_probabilities(page, own("midpoint"))
         assert (page.evaluate(duration) != "0s") == moves
+
+
+@pytest.fixture(scope="module")
+def anywhere(whole_bundle):
+    """Serve a bundle that holds a line, with the domain `inverted`."""
+    with served(whole_bundle) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def digit(line_run):
+    """Return one digit's pixels (8, 8)."""
+    return OpenRun(line_run).data.test.take(np.arange(100, 101))[0][0, :, :, 0]
+
+
+def answered(bundle: Path, digit: np.ndarray, alpha, statistics: str = "training") -> np.ndarray:
+    """Return (classes,) what the network at a place answers."""
+    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
+    network = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
+    return softmax(network.logits(digit[None, :, :, None]))[0]
+
+
+def test_the_slider_stands_at_any_place(opened, anywhere, whole_bundle, digit):
+    watched = opened(anywhere)
+    page = watched.page
+    upload(page, digit)
+    slider = page.get_by_label("Place in the subspace, alpha")
+    expect_answered_by(page, "midpoint · α 0.5 · training statistics · temperature 1")
+    for key, alpha, said in [
+        ("ArrowRight", 0.51, "alpha 0.51"),
+        ("End", 1, "alpha 1, endpoint-1"),
+        ("ArrowLeft", 0.99, "alpha 0.99"),
+    ]:
+        slider.press(key)
+        assert slider.get_attribute("aria-valuetext") == said
+        expect_probabilities(page, answered(whole_bundle, digit, alpha), atol=1e-5)
+    expect_answered_by(page, "α 0.99 · training statistics · temperature 1")
+    box = page.locator("#chart").bounding_box()
+    page.mouse.click(box["x"] + 11 + 0.3 * (box["width"] - 22), box["y"] + 20)
+    expect_probabilities(page, answered(whole_bundle, digit, 0.3), atol=1e-5)
+    assert watched.errors == []
+
+
+def test_the_curve_fills_in_from_coarse_to_fine_and_ends(opened, anywhere, whole_bundle, digit):
+    watched = opened(anywhere)
+    page = watched.page
+    asked = []
+
+    def note(route):
+        if places := re.findall(rb'name="members"\r\n\r\n(.*)\r\n', route.request.post_data_buffer):
+            asked.append(places)
+        route.continue_()
+
+    page.route("**/predict_image", note)
+    upload(page, digit)
+    dots = page.locator("#chart circle.c0")
+    playwright.expect(dots).to_have_count(37)
+    assert asked[0] == [b"midpoint", b"endpoint-0", b"endpoint-1"]
+    assert asked[1] == [b"0.12", b"0.25", b"0.75", b"0.37"]
+    assert len(asked) == 10
+    before = len(watched.requests)
+    page.wait_for_timeout(1000)
+    assert len(watched.requests) == before
+    said = page.locator("#chart svg").get_attribute("aria-label")
+    index, at = re.match(r"Probability of (\d) along alpha: .* % at 0, .* % at ([0-9.]+),", said).groups()
+    probability = answered(whole_bundle, digit, float(at))[int(index)]
+    assert f", {probability * 100:.1f} % at {at}, " in said
+    assert watched.errors == []
+
+
+def test_sliding_has_one_request_under_way_and_the_last_place_wins(opened, anywhere, whole_bundle, digit):
+    page = opened(anywhere).page
+    upload(page, digit)
+    expect_probabilities(page, answered(whole_bundle, digit, 0.5), atol=1e-5)
+    asked, held = [], []
+
+    def hold(route):
+        alpha = re.findall(rb'name="alpha"\r\n\r\n(.*)\r\n', route.request.post_data_buffer)
+        asked.extend(alpha)
+        if held or not alpha:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/predict_image", hold)
+    with page.expect_request("**/predict_image"):
+        page.press("#slider", "ArrowRight")
+    for _ in range(19):
+        page.press("#slider", "ArrowRight")
+    assert asked == [b"0.51"]
+    held[0].fulfill(status=429, headers={"retry-after": "0"}, json={"error": "too many places are asked for"})
+    expect_probabilities(page, answered(whole_bundle, digit, 0.7), atol=1e-5)
+    assert not page.locator("#notice").is_visible()
+    assert set(asked) == {b"0.51", b"0.7"}
+
+
+def test_a_domains_statistics_answer_everywhere_and_stand_beside_the_trainings(opened, anywhere, whole_bundle, digit):
+    watched = opened(anywhere)
+    page = watched.page
+    upload(page, digit)
+    page.press("#slider", "ArrowLeft")
+    page.get_by_label("Statistics", exact=True).select_option("inverted")
+    both = [answered(whole_bundle, digit, 0.49, statistics) for statistics in ("training", "inverted")]
+    expect_probabilities(page, both[1], atol=1e-5)
+    expect_answered_by(page, "α 0.49 · inverted statistics · temperature 1")
+    columns = page.get_by_role("list", name="With each set of statistics, at α = 0.49 and temperature 1")
+    playwright.expect(columns.locator("> li > b")).to_have_text(["training", "inverted"])
+    playwright.expect(columns.locator("> li > .hint")).to_have_text([f"entropy {entropy_of(row):.3f}" for row in both])
+    playwright.expect(columns.locator(".chosen > b")).to_have_text("inverted")
+    likeliest = sorted(range(10), key=lambda index: -max(row[index] for row in both))[:4]
+    values = [f"{row[index] * 100:.1f} %" for row in both for index in likeliest]
+    playwright.expect(columns.locator(".value")).to_have_text(values)
+    page.get_by_label("A model").check()
+    ends = [answered(whole_bundle, digit, alpha, "inverted") for alpha in (0.0, 1.0)]
+    expect_probabilities(page, np.mean(ends, axis=0), atol=1e-5)
+    expect_answered_by(page, "endpoints · inverted statistics · averaging probabilities · temperature 1")
+    playwright.expect(page.locator("#member-rows .member-name").nth(1)).to_have_text("α 0 50 %")
+    playwright.expect(page.locator("#sets")).to_be_hidden()
+    page.get_by_label("A mixture").check()
+    playwright.expect(page.locator("#members-list input[type=checkbox]")).to_have_count(3)
+    expect_answered_by(page, "a mixture of α 0, α 1 · inverted statistics · averaging probabilities · temperature 1")
+    assert watched.errors == []
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory):
+    """Return a bundle that holds a triangle, of which its centre is the one point."""
+    folder = tmp_path_factory.mktemp("triangle")
+    config = TrainingConfig(
+        data="digits", architecture="cresnet8-4", epochs=1, batch_size=128, subspace="simplex", endpoints=3
+    )
+    train(config, folder / "run")
+    run = OpenRun(folder / "run", calibration_count=256)
+    request = parse_alphas(["midpoint"], run.subspace.geometry, {})
+    origin = Origin(
+        run.subspace, run.network, run.preprocessing, run.labels, run.checkpoint_sha256, run.data.test,
+        checkpoint=run.file,
+    )  # fmt: skip
+    plan = BundlePlan.of(request, {"midpoint": run.calibration}, subspace=run.calibration)
+    return export_bundle(origin, plan, folder / "bundle")
+
+
+def test_in_a_simplex_the_endpoints_have_weights_that_sum_to_1(opened, corners, digit):
+    # A point has statistics of its own place, where the subspace has those between its knots.
+    centre = softmax(
+        Predictor(Bundle.open(corners), device="cpu", threads=1).logits("midpoint", digit[None, :, :, None])
+    )
+    with served(corners) as address:
+        watched = opened(address)
+        page = watched.page
+        upload(page, digit)
+        expect_probabilities(page, centre[0], atol=1e-5)
+        assert not page.locator("#slider").is_visible()
+        parts = page.locator("#endpoint-weights .part")
+        playwright.expect(parts).to_have_text(["33 %", "33 %", "33 %"])
+        page.get_by_label("Endpoint 0").fill("0.5")
+        playwright.expect(parts).to_have_text(["50 %", "25 %", "25 %"])
+        expect_probabilities(page, answered(corners, digit, (0.5, 0.25, 0.25)), atol=1e-5)
+        expect_answered_by(page, "α (0.5, 0.25, 0.25) · training statistics · temperature 1")
+        page.get_by_label("Endpoint 1").press("End")
+        playwright.expect(parts).to_have_text(["0 %", "100 %", "0 %"])
+        page.get_by_label("Endpoint 1").press("ArrowLeft")
+        expect_answered_by(page, "α (0.01, 0.99, 0) · training statistics · temperature 1")
+        assert not page.get_by_role("radio", name="midpoint").is_checked()
+        page.get_by_role("radio", name="midpoint").check()
+        expect_probabilities(page, centre[0], atol=1e-5)
+        playwright.expect(page.locator("#point-list .stack")).to_have_count(1)
+        assert watched.errors == []
 
 
 def test_points_of_a_simplex_are_chosen_from_a_list(opened, tmp_path):

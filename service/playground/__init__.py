@@ -19,9 +19,11 @@ _SCRIPTS = (
     "picture.js",
     "examples.js",
     "models.js",
+    "subspace.js",
     "mixture.js",
     "chart.js",
     "answer.js",
+    "statistics.js",
     "playground.js",
 )
 _STYLE_PLACE = "/* playground.css */"

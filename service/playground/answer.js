@@ -50,11 +50,21 @@ function showNoAnswer(message = "Choose or draw an image, and the answer appears
 }
 
 function answeredBy(answer) {
-  const parts = [answer.model ?? `a mixture of ${answer.members.join(", ")}`];
+  const parts = [];
+  if (answer.model) parts.push(answer.model);
+  else if (answer.members.length > 1) parts.push(`a mixture of ${answer.members.map(memberName).join(", ")}`);
+  if (answer.alpha !== null) parts.push(`α ${place(answer.alpha)}`);
+  if (answer.statistics) parts.push(`${answer.statistics} statistics`);
+  else if (bundle.subspace) parts.push("statistics of several sets");
   if (answer.members.length > 1) parts.push(`averaging ${answer.aggregate}`);
   parts.push(`temperature ${answer.temperature === 1 ? "1" : decimals(answer.temperature)}`);
   const missing = Object.entries(answer.missing ?? {}).map(([name, reason]) => `without ${name} (${reason})`);
   return [...parts, ...missing].join(" · ");
+}
+
+/** A member is a point's name, or the place of a network that is no point. */
+function memberName(member) {
+  return typeof member === "string" ? member : `α ${place(member)}`;
 }
 
 function showBars(prediction) {
@@ -64,7 +74,7 @@ function showBars(prediction) {
     : prediction.labels.slice(0, LIKELIEST);
   const members =
     prediction.members?.length > 1
-      ? prediction.members.map((member) => [member.model, probabilitiesOf(member.labels)])
+      ? prediction.members.map((member) => [memberName(member.model), probabilitiesOf(member.labels)])
       : [];
   for (const index of barRows.keys()) if (!labels.some((label) => label.index === index)) barRows.delete(index);
   const shown = labels.map((label) => {
@@ -148,9 +158,9 @@ function showMembers(answer, prediction) {
   const whole = { labels: prediction.labels, entropy: prediction.entropy };
   const mixture = memberLine(answer.model ?? "the mixture", "", whole, "whole");
   const lines = prediction.members.map((member, index) => {
-    const alpha = place(bundle.byName.get(member.model)?.alpha);
+    const alpha = typeof member.model === "string" ? place(alphaOf(member.model)) : "";
     const part = share(answer.weights[index]);
-    return memberLine(member.model, [alpha && `α ${alpha}`, part].filter(Boolean).join(" · "), member, "");
+    return memberLine(memberName(member.model), [alpha && `α ${alpha}`, part].filter(Boolean).join(" · "), member, "");
   });
   byId("member-rows").replaceChildren(mixture, ...lines);
 }

@@ -1,31 +1,69 @@
-// What each exported point makes of the image: along alpha a small line chart under the slider; in a simplex, where no
-// line orders the points, a bar beside each.
+// What each exported point makes of the image, and other places as they are asked: along alpha a small line chart under
+// the slider; in a simplex, where no line orders the points, a bar beside each.
 
 const COLOURS = 5; // classes that get a colour of their own; the others share grey
 const CHART_HEIGHT = 168;
 const PLOT = { left: 11, right: 11, top: 10, bottom: 26 }; // sides as half the slider's thumb, so that stops lie above
 
-// The points' own probabilities of the present image: name -> array over classes, at the points' own temperatures.
+const FINEST = 32; // the chart fills in by itself until so many parts of the slider are known
+const FEW = 9; // so many places are told in words, and have a large dot
+const TICKS = [0, 0.25, 0.5, 0.75, 1];
+
+// What is known of the present question, an image and statistics: key -> { alpha, probabilities }. Where there are only
+// points, each is at its own temperature; between them there is none, so where places answer all are as the networks
+// gave them.
 let along = new Map();
-// The classes that are likely anywhere, likeliest first.
+let alongQuestion = null;
+// The classes that are likely anywhere, likeliest first; those found later come last.
 let colourOrder = [];
 
-/** Keep what an answer with every point as a member says; the colours follow from it and stay while one slides. */
-function keepMembers(answer) {
-  along = new Map(
-    answer.predictions[0].members.map((member) => [
-      member.model,
-      tempered(probabilitiesOf(member.labels), bundle.byName.get(member.model)?.temperature ?? 1),
-    ]),
-  );
-  const greatest = bundle.labels.map((_, index) => Math.max(...[...along.values()].map((one) => one[index])));
-  colourOrder = greatest.map((_, index) => index).sort((one, other) => greatest[other] - greatest[one]);
-  colourOrder = colourOrder.filter((index) => greatest[index] >= 0.02).slice(0, COLOURS);
+/** Keep what each member of an answer says; the colours follow from it and stay while one slides. */
+function keepMembers(answer, question) {
+  if (alongQuestion !== question) forgetMembers();
+  alongQuestion = question;
+  for (const { model, labels } of answer.predictions[0].members) {
+    const temperature = bundle.subspace ? 1 : (bundle.byName.get(model)?.temperature ?? 1);
+    const probabilities = tempered(probabilitiesOf(labels), temperature);
+    along.set(alongKey(model), { alpha: alphaOf(model), probabilities });
+  }
+  const known = [...along.values()];
+  const greatest = bundle.labels.map((_, index) => Math.max(...known.map((one) => one.probabilities[index])));
+  const likely = bundle.labels.map((_, index) => index).filter((index) => greatest[index] >= 0.02);
+  likely.sort((one, other) => greatest[other] - greatest[one]);
+  colourOrder = [...new Set([...colourOrder, ...likely])].slice(0, COLOURS);
 }
 
 function forgetMembers() {
   along = new Map();
+  alongQuestion = null;
   colourOrder = [];
+}
+
+/** A point and the network at its place are the same, where the bundle holds the subspace. */
+function alongKey(member) {
+  return (bundle.subspace && place(alphaOf(member))) || member;
+}
+
+/** Return at most `count` places to ask next, in the widest gaps; none once all of these are narrow. */
+function nextPlaces(count) {
+  const parts = placeCount();
+  const asked = chartPoints().map(({ alpha }) => Math.round(alpha * parts));
+  const known = [...asked];
+  while (known.length < asked.length + count) {
+    known.sort((one, other) => one - other);
+    const gaps = known.slice(1).map((next, index) => next - known[index]);
+    const widest = Math.max(...gaps, 0);
+    const end = [0, parts].find((one) => !known.includes(one));
+    if (end === undefined && widest <= Math.max(1, parts / FINEST)) break;
+    known.push(end ?? known[gaps.indexOf(widest)] + Math.floor(widest / 2));
+  }
+  return known.filter((one) => !asked.includes(one)).map((one) => one / parts);
+}
+
+/** Return what is known along the slider, from left to right. */
+function chartPoints() {
+  const points = bundle.line ? [...along.values()].filter(({ alpha }) => typeof alpha === "number") : [];
+  return points.sort((one, other) => one.alpha - other.alpha);
 }
 
 /** The class for the colour of a label's index. */
@@ -59,8 +97,8 @@ function entropyOf(probabilities) {
 /** In the list of a simplex's points, show each point's own answer beside it. */
 function showPointBars() {
   for (const row of byId("point-list").children) {
-    const own = along.get(row.querySelector("input").value);
-    row.querySelector(".own").replaceChildren(...(own ? [stackOf(own)] : []));
+    const own = along.get(alongKey(row.querySelector("input").value));
+    row.querySelector(".own").replaceChildren(...(own ? [stackOf(own.probabilities)] : []));
   }
 }
 
@@ -70,18 +108,19 @@ function showLegend() {
     ...colourOrder.map((index) => key(colourClass(index), bundle.labels[index])),
     key("doubt", "doubt: entropy in parts of its greatest"),
   );
-  byId("along-caption").textContent =
-    "Probabilities from 0 to 100 % of every point's own answer to this image, along α.";
+  byId("along-caption").textContent = bundle.subspace
+    ? "Probabilities from 0 to 100 % at temperature 1, along α; dots are the places that were asked."
+    : "Probabilities from 0 to 100 % of every point's own answer to this image, along α.";
 }
 
 /** Draw the chart anew for the present width and choice. */
 function drawChart() {
   showPointBars();
-  const points = bundle.stops.filter((point) => along.has(point.name));
+  const points = chartPoints();
   byId("along").hidden = points.length < 2;
   if (points.length < 2) return;
   const width = byId("chart").clientWidth;
-  const [first, last] = [bundle.stops[0].alpha, bundle.stops.at(-1).alpha];
+  const [first, last] = [Number(slider.min), Number(slider.max)];
   const x = (alpha) => PLOT.left + ((alpha - first) / (last - first || 1)) * (width - PLOT.left - PLOT.right);
   const y = (value) => PLOT.top + (1 - value) * (CHART_HEIGHT - PLOT.top - PLOT.bottom);
   const path = (values) =>
@@ -98,26 +137,26 @@ function drawChart() {
   drawing.append(
     ...[0, 0.5, 1].map((value) => svg("line", { class: "grid", x1: 0, x2: width, y1: y(value), y2: y(value) })),
   );
-  for (const [name, weight] of chosenShares()) {
-    const alpha = bundle.byName.get(name)?.alpha;
+  for (const [alpha, weight] of chosenShares()) {
     if (typeof alpha !== "number") continue;
     const [top, bottom] = [PLOT.top - 6, CHART_HEIGHT - PLOT.bottom + 4];
     drawing.append(
       svg("line", { class: "here", x1: x(alpha), x2: x(alpha), y1: top, y2: bottom, "stroke-width": 2 + 8 * weight }),
     );
   }
-  const doubt = points.map((point) => entropyOf(along.get(point.name)) / Math.log(Math.max(2, bundle.labels.length)));
+  const [many, radius] = points.length > FEW ? ["many", 2.4] : ["", 3.5];
+  const doubt = points.map((point) => entropyOf(point.probabilities) / Math.log(Math.max(2, bundle.labels.length)));
   drawing.append(svg("path", { class: "doubt", d: path(doubt) }));
   for (const index of [...colourOrder].reverse()) {
-    const values = points.map((point) => along.get(point.name)[index]);
+    const values = points.map((point) => point.probabilities[index]);
     drawing.append(svg("path", { class: `series ${colourClass(index)}`, d: path(values) }));
     drawing.append(
-      ...points.map((point, at) =>
-        svg("circle", { class: `dot ${colourClass(index)}`, cx: x(point.alpha), cy: y(values[at]), r: 3.5 }),
+      ...points.map(({ alpha }, at) =>
+        svg("circle", { class: `dot ${many} ${colourClass(index)}`, cx: x(alpha), cy: y(values[at]), r: radius }),
       ),
     );
   }
-  drawing.append(...axisLabels(points, x, width));
+  drawing.append(...axisLabels(bundle.subspace ? TICKS : points.map((point) => point.alpha), x, width));
   byId("chart").replaceChildren(drawing);
   showLegend();
 }
@@ -137,12 +176,12 @@ function stackOf(probabilities) {
 }
 
 /** Places that do not run into each other, under the plot. */
-function axisLabels(points, x, width) {
+function axisLabels(places, x, width) {
   let free = -Infinity;
-  return points.flatMap((point) => {
-    const text = place(point.alpha);
+  return places.flatMap((alpha) => {
+    const text = place(alpha);
     const half = 4 * text.length;
-    const at = Math.max(half, Math.min(width - half, x(point.alpha)));
+    const at = Math.max(half, Math.min(width - half, x(alpha)));
     if (at - half < free + 6) return [];
     free = at + half;
     return [svg("text", { class: "axis", x: at, y: CHART_HEIGHT - 6, "text-anchor": "middle" }, text)];
@@ -151,7 +190,8 @@ function axisLabels(points, x, width) {
 
 function inWords(points) {
   const index = colourOrder[0];
-  const values = points.map((point) => `${percent(along.get(point.name)[index])} at ${place(point.alpha)}`);
+  const told = points.filter((_, at) => at % Math.ceil(points.length / FEW) === 0);
+  const values = told.map((point) => `${percent(point.probabilities[index])} at ${place(point.alpha)}`);
   return `Probability of ${bundle.labels[index]} along alpha: ${values.join(", ")}`;
 }
 
@@ -159,6 +199,6 @@ byId("chart").addEventListener("click", (event) => {
   if (mode() !== "point") return;
   const box = byId("chart").getBoundingClientRect();
   const part = (event.clientX - box.left - PLOT.left) / (box.width - PLOT.left - PLOT.right);
-  moveTo(nearestStop(Number(slider.min) + part * (slider.max - slider.min)));
+  slideTo(Number(slider.min) + Math.max(0, Math.min(1, part)) * (slider.max - slider.min));
 });
 new ResizeObserver(drawChart).observe(byId("along").parentElement);

@@ -7,8 +7,8 @@ function fillMixture() {
   const ticked = new Map(start ? start.members.map((name, index) => [name, sharesOf(start)[index]]) : []);
   const greatest = Math.max(...ticked.values(), 0);
   const ordered = bundle.stops.length
-    ? [...bundle.stops, ...bundle.points.filter((point) => !bundle.stops.includes(point))]
-    : bundle.points;
+    ? [...bundle.stops, ...bundle.members.filter((point) => !bundle.stops.includes(point))]
+    : bundle.members;
   mixtureRows = ordered.map((point) =>
     memberRow(point, !start || ticked.has(point.name), ticked.has(point.name) ? ticked.get(point.name) / greatest : 1),
   );

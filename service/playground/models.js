@@ -1,4 +1,5 @@
-// Which network, or networks, answer: one point by a slider, a named model, or a mixture of ticked points.
+// Which network, or networks, answer: one point by a slider, a named model, or a mixture of ticked points. Where the
+// bundle holds the subspace itself, the slider stands at any place (subspace.js).
 
 const bundle = { labels: [], input: null, points: [], ensembles: [], stops: [], byName: new Map(), sha256: null };
 let stop = 0; // the slider's place among `bundle.stops`
@@ -17,9 +18,16 @@ function startModels(answer, changed) {
   bundle.points = answer.models.filter((model) => model.type === "point");
   bundle.ensembles = answer.models.filter((model) => model.type === "ensemble");
   bundle.byName = new Map(answer.models.map((model) => [model.name, model]));
+  bundle.subspace = answer.subspace;
+  bundle.domains = answer.subspace ? answer.domains : [];
+  // A point with a domain's statistics is what its place answers once these are chosen.
+  bundle.members = bundle.subspace ? bundle.points.filter((point) => point.statistics === "training") : bundle.points;
   // A line or curve has numbers for its places; a simplex has lists, which no slider can order.
-  const onLine = bundle.points.filter((point) => typeof point.alpha === "number");
-  bundle.stops = onLine.length > 1 ? onLine.sort((one, other) => one.alpha - other.alpha) : [];
+  const onLine = bundle.members.filter((point) => typeof point.alpha === "number");
+  bundle.stops =
+    onLine.length > 1 || bundle.subspace ? onLine.sort((one, other) => one.alpha - other.alpha) : [];
+  bundle.line = bundle.subspace ? bundle.subspace.geometry !== "simplex" : bundle.stops.length > 0;
+  fillDomains();
   fillPoints(answer.default);
   fillNames(answer.default);
   fillMixture();
@@ -32,25 +40,31 @@ const mode = () => modeRadios.find((radio) => radio.checked).value;
 
 /** Return what a request must say to get the chosen answer, or null where too little is ticked. */
 function choice() {
-  if (mode() === "point") return { model: bundle.stops.length ? bundle.stops[stop].name : pointName };
-  if (mode() === "model") return { model: byId("model").value };
+  if (mode() === "point" && bundle.subspace) return withDomain(at(here));
+  if (mode() === "point") return { model: bundle.line ? bundle.stops[stop].name : pointName };
+  if (mode() === "model") return withDomain({ model: byId("model").value });
   const ticked = mixtureRows.filter((row) => row.tick.checked);
   if (!ticked.some((row) => row.weight.value > 0)) return null;
-  return {
+  return withDomain({
     members: ticked.map((row) => row.tick.value),
     weights: ticked.map((row) => row.weight.value),
     aggregate: document.querySelector("[name=aggregate]:checked").value,
-  };
+  });
 }
 
-/** Return the shares of the points that answer, by name. */
+/** Return the places that answer, and their shares. */
 function chosenShares() {
   const chosen = choice();
-  if (!chosen) return new Map();
+  if (!chosen) return [];
   const model = chosen.model ? bundle.byName.get(chosen.model) : chosen;
-  if (!model?.members) return new Map([[chosen.model, 1]]);
+  if (!model.members) return [[model.alpha, 1]];
   const total = model.weights.reduce((sum, weight) => sum + Number(weight), 0);
-  return new Map(model.members.map((name, index) => [name, model.weights[index] / total]));
+  return model.members.map((name, index) => [alphaOf(name), model.weights[index] / total]);
+}
+
+/** Return where a member lies, be it a point's name or the place itself. */
+function alphaOf(member) {
+  return typeof member === "string" ? (bundle.byName.get(member)?.alpha ?? null) : member;
 }
 
 function showMode() {
@@ -63,6 +77,7 @@ for (const radio of modeRadios) radio.addEventListener("change", showMode);
 function about(model) {
   const facts = [];
   if (typeof model.metrics?.accuracy === "number") facts.push(`test accuracy ${percent(model.metrics.accuracy)}`);
+  if (model.statistics && model.statistics !== "training") facts.push(`${model.statistics} statistics`);
   if (model.temperature && model.temperature !== 1) facts.push(`temperature ${decimals(model.temperature)}`);
   return facts;
 }
@@ -70,14 +85,16 @@ function about(model) {
 // One point
 
 function fillPoints(preferred) {
-  const ends = [bundle.stops[0]?.alpha ?? 0, bundle.stops.at(-1)?.alpha ?? 1];
-  Object.assign(slider, { min: ends[0], max: ends[1] });
-  slider.parentElement.hidden = !bundle.stops.length;
+  const ends = bundle.subspace ? [0, 1] : [bundle.stops[0]?.alpha ?? 0, bundle.stops.at(-1)?.alpha ?? 1];
+  Object.assign(slider, { min: ends[0], max: ends[1], step: bundle.subspace ? 1 / placeCount() : "any" });
+  slider.parentElement.hidden = !bundle.line;
   byId("stops").replaceChildren(
     ...bundle.stops.map((point) => stopMark((point.alpha - ends[0]) / (ends[1] - ends[0] || 1))),
   );
-  byId("point-list").hidden = Boolean(bundle.stops.length);
-  if (bundle.stops.length) {
+  byId("point-list").hidden = bundle.line;
+  byId("endpoint-weights").hidden = bundle.line || !(bundle.subspace?.endpoints > 1);
+  if (bundle.subspace) return fillPlace(preferred);
+  if (bundle.line) {
     const index = bundle.stops.findIndex((point) => point.name === preferred);
     setStop(index < 0 ? 0 : index);
     return;
@@ -102,7 +119,8 @@ function pointRadio(point) {
   });
   radio.addEventListener("change", () => {
     pointName = point.name;
-    showPoint(point);
+    if (bundle.subspace) setPlace(point.alpha);
+    else showPoint(point);
     choiceChanged();
   });
   const label = element(
@@ -127,6 +145,14 @@ function setStop(index) {
   slider.value = point.alpha;
   slider.setAttribute("aria-valuetext", `alpha ${place(point.alpha)}, ${point.name}`);
   showPoint(point);
+}
+
+/** Go to a place, or where only points answer to the nearest of these. */
+function slideTo(alpha) {
+  if (!bundle.subspace) return moveTo(nearestStop(alpha));
+  const before = place(here);
+  setPlace(bundle.line ? onStep(alpha) : alpha);
+  if (place(here) !== before) choiceChanged({ sliding: true });
 }
 
 function moveTo(index) {
@@ -155,13 +181,14 @@ const STEPS = {
 };
 let sliding = false;
 slider.addEventListener("keydown", (event) => {
-  if (!(event.key in STEPS) || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (bundle.subspace || !(event.key in STEPS) || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
   moveTo(stop + STEPS[event.key]);
 });
 slider.addEventListener("pointerdown", () => (sliding = true));
 for (const end of ["pointerup", "pointercancel", "blur"]) slider.addEventListener(end, () => (sliding = false));
 slider.addEventListener("input", () => {
+  if (bundle.subspace) return slideTo(Number(slider.value));
   const difference = slider.value - bundle.stops[stop].alpha;
   const near = nearestStop(Number(slider.value));
   // A screen reader's small step, too, must arrive at the next point.

@@ -3,20 +3,27 @@
 const MOST_CLASSES = 100; // asked for at once; of thousands, most would be noughts
 const WAIT_ANSWER = 60; // milliseconds without a change before asking
 const WAIT_MEMBERS = 120;
+const WAIT_IDLE = 400; // before anything more is asked that nobody chose
+const FILL = 4; // places at a time
+const MOST_FILLS = 12;
 const NEEDS_MEMBER = "Tick at least one member, with a weight above 0.";
 
 const top = () => Math.min(bundle.labels.length, MOST_CLASSES);
 const tell = (message) => notify(message);
+/** What the chart is drawn for. */
+const question = () => `${picture.version} ${domain()}`;
 
 const askForAnswer = newest(
   WAIT_ANSWER,
   async (signal) => {
-    const [version, chosen, image] = [picture.version, choice(), await imageFile()];
+    waiting(byId("answer-card"), true);
+    const [version, image] = [picture.version, await imageFile()];
     if (signal.aborted) return;
-    if (image && chosen) {
-      const answer = await predict(image, chosen, top(), { signal }, tell);
+    if (image && choice()) {
+      const answer = await predict(image, choice, top(), signal, tell);
       notify();
       showAnswer(answer, version);
+      if (bundle.subspace && mode() === "point" && alongQuestion === question()) showAlong(answer);
     } else {
       notify();
       showNoAnswer(image ? NEEDS_MEMBER : undefined);
@@ -30,22 +37,43 @@ const askForAnswer = newest(
   },
 );
 
-/** Every point's own answer, once an image, for the chart: it stays while one slides along it. */
+/**
+ * Every point's own answer, once a question, for the chart: it stays while one slides along it. Then, while nothing is
+ * chosen, what the other statistics make of the image, and more places for the chart.
+ */
 const askForMembers = newest(
   WAIT_MEMBERS,
   async (signal) => {
-    const [version, image] = [picture.version, await imageFile()];
+    const image = await imageFile();
     if (signal.aborted) return;
-    if (image) {
-      const every = { members: bundle.points.map((point) => point.name) };
-      keepMembers(await predict(image, every, top(), { signal }, tell));
+    const ask = (chosen, told = () => {}) => predict(image, () => chosen, top(), signal, told);
+    if (image && alongQuestion !== question()) {
+      const placed = bundle.members.filter((point) => !domain() || point.alpha !== null);
+      const every = await ask(withDomain({ members: placed.map((point) => point.name) }), tell);
       if (!byId("notice").classList.contains("error")) notify(); // what `tell` said of waiting is over
-      recolour(version);
-    } else {
+      showAlong(every);
+    } else if (!image) {
       forgetMembers();
+      drawChart();
     }
-    drawChart();
     waiting(byId("along"), false);
+    if (!image || !bundle.subspace) return;
+    try {
+      await pause(WAIT_IDLE);
+      signal.throwIfAborted();
+      await askForSets(ask);
+      for (let fill = 0; bundle.line && fill < MOST_FILLS; fill++) {
+        const members = nextPlaces(FILL);
+        if (!members.length) return;
+        await pause(WAIT_IDLE);
+        signal.throwIfAborted();
+        showAlong(await ask(withDomain({ members })));
+      }
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      // Nobody asked for this: what is there must do, unless it belongs to an earlier question.
+      byId("sets").hidden ||= byId("sets").ariaBusy === "true";
+    }
   },
   (error) => {
     forgetMembers();
@@ -54,17 +82,28 @@ const askForMembers = newest(
   },
 );
 
+function showAlong(answer) {
+  keepMembers(answer, question());
+  recolour(picture.version);
+  drawChart();
+}
+
 function askForBoth() {
   waiting(byId("answer-card"), true);
   waiting(byId("along"), true);
+  waiting(byId("sets"), true);
   askForAnswer();
   askForMembers();
 }
 
-function askAgainForAnswer() {
+function askAgainForAnswer(how) {
   waiting(byId("answer-card"), true);
   drawChart();
-  askForAnswer();
+  askForAnswer(how);
+  if (!bundle.subspace) return;
+  waiting(byId("along"), alongQuestion !== question());
+  waiting(byId("sets"), true);
+  askForMembers();
 }
 
 /** What stands there belongs to an earlier question: say so until the new answer is there. */
@@ -114,6 +153,7 @@ async function load() {
   const holds = [
     count(bundle.points.length, "point"),
     count(bundle.ensembles.length, "ensemble"),
+    ...(bundle.domains.length ? [count(bundle.domains.length, "domain")] : []),
     count(bundle.labels.length, "class"),
   ];
   const name = bundle.sha256 ? `Bundle ${bundle.sha256.slice(0, 12)}` : "This bundle";

@@ -43,47 +43,65 @@ async function call(path, { body, signal } = {}) {
   );
 }
 
-/** Like `call`, but where the server is busy or starting, wait as long as it asks and longer each time; `tell` why. */
-async function callPatiently(path, options, tell) {
+/**
+ * Like `call`, but where the server is busy or starting, wait as long as it asks and longer each time; `tell` why.
+ * `body()` is made anew for every attempt.
+ */
+async function callPatiently(path, { body = () => undefined, signal }, tell) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await call(path, options);
+      return await call(path, { body: body(), signal });
     } catch (error) {
       if (!error.busy || attempt === ATTEMPTS) throw error;
       const seconds = Math.min(error.seconds * 2 ** (attempt - 1), LONGEST_WAIT);
       tell(`${sentence(error.message)} Trying again in ${seconds} s.`);
       await pause(seconds * 1000);
-      options.signal?.throwIfAborted();
+      signal?.throwIfAborted();
     }
   }
 }
 
-/** Ask for one image's answer from the models that `choice` names; every class up to `top` is in it. */
-function predict(image, choice, top, options, tell) {
-  const body = new FormData();
-  for (const [name, value] of Object.entries({ ...choice, top_k: top, return_members: true })) {
-    for (const one of [value].flat()) body.append(name, one);
-  }
-  body.append("images", image, image.name ?? "drawing.png");
-  return callPatiently("predict_image", { ...options, body }, tell);
+/**
+ * Ask for one image's answer from the models that `choice()` names when the request is made; every class up to `top` is
+ * in it.
+ */
+function predict(image, choice, top, signal, tell) {
+  const body = () => {
+    const form = new FormData();
+    for (const [name, value] of Object.entries({ ...choice(), top_k: top, return_members: true })) {
+      for (const one of [value].flat()) form.append(name, one);
+    }
+    form.append("images", image, image.name ?? "drawing.png");
+    return form;
+  };
+  return callPatiently("predict_image", { body, signal }, tell);
 }
 
 /**
  * Return a function that does `work(signal)` once it has not been called for some milliseconds. A newer call aborts an
- * older one, whatever that one still waits for, so no answer is seen that is not the latest question's.
+ * older one, whatever that one still waits for, so no answer is seen that is not the latest question's. A call while
+ * `sliding` lets the older one end and is then made up for, once, so that answers come although the calls do not stop.
  */
 function newest(milliseconds, work, failed) {
   let controller = new AbortController();
-  return async () => {
+  let [running, again] = [false, false];
+  return async function ask({ sliding = false } = {}) {
+    again = sliding && running;
+    if (again) return;
+    running = true;
     controller.abort();
     controller = new AbortController();
     const { signal } = controller;
-    await pause(milliseconds);
-    if (signal.aborted) return;
     try {
-      await work(signal);
+      await pause(milliseconds);
+      if (!signal.aborted) await work(signal);
     } catch (error) {
       if (!signal.aborted) failed(error);
+    } finally {
+      if (!signal.aborted) {
+        running = false;
+        if (again) ask();
+      }
     }
   };
 }
