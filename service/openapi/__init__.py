@@ -19,7 +19,7 @@ its members differ.
 same models under `/v2`.
 
 **Who answers.** No option: the default model. `model`: a point or an ensemble by its name. `members` (with `weights`,
-`aggregate`): an ensemble of your own. `alpha`: the point that was exported at that place of the subspace.
+`aggregate`): an ensemble of your own. `alpha`: the network at any place of the subspace.
 
 **How sure it is.** Entropies are in nats. For ensembles `mutual_information` is the part of the entropy that comes from
 the members' differing, and `disagreement`, from 0 to 1, is their mean total-variation distance to their mixture.
