@@ -3,7 +3,9 @@
 Trains a line and a standard network on 4,000 Fashion-MNIST images of 14 px with three seeds (or takes up their runs),
 corrupts the test images, and measures networks whose BatchNorm statistics come from training images, from a few
 unlabelled images of the domain, and from both mixed. The domain's images are never those that are measured on. Writes
-one JSON document a run, so that what was interrupted goes on, and with `--page` the tables of docs/adaptation.md.
+one JSON document a run, so that what was interrupted goes on; the tables and the picture of docs/adaptation.md with
+
+    python -m benchmarks.adaptation --page docs/adaptation.md
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.adaptation_page import page
+from benchmarks.adaptation_page import MARKER, draw_picture, page
 from benchmarks.measure import environment
 from subspace_serve.answers import apply_temperature, ensemble_probabilities, entropy_of, logarithm, softmax
 from subspace_serve.files import write_text
@@ -224,7 +226,12 @@ def trained(method: str, seed: int, runs: Path, data: str) -> Path:
 @click.option("--data", default="fashion-mnist", show_default=True, help="Where Fashion-MNIST is: fashion-mnist:PATH.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/adaptation"), show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--page", "page_file", type=click.Path(path_type=Path), help="Write the tables here, as Markdown.")
+@click.option(
+    "--page",
+    "page_file",
+    type=click.Path(exists=True, path_type=Path),
+    help="Replace the tables of this page, and the picture beside it.",
+)
 def main(data: str, runs: Path, seeds: int, page_file: Path | None) -> None:
     """Measure what unlabelled images are worth."""
     documents: dict[str, list[dict[str, Any]]] = {"line": [], "standard": []}
@@ -240,7 +247,9 @@ def main(data: str, runs: Path, seeds: int, page_file: Path | None) -> None:
                     write_text(file, json.dumps(document, indent=1) + "\n")
             found.append(document)
     if page_file is not None:
-        write_text(page_file, page(documents))
+        words, _, _ = page_file.read_text(encoding="utf-8").partition(MARKER)
+        write_text(page_file, words + MARKER + page(documents))
+        draw_picture(documents, page_file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

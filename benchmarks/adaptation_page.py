@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from subspace_serve.show.plot.style import BASELINE, GREY, SUBSPACE, legend_below, picture
 
 Documents = Mapping[str, Sequence[dict[str, Any]]]
 """One document a seed, by the method that was trained."""
 
+MARKER = "<!-- What follows is written by benchmarks.adaptation. -->\n\n"
 COUNTS = ("training", "8", "16", "32", "128", "512")
 _NAMES = {"line": "line, midpoint", "standard": "standard network"}
 
@@ -24,6 +28,27 @@ def page(documents: Documents) -> str:
         _by_knots(documents["line"]),
     ]
     return "\n".join(parts)
+
+
+def draw_picture(documents: Documents, file: Path) -> None:
+    """Draw accuracy against the number of images, mean over the corruptions; the bands are seeds' deviations."""
+    with picture(file, (8, 4.2)) as figure:
+        axes = figure.subplots()
+        looks = (("o-", SUBSPACE), ("s--", BASELINE), ("^:", GREY))
+        for (who, found), (look, color) in zip(_who(documents).items(), looks, strict=True):
+            values = [[100 * _over_domains(document, count, "accuracy") for count in COUNTS] for document in found]
+            means = [mean(column) for column in zip(*values, strict=True)]
+            deviations = [stdev(column) if len(column) > 1 else 0.0 for column in zip(*values, strict=True)]
+            axes.plot(range(len(COUNTS)), means, look, color=color, label=who)
+            low, high = (
+                [value + sign * deviation for value, deviation in zip(means, deviations, strict=True)]
+                for sign in (-1, 1)
+            )
+            axes.fill_between(range(len(COUNTS)), low, high, color=color, alpha=0.14, linewidth=0)
+        axes.set_xticks(range(len(COUNTS)), ["none", *COUNTS[1:]])
+        axes.set_xlabel("unlabelled images of the place where it runs")
+        axes.set_ylabel("accuracy %, mean over corruptions")
+        legend_below(figure, axes)
 
 
 def _by_count(documents: Documents) -> str:
