@@ -86,15 +86,22 @@ def measure_cached(networks: Networks) -> dict[str, Any]:
     plan = networks.plan(networks.usual_bundle)
     requests = {"point": inference(plan.image, plan.model), "place": inference(plan.image, plan.model, alpha=0.3)}
     rates: dict[str, list[float]] = {name: [] for name in requests}
+    processor: dict[str, list[float]] = {name: [] for name in requests}
     with running(subspace_serve(), plan.bundle) as server:
+        worker = server.worker()
 
         def turn(name: str) -> None:
-            rates[name].append(plan.burst(server, requests[name]).rate)
+            before = sum(worker.cpu_times()[:2])
+            burst = plan.burst(server, requests[name])
+            rates[name].append(burst.rate)
+            processor[name].append((sum(worker.cpu_times()[:2]) - before) / burst.requests)
 
         interleaved({name: partial(turn, name) for name in requests}, rounds=plan.rounds, warm_up=1)
     place, point = rates["place"][1:], rates["point"][1:]
     return {
         "requests_per_second": {"point": summary(point), "place": summary(place)},
+        "processor_seconds": {name: summary(values[1:]) for name, values in processor.items()},
+        "processor_ratio": ratio(processor["place"][1:], processor["point"][1:]),
         "cached place to named point, requests a second": at_least(CACHED_TARGET, ratio(place, point)),
     }
 
