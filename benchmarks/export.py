@@ -45,10 +45,12 @@ from benchmarks.measure import (
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import BundlePlan, Origin, export_bundle
+from subspace_serve.files import sha256_of
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.space.alpha import parse_alphas
 from subspace_serve.space.architecture import Architecture
+from subspace_serve.space.checkpoint import save_subspace
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
@@ -78,27 +80,34 @@ print("torch" in sys.modules)
 class Exporter:
     """Exports points of an untrained line; its BatchNorm statistics and graphs are as costly as a trained one's."""
 
-    def __init__(self, architecture: str) -> None:
-        network = Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)
+    def __init__(
+        self, architecture: str, *, side: int = SIDE, images: int = IMAGES, calibration: int = CALIBRATION_IMAGES
+    ) -> None:
+        network = Architecture(architecture, CLASSES, CHANNELS, side, side)
         ends = tuple(weights_of(build(network)) for _ in range(2))
         self.subspace = Subspace(Geometry("line", 2), network, ends)
         self.network = Network.of(self.subspace, proven_skeleton(network), PREPROCESSING)
-        self.images: MemoryImages = synthetic_images(IMAGES, SIDE, SIDE, CHANNELS, CLASSES)
+        self.images: MemoryImages = synthetic_images(images, side, side, CHANNELS, CLASSES)
         self.calibration: CalibrationData = draw_calibration_data(
-            self.images, PREPROCESSING, name="noise", count=CALIBRATION_IMAGES
+            self.images, PREPROCESSING, name="noise", count=calibration
         )
 
     def recalibrate(self) -> None:
         """Collapse and recalibrate the midpoint, and nothing else."""
         self.network.recalibrate(self.calibration.pixels(), alpha=0.5)
 
-    def export(self, bundle: Path, *alphas: str) -> None:
-        """Write a bundle of what `--alpha` takes."""
+    def export(self, bundle: Path, *alphas: str, checkpoint: Path | None = None) -> None:
+        """Write a bundle of what `--alpha` takes; with the file of a checkpoint, the subspace is in it, too."""
         request = parse_alphas(alphas, self.subspace.geometry, {})
         labels = [str(label) for label in range(CLASSES)]
+        digest = sha256_of(save_subspace(self.subspace, checkpoint)) if checkpoint else "0" * 64
         export_bundle(
-            Origin(self.subspace, self.network, PREPROCESSING, labels, "0" * 64, self.images),
-            BundlePlan.of(request, dict.fromkeys(request.points, self.calibration)),
+            Origin(self.subspace, self.network, PREPROCESSING, labels, digest, self.images, checkpoint=checkpoint),
+            BundlePlan.of(
+                request,
+                dict.fromkeys(request.points, self.calibration),
+                subspace=self.calibration if checkpoint else None,
+            ),
             bundle,
         )
 

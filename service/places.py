@@ -65,7 +65,8 @@ class Places:
         self._subspace = predictor.subspace
         self._metrics = metrics
         self._most = max(1, memory // self._subspace.session_bytes)
-        self._golden, _ = read_golden(predictor.bundle)
+        # One image shows what is not finite, and eight would take a large network longer than all the rest.
+        self._golden = read_golden(predictor.bundle)[0][:1]
         self._kept: OrderedDict[Built, PointSession] = OrderedDict()
         self._building: dict[Built, asyncio.Future[PointSession]] = {}
         # Requests for the same places share one of these, so that they can share a batch.

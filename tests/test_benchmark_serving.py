@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 
 import numpy as np
 import psutil
@@ -12,9 +13,10 @@ from bundle_factory import make_bundle, random_images
 from click import ClickException
 from click.testing import CliRunner
 
-from benchmarks import http_load, serving
+from benchmarks import any_alpha, http_load, serving
 from benchmarks.http_load import Burst
 from benchmarks.servers import Server, asking, bare_starlette, running
+from benchmarks.servers.places import new_places
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -88,6 +90,37 @@ def test_latency_overload_and_memory(bundle):
     assert 20e6 < memory["worker_bytes"]["median"] < 2e9
     assert 0 < memory["ready_seconds"]["median"] < 120
     assert memory["growth"]["at_most"] == 0.03
+
+
+@needs_wrk
+def test_any_place_of_a_subspace(tmp_path):
+    file = tmp_path / "report.json"
+    options = ["--rounds=1", "--seconds=1", "--places=3", "--evictions=6", "--large=", f"--json={file}"]
+    options += ["--architecture=cresnet8-4", "--small=cresnet8-4"]
+    result = CliRunner().invoke(any_alpha.main, options, catch_exceptions=False)
+    assert not psutil.Process().children(recursive=True)
+    document = json.loads(file.read_text())
+    figures = {
+        name: figure
+        for part in any_alpha.PARTS
+        for name, figure in document[part].items()
+        if isinstance(figure, dict) and "met" in figure
+    }
+    assert len(figures) == 7
+    assert all(f"| {name} | {figure['median']:g}" in result.stdout for name, figure in figures.items())
+    (first,) = (figure for name, figure in figures.items() if "first answer" in name)
+    assert 0 < first["processor_seconds"] <= 5 * first["p90"]
+    assert first["median"] <= first["p90"]
+    assert document["flood"]["places_built_per_second"]["median"] > 0
+    assert [number for number, _ in document["evictions"]["worker_bytes"]] == [3, 6]
+    sizes = document["sizes"]
+    assert 0 < sizes["statistics_bytes"] < sizes["bundle_bytes"]
+
+
+def test_no_place_is_new_twice():
+    places = list(islice(new_places(), 10_000))
+    assert len(set(places)) == 10_000
+    assert 0 <= min(places) < max(places) <= 1
 
 
 @needs_wrk

@@ -198,6 +198,11 @@ def test_what_is_built_is_counted_kept_and_makes_room(whole_bundle, images):
     assert not any("0.1" in name and "le=" not in name for name in metrics)
 
 
+def test_a_built_network_keeps_no_memory_beside_its_weights(whole_bundle):
+    subspace = Predictor(Bundle.open(whole_bundle), device="cpu").subspace
+    assert not subspace.session(0.3).session.get_session_options().enable_cpu_mem_arena
+
+
 class SlowSubspace:
     """Builds when it is let."""
 

@@ -31,7 +31,7 @@ def binary(pixels: np.ndarray, path: str) -> HttpRequest:
     return post(path, pixels.tobytes(), "application/octet-stream")
 
 
-def inference(pixels: np.ndarray, model: str) -> HttpRequest:
+def inference(pixels: np.ndarray, model: str, **parameters: float | str) -> HttpRequest:
     """Return an inference request of the Open Inference Protocol, binary both ways."""
     tensor = {
         "name": "image",
@@ -40,7 +40,8 @@ def inference(pixels: np.ndarray, model: str) -> HttpRequest:
         "parameters": {"binary_data_size": pixels.nbytes},
     }
     outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+    document = {"inputs": [tensor], "outputs": outputs} | ({"parameters": parameters} if parameters else {})
+    head = json.dumps(document).encode()
     length = {"Inference-Header-Content-Length": str(len(head))}
     return post(f"/v2/models/{model}/infer", head + pixels.tobytes(), "application/octet-stream", **length)
 

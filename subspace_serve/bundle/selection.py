@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from subspace_serve.bundle.manifest import TRAINING, Aggregate, Domain, Ensemble, Point
 from subspace_serve.errors import GeometryError, SubspaceServeError
@@ -231,12 +232,11 @@ class Models:
     def _at(self, alpha: Alpha, statistics: str | None, *, snap: bool = True) -> Member:
         """Return the point at a place, or else the network that is built there."""
         wanted = _coordinates(alpha)
-        for name, point in self.points.items():
-            own = _coordinates(point.alpha)
+        for name, own in self._located:
             here = len(own) == len(wanted) and all(
                 math.isclose(a, b, abs_tol=1e-9) for a, b in zip(own, wanted, strict=True)
             )
-            if here and (self.geometry is None or point.statistics == (statistics or TRAINING)):
+            if here and (self.geometry is None or self.points[name].statistics == (statistics or TRAINING)):
                 return name
         if self.geometry is None:
             exported = ", ".join(str(point.alpha) for point in self.points.values())
@@ -250,10 +250,17 @@ class Models:
             raise SelectionError(str(error).partition("; ")[0]) from None
         return Built(self.geometry.snapped(place, self.step) if snap and self.step else place, statistics or TRAINING)
 
+    @cached_property
+    def _located(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Each point's name and coordinates, read once: a request for a place goes through all of them."""
+        return [(name, _coordinates(point.alpha)) for name, point in self.points.items()]
+
 
 def _coordinates(alpha: Alpha | None) -> tuple[float, ...]:
     if alpha is None:
         return ()
+    if isinstance(alpha, float):
+        return (alpha,)
     try:
         return tuple(map(float, alpha if isinstance(alpha, Sequence) else (alpha,)))
     except OverflowError:

@@ -264,9 +264,13 @@ class Network:
             PREPROCESSING: self._preprocessing,
         }
 
-    def session(self, graph: bytes, numbers: dict[str, np.ndarray]) -> Any:
-        """Return ONNX Runtime's session of a skeleton's graph, or of one made of it, with its numbers."""
+    def session(self, graph: bytes, numbers: dict[str, np.ndarray], *, arena: bool = True) -> Any:
+        """Return ONNX Runtime's session of a skeleton's graph, or of one made of it, with its numbers.
+
+        With an arena it keeps the memory that its largest batch took, which may be many times that of its weights.
+        """
         options = session_options(self._threads)
+        options.enable_cpu_mem_arena = arena
         # Held until the session is built: ONNX Runtime reads them only then, and would read freed memory in silence.
         held = {
             name: np.ascontiguousarray(values, np.float32).view(np.uint8)

@@ -43,8 +43,11 @@ class ServedGraph:
         return with_numbers(Model.parse(self._data), self._numbers(weights, statistics))
 
     def session(self, weights: np.ndarray, statistics: Statistics) -> Any:
-        """Return ONNX Runtime's session of one network, which answers as its file does."""
-        return self._network.session(self._data, self._numbers(weights, statistics))
+        """Return ONNX Runtime's session of one network, which answers as its file does.
+
+        Many of them may be kept at once, so none keeps memory beside its weights; its answers take no longer.
+        """
+        return self._network.session(self._data, self._numbers(weights, statistics), arena=False)
 
     def _numbers(self, weights: np.ndarray, statistics: Statistics) -> dict[str, np.ndarray]:
         numbers = self._network.numbers(weights, statistics)

@@ -166,6 +166,8 @@ def single_network() -> Geometry:
 
 def _numbers(alpha: Alpha) -> float | tuple[float, ...]:
     """Return a number, or numbers, of any kind (NumPy's, torch's) as Python's."""
+    if isinstance(alpha, float):
+        return float(alpha)
     try:
         values = np.asarray(alpha, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):
