@@ -71,7 +71,9 @@ class Places:
         self._building: dict[Built, asyncio.Future[PointSession]] = {}
         # Requests for the same places share one of these, so that they can share a batch.
         self._pinned: weakref.WeakValueDictionary[tuple[Built, ...], Pinned] = weakref.WeakValueDictionary()
-        self._builder = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=_give_way)
+        # Threads that a network has of its own would give way for ever.
+        give_way = _give_way if predictor.threads == 1 else None
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=give_way)
 
     async def pinned(self, places: tuple[Built, ...], deadline: float) -> Pinned:
         """Return what answers at some places; requests for the same new place wait for one build.

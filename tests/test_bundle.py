@@ -373,3 +373,19 @@ def test_serving_modules_import_no_torch():
         "assert not {'torch', 'trainer', 'torchvision'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent, timeout=60)
+
+
+def test_a_bundle_of_version_1_is_still_read(folder):
+    def older(document):
+        document["version"] = 1
+        del document["subspace"], document["domains"]
+        for point in document["points"].values():
+            del point["statistics"]
+
+    edit_manifest(folder, older)
+    manifest = Bundle.open(folder).manifest
+    assert (manifest.version, manifest.subspace, manifest.domains) == (1, None, {})
+    assert verify_bundle(folder, device="cpu", threads=1).statistics is None
+    edit_manifest(folder, lambda document: document.update(domains={"fog": {}}))
+    with pytest.raises(BundleError, match="fog"):
+        Bundle.open(folder)

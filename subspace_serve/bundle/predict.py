@@ -137,8 +137,7 @@ class Predictor:
             for size in batch_sizes:
                 self.logits(name, np.zeros((size, *input.shape), dtype=input.dtype))
         if self.subspace is not None:
-            for name in self.subspace.sets:
-                self.subspace.statistics(name)
+            self.subspace.prepare()
         return {str(name): session.provider for name, session in self._sessions.items()}
 
     def select(

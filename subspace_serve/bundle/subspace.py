@@ -21,6 +21,8 @@ from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 
+_GRAPH_BYTES = 1 << 19
+
 
 class BundledSubspace:
     """Networks at any place of a bundle's subspace, with the statistics of any of its domains.
@@ -47,9 +49,9 @@ class BundledSubspace:
         self._threads = threads
         self._statistics: dict[str, StatisticsSet] = {}
 
-    @cached_property
+    @property
     def subspace(self) -> Subspace:
-        """The checkpoint.
+        """The checkpoint, read anew: what is served keeps its endpoints once, in `network`.
 
         Raises:
             CheckpointError: its file is damaged.
@@ -69,7 +71,7 @@ class BundledSubspace:
     @property
     def geometry(self) -> Geometry:
         """How a place turns into coefficients."""
-        return self.subspace.geometry
+        return self.network.geometry
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -94,6 +96,12 @@ class BundledSubspace:
             )
         return self._statistics[name]
 
+    def prepare(self) -> None:
+        """Read everything that building a network needs, so that the first is built as fast as the next."""
+        for name in self.sets:
+            self.statistics(name)
+        _ = self._graph
+
     def session(self, alpha: Alpha, statistics: str = TRAINING) -> PointSession:
         """Build the network of a place, which answers as an exported point does.
 
@@ -107,8 +115,8 @@ class BundledSubspace:
 
     @property
     def session_bytes(self) -> int:
-        """About how much memory a network that is built takes: its weights, as they are and as they are packed."""
-        return int(2 * self.network.endpoints[0].nbytes)
+        """About how much memory a network that is built takes: its weights, as they are and packed, and its graph."""
+        return int(2 * self.network.endpoints[0].nbytes) + _GRAPH_BYTES
 
     @cached_property
     def _graph(self) -> ServedGraph:

@@ -104,7 +104,7 @@ class BundleWriter:
         self._subspace = base.subspace if base else None
         self._domains: dict[str, Domain] = dict(base.domains) if base else {}
         self._golden: BundleFile | None = base.golden if base else None
-        self._replaceable = {*self._points, *self._domains}
+        self._replaceable = set(self._domains)
 
     def file(self, point: str) -> Path:
         """Return the path at which the ONNX file of a point is to be written before `add_point`."""
