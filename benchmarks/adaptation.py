@@ -22,19 +22,23 @@ import numpy as np
 
 from benchmarks.adaptation_page import MARKER, draw_picture, page
 from benchmarks.measure import environment
-from subspace_serve.answers import apply_temperature, ensemble_probabilities, entropy_of, logarithm, softmax
+from subspace_serve.answers import apply_temperature, ensemble_probabilities, entropy_of, softmax
+from subspace_serve.data import MemoryImages
+from subspace_serve.data.domains import Domain
 from subspace_serve.files import write_text
 from subspace_serve.measure.metrics import classification_metrics
-from subspace_serve.measure.temperature import fit_temperature
+from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.network.mixing import PRIOR, mixed, sampling_noise
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics_set import (
+    KnownStatistics,
     StatisticsSet,
     compute_statistics,
     even_batches,
     interpolation_error,
 )
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.select import select
 from subspace_serve.space.lattice import Lattice
 from subspace_serve.space.place import Alpha
 from trainer.config import TrainingConfig
@@ -125,35 +129,44 @@ class Measured:
         return found
 
     def chosen(self) -> dict[str, Any]:
-        """Return the accuracy, by domain, of places chosen with labels and without, on statistics of 128 images."""
+        """Return metrics, by domain, of places chosen with labels and without, on statistics of 128 images."""
         found: dict[str, Any] = {}
         for name, pixels, labels in self.domains([3]):
             images, right = pixels[:MEASURED], labels[:MEASURED]
             unlabelled = _drawn(pixels[MEASURED:-LABELLED], 128, 0)
             own = self._mixed(self.statistics(unlabelled))
-            # Of the domain too, but neither adapted to nor measured on.
-            labelled, classes = pixels[-LABELLED:], labels[-LABELLED:]
-            answers = [softmax(self.logits(own, alpha, images)) for alpha in own.knots]
-            with_labels = [softmax(self.logits(own, alpha, labelled)) for alpha in own.knots]
             without = np.stack([softmax(self.logits(own, alpha, unlabelled)) for alpha in own.knots])
-            mean = without.mean(0)
-            middle = own.knots.index(self.middle)
-            best = int(np.argmin([_nll(chosen, classes) for chosen in with_labels]))
-            temperature = fit_temperature(logarithm(with_labels[best]), classes)
-            picks = {
-                "midpoint": middle,
-                "lowest entropy": int(np.argmin([entropy_of(one).mean() for one in without])),
-                "nearest to the mean answer": int(np.argmin([np.abs(one - mean).mean() for one in without])),
-                "labels": best,
-                "oracle": int(np.argmax([(one.argmax(1) == right).mean() for one in answers])),
+            accuracy = partial(self._accuracy, images=images, labels=right, statistics=own)
+            places = {
+                "midpoint": self.middle,
+                "lowest entropy": own.knots[int(np.argmin([entropy_of(one).mean() for one in without]))],
+                "nearest to the mean answer": own.knots[
+                    int(np.argmin([np.abs(one - without.mean(0)).mean() for one in without]))
+                ],
+                "best of all knots (oracle)": max(own.knots, key=lambda alpha: accuracy(alpha=alpha)),
             }
+            # Of the domain too, but neither adapted to nor measured on.
+            labelled = MemoryImages(pixels[-LABELLED:], labels[-LABELLED:])
+            temperatures = {}
+            for metric in ("accuracy", "nll"):
+                choice = select(
+                    self.network,
+                    [Domain("domain", labelled, {"data": name})],
+                    calibration=KnownStatistics(own, {}),
+                    metric=metric,
+                )["domain"]
+                how = f"labels, by {metric}"
+                places[how] = choice["alpha"]
+                there = softmax(self.logits(own, choice["alpha"], labelled.pixels))
+                temperatures[how] = fit_and_report(there, labelled.labels).temperature
+            answers = {how: softmax(self.logits(own, alpha, images)) for how, alpha in places.items()}
             found[name] = {
-                how: classification_metrics(answers[row], right) | {"alpha": own.knots[row]}
-                for how, row in picks.items()
+                how: classification_metrics(one, right) | {"alpha": places[how]} for how, one in answers.items()
             }
-            found[name]["labels and temperature"] = classification_metrics(
-                apply_temperature(answers[best], temperature), right
-            ) | {"temperature": temperature}
+            for how, temperature in temperatures.items():
+                found[name][f"{how}, and a temperature"] = classification_metrics(
+                    apply_temperature(answers[how], temperature), right
+                ) | {"temperature": temperature}
         return found
 
     def skewed(self) -> dict[str, Any]:
@@ -194,8 +207,11 @@ class Measured:
     def _mixed(self, own: StatisticsSet, training: StatisticsSet | None = None, prior: float = PRIOR) -> StatisticsSet:
         return mixed(own, training or self.training, self.network.skeleton, prior=prior)[0]
 
-    def _accuracy(self, statistics: StatisticsSet, *, images: np.ndarray, labels: np.ndarray) -> float:
-        return float((self.logits(statistics, self.middle, images).argmax(1) == labels).mean())
+    def _accuracy(
+        self, statistics: StatisticsSet, *, images: np.ndarray, labels: np.ndarray, alpha: Alpha | None = None
+    ) -> float:
+        logits = self.logits(statistics, self.middle if alpha is None else alpha, images)
+        return float((logits.argmax(1) == labels).mean())
 
     def _metrics(self, statistics: StatisticsSet, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         middle = softmax(self.logits(statistics, self.middle, images))
@@ -208,10 +224,6 @@ class Measured:
 
 def _drawn(images: np.ndarray, count: int, draw: int) -> np.ndarray:
     return images[np.random.RandomState(draw).permutation(len(images))[:count]]
-
-
-def _nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    return float(-logarithm(probabilities)[np.arange(len(labels)), labels].mean())
 
 
 def trained(method: str, seed: int, runs: Path, data: str) -> Path:

@@ -92,7 +92,7 @@ def test_labels_choose_a_place_and_a_temperature_and_report_on_other_images(bund
     manifest = Bundle.open(bundle).manifest
     assert manifest.domains["dark"].temperature == manifest.points["dark"].temperature == found.fit.temperature
     assert manifest.domains["dark"].chosen is not None
-    assert manifest.domains["dark"].chosen["metric"] == "nll"
+    assert manifest.domains["dark"].chosen["metric"] == "accuracy"
     assert manifest.points["dark"].metrics == found.fit.after
 
 

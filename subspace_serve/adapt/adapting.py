@@ -43,7 +43,7 @@ class Labels:
     """
 
     domain: Domain
-    metric: str = "nll"
+    metric: str = "accuracy"
     seed: int = 0
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--metric",
     type=click.Choice(["accuracy", "nll", "ece", "brier"]),
-    default="nll",
+    default="accuracy",
     show_default=True,
     help="By which --val-data chooses the place.",
 )
