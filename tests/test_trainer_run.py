@@ -325,7 +325,7 @@ def test_seeds_differ_by_purpose_and_index() -> None:
         ({"feature_similarity": 1.0, "samples": 1}, "samples of 2 or more"),
         ({"samples": 300}, "cannot be split"),
         ({"epochs": "ten"}, "epochs is 'ten'; Input should be a valid integer"),
-        ({"epochs": 10**6}, "epochs is 1000000; it must be at most 100000"),
+        ({"epochs": 10**6}, "epochs is 1000000; it must lie between 1 and 100000"),
         ({"beta": "strong"}, "beta is 'strong'; Input should be a valid number$"),
         ({"precision": "half"}, "precision is 'half'; choose float32 or bfloat16"),
     ],
