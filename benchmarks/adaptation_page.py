@@ -19,19 +19,30 @@ _NAMES = {"line": "line, midpoint", "standard": "standard network"}
 
 def page(documents: Documents) -> str:
     """Return the tables as Markdown."""
+    sizes, skewed = _with(documents, "sizes"), _with(documents, "skewed")
     parts = [
-        _by_count(documents),
-        _by_domain(documents),
-        _by_rule(documents["line"]),
-        _by_place(documents["line"]),
-        _by_stream(documents),
-        _by_knots(documents["line"]),
+        _by_count(sizes),
+        _by_domain(sizes),
+        _by_rule(_with(documents, "rules")["line"]),
+        _by_place(_with(documents, "chosen")["line"]),
+        _by_stream(skewed),
+        _by_knots(_with(documents, "interpolation")["line"]),
     ]
     return "\n".join(parts)
 
 
+def _with(documents: Documents, part: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the documents in which a part was measured; one that was interrupted has some of them."""
+    return {method: [document for document in found if part in document] for method, found in documents.items()}
+
+
+def _seeds(found: Sequence[object]) -> str:
+    return f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+
+
 def draw_picture(documents: Documents, file: Path) -> None:
     """Draw accuracy against the number of images, mean over the corruptions; the bands are seeds' deviations."""
+    documents = _with(documents, "sizes")
     with picture(file, (8, 4.2)) as figure:
         axes = figure.subplots()
         looks = (("o-", SUBSPACE), ("s--", BASELINE), ("^:", GREY))
@@ -60,7 +71,7 @@ def _by_count(documents: Documents) -> str:
             ]
             rows.append([f"{who}: {metric}{' %' if scale == 100 else ''}", *cells])
     header = ["mean over the corruptions", *("training's" if count == "training" else count for count in COUNTS)]
-    return "## How many images\n\n" + _table(header, rows)
+    return f"## How many images\n\n{_of(documents)}" + _table(header, rows)
 
 
 def _by_domain(documents: Documents) -> str:
@@ -72,7 +83,7 @@ def _by_domain(documents: Documents) -> str:
                 row.append(_spread([100 * _accuracy(document, name, count) for document in found]))
         rows.append(row)
     header = ["domain", *(f"{who}, {count}" for who in _who(documents) for count in ("training's", "16", "128"))]
-    return "\n## Domain by domain, accuracy %\n\n" + _table(header, rows)
+    return f"\n## Domain by domain, accuracy %\n\n{_of(documents)}" + _table(header, rows)
 
 
 def _by_rule(lines: Sequence[dict[str, Any]]) -> str:
@@ -88,7 +99,11 @@ def _by_rule(lines: Sequence[dict[str, Any]]) -> str:
             row = [f"{kind}, {count} images", _gain(lines, belongs, count, None)]
             row += [_gain(lines, belongs, count, rule) for rule in rules]
             rows.append(row)
-    return "\n## How statistics are mixed, accuracy %\n\n" + _table(["", "training's", *rules], rows)
+    words = (
+        f"The line's midpoint, {_seeds(lines)}; in brackets the least gain over training's statistics, of any domain "
+        "and seed. `own` are the domain's statistics alone.\n\n"
+    )
+    return "\n## How statistics are mixed, accuracy %\n\n" + words + _table(["", "training's", *rules], rows)
 
 
 def _gain(lines: Sequence[dict[str, Any]], belongs: Callable[[str], bool], count: str, rule: str | None) -> str:
@@ -118,7 +133,9 @@ def _by_place(lines: Sequence[dict[str, Any]]) -> str:
                 )
             )
         rows.append(row)
-    return "\n## Which place, on statistics of 128 images\n\n" + _table(["place", "accuracy %", "NLL", "ECE %"], rows)
+    words = f"The line, {_seeds(lines)}; labels are of 256 other images: half choose, by the rules of `select`.\n\n"
+    table = _table(["place", "accuracy %", "NLL", "ECE %"], rows)
+    return "\n## Which place, on statistics of 128 images\n\n" + words + table
 
 
 def _by_stream(documents: Documents) -> str:
@@ -144,7 +161,7 @@ def _by_stream(documents: Documents) -> str:
     header = ["classes in the stream"]
     for method in documents:
         header += [f"{method}: own", "mixed", "mixed, clean"]
-    return "\n## Streams of few classes, 128 images, accuracy %\n\n" + _table(header, rows)
+    return f"\n## Streams of few classes, 128 images, accuracy %\n\n{_of(documents)}" + _table(header, rows)
 
 
 def _by_knots(lines: Sequence[dict[str, Any]]) -> str:
@@ -160,7 +177,12 @@ def _by_knots(lines: Sequence[dict[str, Any]]) -> str:
             ]
         )
     header = ["", "logits (root mean square)", "top answers that differ, %", "accuracy, points"]
-    return "\n## Between knots, the worst of eight places and of the seeds\n\n" + _table(header, rows)
+    return f"\n## Between knots, the worst of eight places and of {_seeds(lines)}\n\n" + _table(header, rows)
+
+
+def _of(documents: Documents) -> str:
+    """Return how many seeds a table is of."""
+    return "; ".join(f"{method}: {_seeds(found)}" for method, found in documents.items()) + ".\n\n"
 
 
 def _who(documents: Documents) -> dict[str, list[dict[str, Any]]]:
