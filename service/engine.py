@@ -184,10 +184,10 @@ class Engine:
         selection = predictor.select(
             question.model, question.members, question.weights, question.aggregate, question.alpha, question.domain
         )
+        images = await self._decoded(question, predictor.bundle.manifest.input, record, deadline)
         points: Points = predictor
         if selection.built and loaded.places is not None:
             points = await loaded.places.pinned(selection.built, deadline)
-        images = await self._decoded(question, predictor.bundle.manifest.input, record, deadline)
         record.model = selection.model
         record.images = len(images)
         job = Job(points, selection.members, images, deadline, self._quorum(selection))

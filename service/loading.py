@@ -65,6 +65,8 @@ class Loader:
     def close(self) -> None:
         """Load nothing more."""
         self._closed.set()
+        if self._loaded is not None and self._loaded.places is not None:
+            self._loaded.places.close()
 
     @property
     def is_loaded(self) -> bool:

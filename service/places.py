@@ -21,7 +21,7 @@ import numpy as np
 from service.job import DeadlineError
 from service.metrics import Metrics
 from subspace_serve.bundle.predict import Predictor
-from subspace_serve.bundle.selection import Built, Member
+from subspace_serve.bundle.selection import Built, Member, SelectionError
 from subspace_serve.bundle.session import PointSession, Run
 from subspace_serve.bundle.subspace import check_answers
 from subspace_serve.bundle.verify import read_golden
@@ -29,6 +29,10 @@ from subspace_serve.bundle.verify import read_golden
 MOST_WAITING = 16
 """How many networks may wait to be built, in a worker."""
 _NICE = 10  # a build gives way to the graphs that answer
+
+
+MOST_OF_A_REQUEST = 8
+"""How many places between points one request may name."""
 
 
 class TooManyPlacesError(Exception):
@@ -68,6 +72,7 @@ class Places:
         # One image shows what is not finite, and eight would take a large network longer than all the rest.
         self._golden = read_golden(predictor.bundle)[0][:1]
         self._kept: OrderedDict[Built, PointSession] = OrderedDict()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._building: dict[Built, asyncio.Future[PointSession]] = {}
         # Requests for the same places share one of these, so that they can share a batch.
         self._pinned: weakref.WeakValueDictionary[tuple[Built, ...], Pinned] = weakref.WeakValueDictionary()
@@ -83,10 +88,16 @@ class Places:
             deadline: a time of `time.monotonic`.
 
         Raises:
+            SelectionError: one request asks for more than it may.
             TooManyPlacesError: too many wait to be built.
             DeadlineError: they were not built in time; what was begun is finished and kept.
             BundleError: a network answers with numbers that are not finite.
         """
+        if len(places) > MOST_OF_A_REQUEST:
+            raise SelectionError(
+                f"{len(places)} places between points are asked for at once; at most {MOST_OF_A_REQUEST} are answered"
+            )
+        self._loop = asyncio.get_running_loop()
         new = [place for place in places if place not in self._kept and place not in self._building]
         if new and len(self._building) + len(new) > MOST_WAITING:
             raise TooManyPlacesError
@@ -111,7 +122,20 @@ class Places:
         return pinned
 
     def let_go(self) -> None:
-        """Keep nothing any more: another bundle answers now. What is asked for nonetheless is built and forgotten."""
+        """Keep nothing any more: another bundle answers now. What is asked for nonetheless is built and forgotten.
+
+        May be called on any thread.
+        """
+        if self._loop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+            self._loop.call_soon_threadsafe(self._empty)
+
+    def close(self) -> None:
+        """Build nothing more."""
+        self._builder.shutdown(wait=False, cancel_futures=True)
+
+    def _empty(self) -> None:
         self._most = 0
         self._trim()
 

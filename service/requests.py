@@ -7,6 +7,7 @@ import binascii
 import codecs
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -47,6 +48,8 @@ Weights = Annotated[
 ]
 _LISTS = ("members", "weights", "alpha")
 _ANSWERING = ("model", "members", "weights", "aggregate")
+_DECIMAL = re.compile(r"[01]?\.[0-9]+|[01]")
+"""A place as a form has it; names may look like other numbers."""
 _MAX_DIMENSIONS = 8
 _MANY = 4  # images as lists of pixels, from which on they are turned into arrays off the event loop
 
@@ -248,10 +251,7 @@ def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
 
 
 def _place_or_name(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return float(text) if _DECIMAL.fullmatch(text) else text
 
 
 def image_array(

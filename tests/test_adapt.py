@@ -229,6 +229,26 @@ class TestCommand:
         assert document["labelled"]["after"]["accuracy"] > document["labelled"]["before"]["accuracy"]
         assert document["images"]["count"] == 64
 
+    def test_a_place_that_is_given_is_kept(self, bundle: Path, images: Path, labelled: Path) -> None:
+        code, output = self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--alpha", "0.2")
+        assert code == 0, output
+        domain = Bundle.open(bundle).manifest.domains["adapted"]
+        assert (domain.alpha, domain.chosen) == (0.2, None)
+        assert domain.temperature == Bundle.open(bundle).points["adapted"].temperature
+        assert "place: as --alpha says; temperature" in output
+
+    def test_better_is_compared_with_the_domain_that_is_there(
+        self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
+    ) -> None:
+        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled)[0] == 0
+        noise = tmp_path / "noise.npz"
+        np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
+        before = files(bundle)
+        code, output = self.run("adapt", bundle, "--images", noise, "--val-data", labelled, "--keep-better")
+        assert code == 0
+        assert "is unchanged" in output
+        assert files(bundle) == before
+
     def test_another_folder_leaves_the_bundle_alone(self, bundle: Path, images: Path, tmp_path: Path) -> None:
         before = files(bundle)
         code, output = self.run("adapt", bundle, "--images", images, "--out", tmp_path / "other")
@@ -256,7 +276,8 @@ class TestCommand:
             (["--alpha", "endpoints"], 2, "a domain has one place; endpoints names 2"),
             (["--alpha", "1.5"], 1, "outside"),
             (["--name", "midpoint"], 1, "choose another with --name"),
-            (["--name", "no/name"], 1, "name"),
+            (["--name", "no/../../name"], 1, "cannot name a domain"),
+            (["--name", "skeleton"], 1, "for something else"),
             (["--prior", "-1"], 2, "prior"),
         ],
     )
@@ -309,6 +330,8 @@ class TestCommand:
         assert manifest.domains["fog-3"].statistics == manifest.points["fog-3"].statistics == "training"
         assert manifest.domains["fog-3"].chosen is not None
         assert manifest.points["fog-3"].alpha == manifest.domains["fog-3"].chosen["alpha"]
+        code, output = self.run("select", bundle, "--val-data", labelled, "--name", "inverted")
+        assert (code, "adapted domain inverted, which would be lost" in output) == (1, True)
         code, output = self.run("select", bundle, "--val-data", labelled, "--among", "all")
         assert code == 2
         assert "subspace-serve adapt recomputes statistics" in output

@@ -73,10 +73,15 @@ def test_a_points_own_place_is_the_point(client, images):
     assert document == ask(client, images, model="midpoint").json()
 
 
+def test_a_place_beside_a_point_is_the_point(client, images):
+    assert ask(client, images, alpha=0.503).json()["model"] == "midpoint"
+    response = ask(client, images, members=[0.5, 0.503])
+    assert (response.status_code, "named twice" in response.text) == (400, True)
+
+
 def test_a_place_is_brought_to_the_step(client, images):
     assert ask(client, images, alpha=0.3049).json() == ask(client, images, alpha=0.3).json()
-    assert ask(client, images, alpha=0.9999).json()["model"] is None
-    assert ask(client, images, alpha=0.9999).json()["alpha"] == 1.0
+    assert ask(client, images, alpha=0.9999).json()["model"] == "endpoint-1"
 
 
 def test_places_are_members(client, whole_bundle, images):
@@ -139,6 +144,11 @@ def test_what_there_is(client):
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
+        (
+            {"members": [round(0.01 * i, 2) for i in range(1, 11)]},
+            400,
+            "10 places between points are asked for at once",
+        ),
         ({"alpha": 1.2}, 400, "alpha 1.2 lies outside [0, 1], the domain of a line"),
         ({"alpha": -0.01}, 400, "lies outside"),
         ({"alpha": 1e308}, 400, "lies outside"),
@@ -178,6 +188,9 @@ def test_without_a_subspace_in_the_bundle_it_is_said_how_to_get_one(line_bundle,
 def test_the_subspace_can_be_turned_off(whole_bundle, images, settings):
     with served(whole_bundle, **settings) as client:
         assert ask(client, images, alpha=0.3).status_code == 404
+        assert ask(client, images, alpha=0.5, domain="inverted").status_code in (200, 404)
+        with_domain = ask(client, images, model="midpoint", domain="inverted").json()
+        assert with_domain.get("statistics", "inverted") == "inverted"
         assert client.get("/models").json()["subspace"] is None
 
 
@@ -286,8 +299,14 @@ def test_a_reload_brings_the_new_subspace(whole_bundle, line_bundle, tmp_path, i
     asyncio.run(places.pinned((Built(0.3),), in_a_second()))
     assert metrics.alpha_bytes._value.get() > 0
     places.let_go()
-    assert metrics.alpha_bytes._value.get() == 0
-    asyncio.run(places.pinned((Built(0.4),), in_a_second()))  # a request that began before still gets its answer
+
+    async def late() -> None:  # a request that began before still gets its answer
+        places.let_go()
+        await places.pinned((Built(0.4),), in_a_second())
+        places.let_go()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(late())
     assert metrics.alpha_bytes._value.get() == 0
 
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from subspace_serve.adapt.checks import refuse_unfit, warnings_of
 from subspace_serve.answers import entropy_of, softmax
-from subspace_serve.bundle.manifest import DomainImages
+from subspace_serve.bundle.manifest import TRAINING, DomainImages
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.data import Images, permutation
 from subspace_serve.data.domains import Domain
+from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import FittedTemperature, fit_and_report
 from subspace_serve.network.mixing import PRIOR, mixed
+from subspace_serve.network.network import Answering
 from subspace_serve.network.statistics_set import (
     KnownStatistics,
     StatisticsSet,
@@ -63,8 +65,10 @@ class Adaptation:
         entropy: the mean entropy of the answers before and after, in nats.
         warnings: what a user should look at.
         chosen: what `select` records of the choice, with labels.
-        labelled: `accuracy`, `nll`, `ece`, `brier` before and after, on images that chose nothing, with labels.
+        labelled: `accuracy`, `nll`, `ece`, `brier` before and after, on images that chose nothing, with labels. Before
+            is what the bundle answers now: the domain of this name, or the usual place with training's statistics.
         fit: the temperature, with labels.
+        labels: the labelled images.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Adaptation:
     chosen: dict[str, Any] | None = None
     labelled: dict[str, dict[str, float]] = field(default_factory=dict)
     fit: FittedTemperature | None = None
+    labels: Labels | None = None
 
     @property
     def is_worse(self) -> bool:
@@ -131,33 +136,38 @@ def adapt(
         progress: called with a line for each step that takes a while.
 
     Raises:
-        DataError: the images cannot give statistics, or the labelled ones lack classes.
+        DataError: the images cannot give statistics, the networks have none, or the labelled ones lack classes.
         GeometryError: alpha lies outside the domain.
     """
     network, geometry = subspace.network, subspace.geometry
     used = np.sort(permutation(len(images), seed)[:MOST_IMAGES])
     pixels, _ = images.take(used)
     refuse_unfit(pixels, data)
+    if not network.skeleton.batchnorms:
+        raise DataError(
+            "the networks have no BatchNorm, so there are no statistics to recompute; with labelled images, "
+            "subspace-serve select chooses a place"
+        )
     own = compute_statistics(network, lambda: even_batches(pixels), progress=progress)
     training = subspace.statistics()
     statistics, shares = mixed(own, training, network.skeleton, prior=prior)
     usual = here = geometry.check(geometry.midpoint if alpha is None else alpha)
     chosen = None
-    if labels is not None:
+    if labels is not None and alpha is None:
         known = KnownStatistics(statistics, {"data": data, "count": len(used), "batch_size": 0, "seed": seed})
         chosen = select(
             network,
             [labels.domain],
             calibration=known,
+            calibrated_on=name,
             metric=labels.metric,
             seed=labels.seed,
             progress=progress,
         )[labels.domain.name]
-        if alpha is None:
-            here = place(chosen["alpha"])
-    before = network.at(usual, training.at(usual))
+        here = place(chosen["alpha"])
+    before, temperature = _answering_now(subspace, name, usual)
     after = network.at(here, statistics.at(here))
-    old, new = (softmax(answering.logits(pixels)) for answering in (before, after))
+    old, new = softmax(before.logits(pixels) / temperature), softmax(after.logits(pixels))
     labelled: dict[str, dict[str, float]] = {}
     fit = None
     if labels is not None:
@@ -165,7 +175,7 @@ def adapt(
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
         labelled = {
-            "before": classification_metrics(softmax(before.logits_of(reporting)), reporting.labels),
+            "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
         }
     return Adaptation(
@@ -182,4 +192,21 @@ def adapt(
         chosen=chosen,
         labelled=labelled,
         fit=fit,
+        labels=labels,
     )
+
+
+def _answering_now(subspace: BundledSubspace, name: str, usual: Alpha) -> tuple[Answering, float]:
+    """Return what answers the domain before it is adapted, and the temperature of that answer.
+
+    That is the domain of the name, where there is one, else the usual place with the statistics of training images.
+    """
+    network, manifest = subspace.network, subspace.bundle.manifest
+    if (domain := manifest.domains.get(name)) is not None:
+        return network.at(domain.alpha, subspace.statistics(domain.statistics).at(domain.alpha)), domain.temperature
+    fitted = [
+        point.temperature
+        for point in manifest.points.values()
+        if point.statistics == TRAINING and point.alpha is not None and place(point.alpha) == place(usual)
+    ]
+    return network.at(usual, subspace.statistics().at(usual)), next(iter(fitted), 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.adapt.adapting import PARITY_IMAGES, Adaptation
-from subspace_serve.bundle.manifest import TRAINING, Calibration, DomainImages
+from subspace_serve.bundle.manifest import NAME_PATTERN, TRAINING, Calibration, DomainImages
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.bundle.writer import BundleWriter, extend_bundle
@@ -25,6 +26,7 @@ from subspace_serve.export.points import write_point
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha, place
 
+_TAKEN = (TRAINING, "skeleton")
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 
@@ -78,7 +80,7 @@ def write_choice(subspace: BundledSubspace, domain: LabelledDomain, selection: d
         data=selection["domain"]["data"], count=len(domain.images), fingerprint=domain.images.fingerprint()
     )
     known = subspace.record.statistics[TRAINING].calibration
-    with _extended(subspace, name, subspace.bundle.folder) as writer:
+    with _extended(subspace, name, subspace.bundle.folder, adapted=False) as writer:
         writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=selection)
         _add_point(
             writer, subspace, name, alpha, (TRAINING, subspace.statistics(), known), pixels,
@@ -88,7 +90,7 @@ def write_choice(subspace: BundledSubspace, domain: LabelledDomain, selection: d
 
 
 @contextlib.contextmanager
-def _extended(subspace: BundledSubspace, name: str, target: Path) -> Iterator[BundleWriter]:
+def _extended(subspace: BundledSubspace, name: str, target: Path, *, adapted: bool = True) -> Iterator[BundleWriter]:
     """Give what writes into a bundle, under a lock.
 
     The bundle is read again under it, so that what others entered meanwhile stays. The new one takes its place in one
@@ -97,7 +99,7 @@ def _extended(subspace: BundledSubspace, name: str, target: Path) -> Iterator[Bu
     source = subspace.bundle.folder
     with locked(source):
         bundle = Bundle.open(source)
-        check_name(bundle, name)
+        check_name(bundle, name, adapted=adapted)
         if bundle.manifest.source.checkpoint_sha256 != subspace.bundle.manifest.source.checkpoint_sha256:
             raise BundleError(f"{source} was replaced by a bundle of another checkpoint meanwhile; try again")
         with extend_bundle(bundle, target) as writer:
@@ -136,11 +138,21 @@ def _add_point(
     writer.set_golden(images, golden | {name: answering.logits(_as_pixels(images))})
 
 
-def check_name(bundle: Bundle, name: str) -> None:
-    """Raise `BundleError` unless a domain may have a name; another domain of the name is replaced."""
-    if name == TRAINING:
-        raise BundleError(f"{TRAINING} is the name of the training images' statistics; choose another with --name")
+def check_name(bundle: Bundle, name: str, *, adapted: bool = True) -> None:
+    """Raise `BundleError` unless a domain may have a name; another domain of the name is replaced.
+
+    Args:
+        bundle: which is to have the domain.
+        name: the domain's.
+        adapted: whether the domain has statistics of its own; one that has not takes the place of none that has.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > 100:
+        raise BundleError(f"{name!r:.120} cannot name a domain; use letters, digits, '.', '_' and '-', at most 100")
+    if name in _TAKEN:
+        raise BundleError(f"{name} is a name that the bundle has for something else; choose another with --name")
     if name in bundle.manifest.domains:
+        if not adapted and bundle.manifest.domains[name].statistics != TRAINING:
+            raise BundleError(f"the bundle has an adapted domain {name}, which would be lost; choose another name")
         return
     if name in bundle.points or name in bundle.ensembles:
         raise BundleError(f"the bundle has a model of the name {name} that is no domain's; choose another with --name")
@@ -177,12 +189,12 @@ def locked(folder: Path) -> Iterator[None]:
 def _answers(adaptation: Adaptation) -> dict[str, Any]:
     """Return what the manifest says of how the point answers."""
     fit = adaptation.fit
-    if fit is None or adaptation.chosen is None:
+    if fit is None or adaptation.labels is None:
         return {}
     return {
         "metrics": fit.after,
         "temperature": fit.temperature,
-        "temperature_fit": fit_record(fit, adaptation.chosen["domain"]["data"], adaptation.chosen["seed"]),
+        "temperature_fit": fit_record(fit, adaptation.labels.domain.record["data"], adaptation.labels.seed),
     }
 
 

@@ -18,6 +18,9 @@ from subspace_serve.errors import BundleError, DataError
 from subspace_serve.network.sessions import Device
 from subspace_serve.space.place import Alpha
 
+_MOST_BUILT = 16
+"""How many networks between points a predictor keeps."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -169,6 +172,9 @@ class Predictor:
         """Return one network's logits (N, classes) for N images; `run` can end the graph early, which raises."""
         if member not in self._sessions:
             self._sessions[member] = self._open(member)
+            built = [kept for kept in self._sessions if isinstance(kept, Built)]
+            for oldest in built[:-_MOST_BUILT]:
+                del self._sessions[oldest]
         return self._sessions[member].logits(images, run)
 
     def _open(self, member: Member) -> PointSession:

@@ -134,6 +134,8 @@ class Models:
         if domain is not None and model is None and members is None:
             if not (weights is None and aggregate is None):
                 raise SelectionError("a domain alone is one network; weights and aggregate need members")
+            if domain in self.points:
+                return self._single(domain, domain)
             own = self.domains[domain]
             member = self._at(own.alpha, own.statistics, snap=False)
             return replace(self._single(member, None), temperature=own.temperature)
@@ -231,24 +233,37 @@ class Models:
 
     def _at(self, alpha: Alpha, statistics: str | None, *, snap: bool = True) -> Member:
         """Return the point at a place, or else the network that is built there."""
-        wanted = _coordinates(alpha)
-        for name, own in self._located:
-            here = len(own) == len(wanted) and all(
-                math.isclose(a, b, abs_tol=1e-9) for a, b in zip(own, wanted, strict=True)
-            )
-            if here and (self.geometry is None or self.points[name].statistics == (statistics or TRAINING)):
-                return name
+        if (point := self._point_at(alpha, statistics)) is not None:
+            return point
         if self.geometry is None:
             exported = ", ".join(str(point.alpha) for point in self.points.values())
+            of_domain = f" with the statistics {statistics}" if statistics else ""
             raise UnknownModelError(
-                f"no point was exported at alpha {alpha!r:.120}; there are points at {exported:.300}; a bundle "
-                "that was exported without --points-only answers at any place"
+                f"no point was exported at alpha {alpha!r:.120}{of_domain}; there are points at {exported:.300}; "
+                "a bundle that was exported without --points-only answers at any place, unless the server keeps to points"
             )
         try:
             place = self.geometry.check(alpha)
         except GeometryError as error:  # whose remedy is one of the command line
             raise SelectionError(str(error).partition("; ")[0]) from None
-        return Built(self.geometry.snapped(place, self.step) if snap and self.step else place, statistics or TRAINING)
+        if snap and self.step:
+            place = self.geometry.snapped(place, self.step)
+            if (point := self._point_at(place, statistics)) is not None:
+                return point
+        return Built(place, statistics or TRAINING)
+
+    def _point_at(self, alpha: Alpha, statistics: str | None) -> str | None:
+        """Return the point at a place that has these statistics; without a domain, those of training images."""
+        wanted = _coordinates(alpha)
+        # A bundle of points alone does not always know which images theirs are of.
+        allowed = (statistics,) if statistics else (TRAINING,) if self.geometry else (TRAINING, None)
+        for name, own in self._located:
+            here = len(own) == len(wanted) and all(
+                math.isclose(a, b, abs_tol=1e-9) for a, b in zip(own, wanted, strict=True)
+            )
+            if here and self.points[name].statistics in allowed:
+                return name
+        return None
 
     @cached_property
     def _located(self) -> list[tuple[str, tuple[float, ...]]]:

@@ -169,7 +169,7 @@ class BundleWriter:
     def set_subspace(self, geometry: str, skeleton: bytes, endpoints: Path) -> None:
         """Enter the subspace itself: its graph, and the checkpoint's file, which is copied."""
         (self.folder / SKELETON_FILE).write_bytes(skeleton)
-        _link_or_copy(endpoints, self.folder / ENDPOINTS_FILE)
+        shutil.copyfile(endpoints, self.folder / ENDPOINTS_FILE)
         self._subspace = SubspaceRecord.model_construct(
             geometry=geometry, skeleton=self._entry(SKELETON_FILE), endpoints=self._entry(ENDPOINTS_FILE), statistics={}
         )

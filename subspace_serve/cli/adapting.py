@@ -163,8 +163,8 @@ def _print(found: Adaptation) -> None:
     if found.labelled and found.fit is not None:
         rows = [[when, *metric_cells(found.labelled[when])] for when in ("before", "after")]
         print_table([f"on {found.fit.reported_on} labelled images", "accuracy %", "NLL", "ECE %", "Brier"], rows)
-        if found.chosen is not None:
-            click.echo(f"place: {found.chosen['reason']}; temperature {found.fit.temperature:.3f}")
+        reason = found.chosen["reason"] if found.chosen else "as --alpha says"
+        click.echo(f"place: {reason}; temperature {found.fit.temperature:.3f}")
 
 
 COMMANDS = {"adapt": adapt}

@@ -91,6 +91,8 @@ def select(
         )
     _say_midpoint_not_recommended(opened)
     domains = _domains(opened, specs, corruptions, severities, preset, name)
+    if opened.bundled is not None:
+        _check_names(opened.bundled, domains)
     on_domain = {}
     if calibrate_on == ON_DOMAIN:
         on_domain = {domain.name: opened.calibration_in(domain, options["seed"]) for domain in domains}
@@ -202,6 +204,23 @@ def _store_in_bundle(subspace: BundledSubspace, domains: Sequence[Domain], selec
     for domain in domains:
         write_choice(subspace, replace(domain, name=_in_bundle(domain.name)), selections[domain.name])
     return subspace.bundle.folder
+
+
+def _check_names(subspace: BundledSubspace, domains: Sequence[Domain]) -> None:
+    """Check before any work that each choice can be entered into the bundle.
+
+    Raises:
+        BundleError: a name is taken.
+        DataError: two names become one there.
+    """
+    from subspace_serve.adapt.writing import check_name
+    from subspace_serve.errors import DataError
+
+    names = [_in_bundle(domain.name) for domain in domains]
+    if len(set(names)) < len(names):
+        raise DataError("two domains have one name in a bundle, where ':' becomes '-'; tell them apart")
+    for name in names:
+        check_name(subspace.bundle, name, adapted=False)
 
 
 def _in_bundle(name: str) -> str:
