@@ -240,7 +240,7 @@ class Models:
             of_domain = f" with the statistics {statistics}" if statistics else ""
             raise UnknownModelError(
                 f"no point was exported at alpha {alpha!r:.120}{of_domain}; there are points at {exported:.300}; "
-                "a bundle that was exported without --points-only answers at any place, unless the server keeps to points"
+                "a bundle that was exported without --points-only answers at any place, where the server lets it"
             )
         try:
             place = self.geometry.check(alpha)
