@@ -212,7 +212,7 @@ def _corrupted(document: dict[str, Any], part: str) -> list[tuple[str, Any]]:
 
 def _spread(values: Sequence[float]) -> str:
     """Return a mean, and with several seeds their standard deviation."""
-    digits = 3 if max(map(abs, values)) < 5 else 1
+    digits = 3 if max(map(abs, values)) < 3.2 else 1
     text = f"{mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
 
