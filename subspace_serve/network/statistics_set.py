@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +115,6 @@ class StatisticsSet:
                 f"{wanted}; export or adapt again"
             )
         return made
-
-    @cached_property
-    def size(self) -> int:
-        """How many bytes the set takes."""
-        return int(self.values.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
