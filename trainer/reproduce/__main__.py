@@ -46,7 +46,7 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
 @click.option(
     "--measurements",
     type=click.Path(path_type=Path),
-    help="Folder of what was measured, a small file a measurement; no run that is there is trained again.  "
+    help="Folder of measurements, each a small file; what is in it is not trained or measured again.  "
     "[default: the cache's measured]",
 )
 @click.option(
@@ -55,7 +55,7 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     help="Folder of reproduction.md and its pictures; scales that share it stand side by side.  "
     "[default: the cache's page-SCALE]",
 )
-@click.option("--list", "only_list", is_flag=True, help="Say what each figure is and what of it is done; do nothing.")
+@click.option("--list", "only_list", is_flag=True, help="List the figures and how much of each is done; do nothing.")
 def main(
     names: tuple[str, ...],
     scale_name: str,
@@ -69,8 +69,8 @@ def main(
 ) -> None:
     """Make the paper's figures again, and test its claims: FIGURE is a number from 2 to 21, several, or all.
 
-    What was interrupted goes on where it stopped. Writes a picture, numbers and verdicts for each figure, and a page of
-    all that are there. Under torchrun each rank takes runs that no other is busy with.
+    Interrupted work goes on where it stopped. Writes a picture, numbers and verdicts for each figure, and a page of
+    all figures that are complete. Under torchrun each rank takes runs that no other is busy with.
     """
     scale = SCALES[scale_name]
     _check_data(data, scale)
@@ -92,7 +92,7 @@ def main(
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     finally:
-        # What is complete is drawn whatever happened to the rest.
+        # Complete figures are drawn, whatever happened to the rest.
         if rank == 0:
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
@@ -111,13 +111,13 @@ def _check_data(data: dict[str, str], scale: Scale) -> None:
 
 
 def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
-    """Return the measurements that are not there, each once."""
+    """Return the measurements that have not been made, each once."""
     missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
     return [task for file, task in missing.items() if not file.exists()]
 
 
 def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, page: Path, command: str) -> None:
-    """Draw and judge a figure whose measurements are there; write the page of all figures."""
+    """Draw and judge a figure whose measurements are complete; write the page of all figures."""
     panels = measured(tasks, store)
     picture = picture_file(page, scale.name, figure.name)
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, pag
 
 
 def _figures(names: tuple[str, ...], scale: Scale) -> list[Figure]:
-    """Return the figures that are meant.
+    """Return the figures of these names; without any, or with `all`, those of the scale.
 
     Raises:
         TrainingError: there is no such figure.

@@ -2,6 +2,7 @@
 
 cache/HASH/entry.json       the settings, and the version of the cache
 cache/HASH/run/             the run's folder, with its weights
+cache/HASH/finished         there once the run is finished
 cache/measured/HASH.json    a measurement and what it depends on: small, needs no weights, may lie elsewhere
 """
 
@@ -26,11 +27,21 @@ from trainer.run_folder import RunFolder
 from trainer.training import train
 
 VERSION = 1
-"""Goes up when the same settings no longer give the same run or measurement."""
+"""To be raised when the same settings no longer give the same run or measurement."""
+
+
+_ADDED: dict[str, Any] = {"channels": None, "normalisation": "data"}
+"""Settings that were added later, with the values that have no effect: those are left out of the hash, so that earlier
+entries are still found."""
+
+_OF_DATA = (
+    *("data", "validation", "data_seed", "image_size", "channels"),
+    *("train_images", "label_noise", "early_stopping"),
+)
 
 
 class BusyError(Exception):
-    """Another process is at work on this entry."""
+    """Another process is working on this entry."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Cache:
     Attributes:
         path: the folder.
         say: called with a line for each run and each measurement.
-        measurements: the folder of measurements, where it is not the cache's own; they can be kept without the runs.
+        measurements: the folder of measurements, None for the cache's own; they can be kept without the runs.
     """
 
     path: Path
@@ -48,12 +59,12 @@ class Cache:
     measurements: Path | None = None
 
     def run(self, config: TrainingConfig) -> Path:
-        """Return the folder of a finished run with these settings; train it, or go on with it, where it is not there.
+        """Return the folder of the finished run with these settings, training it or going on with it if need be.
 
         Raises:
-            BusyError: another process trains it.
-            TrainingError: the entry is of another version of the cache, or training fails.
-            DataError: the data set is missing.
+            BusyError: another process is training it.
+            TrainingError: the entry is damaged or of another version of the cache.
+            SubspaceServeError: as `trainer.training.train` and `prepared_data`, if it has to be trained.
         """
         folder = self._entry(config)
         run = folder / "run"
@@ -70,11 +81,11 @@ class Cache:
         return run
 
     def finished(self, config: TrainingConfig) -> bool:
-        """Return whether the run is there, whole."""
+        """Return whether the run is finished."""
         return (self._entry(config) / "finished").exists()
 
     def known(self, config: TrainingConfig, key: dict[str, Any]) -> dict[str, Any] | None:
-        """Return what was measured on a run; None where it was not.
+        """Return what was measured on a run; None if nothing was.
 
         Raises:
             TrainingError: the file is damaged, or of another version of the cache.
@@ -87,16 +98,16 @@ class Cache:
     def measurement(
         self, config: TrainingConfig, key: dict[str, Any], measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return what was measured on a run; measure where it is not there.
+        """Return what was measured on a run, measuring it if it has not been.
 
         Args:
             config: the run's settings.
             key: what else the measurement depends on, as JSON values.
-            measure: measures.
+            measure: makes the measurement.
 
         Raises:
-            BusyError: another process measures on this run.
-            TrainingError: as `known`.
+            BusyError: another process is training this run or measuring on it.
+            TrainingError: the file or the run's entry is damaged, or of another version of the cache.
         """
         known = self.known(config, key)
         if known is not None:
@@ -111,15 +122,15 @@ class Cache:
         return self._read(file, file, "measured")
 
     def measured_file(self, config: TrainingConfig, key: dict[str, Any]) -> Path:
-        """Return where a measurement lies, or would."""
+        """Return the file of a measurement, whether it exists or not."""
         folder = self.measurements or self.path / "measured"
-        return folder / f"{_hash({'settings': config.to_json(), 'key': key})}.json"
+        return folder / f"{_hash({'settings': _identity(config), 'key': key})}.json"
 
     def _folder(self, config: TrainingConfig) -> Path:
-        return self.path / _hash(config.to_json())
+        return self.path / _hash(_identity(config))
 
     def _entry(self, config: TrainingConfig) -> Path:
-        """Return the folder of an entry, made where it is not there; refuse one of another version."""
+        """Return the folder of an entry, making it if need be; refuse one of another version."""
         folder = self._folder(config)
         file = folder / "entry.json"
         if not file.exists():
@@ -129,7 +140,7 @@ class Cache:
         return folder
 
     def _read(self, file: Path, entry: Path, field: str) -> dict[str, Any]:
-        """Return a field of a document; where that fails, what is to be removed is the entry."""
+        """Return a field of a document; the message of an error tells the user to remove `entry`."""
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
             version, value = document["version"], document[field]
@@ -144,7 +155,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _ours(self, folder: Path) -> Iterator[None]:
-        """Hold an entry while the block runs; the lock of a process that ended is free."""
+        """Hold an entry's lock while the block runs; a process that ends releases its own."""
         with held(folder) as ours:
             if not ours:
                 raise BusyError(folder)
@@ -156,14 +167,18 @@ class Cache:
 
 
 def data_of(config: TrainingConfig) -> DataSet:
-    """Return a run's data; what was loaded last is kept, since many runs in a row have the same."""
-    names = ("data", "validation", "data_seed", "image_size", "train_images", "label_noise", "early_stopping")
-    return _loaded(tuple((name, getattr(config, name)) for name in names))
+    """Return a run's data. The last few data sets are kept in memory, since many runs in a row use the same."""
+    return _loaded(tuple((name, getattr(config, name)) for name in _OF_DATA))
 
 
 @lru_cache(maxsize=4)
 def _loaded(settings: tuple[tuple[str, Any], ...]) -> DataSet:
     return prepared_data(TrainingConfig(subspace="standard", **dict(settings)), download=False)
+
+
+def _identity(config: TrainingConfig) -> dict[str, Any]:
+    """Return the settings that distinguish a run from others."""
+    return {name: value for name, value in config.to_json().items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def _hash(document: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a figure is: the runs that it needs, the claims that are tested on them, and its picture."""
+"""How a figure is described: the runs that it needs, the claims that are tested on them, and its picture."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainer.reproduce.scales import Scale
 Settings = dict[str, Any]
 Measurement = dict[str, Any]
 Runs = Sequence[Measurement]
-"""What was measured on one case, one entry a seed."""
+"""What was measured on one case, one entry per seed."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What sets a run of a figure apart from its other runs; its text is a row's or a curve's name.
+    """What sets a run apart from the figure's other runs; as text it names a row or a curve.
 
     Attributes:
         name: of the method.
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def settings(self) -> Settings:
-        """The training settings that these facts are."""
+        """Those of these facts that are training settings."""
         facts = {"label_noise": self.noise, "shared": self.shared, "beta": self.beta}
         return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -65,7 +65,7 @@ class Wanted:
     """How a run of a figure is trained, and what is measured on it.
 
     Attributes:
-        settings: training settings beyond the panel's own and those that its case names.
+        settings: training settings beyond those of the panel and of the case.
         measure: what is measured.
     """
 
@@ -75,17 +75,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, and what the runs say of it.
+    """A claim of the paper, and what the runs found.
 
     Attributes:
-        text: what the paper says, in our words.
-        differences: one number a seed, positive where the claim holds.
-        unit: of the numbers, for people.
-        scale: by which they are multiplied for people (100 for percentage points).
-        margin: how far below zero still counts as holding, in the numbers' own unit: for claims that something is
-            matched or approached.
-        strict: whether a difference of zero fails; not where the claim is "at least as".
-        of_paper: whether the paper says so; other claims are shown apart and not counted.
+        text: what the paper says, paraphrased.
+        differences: one number per seed, positive where the claim holds.
+        unit: of the numbers as they are shown.
+        scale: factor by which they are multiplied to be shown (100 for percentage points).
+        margin: how far below zero still counts as holding, in the unscaled unit: for claims that something is matched
+            or approached.
+        strict: whether a difference of zero fails; False where the claim is "at least as".
+        of_paper: whether the paper says so; other claims are shown separately and not counted.
     """
 
     text: str
@@ -106,10 +106,10 @@ class Figure:
         title: what it shows.
         runs: the runs that it needs at a scale.
         claims: what is tested on one panel's results.
-        picture: from a panel's title and results, its parts of the picture.
+        picture: makes a panel's parts of the picture from its title and results.
         panels: which of a scale's panels it is made on; those that the scale lacks are left out.
         seeds: how many seeds at most; None for the scale's.
-        note: what is to be known about it here.
+        note: a remark for the page.
         plot: draws the parts of all panels into a file.
     """
 

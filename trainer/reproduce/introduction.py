@@ -1,4 +1,4 @@
-"""What stands above the figures on the page."""
+"""The introduction of the page, above the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured on a trained subspace. Each measure is a description that hashes, and a function of a run."""
+"""What is measured on a trained subspace. A measure is a description that can be hashed, and a function of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainer.proof import proven_skeleton
 from trainer.reproduce.cache import data_of
 
 TEST_SEED = 0
-"""Of the order in which test images are taken, where not all of them are."""
+"""Seed of the order in which test images are taken, where not all of them are."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Trained:
     Attributes:
         config: its settings.
         folder: its folder.
-        other: gives the folder of another run by its settings, which is trained where it is not there.
+        other: returns the folder of another run by its settings, training it if need be.
     """
 
     config: TrainingConfig
@@ -67,7 +67,7 @@ class Trained:
         """The data of the run.
 
         Raises:
-            DataError: they are not what they were when it was trained.
+            DataError: they have changed since it was trained.
         """
         data = data_of(self.config)
         if data.fingerprint != self.subspace.provenance_value("data", "fingerprint"):
@@ -82,7 +82,7 @@ class Trained:
         return draw_calibration_data(self.data.train, self.data.preprocessing, name="train", count=count)
 
     def test_images(self, count: int | None) -> Images:
-        """Return so many test images, at random but always the same ones; all of them when None."""
+        """Return `count` test images, drawn at random but always the same ones; all of them when None."""
         test = self.data.test
         if count is None or count >= len(test):
             return test
@@ -91,7 +91,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Measure(ABC):
-    """A measurement that can be made on a run; its fields are what it depends on beside the run."""
+    """A measurement that can be made on a run; its fields are what it depends on besides the run."""
 
     def key(self) -> dict[str, Any]:
         """Return what the measurement depends on, as JSON values."""
@@ -104,13 +104,13 @@ class Measure(ABC):
 
 @dataclass(frozen=True)
 class Along(Measure):
-    """Every network along a subspace alone and with its opposite, and the ends together (`evaluate`).
+    """Every network along a subspace, alone and with its opposite, and the ends together (`evaluate`).
 
     Attributes:
-        points: places along a line or curve; a simplex has its midpoint and vertices.
-        beyond: how far beyond the ends of a line networks are measured too (section 4.6).
-        images: test images; None for all.
-        calibration: images for BatchNorm's statistics.
+        points: places along a line or curve; of a simplex, its vertices and midpoint are measured.
+        images: number of test images; None for all.
+        calibration: number of images for BatchNorm's statistics.
+        beyond: how far beyond each end of a line one more network is measured (section 4.6); 0 for none.
     """
 
     points: int
@@ -139,6 +139,8 @@ class Alone(Measure):
     """One network: the midpoint, or an end (an integral's result is its last).
 
     Attributes:
+        images: number of test images; None for all.
+        calibration: number of images for BatchNorm's statistics.
         end: which end; None for the midpoint.
     """
 
@@ -156,11 +158,13 @@ class Alone(Measure):
 
 @dataclass(frozen=True)
 class RandomEnsembles(Measure):
-    """Ensembles of networks drawn at random from a subspace as training draws them (section 4.5).
+    """Ensembles of networks drawn uniformly from a subspace, as Algorithm 1 draws them (section 4.5).
 
     Attributes:
-        members: of each ensemble.
-        draws: ensembles.
+        members: number of networks in each ensemble.
+        draws: number of ensembles.
+        images: number of test images; None for all.
+        calibration: number of images for BatchNorm's statistics.
     """
 
     members: int
@@ -184,7 +188,7 @@ class RandomEnsembles(Measure):
 
 @dataclass(frozen=True)
 class Dynamics(Measure):
-    """The endpoints' L2 distance and squared cosine similarity after each epoch (section 4.1)."""
+    """The run's metrics after each epoch, among them the endpoints' L2 distance and squared cosine (section 4.1)."""
 
     def of(self, run: Trained) -> dict[str, Any]:
         lines = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -196,10 +200,11 @@ class Corrupted(Measure):
     """Networks along a subspace on corrupted images (section 4.4, appendix G).
 
     Attributes:
-        corruptions: types, with the severities of all of them.
+        corruptions: types, each measured at all the severities.
         severities: from 1 to 5.
-        points: places along a line; one network for a standard one.
-        images: clean test images, of which each corruption is made.
+        points: places along a line; a standard run has only one network.
+        images: number of clean test images, from which each corruption is made; None for all.
+        calibration: number of images for BatchNorm's statistics.
     """
 
     corruptions: tuple[str, ...]
@@ -226,8 +231,10 @@ class OnPlane(Measure):
     """Test error on the plane through three sets of weights (figure 2).
 
     Attributes:
-        resolution: networks a side.
-        standard: whether the third is a standard network of the same settings; a line has two only.
+        resolution: networks along each side of the plane.
+        images: number of test images.
+        calibration: number of images for BatchNorm's statistics.
+        standard: whether the third is a standard network with the same settings, since a line has only two.
     """
 
     resolution: int
@@ -256,8 +263,10 @@ class Branches(Measure):
     """Networks that share a beginning, averaged in weight and in output space, and mixed at random (appendix H).
 
     Attributes:
-        members: which of the run's members take part: the first so many.
+        members: how many of the run's members take part, from the first.
         mixtures: networks drawn for each kind of random mixture; 0 for none.
+        images: number of test images; None for all.
+        calibration: number of images for BatchNorm's statistics.
     """
 
     members: int

@@ -19,7 +19,7 @@ _COLUMNS = {
 
 
 def numbers_of(run: Measurement) -> dict[str, Any]:
-    """Return the few numbers of a measurement that fit on a page."""
+    """Return the part of a measurement that is kept beside the picture."""
     kept: dict[str, Any] = {key: value for key, value in run.items() if isinstance(value, int | float)}
     if "points" in run:
         kept["points"] = [{"alpha": point["alpha"]} | point["metrics"] for point in run["points"]]
@@ -44,9 +44,9 @@ def numbers_of(run: Measurement) -> dict[str, Any]:
 
 
 def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
-    """Return metrics of a run's one network and the accuracy of its ends together; nothing where it has none.
+    """Return the metrics of a run's single network, and the accuracy of its ends together; empty if it has none.
 
-    Of a subspace, those of its midpoint; of Figure 21's branches, the weight average's and the ensemble's accuracy.
+    For a subspace the network is its midpoint; for figure 21's branches it is the weight average.
     """
     if "weight_average" in run:
         return {"accuracy": run["weight_average"], "ends_ensemble": run["ensemble"]}
@@ -59,7 +59,7 @@ def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread(runs: Sequence[dict[str, Any]], name: str) -> str:
-    """Return a number's mean over seeds and its sample standard deviation; empty where no run has it."""
+    """Return a number's mean over seeds and its sample standard deviation, as text; empty if no run has it."""
     _, factor, decimals = _COLUMNS[name]
     values = [factor * run[name] for run in runs if run.get(name) is not None]
     if not values:
@@ -71,9 +71,10 @@ def _spread(runs: Sequence[dict[str, Any]], name: str) -> str:
 def values_table(
     numbers: dict[str, dict[str, list[dict[str, Any]]]], metrics: Sequence[str], summary: str
 ) -> list[str]:
-    """Return the runs' own numbers, by panel and case, as a Markdown table that opens at a click.
+    """Return the runs' own numbers, by panel and case, as a collapsible Markdown table.
 
-    Empty where no run has an accuracy. Metrics are of one network; the last column is of the ends together.
+    Cases whose runs have no accuracy are left out; without any the result is empty. Metrics are of one network, the
+    last column is of the ends together.
     """
     columns = (*metrics, "ends_ensemble")
     several = len(numbers) > 1

@@ -41,7 +41,7 @@ def _judge(claim: Claim, panel: str) -> Document:
 
 
 def claim_numbers(claim: Document) -> str:
-    """Return what was found of a claim, for people: mean, spread and unit."""
+    """Return a claim's numbers as text: mean, spread and unit."""
     spread = "" if claim["deviation"] is None else f" ± {claim['deviation']:.3g}"
     return f"{claim['mean']:+.3g}{spread} {claim['unit']}".rstrip()
 
@@ -49,7 +49,7 @@ def claim_numbers(claim: Document) -> str:
 def figure_document(
     figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Document], command: str
 ) -> Document:
-    """Return what is kept of a figure beside its picture: claims, numbers and where they came from."""
+    """Return what is kept beside a figure's picture: claims, numbers and where they came from, as JSON values."""
     seeds = len(next(iter(next(iter(panels.values())).values())))
     return {
         "figure": figure.name,

@@ -13,7 +13,7 @@ class Panel:
     """One combination of data and network on which a figure is made.
 
     Attributes:
-        title: for people.
+        title: as it is shown.
         settings: training settings.
     """
 
@@ -29,17 +29,18 @@ class Scale:
         name: as `--scale` takes it.
         panels: by the name of the paper's panel that each stands for.
         seeds: how many, from 0.
-        figures: which `all` means; every figure when empty.
-        metrics: of each network, in the table of a figure's runs.
+        figures: those that `all` means; every figure when empty.
+        metrics: columns of the table of a figure's runs, each of one network.
         points: places along a line or curve.
-        test_images: images that measure, the first of a shuffled test set; None for all of them.
+        test_images: how many images are measured on, the first of a shuffled test set; None for all of them.
         corrupted_images: the same for each corruption.
-        calibration: images for BatchNorm's statistics.
-        plane: networks a side of a plane, and `plane_images` measure each.
-        lengths: of figure 10, in multiples of a panel's epochs.
-        long: of figure 12, the same.
-        beyond_figure_10: whether figure 10 also follows ensembles and the default recipe, which the paper's does not.
-        label_noise: levels beside 0.
+        calibration: how many images BatchNorm's statistics are computed from.
+        plane: networks along each side of a plane.
+        plane_images: how many test images each of those is measured on.
+        lengths: of training in figure 10, in multiples of a panel's epochs.
+        long: of the longer training in figure 12, likewise.
+        beyond_figure_10: whether figure 10 also shows ensembles and the default recipe, which the paper's does not.
+        label_noise: levels besides 0.
         sweep: values of dropout and of label smoothing.
         shared: fractions of the epochs that are shared before members part (figure 21).
         mixtures: networks drawn for each random mixture (figure 21).
@@ -68,7 +69,7 @@ class Scale:
 
     @property
     def sizes_text(self) -> str:
-        """The sizes for people: `2 to 6`, or `2, 3, 6`."""
+        """The sizes as text: `2 to 6`, or `2, 3, 6`."""
         consecutive = self.sizes == tuple(range(self.sizes[0], self.sizes[-1] + 1))
         return f"{self.sizes[0]} to {self.sizes[-1]}" if consecutive else ", ".join(map(str, self.sizes))
 
@@ -83,8 +84,8 @@ _SMALL = PAPER_METHOD | {
     "epochs": 10,
     "device": "cpu",
 }
-# 195 runs of 18,150 epochs. An epoch of a standard network or a line took 3.3 to 4.7 s of one core (processor time on a
-# busy machine), with four samples 4.7 to 5.8: by that some 20 to 24 hours of one core, without what is measured.
+# With three seeds 195 runs, 18,675 epochs. An epoch of a standard network or a line took 3.3 to 4.7 s of one core
+# (processor time on a busy machine), with four samples 4.7 to 5.8 s: some 20 to 24 hours of one core, measuring apart.
 _LONG = _SMALL | {"architecture": "cresnet8-32", "epochs": 100}
 _SMOKE = PAPER_METHOD | {
     "data": "digits",
@@ -97,7 +98,7 @@ _SMOKE = PAPER_METHOD | {
 
 
 def _all_panels(title: str, settings: dict[str, Any]) -> dict[str, Panel]:
-    """Return one combination of data and network that stands for each of the paper's."""
+    """Return panels that are all one combination of data and network, in place of the paper's several."""
     return dict.fromkeys(("cifar10", "mnist", "imagenet", "imagenet-wide"), Panel(title, settings))
 
 

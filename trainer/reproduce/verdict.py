@@ -1,4 +1,4 @@
-"""Whether a claim holds here: what the seeds say, and how sure that is."""
+"""Whether a claim holds here: what the seeds say, and how certain that is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the seeds say of a claim.
+    """What the seeds say about a claim.
 
     Attributes:
         word: `holds`: the mean, and with 95 % confidence the expectation (one-sided t-interval over seeds), lie on
-            the claim's side; `holds within noise`: only the mean does; `does not hold here`: not even the mean.
+            the claim's side; `holds within noise`: only the mean does, or there is only one seed; `does not hold here`:
+            not even the mean does. A margin moves where the claim's side begins.
         mean: of the differences, positive on the claim's side.
-        deviation: their sample standard deviation; None of one seed.
+        deviation: their sample standard deviation; None with one seed.
     """
 
     word: str
@@ -29,12 +30,12 @@ class Verdict:
 
 
 def verdict(differences: Sequence[float], margin: float = 0.0, *, strict: bool = True) -> Verdict:
-    """Judge a claim by one difference a seed, positive where the claim holds.
+    """Judge a claim by one difference per seed, positive where the claim holds.
 
     Args:
-        differences: one a seed, paired (both sides of a difference have the seed, and its data order, in common).
+        differences: one per seed, paired (both sides of a difference share the seed, and so the order of the data).
         margin: how far below zero still counts as holding, for claims that something is matched.
-        strict: whether a mean of exactly zero fails; not where the claim is "at least as".
+        strict: whether a mean of exactly zero (less the margin) fails; False where the claim is "at least as".
     """
     mean = statistics.mean(differences)
     fails = mean + margin < 0 or (mean + margin == 0 and strict)

@@ -1,4 +1,4 @@
-"""From figures to measurements: which runs with which seeds, and processes that share the work."""
+"""From figures to measurements: which runs, with which seeds, and how processes share the work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.reproduce.measures import Measure, Trained
 from trainer.reproduce.scales import Panel, Scale
 
 WAIT_SECONDS = 1.0
-"""Between two looks at what other processes are busy with."""
+"""How long to wait before checking again whether other processes are still busy."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Task:
     measure: Measure
 
     def perform(self, cache: Cache) -> Measurement:
-        """Return the measurement; train and measure where it is not there.
+        """Return the measurement, training and measuring if it has not been made.
 
         Raises:
-            BusyError: another process is at work on it.
+            BusyError: another process is working on it.
             SubspaceServeError: training or measuring fails.
         """
         key = self.measure.key()
@@ -55,7 +55,7 @@ class Task:
 
 
 def measured(tasks: Sequence[Task], cache: Cache) -> dict[str, dict[Case, list[Measurement]]]:
-    """Return the measurements of tasks by panel and case, one a seed; make what is not there."""
+    """Return the measurements of tasks by panel and case, one per seed, making those that are missing."""
     panels: dict[str, dict[Case, list[Measurement]]] = {}
     for task in tasks:
         panels.setdefault(task.panel, {}).setdefault(task.case, []).append(task.perform(cache))
@@ -66,9 +66,9 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
     """Return a figure's measurements, panel by panel and seed by seed.
 
     Args:
-        figure: which.
-        scale: how large.
-        data: specifications that take the place of the scale's data sets, by name: `{"imagenet": "imagenet:/data"}`.
+        figure: the figure.
+        scale: where its data, networks and seeds are from.
+        data: specifications that replace those of the scale's data sets, by name: `{"imagenet": "imagenet:/data"}`.
         seeds: how many; the scale's when None.
 
     Raises:
@@ -85,7 +85,7 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
         raise TrainingError(
             f"figure {figure.name} is made on {', '.join(figure.panels)}; {scale.name} has none of them"
         )
-    # Panels of a small scale may be one and the same.
+    # At a small scale several panels may be the same one.
     return list({(task.panel, task.case, task.config.seed): task for task in tasks}.values())
 
 
@@ -97,17 +97,17 @@ def _config(panel: Panel, case: Case, wanted: Wanted, seed: int, data: dict[str,
 
 
 def perform_all(tasks: Sequence[Task], cache: Cache, workers: int) -> None:
-    """Perform tasks with several processes; what is in the cache is done already.
+    """Perform tasks in several processes, skipping what is in the cache.
 
-    Any number of programs may work on one cache at a time: each takes what nobody is busy with.
+    Any number of programs may work on one cache at a time: each takes what no other is busy with.
 
     Args:
         tasks: what to do.
         cache: where results lie.
-        workers: processes; each computes on one core and prints its progress when there are several.
+        workers: number of processes; when there are several, each uses one thread and prints its progress.
 
     Raises:
-        SubspaceServeError: the first error of any process, after all have stopped.
+        SubspaceServeError: the first error, after all tasks have been tried.
     """
     if workers <= 1:
         _perform(tasks, cache)
@@ -127,7 +127,7 @@ def perform_all(tasks: Sequence[Task], cache: Cache, workers: int) -> None:
 
 
 def _perform(tasks: Sequence[Task], cache: Cache) -> None:
-    """Perform what nobody else is busy with until all is done; an error of one task does not keep the others."""
+    """Perform what no other process is busy with, until all is done; a task that fails does not stop the others."""
     waiting = list(tasks)
     errors: list[SubspaceServeError] = []
     while waiting:

@@ -1,4 +1,4 @@
-"""What the figures' descriptions share: settings, numbers of a case (one a seed), and pieces of pictures."""
+"""What the figures' descriptions share: settings, numbers of a case (one per seed), and pieces of pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.reproduce.scales import Scale
 
 ACCURACY = "test accuracy (%)"
 CLOSE = 0.005
-"""Half a percentage point: how near two accuracies are that the paper calls near."""
+"""Half a percentage point: how close two accuracies must be where the paper says that one comes near the other."""
 
 STANDARD: Settings = {"subspace": "standard"}
 EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True, "validation": 0.02}
@@ -24,7 +24,7 @@ INDEPENDENT: Settings = {"subspace": "ensemble", "endpoints": 2}
 
 
 def simplex(endpoints: int, **settings: object) -> Settings:
-    """Return the settings of a simplex; one of two endpoints is a line."""
+    """Return the settings of a simplex; with two endpoints it is a line."""
     return (LINE if endpoints == 2 else {"subspace": "simplex", "endpoints": endpoints}) | settings
 
 
@@ -49,16 +49,16 @@ def all_measured(methods: dict[str, Settings], measure: Measure) -> dict[Case, W
 
 
 def noises(scale: Scale) -> tuple[float, ...]:
-    """Return the levels of label noise."""
+    """Return the levels of label noise, 0 among them."""
     return (0.0, *scale.label_noise)
 
 
 Get = Callable[[Runs], np.ndarray]
-"""One number of a case, one entry a seed."""
+"""Gets one number of a case, with one entry per seed."""
 
 
 def single(runs: Runs, metric: str = "accuracy") -> np.ndarray:
-    """Return a metric of one network that was measured alone."""
+    """Return a metric that was measured once per run, such as that of a single network."""
     return np.array([run[metric] for run in runs])
 
 
@@ -95,20 +95,20 @@ def level(name: str, values: np.ndarray, style: str = ":") -> Series:
 
 
 def over(name: str, places: Iterable[float], values: Iterable[np.ndarray], factor: float = 100) -> Series:
-    """Return a curve over `places`, of one array of values (one a seed) for each."""
+    """Return a curve over `places`, from one array of values (one per seed) for each."""
     return Series(name, (factor * np.array(list(values)).T).tolist(), list(places))
 
 
 def over_cases(
     name: str, results: Results, get: Get, fact: Callable[[Case], float | None], factor: float = 1
 ) -> Series:
-    """Return how a number of a method's runs depends on a fact that sets them apart, times `factor` on the axis."""
+    """Return a curve of a number of a method's runs over a fact that sets them apart; `factor` scales the axis."""
     cases = [case for case in results if case.name == name and fact(case) is not None]
     places = [factor * (fact(case) or 0) for case in cases]
     return over(name, places, [get(results[case]) for case in cases])
 
 
 def over_noise(title: str, results: Results, methods: Sequence[str]) -> SeriesPanel:
-    """Return a panel of the accuracy of single networks by label noise."""
+    """Return a panel of the accuracy of single networks over label noise."""
     series = [over_cases(name, results, single, lambda case: case.noise, 100) for name in methods]
     return SeriesPanel(title, series, "label noise (%)", ACCURACY)

@@ -1,4 +1,4 @@
-"""Corrupted images: figures 9, 19 and 20. On ImageNet in the paper; made on other data where that is not at hand."""
+"""Corrupted images: figures 9, 19 and 20. The paper uses ImageNet; smaller scales use other data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _runs(scale: Scale, corruptions: tuple[str, ...], severities: tuple[int, ...
 
 
 def _under(runs: Runs, corruption: str, severity: int) -> Runs:
-    """Return the evaluations' parts for one corruption."""
+    """Return what the evaluations found for one corruption."""
     wanted = (corruption, severity)
     return [
         next(entry for entry in run["corruptions"] if (entry["corruption"], entry["severity"]) == wanted)
@@ -99,7 +99,7 @@ FIGURE_9 = Figure(
 )
 
 Pick = Callable[[list[Measurement]], float]
-"""A relative change out of those of all places along a line."""
+"""Picks one relative change out of those at all places along a line."""
 
 
 def _middle(points: list[Measurement]) -> float:

@@ -213,7 +213,7 @@ def _planes(scale: Scale) -> dict[Case, Wanted]:
 
 def _planes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
     def excess(run: Measurement) -> float:
-        """The mean error at the grid's corners less that at the three weight vectors."""
+        """Return the mean error at the grid's corners less that at the three weight vectors."""
         corners = [run["error"][i][j] for i in (0, -1) for j in (0, -1)]
         return sum(corners) / 4 - sum(vector["error"] for vector in run["vectors"]) / 3
 

@@ -1,4 +1,4 @@
-"""Random ensembles, and whether nonlinearity is required: figures 11 and 12."""
+"""Random ensembles, a line's midpoint under label noise, and networks beyond a line's ends: figures 11 and 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the comparison moves with the length of training: figure 10, and beyond it ensembles and the default recipe."""
+"""The effect of the length of training: figure 10, and beyond it ensembles and the default recipe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDS_AND_MIDDLE = 3
 
 PAPERS: dict[str, Settings] = {ONE_NETWORK: STANDARD, PAPER: LINE}
 BEYOND: dict[str, Settings] = {DEFAULT: LINE | RECIPE, TWO_NETWORKS: INDEPENDENT}
-"""What the paper's figure does not have."""
+"""Methods that the paper's figure does not have."""
 
 _ece = partial(midpoint, metric="ece")
 

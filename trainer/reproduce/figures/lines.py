@@ -31,11 +31,11 @@ LEVELS = {ONE_NETWORK.name: STANDARD, TWO_NETWORKS.name: INDEPENDENT}
 PANELS = ("cifar10", "tiny-imagenet", "tiny-imagenet-50")
 
 MODELS, ENSEMBLES, BOTH = {"metrics": "--"}, {"ensemble": "-"}, {"metrics": "--", "ensemble": "-"}
-"""What is drawn along a subspace, as the paper does: models dashed, ensembles solid."""
+"""What is drawn along a subspace, in the paper's style: models dashed, ensembles solid."""
 
 
 def _panel(title: str, results: Results, kinds: Mapping[str, str], names: Mapping[Case, str]) -> SeriesPanel:
-    """Draw subspaces, each under the name given; standard training is dotted."""
+    """Return a panel of subspaces, each under the name given; standard training is dotted."""
     series: list[Series] = [
         over_places(name, results[case], kind, style) for case, name in names.items() for kind, style in kinds.items()
     ]
@@ -182,7 +182,7 @@ def _beside_swa_claims(scale: Scale, results: Results) -> Iterator[Claim]:
 
 
 def _beside_swa_picture(title: str, results: Results) -> list[SeriesPanel]:
-    """SWA's checkpoints are measured at their ends and middle (a simplex): levels, not curves."""
+    """Draw SWA's checkpoints as levels, not curves: they are a simplex, measured only at its ends and midpoint."""
     panel = _panel(title, results, BOTH, {Case("line"): "line", Case("curve"): "curve"})
     checkpoints = [
         level("SWA, midpoint", midpoint(results[CHECKPOINTS]), "--"),

@@ -1,4 +1,4 @@
-"""What the middle of a simplex is worth: figures 7, 8 and 14."""
+"""How good single networks are: the midpoint of a simplex, and integral networks. Figures 7, 8 and 14."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _sizes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
         return np.mean([accuracy(m) for m in scale.sizes], axis=0)
 
     def best_swa(m: int) -> np.ndarray:
-        """The better of the two schedules on average over seeds, as the paper reports the best."""
+        """Return the accuracy with the better schedule on average over seeds, since the paper reports the best."""
         return max((single(results[Case(name, size=m)]) for name in SCHEDULES), key=np.sum)
 
     for name in SIMPLEXES:
@@ -79,7 +79,7 @@ FIGURE_7 = Figure(
 
 NOISE_ENDPOINTS = 3
 SMOOTHING = 0.1
-"""Label smoothing of the simplex that has some."""
+"""Label smoothing of the simplex that is trained with it."""
 
 NOISY: dict[str, Settings] = {
     "standard": STANDARD,
@@ -111,9 +111,9 @@ def _noisy(scale: Scale) -> dict[Case, Wanted]:
 
 
 def best_of(results: Results, name: str, noise: float, metric: str = "accuracy") -> np.ndarray:
-    """Return a metric of a method at a level of noise, one number a seed.
+    """Return a metric of a method at a level of noise, one number per seed.
 
-    Of a method with a swept setting, at the value with the best mean over seeds, as the paper reports (section 4.3).
+    For a method with a swept setting, it is that of the value with the best mean over seeds, as in section 4.3.
     """
     found = [single(runs, metric) for case, runs in results.items() if case.name == name and case.noise == noise]
     return (max if metric == "accuracy" else min)(found, key=np.sum)
