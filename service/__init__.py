@@ -6,7 +6,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Define the BentoML service when it is asked for; its settings alone can be had without BentoML."""
+    """Define the BentoML service on first use, so that the settings can be imported without BentoML."""
     if name == "SubspaceService":
         from service.bento import SubspaceService
 

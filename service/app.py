@@ -34,7 +34,7 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
         for endpoints in (Endpoints(engine, bodies), ProtocolEndpoints(engine, bodies))
         for found, function in operations_of(type(endpoints))
     ]
-    # They are tried in this order: what carries images first.
+    # Routes are tried in order: those that carry images come first.
     routes.sort(key=lambda route: "POST" not in (route.methods or ()))
     app = Starlette(routes=routes, exception_handlers=_handlers())
     app.router.redirect_slashes = False
@@ -58,7 +58,7 @@ def _handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
 
 
 def _handler(status: int, message: str | None) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers an exception with a status and a message, the exception's own unless given."""
+    """Return a handler that answers an exception with a status and a message, by default the exception's own."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return refuse(status, message or str(error))

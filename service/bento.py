@@ -1,8 +1,8 @@
 """The service as BentoML starts it.
 
-BentoML wants the number of workers when this module is imported, so the environment is read here, once; see
-`service.settings`. The application answers as a middleware, before BentoML's own routes; `asgi_app`, which is what
-`subspace-serve serve` runs, puts it before all of BentoML's middlewares.
+BentoML needs the number of workers when this module is imported, so the environment is read here, once; see
+`service.settings`. The application answers as a middleware, before BentoML's own routes; `asgi_app`, which
+`subspace-serve serve` runs, puts it before all of BentoML's middlewares too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _application = create_app(_engine, _metrics, _tracing)
     name="subspace-serve",
     workers=_settings.workers,
     traffic={"timeout": _settings.deadline + _GRACE_SECONDS},
-    # The application has its own. BentoML's metrics have the raw path as a label.
+    # The application has its own; BentoML's use the raw path as a label.
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
@@ -55,7 +55,7 @@ class SubspaceService:
 
     @bentoml.on_deployment
     def check() -> None:
-        """Refuse, before any worker starts, what no worker could serve."""
+        """Exit, before any worker starts, if the bundle cannot be served."""
         if _state is not None:  # `subspace-serve serve` has done this
             return
         state = State.create()
@@ -68,9 +68,9 @@ class SubspaceService:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Load in the background: until that is done, requests are answered 503 and not kept waiting.
+        """Load in the background; until that is done, requests are answered 503 rather than kept waiting.
 
-        Where another worker serves already, none is taken from it before this one can serve, too.
+        If other workers serve already, this one takes no requests from them before it can serve too.
         """
         configure_logging()
         drain_on_sigterm(_engine)
@@ -89,14 +89,14 @@ class SubspaceService:
             _tracing.close()
 
     def __is_ready__(self) -> bool:
-        """Ready when every point has answered once."""
+        """Return True once every point has answered once, else raise `HTTPException` 503."""
         if not _engine.ready:
             raise HTTPException(503, "the bundle is not loaded", RETRY_AFTER)
         return True
 
 
 class _AnswerRequests:
-    """Answers every request; what is left for the application inside are start and stop."""
+    """Answers every request itself; the application inside only gets the events of starting and stopping."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

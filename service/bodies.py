@@ -1,4 +1,4 @@
-"""Receives bodies: bounded in size, in time and in all, and refused by their headers before they are read."""
+"""Receives bodies, with limits on the size and time of each and on the size of all. Checks headers before reading."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MAX_FIELD_BYTES = 64 * 1024
 
 
 class _FormParser(MultiPartParser):
-    """Keeps files in memory, where the whole body has its bounds; a disk may be full, or not to be written to."""
+    """Keeps files in memory, where the whole body is limited; a disk may be full or read-only."""
 
     spool_max_size = sys.maxsize
     ended = False
-    """Whether the boundary came that ends a form; a part that a body breaks off in is lost without a word."""
+    """Whether the final boundary was read; the parser silently drops a part in which the body breaks off."""
 
     def on_end(self) -> None:
         self.ended = True
@@ -77,7 +77,7 @@ class Bodies:
             ]
 
     def reserve(self, count: int) -> None:
-        """Count bytes that are about to be held; negative ones are given back. Raises `HTTPException` 429."""
+        """Count `count` more bytes as held; a negative number gives them back. Raises `HTTPException` 429."""
         if count > 0 and self._held + count > self._settings.max_buffer:
             raise HTTPException(429, "too many bytes are being received; try again later")
         self._held += count
@@ -93,9 +93,9 @@ class Bodies:
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
-    """Cancel what the block waits for when the time is over, and raise `TimeoutError`.
+    """Cancel what the block waits for after so many seconds, and raise `TimeoutError`.
 
-    asyncio's own is there from Python 3.11 on; anyio's costs as much as the rest of receiving a small body.
+    asyncio's own `timeout` needs Python 3.11; anyio's costs as much as the rest of receiving a small body.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -120,7 +120,7 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 
 class _Buffer:
-    """One body while it is received; refused as soon as it is known to be over a limit."""
+    """One body while it is being received; refused as soon as it is known to exceed a limit."""
 
     def __init__(self, bodies: Bodies, request: Request) -> None:
         self._bodies = bodies
@@ -129,7 +129,7 @@ class _Buffer:
         self._reserved = 0
 
     def __enter__(self) -> _Buffer:
-        # What is announced is not reserved: whoever sends nothing after that would hold it for nothing.
+        # The announced length is not reserved: a client that then sends nothing would block it for others.
         self._check(int(self._source.headers.get("content-length", 0)))
         return self
 
@@ -151,12 +151,15 @@ class _Buffer:
 
 
 def check_headers(request: Request, content_types: Sequence[str]) -> None:
-    """Refuse other content types (415; an empty string among them allows none), encodings, and query strings."""
+    """Refuse other content types, content encodings, and query strings.
+
+    An empty string among `content_types` allows a request without one. Raises `HTTPException` 415, `RequestError`.
+    """
     content_type = request.headers.get("content-type", "")
     if content_type.split(";")[0].strip().lower() not in content_types:
         expected = " or ".join(name for name in content_types if name)
         raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
-    # One header or several, each a list whose members may be empty (RFC 9110, section 5.6.1).
+    # One header or several, each a list whose elements may be empty (RFC 9110, section 5.6.1).
     encoding = ", ".join(request.headers.getlist("content-encoding"))
     if not {part.strip().lower() for part in encoding.split(",")} <= {"", "identity"}:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")

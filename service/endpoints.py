@@ -29,7 +29,7 @@ _Document = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "require
 
 
 class Endpoints:
-    """The functions that answer, on one engine."""
+    """The functions of these routes, for one engine."""
 
     def __init__(self, engine: Engine, bodies: Bodies) -> None:
         self._engine = engine
@@ -72,7 +72,7 @@ class Endpoints:
 
     @operation("GET /models", {JSON: Models}, tag="models", refusals=(503,))
     async def models(self, request: Request) -> Response:
-        """What there is to ask."""
+        """The models, labels, input, subspace and domains that requests can name."""
         loaded = self._engine.loaded
         predictor = loaded.predictor
         manifest = predictor.bundle.manifest
@@ -81,7 +81,7 @@ class Endpoints:
             for name, point in predictor.points.items()
         ]
         ensembles: list[Any] = [
-            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit"})}
+            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit", "sets", "abstention"})}
             for name, ensemble in predictor.ensembles.items()
         ]
         domains: list[Any] = [
@@ -132,8 +132,8 @@ class Endpoints:
 
     @operation("GET /", {}, tag="models", status=307, is_open=True)
     async def root(self, request: Request) -> Response:
-        """Leads to the playground."""
-        return RedirectResponse("playground", 307)  # relative: a proxy may have put it anywhere
+        """Redirects to the playground."""
+        return RedirectResponse("playground", 307)  # relative, since a proxy may serve it under any path
 
     @operation("POST /admin/reload", {JSON: Reloaded}, refusals=(403, 409, 500))
     async def reload(self, request: Request) -> Response:
@@ -157,7 +157,7 @@ class Endpoints:
 
 
 def subspace_document(predictor: Predictor) -> Subspace | None:
-    """Return what a client may know of the subspace; None where any place but a point's is refused."""
+    """Return the description of the subspace for clients; None if no places but those of points are served."""
     subspace, models = predictor.subspace, predictor.models
     if subspace is None:
         return None

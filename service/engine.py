@@ -1,4 +1,4 @@
-"""What becomes of a request: admitted, decoded, run, averaged."""
+"""The way of a request: it is admitted, decoded, run and averaged."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from service.settings import Settings
 from service.staging import State
 from subspace_serve.bundle.manifest import Aggregate, Input
 from subspace_serve.bundle.predict import Prediction, combine
+from subspace_serve.bundle.promises import NOTHING, Promises
 from subspace_serve.bundle.selection import Selection, SelectionError, label
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.space.place import Alpha
 
 CUSTOM = "custom"
-"""What stands for the model in metrics where a request named members only."""
+"""Stands for the model in metrics where a request named only members."""
 PLACE = "alpha"
-"""And where it named a place."""
+"""Stands for the model in metrics where a request named a place."""
 
 LARGE_JSON = 256 * 1024
-"""Bytes of JSON over which it is parsed, and its images are decoded, off the event loop."""
+"""Bytes of JSON above which parsing and decoding its images happen off the event loop."""
 
 _PATIENCE_SECONDS = 0.05
-_LARGE = 100_000  # numbers that are averaged on a thread, not on the event loop
+_LARGE = 100_000  # so many logits or more are averaged on a thread, not on the event loop
 
 Result = TypeVar("Result")
 
@@ -46,15 +47,16 @@ class OverloadedError(Exception):
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected, so nobody is waiting for the answer."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A parsed request: who shall answer, and how its images become one array (N, ...) in the graph's format.
+    """A parsed request: who should answer, and how its images become one array (N, ...) in the graph's format.
 
-    `decode` gives up, with `DeadlineError`, at a time of `time.monotonic`. `slow` says that the images take long enough
-    to decode to be kept off the event loop.
+    `decode` takes the input's description and a deadline on the clock of `time.monotonic`, at which it may raise
+    `DeadlineError`. `slow` says that decoding takes long enough to be kept off the event loop. `timeout` is the
+    request's own limit in seconds.
     """
 
     decode: Callable[[Input, float], np.ndarray]
@@ -65,19 +67,21 @@ class Question:
     aggregate: Aggregate | None = None
     alpha: Alpha | None = None
     domain: str | None = None
+    promises: Promises = NOTHING
     timeout: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction and the labels of the bundle that it came from."""
+    """A prediction, the labels of the bundle that it came from, and what was to be promised of it."""
 
     prediction: Prediction
     labels: tuple[str, ...]
+    promises: Promises = NOTHING
 
     def to_json(self, top_k: int, return_members: bool) -> dict[str, Any]:
         """Return the document of /predict."""
-        return self.prediction.to_json(self.labels, top_k=top_k, return_members=return_members)
+        return self.prediction.to_json(self.labels, top_k=top_k, return_members=return_members, promises=self.promises)
 
 
 class Engine:
@@ -93,7 +97,7 @@ class Engine:
         self._decoders = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="decode")
 
     def start(self, on_failure: Callable[[], object] = lambda: None) -> threading.Thread:
-        """Begin to load; see `Loader.start`."""
+        """Start loading; see `Loader.start`."""
         return self._loader.start(on_failure)
 
     def close(self) -> None:
@@ -120,7 +124,7 @@ class Engine:
 
     @property
     def full(self) -> bool:
-        """Whether the next request would be one too many."""
+        """Whether another request would exceed `concurrency` and `queue`; abandoned batches count too."""
         abandoned = self._scheduler.abandoned if self._scheduler else 0
         return self._held + abandoned >= self.settings.concurrency + self.settings.queue
 
@@ -140,7 +144,10 @@ class Engine:
             self.metrics.held.dec()
 
     async def off_loop(self, function: Callable[[], Result], deadline: float) -> Result:
-        """Run a function on a decoder's thread. `deadline` is a time of `time.monotonic`; raises `DeadlineError`."""
+        """Run a function on a decoder's thread. `deadline` is on the clock of `time.monotonic`.
+
+        Raises `DeadlineError`, and what the function raises.
+        """
         future = asyncio.wrap_future(self._decoders.submit(function))
         try:
             return await asyncio.wait_for(future, max(0.0, deadline - time.monotonic()))
@@ -148,7 +155,10 @@ class Engine:
             raise DeadlineError from None
 
     async def parsed(self, parse: Callable[[], Result], size: int, record: Record) -> Result:
-        """Parse `size` bytes of JSON, much of it off the event loop. Raises `DeadlineError` and what `parse` raises."""
+        """Parse `size` bytes of JSON, off the event loop if there are more than `LARGE_JSON`.
+
+        Raises `DeadlineError` and what `parse` raises.
+        """
         if size <= LARGE_JSON:
             return parse()
         begin = time.time_ns()
@@ -160,15 +170,15 @@ class Engine:
     async def answer(self, question: Question, record: Record, receive: Receive) -> Answer:
         """Decode a request's images and have them answered; to be called while `admitted`.
 
-        Raises what decoding and selecting raise, `DeadlineError`, `QuorumError`, `NotReadyError`, and `ClientGoneError`
-        when `receive` says so.
+        Raises what decoding, selecting and `Places.pinned` raise, `DeadlineError`, `QuorumError`, `NotReadyError`, and
+        `ClientGoneError` when `receive` says that the client has disconnected.
         """
         with self._named_deadline(question.timeout):
             return await self._answer(question, record, receive)
 
     @contextlib.contextmanager
     def _named_deadline(self, timeout: float | None = None) -> Iterator[None]:
-        """Say in a `DeadlineError` which deadline passed: the server's, or the request's own where that is sooner."""
+        """Make a `DeadlineError` say which deadline passed: the server's, or the request's own if that is sooner."""
         try:
             yield
         except DeadlineError:
@@ -180,10 +190,11 @@ class Engine:
         loaded = self.loaded
         predictor = loaded.predictor
         deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
-        # The names first: a request for a model that is not there costs no decoding.
+        # Selected first, so that a request for a model that does not exist costs no decoding.
         selection = predictor.select(
             question.model, question.members, question.weights, question.aggregate, question.alpha, question.domain
         )
+        question.promises.check(selection)
         images = await self._decoded(question, predictor.bundle.manifest.input, record, deadline)
         points: Points = predictor
         if selection.built and loaded.places is not None:
@@ -201,10 +212,10 @@ class Engine:
         if job.failures:
             try:
                 selection = selection.answered_by(job.answers)
-            except SelectionError:  # all of the weight was with those that failed
+            except SelectionError:  # those that answered have no weight
                 raise QuorumError(_below_quorum(job)) from None
         prediction = await self._combined(job, selection, deadline)
-        return Answer(prediction, predictor.bundle.labels)
+        return Answer(prediction, predictor.bundle.labels, question.promises)
 
     async def reload(self) -> str:
         """Replace the bundle; see `Loader.reload`."""
@@ -240,7 +251,7 @@ class Engine:
         else:
             images = question.decode(input, deadline)
         end = time.time_ns()
-        # A body that took long to parse has begun this phase already.
+        # Parsing a large body has already started this phase.
         begin = record.phases.get("decode", (begin, end))[0]
         record.phases["decode"] = (begin, end)
         self.metrics.decode_seconds.observe((end - begin) / 1e9)
@@ -272,7 +283,7 @@ class Engine:
 
 @contextlib.contextmanager
 def _leaving_with_client(job: Job, receive: Receive) -> Iterator[None]:
-    """Give a job up when its client goes away; looked for only in what takes a while, since looking costs."""
+    """Give a job up when its client disconnects; checked only for jobs that take a while, since checking has a cost."""
     watcher: asyncio.Future[None] | None = None
 
     async def watch() -> None:
@@ -295,7 +306,7 @@ def _leaving_with_client(job: Job, receive: Receive) -> Iterator[None]:
 
 
 def _label(selection: Selection) -> str:
-    """Return what stands for a selection in metrics: names of the bundle, and no number of a client's."""
+    """Return a selection's label in metrics: a name from the bundle or a constant, never a client's numbers."""
     return selection.model or (CUSTOM if selection.aggregate else PLACE)
 
 

@@ -1,4 +1,4 @@
-"""What every request passes through: its id, the token, early refusals, metrics, the access log and its trace."""
+"""The outermost layer of every request: its id, the token, early refusals, metrics, the access log and its trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPEN = frozenset(operation.path for operation in OPERATIONS if operation.is_ope
 
 
 class Envelope:
-    """Wraps the application. The route templates are what metrics have as labels."""
+    """Wraps the application. In metrics, requests are labelled with route templates, never with their paths."""
 
     def __init__(self, app: ASGIApp, engine: Engine, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
@@ -57,13 +57,13 @@ class Envelope:
             refusal = self._refusal(scope)
             await (refusal or self._app)(scope, receive, watch)
         except Exception:
-            # The application has answered 500 already; what is left to do is to say why.
+            # The application has already answered 500; what is left is to log why.
             logger.exception("request %s failed", record.request_id)
         finally:
             self._note(scope, record, status, size)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
-        """Return the answer to a request that need not be looked at any further."""
+        """Return the answer to a request that is refused before its body is read, or None."""
         path = scope["path"]
         if self._token is not None and path not in _OPEN:
             own = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
@@ -72,7 +72,7 @@ class Envelope:
                 message = "the header Authorization: Bearer TOKEN is missing or its token is wrong"
                 return refuse(401, message)
         if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":
-            # Before the body is read: under a flood this is most of the work.
+            # Before the body is read, since reading is most of the work under a flood of requests.
             return refuse(429, FULL)
         return None
 

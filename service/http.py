@@ -1,4 +1,4 @@
-"""HTTP connections with bounds that uvicorn does not set: on the size of a request's head, and on its time."""
+"""HTTP connections with limits that uvicorn lacks: on the size of a request's head, and on the time it may take."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose next request line and headers are too long (431) or too slow (408) to arrive.
+    """Closes connections whose next request line and headers are too long (431) or take too long to arrive (408).
 
-    A connection that sends nothing at all is closed without a word, as one that has been idle is. Nothing is offered to
-    upgrade to, and the header Upgrade is ignored, as a server may (RFC 9110, section 7.8); Java's client sends it with
-    whatever it asks of http addresses.
+    A connection that sends nothing at all is closed without an answer, as an idle one is. No other protocol is offered,
+    and the header Upgrade is ignored, as a server may do (RFC 9110, section 7.8); Java's client sends it with every
+    request to an http address.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -34,36 +34,36 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the first request's head."""
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head that is not complete; where one was, what follows it here is not counted."""
+        """Count the bytes of an incomplete head; data in which a head was completed is not counted."""
         heads, in_head = self._heads, self._in_head
         self._unset_keepalive_if_required()
         self._feed(data)
-        # What completes a body is none of a head, though the next one is waited for after it.
+        # Data that completes a body is not part of a head, although the next head is awaited after it.
         if in_head and self._in_head and heads == self._heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Still answer a client that has sent its requests whole and ended only its sending half, as `nc -N` does.
+        """Still answer a client that sent complete requests and then closed only its sending side, as `nc -N` does.
 
-        One that has gone looks the same until something is sent to it. So an interim answer is sent, which HTTP/1.1 has
-        every client skip: whoever has gone answers it with a reset.
+        A client that is gone looks the same until something is sent to it. So an interim response is sent, which every
+        HTTP/1.1 client must skip; the host of a client that is gone answers it with a reset.
         """
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False
-        if self.scheme == "https" or cycle.scope["http_version"] == "1.0":  # neither can be tried so
+        if self.scheme == "https" or cycle.scope["http_version"] == "1.0":  # neither can be tested this way
             return False
         cycle.keep_alive = False
         if not cycle.response_started and not self.pipeline:
@@ -72,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def _look_for_reset(self, cycle: RequestResponseCycle) -> None:
-        """End the connection when it was reset, which nobody else sees who does not write to it."""
+        """Abort the connection once it has been reset, which goes unnoticed as long as nothing is written to it."""
         if cycle.response_complete or self.transport.is_closing():
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -84,7 +84,7 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # The parser takes what follows for another protocol: another one reads the same head without the header.
+            # The parser takes what follows for another protocol, so a new one reads the same head without the header.
             head, self._head_without_upgrade = self._head_without_upgrade, None
             if head is not None:
                 self.parser = httptools.HttpRequestParser(self)
@@ -94,13 +94,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a head."""
+        """Start the timer for a head, unless it is running."""
         super().on_message_begin()
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse_slow)
 
     def on_headers_complete(self) -> None:
-        """The head has arrived."""
+        """Stop the timer: the head has arrived."""
         method = self.parser.get_method()
         if self.parser.should_upgrade() and method != b"CONNECT":
             fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
@@ -114,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """What comes next is another head."""
+        """Expect another head."""
         if self._head_without_upgrade is not None:
             return
         self._in_head = True

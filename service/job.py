@@ -1,4 +1,4 @@
-"""One request on its way through the scheduler: who must answer, who has, and by when."""
+"""One request on its way through the scheduler: who must answer, by when, and who has."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from subspace_serve.bundle.session import Run
 
 
 class DeadlineError(Exception):
-    """The deadline passed before enough members had answered."""
+    """The deadline passed before there was an answer."""
 
 
 class QuorumError(Exception):
-    """So many members failed that fewer than the quorum can answer."""
+    """Fewer members than the quorum answered: the others failed, or missed the deadline."""
 
 
 class Points(Protocol):
-    """What runs graphs: a `Predictor`."""
+    """What runs graphs: a `Predictor`, or `service.places.Pinned`."""
 
     def logits(self, member: Member, images: np.ndarray, run: Run | None = None) -> np.ndarray:
-        """Return one point's logits (N, classes)."""
+        """Return one member's logits (N, classes)."""
 
 
 @dataclass(eq=False)
 class Job:
     """One request's images (N, ...) for some members of `points`; at least `quorum` of them must answer.
 
-    `deadline` is a time of the event loop's clock. When it is done, `answers` holds the logits of the members that
-    answered and `failures` why the others did not.
+    `deadline` is on the event loop's clock, which is that of `time.monotonic`. Once `done` has a result, `answers`
+    holds the logits of the members that answered, and `failures` why the others did not.
     """
 
     points: Points
@@ -49,7 +49,7 @@ class Job:
     started: float | None = None
 
     def phases(self) -> dict[str, tuple[int, int]]:
-        """Return when it waited and when its graphs ran, as `time.time_ns` counts."""
+        """Return when it waited and when its graphs ran, until now, on the clock of `time.time_ns`."""
         offset = time.time_ns() - int(time.monotonic() * 1e9)
         now = time.monotonic()
         started = self.started or now
@@ -57,7 +57,7 @@ class Job:
         return {name: (int(begin * 1e9) + offset, int(end * 1e9) + offset) for name, (begin, end) in spans.items()}
 
     def answer(self, member: Member, logits: np.ndarray) -> None:
-        """Take one member's logits, unless they are not finite."""
+        """Record one member's logits; if they are not finite, the member has failed."""
         if self.done.done():
             return
         if not np.isfinite(logits).all():
@@ -67,14 +67,14 @@ class Job:
         self._settle()
 
     def fail(self, member: Member, reason: str) -> None:
-        """Take note that a member does not answer."""
+        """Record that a member does not answer, and why."""
         if self.done.done():
             return
         self.failures[member] = reason
         self._settle()
 
     def expire(self) -> None:
-        """Make do with what has been answered by the deadline."""
+        """Settle with the answers there are at the deadline, or with an error if they are fewer than the quorum."""
         if self.done.done():
             return
         late = [member for member in self.members if member not in self.answers and member not in self.failures]

@@ -17,8 +17,8 @@ _ORPHAN_SECONDS = 1.0
 def drain_on_sigterm(engine: Engine) -> None:
     """Let readiness fail for `drain` seconds before the server's own handler of SIGTERM closes the port.
 
-    So whoever distributes requests can stop sending them here, while those that still arrive are answered. To be called
-    on the main thread with the event loop running, after the server has installed its handler.
+    In that time a load balancer can stop sending requests here, while those that still arrive are answered. To be
+    called on the main thread with the event loop running, after the server has installed its handler.
     """
     loop = asyncio.get_running_loop()
     close = signal.getsignal(signal.SIGTERM)
@@ -30,12 +30,12 @@ def drain_on_sigterm(engine: Engine) -> None:
         loop.call_soon_threadsafe(loop.call_later, engine.settings.drain, close, number, frame)
 
     signal.signal(signal.SIGTERM, begin)
-    # It is the parent that reloads; a terminal that closes must not end workers one by one.
+    # The parent reloads on SIGHUP; and a terminal that closes must not end the workers one by one.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def end_when_orphaned() -> None:
-    """End this process, drained, when its parent has died: nobody would end or replace it otherwise."""
+    """Drain and end this process when its parent has died, since nothing else would end or replace it."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -47,5 +47,5 @@ def end_when_orphaned() -> None:
 
 
 def end_worker() -> None:
-    """End this process at once, for its supervisor to start another."""
+    """End this process at once, so that its supervisor starts another."""
     os._exit(1)

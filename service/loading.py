@@ -1,4 +1,4 @@
-"""Loads the bundle in the background, and what replaces it."""
+"""Loads the bundle in the background, and then every bundle that replaces it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from service.metrics import Metrics
 from service.places import Places
 from service.settings import Settings
 from service.staging import State, make_predictor, reload
-from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.errors import BundleError, SubspaceServeError
-from subspace_serve.files import sha256_of
+from subspace_serve.files import MANIFEST_FILE, sha256_of
 
 _FOLLOW_SECONDS = 0.2
 _COLLECTOR_THRESHOLDS = (50_000, 20, 100)
@@ -31,7 +30,7 @@ class NotReadyError(Exception):
 class Loaded:
     """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's.
 
-    `places` are its networks between points; None where it answers at its points only.
+    `places` are its networks between points; None if only its points answer.
     """
 
     predictor: Predictor
@@ -41,7 +40,7 @@ class Loaded:
 
 
 class Loader:
-    """Holds the bundle that answers. With a state folder, what is staged there replaces it."""
+    """Holds the bundle that answers. With a state folder, every bundle that is staged there replaces it."""
 
     def __init__(self, settings: Settings, state: State | None, metrics: Metrics) -> None:
         self.failure: str | None = None
@@ -52,9 +51,9 @@ class Loader:
         self._closed = threading.Event()
 
     def start(self, on_failure: Callable[[], object]) -> threading.Thread:
-        """Begin to load, and return the thread that does; then go on with what replaces the bundle.
+        """Start loading the bundle, and return the thread that does; replacements are loaded on another thread.
 
-        `on_failure` is called when the first bundle cannot be loaded.
+        `on_failure` is called if the first bundle cannot be loaded.
         """
         if self._state is not None:
             self._state.is_loading()
@@ -90,7 +89,7 @@ class Loader:
         staged = self._state.current() if self._state else None
         try:
             self._load(staged)
-        except Exception as error:  # whatever it is, the worker must say so and not look as if it were starting
+        except Exception as error:  # of any kind: the worker must not seem to be starting up for ever
             self.failure = str(error)
             logger.critical("cannot serve: %s", error, exc_info=not isinstance(error, SubspaceServeError))
             on_failure()
@@ -100,17 +99,16 @@ class Loader:
             follow.start()
 
     def _follow(self, state: State, tried: Path | None) -> None:
-        """Load what is staged, until the server ends. What cannot be loaded leaves the old bundle where it is."""
+        """Load what is staged, until the server ends. If a bundle cannot be loaded, the old one stays in place."""
         while not self._closed.wait(_FOLLOW_SECONDS):
             staged = state.current()
-            if (
-                staged is None or staged == tried
-            ):  # a folder that was removed is no reason to serve something unverified
+            # None if the state folder was removed; the bundle it was staged from is unverified, and not loaded instead.
+            if staged is None or staged == tried:
                 continue
             tried = staged
             try:
                 self._load(staged)
-            except Exception as error:  # it held when it was staged; memory may have run out
+            except Exception as error:  # it was verified when staged; memory may have run out
                 logger.critical("still serving the old bundle: %s", error)
 
     def _load(self, staged: Path | None) -> None:
@@ -134,7 +132,7 @@ class Loader:
         if predictor.subspace is not None:
             places = Places(predictor, self._settings.alpha_memory // self._settings.workers, self._metrics)
         before = self._loaded
-        # One assignment: requests in flight keep the bundle that they began with.
+        # A single assignment: requests in flight keep the bundle that they started with.
         self._loaded = Loaded(predictor, providers, sha256, places)
         if before is not None and before.places is not None:
             before.places.let_go()
@@ -144,10 +142,10 @@ class Loader:
 
 
 def _settle_memory() -> None:
-    """Keep the garbage collector from looking through everything that was imported and loaded, again and again.
+    """Keep the garbage collector from traversing everything that was imported and loaded, again and again.
 
-    An image in JSON is a thousand lists, and by its defaults the collector would start several times for each: that
-    was half of the time of such a request.
+    An image in JSON is a thousand lists, so with its default thresholds the collector would run several times for each
+    image; that was half of the time of such a request.
     """
     gc.unfreeze()
     gc.collect()

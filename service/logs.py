@@ -1,4 +1,4 @@
-"""The server's log on standard error, and its access log: a line of JSON a request on standard output."""
+"""The server's log on standard error, and its access log on standard output: one line of JSON per request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configure_logging() -> None:
 
 
 def log_access(**values: Any) -> None:
-    """Write one request to the access log; what is None is left out."""
+    """Write one request to the access log, leaving out values that are None."""
     values = {name: value for name, value in values.items() if value is not None}
     _access.info(json.dumps({"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **values}))
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics whose labels are bounded: route templates and names from the bundle, never a client's text."""
+"""Prometheus metrics with bounded labels: route templates and names from the bundle, never text from a client."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Metric = TypeVar("Metric", Counter, Histogram)
 
 
 class Metrics:
-    """The service's metrics. Under several workers every worker answers with the sum over all of them.
+    """The service's metrics. With several workers, each one answers with the sum over all of them.
 
-    Those with labels are functions of the labels' values, such as `metrics.images("midpoint").inc(3)`.
+    Metrics with labels are functions of the labels' values, as in `metrics.images("midpoint").inc(3)`.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Metrics:
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def forget(self, process: int) -> None:
-        """Take a process that ends, or has died, out of the sums of what is going on now."""
+        """Remove a process that is ending, or has died, from the sums of gauges."""
         if os.environ.get(_MULTIPROCESS_VARIABLE):
             mark_process_dead(process)
 
@@ -94,10 +94,10 @@ class Metrics:
 
 
 def _allocate(folder: Path) -> None:
-    """Write this process's files in full before they are mapped.
+    """Write this process's files at full size before they are mapped.
 
-    Left to itself the client maps files that have a size and no blocks, and the process is killed (SIGBUS) when it
-    counts something for the first time while the disk is full. Raises `OSError` when it is full already.
+    Otherwise prometheus_client maps sparse files, and a process that counts something for the first time while the disk
+    is full is killed (SIGBUS). Raises `OSError` when the disk is full already.
     """
     for kind in _FILES:
         file = folder / f"{kind}_{os.getpid()}.db"
@@ -106,7 +106,7 @@ def _allocate(folder: Path) -> None:
 
 
 def _by_labels(metric: Metric) -> Callable[..., Metric]:
-    """Return a function from labels' values to the metric with them; finding it anew costs more than counting."""
+    """Return a cached function from label values to the metric; looking it up each time costs more than counting."""
 
     @lru_cache(maxsize=1024)
     def labelled(*values: Any) -> Metric:

@@ -1,4 +1,4 @@
-"""Routes: a decorator says of an endpoint all that the application and the OpenAPI document need to know of it."""
+"""Routes: a decorator holds all that the application and the OpenAPI document need to know about an endpoint."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Response]])
 class Operation:
     """A route. Its endpoint's docstring is its summary and description.
 
-    `body` is what it takes and `content` what it answers, with `status`, when all is well: types by media types.
-    `refusals` are the statuses of `service.refusals` that it may answer, beside those that all have and those that a
-    body or a model's name brings with it; `unready` is the type of a 503 of its own. One that `is_open` asks for no
-    token. Probes are not logged.
+    `body` is what it takes, and `content` what it answers with `status` on success: types by media type. `refusals`
+    are the statuses of `service.refusals` that it may answer; 401 is added where there is a token. `unready` is the
+    type of a 503 of its own. A route that `is_open` needs no token. Probes are open, and are not logged or traced.
+    `takes_empty` says that the body may be empty.
     """
 
     name: str
@@ -60,7 +60,10 @@ def operation(
     is_probe: bool = False,
     takes_empty: bool = False,
 ) -> Callable[[_Method], _Method]:
-    """Make a method the endpoint of a route, such as `GET /models`; one on a model is that of its version, too."""
+    """Make a method the endpoint of a route, such as `GET /models`; one on a model also gets the route with a version.
+
+    To `refusals` are added 405, those that come with a body, and 404 for a route on a model.
+    """
     method, path = route.split()
     common = {405, *refusals} | ({400, 408, 413, 415, 429} if body else set()) | ({404} if "{model}" in path else set())
 
@@ -79,5 +82,5 @@ def operation(
 
 
 def operations_of(endpoints: type) -> list[tuple[Operation, Callable[[Any, Request], Awaitable[Response]]]]:
-    """Return the routes of a class with the functions that answer there, in order."""
+    """Return the routes of a class with the functions that answer them, in order."""
     return [(found, function) for function in vars(endpoints).values() for found in getattr(function, "operations", ())]

@@ -27,8 +27,8 @@ from subspace_serve.bundle.subspace import check_answers
 from subspace_serve.bundle.verify import read_golden
 
 MOST_WAITING = 16
-"""How many networks may wait to be built, in a worker."""
-_NICE = 10  # a build gives way to the graphs that answer
+"""How many networks may wait to be built, or be being built, in a worker."""
+_NICE = 10  # so that builds give way to the graphs that answer
 
 
 MOST_OF_A_REQUEST = 8
@@ -36,11 +36,11 @@ MOST_OF_A_REQUEST = 8
 
 
 class TooManyPlacesError(Exception):
-    """More new places are asked for than are built in time."""
+    """Too many new places are waiting to be built."""
 
 
 class Pinned:
-    """A predictor's points, and networks that were built and stay while anybody holds this."""
+    """A predictor's points, and networks between them, which stay in memory as long as this object does."""
 
     def __init__(self, predictor: Predictor, sessions: dict[Built, PointSession]) -> None:
         self._predictor = predictor
@@ -58,8 +58,8 @@ class Places:
 
     Args:
         predictor: whose subspace it is.
-        memory: how many bytes they may take together; the one that was built last stays in any case.
-        metrics: what counts them.
+        memory: how many bytes they may take together; there is always room for one.
+        metrics: where builds, hits and evictions are counted.
     """
 
     def __init__(self, predictor: Predictor, memory: int, metrics: Metrics) -> None:
@@ -69,28 +69,28 @@ class Places:
         self._subspace = predictor.subspace
         self._metrics = metrics
         self._most = max(1, memory // self._subspace.session_bytes)
-        # One image shows what is not finite, and eight would take a large network longer than all the rest.
+        # One image shows whether answers are finite; for a large network eight would take longer than the whole build.
         self._golden = read_golden(predictor.bundle)[0][:1]
         self._kept: OrderedDict[Built, PointSession] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._building: dict[Built, asyncio.Future[PointSession]] = {}
         # Requests for the same places share one of these, so that they can share a batch.
         self._pinned: weakref.WeakValueDictionary[tuple[Built, ...], Pinned] = weakref.WeakValueDictionary()
-        # Threads that a network has of its own would give way for ever.
+        # With more threads, ONNX Runtime's own would inherit the lower priority and keep it while they answer.
         give_way = _give_way if predictor.threads == 1 else None
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=give_way)
 
     async def pinned(self, places: tuple[Built, ...], deadline: float) -> Pinned:
-        """Return what answers at some places; requests for the same new place wait for one build.
+        """Return what answers at some places; requests for the same new place share one build.
 
         Args:
             places: which networks.
-            deadline: a time of `time.monotonic`.
+            deadline: on the clock of `time.monotonic`.
 
         Raises:
-            SelectionError: one request asks for more than it may.
-            TooManyPlacesError: too many wait to be built.
-            DeadlineError: they were not built in time; what was begun is finished and kept.
+            SelectionError: there are more places than one request may ask for.
+            TooManyPlacesError: too many are waiting to be built.
+            DeadlineError: they were not built in time; builds that were begun are finished and kept.
             BundleError: a network answers with numbers that are not finite.
         """
         if len(places) > MOST_OF_A_REQUEST:
@@ -108,7 +108,7 @@ class Places:
         for place in sessions:
             self._kept.move_to_end(place)
         if builds := {place: self._building[place] for place in places if place not in sessions}:
-            # Others may wait for the same build when one request is given up.
+            # Shielded, since other requests may be waiting for the same build when this one is given up.
             built = asyncio.gather(*map(asyncio.shield, builds.values()))
             try:
                 sessions |= zip(
@@ -122,9 +122,9 @@ class Places:
         return pinned
 
     def let_go(self) -> None:
-        """Keep nothing any more: another bundle answers now. What is asked for nonetheless is built and forgotten.
+        """Drop all networks and keep no more: another bundle answers now. Places still asked for are built and dropped.
 
-        May be called on any thread.
+        May be called from any thread.
         """
         if self._loop is None:
             return
@@ -167,6 +167,6 @@ class Places:
 
 
 def _give_way() -> None:
-    """Let the operating system prefer other threads; Linux knows this of a thread, others leave it as it is."""
+    """Lower this thread's priority, where the system has priorities of threads (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

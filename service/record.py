@@ -14,7 +14,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 @dataclass
 class Record:
-    """One request. `phases` are the times (`time.time_ns`) at which a named part of the work began and ended."""
+    """One request. `phases` holds, by name, when each part of the work began and ended (`time.time_ns`)."""
 
     request_id: str
     arrival: float = field(default_factory=time.monotonic)
@@ -26,20 +26,20 @@ class Record:
 
     @classmethod
     def of(cls, scope: Scope) -> Record:
-        """Return the record that the request carries."""
+        """Return the record that was attached to the request."""
         record: Record = scope["subspace_serve.record"]
         return record
 
     @classmethod
     def attach(cls, scope: Scope) -> Record:
-        """Make a request's record; its id is the client's X-Request-ID where that is one plain word."""
+        """Make a request's record; its id is the client's X-Request-ID if that is well-formed, else random."""
         own = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         record = cls(own.decode("ascii") if _REQUEST_ID.fullmatch(own) else secrets.token_hex(8))
         scope["subspace_serve.record"] = record
         return record
 
     def milliseconds(self, phase: str) -> float | None:
-        """Return how long a part of the work took, None where there was none."""
+        """Return how long a part of the work took, or None if the request did not get to it."""
         if phase not in self.phases:
             return None
         begin, end = self.phases[phase]

@@ -1,4 +1,4 @@
-"""Every status by which a request is refused: when it is, what the answer says, and what the document says of it."""
+"""Every status that refuses a request: when it does, what the answer says, and its text in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Error(TypedDict):
 
 @dataclass(frozen=True)
 class Refusal:
-    """One status. `reason` is its label in metrics, `headers` come with every such answer.
+    """One status. `reason` is its label in metrics; `headers` come with every such answer.
 
     `errors` are the exceptions that lead to it, each with the message to send; None sends the exception's own. Without
-    a `description` it is no part of the document.
+    a `description` it is left out of the OpenAPI document.
     """
 
     reason: str
@@ -77,7 +77,7 @@ REFUSALS = {
         {OverloadedError: FULL, TooManyPlacesError: "too many new places are being built; try again later"},
         RETRY_AFTER,
     ),
-    # For the log alone: nobody receives it.
+    # For the log only: nobody receives it.
     499: Refusal("client_gone", errors={ClientGoneError: "the client went away"}),
     500: Refusal(
         "failure",
@@ -95,5 +95,5 @@ REFUSALS = {
 
 
 def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer that refuses a request; `headers` are more than the status's own."""
+    """Return the answer that refuses a request; `headers` are added to the status's own."""
     return JSONResponse(Error(error=message), status, {**REFUSALS[status].headers, **(headers or {})})

@@ -24,19 +24,20 @@ from service.schemas import DocumentedAs, Json, alone, without_null
 from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
+from subspace_serve.bundle.promises import Promises
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import did_you_mean
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _UnitFloat = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Item = TypeVar("_Item")
-_List = Annotated[list[_Item], FailFast()]  # one complaint is enough: a million of them take seconds
+_List = Annotated[list[_Item], FailFast()]  # one complaint is enough; a million of them take seconds
 _PIXELS: dict[str, TypeAdapter[Any]] = {
     "uint8": TypeAdapter(_List[_List[_List[_Byte]]], config=ConfigDict(strict=True)),
     "float32": TypeAdapter(_List[_List[_List[_UnitFloat]]], config=ConfigDict(strict=True)),
 }
 MAX_ENTRIES = 1000
-"""Of a list or an object other than pixels. Each of them may be wrong, and complaining of millions takes a minute."""
+"""Limit on a list or an object other than pixels. Each entry may be wrong, and reporting millions takes a minute."""
 
 Numbers = Annotated[list[float], Field(max_length=MAX_ENTRIES)]
 Members = Annotated[
@@ -46,20 +47,29 @@ Weights = Annotated[
     list[float],
     Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "items": {"type": "number", "minimum": 0}}),
 ]
+Share = Annotated[float, Field(gt=0, lt=1)]
+COVERAGE = (
+    "Between 0 and 1: each image gets a `set` of labels that holds the right one with at least this probability, on "
+    "images like those that the bundle was calibrated on."
+)
+MAX_RISK = (
+    "Between 0 and 1: each image gets `abstained`, so that at most this share of the answers that do not abstain is "
+    "wrong, on images like those that the bundle was calibrated on. The labels are there in any case."
+)
 _LISTS = ("members", "weights", "alpha")
 _ANSWERING = ("model", "members", "weights", "aggregate")
 _DECIMAL = re.compile(r"[01]?\.[0-9]+|[01]")
-"""A place as a form has it; names may look like other numbers."""
+"""A place in a form's text, such as 0.3, .5 or 1. Other numbers may be names."""
 _MAX_DIMENSIONS = 8
-_MANY = 4  # images as lists of pixels, from which on they are turned into arrays off the event loop
+_MANY = 4  # more images than this are turned from lists of pixels into arrays off the event loop
 
 
 class RequestError(DataError):
-    """A request that is not what its endpoint takes."""
+    """A request that its endpoint cannot take."""
 
 
 def few_fields(value: Any) -> Any:
-    """Return an object that has a bounded number of fields. Raises `ValueError`."""
+    """Return `value` unless it is an object with more than `MAX_ENTRIES` fields: then raise `ValueError`."""
     if isinstance(value, dict) and len(value) > MAX_ENTRIES:
         raise ValueError(f"got {len(value)} fields, the limit is {MAX_ENTRIES}")
     return value
@@ -94,7 +104,7 @@ class PredictRequest(Document):
 
     model_config = ConfigDict(json_schema_extra=alone("alpha", _ANSWERING, {"type": "null"}))
 
-    # Looked at when the model is known that shall answer.
+    # Validated later, once it is known which model answers.
     images: Annotated[list[Annotated[Any, DocumentedAs(ImageFile | Pixels)]], Field(min_length=1)]
     model: str | None = Field(
         None, description="A point or an ensemble by its name; the default answers when it is left out."
@@ -121,6 +131,8 @@ class PredictRequest(Document):
         None,
         description="Whose BatchNorm statistics the networks have; alone, the domain's own network answers.",
     )
+    coverage: Share | None = Field(None, description=COVERAGE)
+    max_risk: Share | None = Field(None, description=MAX_RISK)
     top_k: Annotated[int, Field(ge=1)] = Field(5, description="Labels of each prediction, the most probable first.")
     return_members: bool = Field(False, description="Whether to say what each member answered.")
     resize: bool = Field(
@@ -130,7 +142,7 @@ class PredictRequest(Document):
     )
 
     def question(self, limits: Settings, *, large: bool = False) -> Question:
-        """Return what the engine is asked; images of a `large` body are decoded off the event loop."""
+        """Return the question for the engine; images of a `large` body are decoded off the event loop."""
         images = self.images
         return Question(
             decode=lambda input, deadline: image_array(images, input, limits, self.resize, deadline),
@@ -141,6 +153,7 @@ class PredictRequest(Document):
             aggregate=self.aggregate,
             alpha=self.alpha,
             domain=self.domain,
+            promises=Promises(self.coverage, self.max_risk),
         )
 
 
@@ -163,7 +176,7 @@ _FIELDS = PredictRequest.model_fields.keys()  # a form has the same
 
 
 def parse_json(body: bytes) -> PredictRequest:
-    """Parse the body of POST /predict. Raises `RequestError`; numbers, booleans and strings are never mixed up."""
+    """Parse the body of POST /predict. Raises `RequestError`; no type is converted to another (strict validation)."""
     try:
         return PredictRequest.model_validate(load_json(body), strict=True)
     except ValidationError as error:
@@ -171,10 +184,10 @@ def parse_json(body: bytes) -> PredictRequest:
 
 
 def load_json(body: bytes) -> Any:
-    """Parse JSON without NaN, infinities and keys that are given twice. Raises `RequestError`."""
+    """Parse JSON. Raises `RequestError`, also for NaN, infinities and keys that are given twice."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
-        # Parsed apart from validation, where a NaN would pass for a number in a free list.
+        # Not parsed by the validation, which would accept NaN in lists whose elements it does not check.
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from None
@@ -183,11 +196,11 @@ def load_json(body: bytes) -> Any:
 
 
 def _check_keys(body: bytes, value: Any) -> None:
-    """Raise `RequestError` where a key is given twice in one object; parsing keeps the last, and which is meant?
+    """Raise `RequestError` if a key is given twice in one object: parsing keeps the last, but which was meant?
 
-    Each key is followed by a colon. Where there are no more colons than keys were kept, none was lost: that is all that
-    is looked at in pixels and in base64, which have no colons. Else a text may have some, or an object stands where
-    none is expected.
+    Each key is followed by a colon, so if there are no more colons than keys were kept, none was lost. Pixels and
+    base64 have no colons, and this count is all that they cost. More colons may also be within strings, or in an object
+    where none is expected; then the body is parsed again.
     """
     position = -1
     for _ in range(_count_keys(value)):
@@ -197,7 +210,7 @@ def _check_keys(body: bytes, value: Any) -> None:
 
 
 def _count_keys(value: Any) -> int:
-    """Count keys of objects; not of those in lists that begin with something else, as images do."""
+    """Count the keys of all objects, except within lists whose first element is not an object, such as images."""
     count, rest = 0, [value]
     while rest:
         value = rest.pop()
@@ -218,9 +231,9 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
-    """Put a form's fields together, of which those named `images` are files.
+    """Assemble a form's fields, of which those named `images` are files.
 
-    Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas; a member that is a number
+    Lists (members, weights, a simplex's alpha) are repeated fields, or separated by commas; a member such as 0.3
     is a place. Raises `RequestError`.
     """
     values: dict[str, Any] = {}
@@ -259,8 +272,9 @@ def image_array(
 ) -> np.ndarray:
     """Turn files (bytes, or base64 text) and nested lists of pixels into one array for the graph.
 
-    Raises `DataError` with the number of the image that does not fit, `ImageTooLargeError` over the pixel limit, and
-    `DeadlineError` when `deadline`, a time of `time.monotonic`, passes between two images: nobody else ends this.
+    Raises `DataError` with the index of the image that does not fit, `ImageTooLargeError` over the pixel limit, and
+    `DeadlineError` when `deadline`, on the clock of `time.monotonic`, passes between two images: nothing else would
+    stop this function.
     """
     check_count(len(images), limits)
     arrays = []
@@ -286,7 +300,7 @@ def check_count(images: int, limits: Settings) -> None:
 def numbers(values: list[Any], dtype: str) -> np.ndarray | None:
     """Return nested lists of numbers as an array, quickly; None when they are not what `dtype` takes.
 
-    Their types come first: numpy takes booleans for numbers, and gives all of a list the room of its longest text.
+    Types are checked first, since numpy takes booleans for numbers, and gives each string the memory of the longest.
     """
     shape = [len(values)]
     while values and isinstance(values[0], list):
@@ -300,7 +314,7 @@ def numbers(values: list[Any], dtype: str) -> np.ndarray | None:
         return None
     if dtype == "uint8":
         try:
-            # Quicker than numpy, and it refuses what is not within 0 and 255.
+            # Faster than numpy, and `bytes` refuses what is not from 0 to 255.
             return np.frombuffer(bytes(values), np.uint8).reshape(shape) if types == {int} else None
         except (ValueError, OverflowError):
             return None
@@ -320,7 +334,7 @@ def _pixels(image: Any, input: Input) -> np.ndarray:
 
 
 def _checked_pixels(image: Any, input: Input) -> np.ndarray:
-    """Turn nested lists into an array one number at a time, so that what is wrong can be named."""
+    """Turn nested lists into an array by validating each number, so that the message can name what is wrong."""
     try:
         return np.array(_PIXELS[input.dtype].validate_python(image), dtype=input.dtype)
     except ValidationError as error:
@@ -344,7 +358,7 @@ def _base64(text: str) -> bytes:
 
 @contextlib.contextmanager
 def _numbered(index: int) -> Iterator[None]:
-    """Put the number of the image before the message of an error about it."""
+    """Put the image's index in front of an error's message."""
     try:
         yield
     except DataError as error:

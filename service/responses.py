@@ -1,6 +1,6 @@
-"""What the service answers, as types: mypy checks what makes the documents, and the OpenAPI document shows them.
+"""The service's answers, as types: mypy checks the code that makes them, and the OpenAPI document shows them.
 
-They are plain dictionaries at run time, so describing them costs a request nothing; tests hold answers against them.
+At run time they are plain dictionaries, so the types cost a request nothing; tests check answers against them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,32 @@ class Prediction(TypedDict):
             Field(description="Of ensembles: the members' mean total-variation distance to their mixture."),
         ]
     ]
+    set: NotRequired[
+        Annotated[
+            list[RankedLabel] | None,
+            Field(
+                description="With `coverage`: the labels that hold the right one with that probability, the most "
+                "probable first, which is always among them. Null where `set_reason` says that there is none."
+            ),
+        ]
+    ]
+    abstained: NotRequired[
+        Annotated[
+            bool | None,
+            Field(
+                description="With `max_risk`: whether the answer is too unsure to be counted on. Null where "
+                "`abstained_reason` says that nothing is promised."
+            ),
+        ]
+    ]
     members: NotRequired[Annotated[list[MemberPrediction], Field(description="With `return_members`.")]]
+
+
+SetReason = Annotated[str, Field(description="Why there are no sets, although `coverage` asked for them.")]
+
+AbstainedReason = Annotated[
+    str, Field(description="Why every answer abstains, or why nothing is promised, although `max_risk` asked for it.")
+]
 
 
 class Predictions(TypedDict):
@@ -84,6 +109,8 @@ class Predictions(TypedDict):
             Field(description="Why members did not answer; only where a quorum answered without them."),
         ]
     ]
+    set_reason: NotRequired[SetReason]
+    abstained_reason: NotRequired[AbstainedReason]
     predictions: Annotated[list[Prediction], Field(min_length=1)]
 
 

@@ -1,8 +1,7 @@
-"""Runs points' graphs for requests: bounded, grouped into batches where that pays, each request with its deadline.
+"""Runs points' graphs for requests: a bounded number at once, in batches where that pays, each with its deadline.
 
-Jobs that wait for the same points of the same bundle may
-be joined in a batch; each point of a batch is one run of its graph on one of `concurrency` threads. Everything but the
-runs happens on the event loop, so nothing here is locked.
+Jobs that wait for the same points of the same bundle may be joined in a batch; for each point of a batch, its graph
+runs once, on one of `concurrency` threads. All but the runs happens on the event loop, so nothing here is locked.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Batch:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether any job still waits for it."""
         return any(not job.done.done() for job in self.jobs)
 
     def images(self) -> np.ndarray:
@@ -44,15 +43,15 @@ class Batch:
 
 
 class Scheduler:
-    """Takes jobs and settles them. `max_batch` images at most are joined; 0 joins nothing."""
+    """Takes jobs and settles them. At most `max_batch` images are joined (0: none), after at most `delay` seconds."""
 
     def __init__(self, metrics: Metrics, *, concurrency: int, max_batch: int = 0, delay: float = 0.0) -> None:
         self._metrics = metrics
         self._concurrency = concurrency
         self._max_batch = max_batch
         self._delay = delay if max_batch else 0.0
-        # Handed over before a thread is free, so that it need not wait for the event loop between two runs. Batches are
-        # not, since they grow while they wait.
+        # So many more runs are handed over than there are threads, so that none waits for the event loop between two
+        # runs. Not with batches, which grow while they wait.
         self._ahead = 0 if max_batch else concurrency
         self._threads = Threads(concurrency)
         self._waiting: dict[Any, deque[Job]] = {}
@@ -62,14 +61,15 @@ class Scheduler:
 
     @property
     def abandoned(self) -> int:
-        """How many batches still run that nobody waits for any more."""
+        """How many batches are still running although no job waits for them."""
         return sum(not batch.wanted for batch in self._batches)
 
     async def run(self, job: Job) -> None:
-        """Return when the job is settled: all members or, at the deadline, a quorum of them have answered.
+        """Return once the job is settled: every member has answered or failed, or the deadline has passed.
 
-        Raises `DeadlineError`, `QuorumError`. When the caller is cancelled, a waiting job leaves the queue, and a
-        running one is ended when nobody else waits for its batch.
+        At least a quorum has answered then; otherwise raises `DeadlineError` or `QuorumError`, or what was set on
+        `job.done` from outside. When the caller is cancelled, a waiting job leaves the queue, and a running one is
+        stopped if no other job waits for its batch.
         """
         loop = asyncio.get_running_loop()
         job.done = loop.create_future()
@@ -83,11 +83,11 @@ class Scheduler:
             self._leave(job)
 
     def close(self) -> None:
-        """Let what runs end, and start nothing more."""
+        """Let running graphs finish, and start no more."""
         self._threads.close()
 
     def _leave(self, job: Job) -> None:
-        """Forget a job: it no longer waits, and what runs for nobody else is ended."""
+        """Forget a job: take it off the queue, and stop runs that no other job waits for."""
         job.done.cancel()
         if job.waits:
             key = (id(job.points), job.members)
@@ -116,7 +116,7 @@ class Scheduler:
                 self._start(batch, member, images)
 
     def _should_fill(self, group: Sequence[Job]) -> bool:
-        """Whether a batch may still wait for more; if so, look again when it may no longer."""
+        """Return whether a batch may still wait for more jobs; if so, dispatch again when its time is up."""
         remaining = group[0].queued + self._delay - time.monotonic()
         if remaining <= 0 or sum(len(job.images) for job in group) >= self._max_batch:
             return False
@@ -146,10 +146,10 @@ class Scheduler:
             if batch.wanted:
                 try:
                     logits = batch.jobs[0].points.logits(member, images, batch.run)
-                except Exception as error:  # whatever it is, the others must get their answers
+                except Exception as error:  # whatever it is, the other members must still answer
                     reason = f"{type(error).__name__}: {error}"
             end = time.monotonic()
-            # The loop is closed when the server gave up waiting for this.
+            # The loop is closed if the server stopped without waiting for this run.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, start, end)
 
@@ -168,7 +168,7 @@ class Scheduler:
                 job.started = start
                 self._metrics.queue_seconds.observe(start - job.queued)
         if logits is None and len(batch.jobs) > 1:
-            # One request's images may be what the graph cannot take: each gets a run of its own.
+            # The images of one request may be what the graph failed on, so each job gets its own run.
             for job in batch.jobs:
                 if not job.done.done():
                     self._start(Batch([job]), member, job.images)

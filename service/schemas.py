@@ -1,4 +1,4 @@
-"""JSON Schemas of requests and answers, from the types that validate the ones and describe the others."""
+"""JSON Schemas, from the types that validate requests and those that describe answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 @dataclass(frozen=True)
 class DocumentedAs:
-    """Annotates a type that is validated by other code than pydantic's with the one that documents it."""
+    """Annotates a type that pydantic does not validate with the type that documents it."""
 
     type: Any
 
@@ -29,21 +29,22 @@ class DocumentedAs:
 
 
 def alone(name: str, others: Sequence[str], absent: Json | bool) -> Json:
-    """Return what makes a schema exclude other properties where one is there; `absent` is their schema then."""
+    """Return what makes a schema exclude `others` where the property `name` is present: there they are `absent`."""
     return {"dependentSchemas": {name: {"properties": dict.fromkeys(others, absent)}}}
 
 
 def without_null(schema: Json) -> None:
-    """Change an object's schema to that of a text without null, where what is absent is left out."""
+    """Change an object's schema so that its properties may be left out, but not be null."""
     for value in schema["properties"].values():
         if "anyOf" in value:
             value |= value.pop("anyOf")[0]
 
 
 def schemas_of(types: Mapping[Key, tuple[Any, bool]]) -> tuple[dict[Key, Json], Json]:
-    """Return each type's schema, and the components that these refer to, by name.
+    """Return each type's schema, and the components that the schemas refer to, by name.
 
-    `types` says of each whether it is a request (validated) or an answer. Answers' objects are closed.
+    `types` has, with each type, whether it is a request (validated) or an answer. Answers' objects allow no other
+    properties.
     """
     inputs: list[Any] = [
         (key, "validation" if is_request else "serialization", TypeAdapter(type))
@@ -59,7 +60,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _plain(schema: Any) -> Any:
-    """Leave out titles, which repeat names, and defaults that only say what is left out."""
+    """Return a schema without titles, which repeat names, and without defaults that are null."""
     if isinstance(schema, dict):
         return {
             name: _plain(value)

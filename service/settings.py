@@ -1,4 +1,4 @@
-"""The service's configuration: every setting has one name as a flag, a key of the TOML file and a variable."""
+"""The service's configuration: a setting has the same name as a flag, in the TOML file and as a variable."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ else:
 
 PREFIX = "SUBSPACE_SERVE_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-# The library's own, for training data, and where a running server keeps its state.
-_OTHER_VARIABLES = {PREFIX + "DATA", PREFIX + "STATE", CONFIG_VARIABLE}
-# Kubernetes sets such variables by itself for a Service whose name begins with subspace-serve.
+# Not settings: where the library keeps data sets, a running server's state folder, and the configuration file.
+_OTHER_VARIABLES = {PREFIX + "DATA", PREFIX + "STATE", PREFIX + "RANKS_TIMEOUT", CONFIG_VARIABLE}
+# Kubernetes itself sets such variables for a Service whose name begins with subspace-serve.
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
@@ -40,7 +40,7 @@ class SettingsError(SubspaceServeError):
 
 
 class ConfiguredEnsemble(BaseModel):
-    """An ensemble of the configuration; without weights its members count alike."""
+    """An ensemble in the configuration; without weights its members count equally."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class ConfiguredEnsemble(BaseModel):
         return self
 
     def as_ensemble(self) -> Ensemble:
-        """Return it as a manifest has it."""
+        """Return it in the form of the manifest's ensembles."""
         return Ensemble(
             members=self.members,
             weights=self.weights or (1.0,) * len(self.members),
@@ -65,7 +65,7 @@ class ConfiguredEnsemble(BaseModel):
 
 
 class Settings(BaseModel):
-    """Everything that can be set. `concurrency`, `queue`, `threads` and `max_buffer` are of each worker."""
+    """Everything that can be set. `concurrency`, `queue`, `threads` and `max_buffer` apply to each worker."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,7 +131,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read the file that SUBSPACE_SERVE_CONFIG names, and the variables, which go first. Raises `SettingsError`."""
+        """Read the file that SUBSPACE_SERVE_CONFIG names, and the variables, which override it.
+
+        Raises `SettingsError`.
+        """
         return load_settings({}, environment)
 
     def to_environment(self) -> dict[str, str]:
@@ -144,7 +147,7 @@ class Settings(BaseModel):
         }
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Return what is printed of the settings: all but the token."""
+        """Return what is printed of the settings: everything but the token."""
         return [(name, value) for name, value in super().__repr_args__() if name != "token"]
 
     @property
@@ -156,11 +159,11 @@ class Settings(BaseModel):
 def load_settings(
     flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, config: Path | None = None
 ) -> Settings:
-    """Put settings together: flags go before variables, those before the file, that before the defaults.
+    """Combine settings: flags override variables, which override the file, which overrides the defaults.
 
-    `flags` are by the settings' names, absent where none was given; `config` is the TOML file, else the variable
-    SUBSPACE_SERVE_CONFIG names one. Raises `SettingsError` for an unknown name, with the nearest known one, and for a
-    value out of its range.
+    `flags` has the flags that were given, by the settings' names; `config` is the TOML file, by default the one that
+    the variable SUBSPACE_SERVE_CONFIG names. Raises `SettingsError` for an unknown name, with the nearest known one,
+    for a value out of its range, and for a file that cannot be read.
     """
     environment = os.environ if environment is None else environment
     if config is None and environment.get(CONFIG_VARIABLE):
@@ -177,7 +180,7 @@ def load_settings(
 
 
 def available_cores() -> int:
-    """Count the cores that this process may use, by its affinity and its control group's quota."""
+    """Return how many cores this process may use, by its affinity and its control group's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -217,7 +220,7 @@ def _is_kubernetes(variable: str, text: str) -> bool:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """Return a variable's value: lists and tables are JSON; a plain list may be separated by commas."""
+    """Return a variable's value: lists and tables are JSON; a list of names may also be separated by commas."""
     if name == "ensembles" or text.startswith("["):
         try:
             return json.loads(text)
@@ -235,7 +238,7 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
-    """Return a value as the setting has it. Raises `SettingsError` naming where it came from."""
+    """Return a value converted to the setting's type. Raises `SettingsError`, naming where it came from."""
     try:
         return _ADAPTERS[name].validate_python(value)
     except ValidationError as error:

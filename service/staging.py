@@ -1,14 +1,14 @@
 """The bundle that a running server answers from: a checked copy of its own.
 
 A server copies the bundle into its state folder, verifies the copy on the provider that will serve, and only then
-points `current` at it. So what happens to the bundle on disk afterwards concerns nobody until the next reload, workers
-that come back find what the others serve, and a bad bundle never replaces a good one.
+points `current` at it. So later changes to the original have no effect until the next reload, a restarted worker finds
+what the others serve, and a bad bundle never replaces a good one.
 
     STATE/current -> bundles/NAME      the copy that is served
     STATE/workers/PID                  what each worker serves
     STATE/metrics/                     Prometheus's files
 
-`python -m service.staging` does it in a process of its own, so that the graphs that are tried leave no memory behind.
+`python -m service.staging` does this in a separate process, so that verifying the graphs leaves no memory behind.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from pathlib import Path
 from typing import Any
 
 from service.settings import CONFIG_VARIABLE, Settings
-from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.errors import BundleError, SubspaceServeError
-from subspace_serve.files import sha256_of
+from subspace_serve.files import MANIFEST_FILE, sha256_of
 
 STATE_VARIABLE = "SUBSPACE_SERVE_STATE"
 
 ROOT = Path(__file__).parent.parent
 _PREFIX = "subspace-serve-state-"
-_YOUNG_SECONDS = 60  # a folder is made first and locked then
+_YOUNG_SECONDS = 60  # between being made and being locked a folder looks abandoned
 _RELOAD_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
-_KEPT = 2  # the bundle that is served and the one before, which a worker may still be opening
+_KEPT = 2  # the bundle being served and the previous one, which a worker may still be opening
 
 
 class BusyError(SubspaceServeError):
@@ -58,10 +57,9 @@ class State:
 
     @classmethod
     def create(cls) -> State:
-        """Make a new one among the temporary files, and remove those of servers that were killed.
+        """Make a new state folder among the temporary files, and remove those of servers that were killed.
 
-        It is locked for as long as this process lives, which also keeps away what cleans up temporary files
-        (systemd-tmpfiles).
+        It stays locked for as long as this process lives. The lock also keeps systemd-tmpfiles from cleaning it up.
         """
         _remove_abandoned()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -72,23 +70,23 @@ class State:
 
     @classmethod
     def from_environment(cls) -> State | None:
-        """Return the one that the server's processes share, if this is one of them."""
+        """Return the state folder that a server's processes share, or None if this is not one of them."""
         folder = os.environ.get(STATE_VARIABLE)
         return cls(Path(folder)) if folder else None
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a server's processes share this folder."""
+        """Return the environment variables that tell a server's processes about this folder."""
         return {STATE_VARIABLE: str(self.folder), "PROMETHEUS_MULTIPROC_DIR": str(self.folder / "metrics")}
 
     def current(self) -> Path | None:
-        """Return the folder of the bundle to serve."""
+        """Return the folder of the bundle to serve; None before one was staged."""
         try:
             return self.folder / os.readlink(self.folder / "current")
         except FileNotFoundError:
             return None
 
     def is_loading(self) -> None:
-        """Note that this process will serve, but nothing yet: to be called before it asks for `current`."""
+        """Note that this process will serve but does not yet; to be called before it reads `current`."""
         self._note("")
 
     def serves(self, bundle: Path) -> None:
@@ -96,7 +94,7 @@ class State:
         self._note(bundle.name)
 
     def workers(self) -> list[str]:
-        """Return the names of the bundles that the workers which are alive serve; empty ones serve nothing yet."""
+        """Return the name of the bundle that each living worker serves, or an empty string if it serves none yet."""
         found = []
         for file in (self.folder / "workers").iterdir():
             with contextlib.suppress(FileNotFoundError):  # it has just been replaced
@@ -115,12 +113,12 @@ class State:
         os.replace(temporary, file)
 
     def next_bundle(self) -> Path:
-        """Return a folder for another bundle, whose name sorts after all others' (a clock may be set back)."""
+        """Return a path for the next bundle; it sorts after all others (a number, since a clock may be set back)."""
         names = [int(folder.name) for folder in (self.folder / "bundles").iterdir()]
         return self.folder / "bundles" / f"{max(names, default=0) + 1:010d}"
 
     def switch(self, bundle: Path) -> None:
-        """Make a bundle in `bundles` the one to serve, and remove those that nobody needs any more."""
+        """Make a bundle in `bundles` the one to serve, and remove those that are no longer needed."""
         link = self.folder / "current.new"
         link.unlink(missing_ok=True)
         link.symlink_to(bundle.relative_to(self.folder))
@@ -130,7 +128,7 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from staging. Raises `BusyError` when another does."""
+        """Keep others from staging while the block runs. Raises `BusyError` when another process is staging."""
         with open(self.folder / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,7 +146,7 @@ def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
         ensembles={name: ensemble.as_ensemble() for name, ensemble in settings.ensembles.items()},
         default=settings.default,
         models=settings.models,
-        # Where the models are listed, nothing else answers.
+        # If the models are listed, nothing else answers, and so no other place either.
         anywhere=settings.alpha_memory > 0 and settings.models is None,
         step=settings.alpha_step,
     )
@@ -157,7 +155,8 @@ def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
 def stage(settings: Settings, state: State) -> dict[str, Any]:
     """Copy the configured bundle, verify the copy and make it the one to serve; return the verification's report.
 
-    Raises `BundleError` and leaves everything as it was when anything about the bundle does not hold.
+    Raises `BundleError` when anything about the bundle is wrong, and `BusyError` when another process is staging; then
+    everything is left as it was.
     """
     with state.locked():
         target = state.next_bundle()
@@ -169,16 +168,16 @@ def stage(settings: Settings, state: State) -> dict[str, Any]:
         except BaseException as error:
             shutil.rmtree(target, ignore_errors=True)
             if isinstance(error, BundleError):
-                # The copy's path means nothing to whoever reads this.
+                # The copy's path means nothing to the reader.
                 raise BundleError(str(error).replace(str(target), str(settings.bundle))) from None
             raise
     return report | {"bundle": str(settings.bundle), "staged": str(target), "sha256": sha256_of(target / MANIFEST_FILE)}
 
 
 def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
-    """Call `stage` in a process of its own. Raises `SubspaceServeError` with what it had to say."""
+    """Call `stage` in a separate process. Raises `BusyError` or `BundleError` with its message."""
     environment = {**os.environ, **settings.to_environment(), **state.environment()}
-    environment.pop(CONFIG_VARIABLE, None)  # what it says is among the settings; its path may be relative to elsewhere
+    environment.pop(CONFIG_VARIABLE, None)  # its settings are included; its path may be relative to another folder
     command = [sys.executable, "-m", "service.staging"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -189,9 +188,10 @@ def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
 
 
 async def reload(settings: Settings, state: State) -> str:
-    """Stage the bundle anew and return its manifest's SHA-256 when every worker serves it.
+    """Stage the bundle again and return its manifest's SHA-256 once every worker serves it.
 
-    Raises `SubspaceServeError` when the bundle does not hold; then the old one is served on.
+    Raises `BundleError` when the bundle is bad, and `BusyError` during another reload; the old one is still served
+    then. Raises `BundleError` too when some worker does not serve the new bundle within a minute.
     """
     report = await asyncio.to_thread(stage_in_subprocess, settings, state)
     end = time.monotonic() + _RELOAD_SECONDS
@@ -207,7 +207,10 @@ _BUSY = 3
 
 
 def main() -> int:
-    """Stage what the environment says; print the report as JSON, or a message and exit status 1."""
+    """Stage as the environment says, and print the report as JSON; return the exit status.
+
+    Errors go to standard error: status 1, 2 without a state folder, 3 while another process is staging.
+    """
     state = State.from_environment()
     if state is None:
         print(f"{STATE_VARIABLE} is not set; `subspace-serve serve` sets it", file=sys.stderr)
@@ -221,7 +224,7 @@ def main() -> int:
 
 
 def _remove_abandoned() -> None:
-    """Remove the state folders, older than a minute, that no server holds any more."""
+    """Remove the state folders, older than a minute, that no server holds locked."""
     for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
         with contextlib.suppress(OSError):  # another user's, or removed by another server
             if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:

@@ -1,8 +1,8 @@
 """The process that keeps the workers: starts them, replaces those that die, reloads and stops.
 
-Workers are uvicorn's, with the BentoML service as their application. BentoML's own process manager would find a dead
-worker after ten seconds only, in a container never; it restarts every worker on SIGHUP, and waits a day for one that
-does not end.
+Workers are uvicorn's, with the BentoML service as their application. BentoML's own process manager notices a dead
+worker only after ten seconds, and in a container never; it restarts every worker on SIGHUP, and waits a day for one
+that does not end.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 _HEALTH_SECONDS = 30
 _BACKLOG = 2048
-_MARGIN_SECONDS = 1.0  # beyond `grace`, for what a worker that ends in time does last
+_MARGIN_SECONDS = 1.0  # beyond `grace`, for the last steps of a worker that ends in time
 
 
 def supervise(settings: Settings, state: State, listener: socket.socket) -> None:
     """Serve the staged bundle on a bound socket until SIGTERM or SIGINT; SIGHUP reloads."""
     os.environ.update(settings.to_environment() | state.environment())
-    os.environ.pop(CONFIG_VARIABLE, None)  # everything that it said is among the variables now
-    os.environ.setdefault("BENTOML_HOME", str(state.folder / "bentoml"))  # it writes there as soon as it is imported
+    os.environ.pop(CONFIG_VARIABLE, None)  # its settings are among the variables now
+    os.environ.setdefault("BENTOML_HOME", str(state.folder / "bentoml"))  # it writes there on import
     configure_logging()
-    # Only now: as soon as it is imported, prometheus_client asks the environment whether it is one process of several.
+    # Not before: on import prometheus_client reads from the environment whether it is one process of several.
     from service.metrics import Metrics
 
     config = Config(
@@ -68,11 +68,11 @@ class _Supervisor(Multiprocess):
         self._metrics = metrics
 
     def handle_hup(self) -> None:
-        """Stage the bundle anew, off this thread, which goes on to watch the workers; they follow by themselves."""
+        """Stage the bundle again on another thread, while this one goes on watching the workers, which then follow."""
         threading.Thread(target=self._reload, name="reload", daemon=True).start()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace dead workers, and take them out of the metrics of what is going on."""
+        """Replace dead workers, and remove them from the sums of gauges."""
         before = {process.pid for process in self.processes if process.pid is not None}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
@@ -80,7 +80,7 @@ class _Supervisor(Multiprocess):
             self._metrics.forget(pid)
 
     def join_all(self) -> None:
-        """Wait for the workers' end; those that take longer than they may are killed, since nobody else would."""
+        """Wait for the workers to end; kill those that take longer than `grace`, since nothing else would."""
         end = time.monotonic() + self._settings.grace + _MARGIN_SECONDS
         for worker in self.processes:
             worker.process.join(max(0.0, end - time.monotonic()))

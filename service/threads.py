@@ -1,4 +1,4 @@
-"""Threads that run functions in turn, without the futures that nobody here would ask."""
+"""Threads that run functions in order of arrival, without the cost of futures, which nothing here would use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from queue import SimpleQueue
 
 
 class Threads:
-    """Runs functions, which must not raise, on `count` threads in the order in which they come."""
+    """Runs functions, which must not raise, on `count` threads in the order in which they arrive."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._functions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         for index in range(count):
-            # Daemons: a graph that does not end must not keep the process from ending.
+            # Daemon threads: a graph that never ends must not keep the process alive.
             threading.Thread(target=self._work, name=f"inference-{index}", daemon=True).start()
 
     def run(self, function: Callable[[], None]) -> None:
@@ -22,7 +22,7 @@ class Threads:
         self._functions.put(function)
 
     def close(self) -> None:
-        """End the threads when they have run what has come until now."""
+        """End the threads once they have run what was handed over before this call."""
         for _ in range(self._count):
             self._functions.put(None)
 

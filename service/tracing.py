@@ -1,4 +1,4 @@
-"""OpenTelemetry spans: one a request, with children for decoding, waiting and inference."""
+"""OpenTelemetry spans: one per request, with children for decoding, waiting and inference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from subspace_serve import __version__
 
 
 class Tracing:
-    """Makes spans of requests that have ended, from the times that were noted: a request itself pays nothing."""
+    """Makes the spans of a request after it has ended, from the times in its record, so as not to slow it down."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "subspace-serve"}))
@@ -28,7 +28,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def record(self, scope: Scope, record: Record, route: str, status: int) -> None:
-        """Hand over a request's spans; a traceparent header makes them part of the client's trace."""
+        """Hand a request's spans to the processor; a traceparent header makes them part of the client's trace."""
         span = self._tracer.start_span(
             f"{scope['method'][:20]} {route}",
             context=self._propagator.extract(scope["headers"], getter=_Headers()),
@@ -57,7 +57,10 @@ class Tracing:
 
 
 def make_tracing(settings: Settings) -> Tracing | None:
-    """Return what sends spans to the configured OTLP/HTTP address; None without one. Raises `SettingsError`."""
+    """Return a tracer that sends spans to the configured OTLP/HTTP address, or None without one.
+
+    Raises `SettingsError` when the exporter's package is not installed.
+    """
     if settings.trace_endpoint is None:
         return None
     try:

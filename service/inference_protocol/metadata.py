@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of the server and of its models."""
+"""The Open Inference Protocol's metadata of the server and its models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from subspace_serve.bundle.selection import UnknownModelError
 
 Version = Literal["1"]
 VERSION: Version = "1"
-"""Of every model: a bundle is replaced as a whole."""
+"""Every model's version: a bundle is replaced as a whole."""
 
 _TRITON_TYPES: dict[str, Literal["TYPE_UINT8", "TYPE_FP32"]] = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
 
@@ -117,7 +117,10 @@ def model_metadata(predictor: Predictor, name: str) -> ModelMetadata:
 
 
 def model_configuration(predictor: Predictor, name: str, max_images: int) -> ModelConfiguration:
-    """Return the document of GET /v2/models/NAME/config, as Triton's model configuration extension has it."""
+    """Return the document of GET /v2/models/NAME/config, as in Triton's model configuration extension.
+
+    Raises `UnknownModelError`.
+    """
     metadata = model_metadata(predictor, name)
     return {
         "name": name,
@@ -138,7 +141,7 @@ def repository_index(predictor: Predictor | None) -> list[IndexEntry]:
 
 
 def check_model(predictor: Predictor, name: str, version: str = VERSION) -> None:
-    """Raise `UnknownModelError` unless there is this version of a model."""
+    """Raise `UnknownModelError` unless this version of the model exists."""
     predictor.select(name)
     if version != VERSION:
         raise UnknownModelError(f"{name} has no version {version!r:.60}; its only one is {VERSION}")

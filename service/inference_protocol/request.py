@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol: a JSON document, after which binary tensors may follow."""
+"""Requests of the Open Inference Protocol: a JSON document, which binary tensors may follow."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from pydantic import (
 
 from service.engine import Question
 from service.requests import (
+    COVERAGE,
     MAX_ENTRIES,
+    MAX_RISK,
     Document,
     Members,
     Numbers,
     RequestError,
+    Share,
     Weights,
     check_count,
     load_json,
@@ -37,6 +40,7 @@ from service.schemas import Json, alone, without_null
 from service.settings import Settings
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.predict import check_images
+from subspace_serve.bundle.promises import Promises
 
 DATATYPES: dict[str, Literal["UINT8", "FP32"]] = {"uint8": "UINT8", "float32": "FP32"}
 _WIRE_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}
@@ -51,7 +55,7 @@ class _Model(Document):
 
 
 class _Parameters(_Model):
-    """Parameters, each left out or of its type: there is no null."""
+    """Parameters, each of its type or left out, but never null."""
 
     model_config = ConfigDict(json_schema_extra=without_null)
 
@@ -68,7 +72,7 @@ class _Parameters(_Model):
 
 
 def _parsed(complaint: str) -> WrapValidator:
-    """Return what takes a parameter's value as it is or as a JSON string, and says what it must be."""
+    """Return a validator that takes a parameter's value as it is or as a JSON string; errors say `complaint`."""
 
     def parse(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         if isinstance(value, str):
@@ -128,6 +132,12 @@ class InferParameters(_Parameters):
         "address names.",
     )
     domain: str | None = Field(default=None, description="Whose BatchNorm statistics the networks have.")
+    coverage: Annotated[Share, _parsed("a number between 0 and 1")] | None = Field(
+        default=None, description=COVERAGE + " The sets are the parameter `sets` of the answer."
+    )
+    max_risk: Annotated[Share, _parsed("a number between 0 and 1")] | None = Field(
+        default=None, description=MAX_RISK + " It is the parameter `abstained` of the answer."
+    )
     timeout: Annotated[float, Field(gt=0), _parsed("a positive number of microseconds")] | None = Field(
         default=None, description="Microseconds; the server's deadline holds too."
     )
@@ -160,7 +170,7 @@ class InputTensor(_Model):
     """A tensor that is sent: `data` in the JSON, or `binary_data_size` bytes after it."""
 
     name: str = Field(description="`image`, or what `input.name` of GET /models says.")
-    # What is wrong with shapes and types is said when the model is known.
+    # Shapes and types are checked once the model is known.
     shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=8)] = Field(
         json_schema_extra={"minItems": 4, "maxItems": 4, "items": {"type": "integer", "minimum": 1}}
     )
@@ -206,7 +216,7 @@ class InferRequest(_Model):
     """The JSON document of an inference request."""
 
     id: str | None = Field(default=None, description="Comes back in the answer.")
-    # KServe's own client sends it; as in KServe's server, the path decides.
+    # KServe's own client sends it; the path decides, as in KServe's server.
     model_name: str | None = Field(default=None, description="Of no effect: the path names the model.")
     parameters: InferParameters = InferParameters()
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_ENTRIES)] = Field(
@@ -244,25 +254,26 @@ class RepositoryIndexRequest(_Model):
 
 @dataclass(frozen=True)
 class Infer:
-    """A parsed request with the bytes after its JSON document; `large` says that the JSON takes long to decode."""
+    """A parsed request, and the bytes after its JSON document; `large` says that its JSON takes long to decode."""
 
     document: InferRequest
     binary: bytes
     large: bool
 
     def question(self, model: str, limits: Settings) -> Question:
-        """Return what the engine is asked; `model` is the path's."""
+        """Return the question for the engine; `model` is from the path."""
         parameters = self.document.parameters
         return Question(
             decode=lambda input, deadline: self._images(input, limits),
             slow=self.large,
-            # A place is a model of its own, whatever model the path names.
+            # A place answers by itself, whatever model the path names.
             model=model if parameters.alpha is None else None,
             members=parameters.members,
             weights=parameters.weights,
             aggregate=parameters.aggregate,
             alpha=parameters.alpha,
             domain=parameters.domain,
+            promises=Promises(parameters.coverage, parameters.max_risk),
             timeout=None if parameters.timeout is None else parameters.timeout / 1e6,
         )
 

@@ -15,7 +15,7 @@ from service.engine import Answer
 from service.inference_protocol.metadata import VERSION, Version
 from service.inference_protocol.request import InferRequest, OutputName, OutputTensor
 from service.requests import RequestError
-from service.responses import ModelName, Temperature
+from service.responses import AbstainedReason, ModelName, SetReason, Temperature
 from subspace_serve.bundle.manifest import Aggregate
 from subspace_serve.bundle.predict import Prediction, named
 
@@ -31,7 +31,7 @@ _OUTPUTS: Mapping[OutputName, Callable[[Prediction], np.ndarray | None]] = {
         prediction.member_probabilities.swapaxes(0, 1) if prediction.selection.aggregate else None
     ),
 }
-"""Every output by its name; those that are of ensembles only are None for a point."""
+"""Every output by its name; those that only ensembles have are None for a point."""
 
 
 class BinaryData(TypedDict):
@@ -67,6 +67,26 @@ class Answered(TypedDict):
     missing: NotRequired[
         Annotated[str, Field(description="Members that did not answer: reasons by name, as a JSON string.")]
     ]
+    sets: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="With `coverage`: each image's set, a list of lists of labels with `label`, `index` and "
+                "`probability` as a JSON string; the string `null` where `set_reason` says that there are none."
+            ),
+        ]
+    ]
+    set_reason: NotRequired[SetReason]
+    abstained: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="With `max_risk`: whether each image's answer is too unsure to be counted on, a list as a "
+                "JSON string; the string `null` where `abstained_reason` says that nothing is promised."
+            ),
+        ]
+    ]
+    abstained_reason: NotRequired[AbstainedReason]
 
 
 class InferResponse(TypedDict):
@@ -82,7 +102,7 @@ class InferResponse(TypedDict):
 def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> Response:
     """Return the answer to an inference request. Raises `RequestError` for an output that only ensembles have."""
     prediction, labels = answer.prediction, answer.labels
-    # Members that were chosen freely answer under the name that was asked.
+    # Freely chosen members, and a place, answer under the name that the path asked for.
     model = prediction.selection.model or asked_model
     asked = request.outputs or [OutputTensor(name=name) for name in _USUAL if _OUTPUTS[name](prediction) is not None]
     tensors: list[InferOutput] = []
@@ -113,6 +133,13 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         parameters["statistics"] = selection.statistics
     if prediction.missing:
         parameters["missing"] = to_json(dict(prediction.missing)).decode()
+    promised = answer.promises.of(selection, prediction.probabilities)
+    if answer.promises.coverage is not None:
+        parameters["sets"] = to_json(prediction.listed_sets(labels, promised)).decode()
+    if answer.promises.max_risk is not None:
+        abstained = promised.abstained
+        parameters["abstained"] = to_json(None if abstained is None else abstained.tolist()).decode()
+    parameters |= promised.reasons()  # type: ignore[typeddict-item]
     document: InferResponse = {
         "model_name": model,
         "model_version": VERSION,
@@ -128,7 +155,7 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
 
 
 def _encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> tuple[InferOutput, bytes]:
-    """Return a tensor without its data, and that as bytes."""
+    """Return a tensor without its data, and the data as bytes."""
     tensor: InferOutput = {"name": output.name, "datatype": "FP32", "shape": list(values.shape)}
     if output.parameters.classification is None:
         return tensor, values.astype("<f4").tobytes()
@@ -147,7 +174,7 @@ def _listed(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> 
 
 
 def _classes(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> list[list[str]]:
-    """Return each image's greatest classes as `value:index:label`, which is Triton's classification extension."""
+    """Return each image's highest classes as `value:index:label`, as Triton's classification extension has it."""
     order = np.argsort(-values, axis=1, kind="stable")[:, : output.parameters.classification]
     return [
         [f"{values[row, index]:f}:{index}:{labels[index]}" for index in indices] for row, indices in enumerate(order)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service: complete without a bundle, so that it can be read before one is loaded."""
+"""The OpenAPI document of the service. It does not depend on the bundle, so it can be read before one is loaded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TAGS = {
 
 
 def openapi_document(settings: Settings, operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of a service with these settings; a token's value is not in it."""
+    """Return the OpenAPI 3.1 document of a service with these settings; it does not contain the token."""
     paths, components = paths_and_components(operations, settings)
     document: dict[str, Any] = {
         "openapi": "3.1.0",

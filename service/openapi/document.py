@@ -106,7 +106,7 @@ def _operation(operation: Operation, schemas: dict[Any, Json], settings: Setting
     needs_token = settings.token is not None and not operation.is_open
     refusals = {405, *operation.refusals} | ({401} if needs_token else set())
     if settings.token is not None:
-        refusals.discard(403)  # reloading is what needs a token
+        refusals.discard(403)  # the answer only of a server without a token
     headers = (["Location"] if operation.status == 307 else []) + ([_LENGTH] if BINARY in operation.content else [])
     responses: dict[int, Json] = {
         operation.status: _answer("What was asked for.", content("answer", operation.content), headers)
@@ -140,7 +140,7 @@ def _operation(operation: Operation, schemas: dict[Any, Json], settings: Setting
 
 
 def _answer(description: str, content: Json, headers: Iterable[str] = ()) -> Json:
-    """Return a response object; `headers` are those beside X-Request-ID."""
+    """Return a response object; `headers` are those besides X-Request-ID."""
     references = {name: _reference("headers", name) for name in ("X-Request-ID", *sorted(headers))}
     return {"description": description, "headers": references, "content": content}
 
@@ -150,7 +150,7 @@ def _reference(kind: str, name: str) -> Json:
 
 
 def _add_limits(schemas: Json, settings: Settings) -> None:
-    """Say how much this server takes."""
+    """Add this server's limits to the schemas."""
     count, pixels = settings.max_images, settings.max_pixels
     limits = {"description": f"At most {count} images.", "maxItems": count}
     schemas["PredictRequest"]["properties"]["images"] |= limits

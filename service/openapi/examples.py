@@ -1,4 +1,4 @@
-"""The document's examples. The requests name what a bundle of a line has when it is exported without options."""
+"""The document's examples. The models named are those of a line's bundle that was exported without options."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ PREDICT_REQUESTS: dict[str, Any] = {
         "summary": "Any place, with a domain's statistics",
         "value": {"images": [_PNG], "alpha": 0.3, "domain": "fog"},
     },
+    "set": {
+        "summary": "With a set of labels that holds the right one with a probability of 90 %, and abstaining so that "
+        "at most 5 % of the other answers are wrong",
+        "value": {"images": [_PNG], "coverage": 0.9, "max_risk": 0.05},
+    },
     "alpha": {"summary": "A place on a line, be it a point or not", "value": {"images": [_PNG], "alpha": 0.5}},
 }
 
@@ -52,6 +57,29 @@ PREDICT_ANSWERS: dict[str, Any] = {
                         {"label": "dog", "index": 5, "probability": 0.06},
                     ],
                     "entropy": 0.31,
+                }
+            ],
+        },
+    },
+    "set": {
+        "summary": "With `coverage` and `max_risk`: a set that holds the right label, of an answer that abstains",
+        "value": {
+            "model": "midpoint",
+            "alpha": 0.5,
+            "statistics": "training",
+            "members": ["midpoint"],
+            "weights": [1.0],
+            "aggregate": None,
+            "temperature": 1.0,
+            "predictions": [
+                {
+                    "labels": [{"label": "cat", "index": 3, "probability": 0.58}],
+                    "entropy": 0.92,
+                    "set": [
+                        {"label": "cat", "index": 3, "probability": 0.58},
+                        {"label": "dog", "index": 5, "probability": 0.31},
+                    ],
+                    "abstained": True,
                 }
             ],
         },
@@ -162,4 +190,4 @@ EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("protocol_ready", "answer", JSON): {"example": {"ready": True}},
     ("models", "answer", JSON): {"example": MODELS},
 }
-"""By operation, whether it is the body or the answer, and media type."""
+"""By operation, `body` or `answer`, and media type."""

@@ -1,7 +1,7 @@
-"""The playground: one page, put together from this folder's files, that asks the service it comes from.
+"""The playground: one page, assembled from this folder's files, that sends requests to the service it comes from.
 
-Everything is inline, so the policy names the style and the script by their hashes and allows nothing else: no other
-origin, no framing, and no text of the server's that could become markup.
+Everything is inline, so the content security policy names the style and the script by their hashes and allows nothing
+else: no other origin, no framing, and no text from the server that could become markup.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-# In this order: each may use what stands before it.
+# In order: each may use those before it.
 _SCRIPTS = (
     "server.js",
     "page.js",
@@ -45,7 +45,7 @@ def page() -> tuple[bytes, dict[str, str]]:
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        # The browser itself then refuses innerHTML and its like.
+        # Makes the browser refuse innerHTML and the like.
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     ]
@@ -64,5 +64,5 @@ def _read(name: str) -> str:
 
 
 def _source(text: str) -> str:
-    """Return the policy's expression for an inline element that holds exactly this text."""
+    """Return the policy's source expression for an inline element with exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -12,12 +12,13 @@ from subspace_serve.errors import DataError
 from subspace_serve.pixels import FORMATS, fitted, prepared
 
 MAX_PIXELS = 25_000_000
-"""Of an image that a stranger sends."""
+"""The limit for images from outside."""
 MAX_OWN_PIXELS = 2 * 89_478_485
-"""Of an image of one's own: what Pillow opens at most, in training too."""
+"""The limit for the user's own images: what Pillow opens at most, in training too."""
 
-# Each scan of a progressive JPEG passes over all pixels, in a handful of bytes where it changes none: without a limit a
-# small file keeps a thread for minutes. Ordinary files have about ten. Within compressed data the marker cannot occur.
+# Each scan of a progressive JPEG passes over all pixels, and takes only a few bytes where it changes none: without a
+# limit a small file could occupy a thread for minutes. Ordinary files have about ten scans. The marker cannot occur
+# within compressed data.
 _SCAN = b"\xff\xda"
 _MAX_SCANS = 100
 
@@ -31,9 +32,9 @@ class ImageTooLargeError(DataError):
 def decode_image(data: bytes, input: Input, *, resize: bool = True, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode one image file into an array of `input.shape` and `input.dtype`, as `subspace_serve.pixels` does.
 
-    The orientation stored by cameras (EXIF) is applied, colours become the model's channels (grey, RGB or RGBA; of an
-    animation the first frame). With `resize`, an image of another size is cut to the model's proportions around its
-    centre and scaled (bilinear, antialiased), as training and evaluation do; without it, it is refused.
+    The orientation that a camera stored (EXIF) is applied, and colours become the model's channels (grey, RGB or RGBA);
+    an animation gives its first frame. With `resize`, an image of another size is cropped to the model's proportions
+    around its centre and scaled (bilinear, antialiased), as in training and evaluation; without it, it is refused.
 
     Raises `ImageTooLargeError` over `max_pixels`, `DataError` for anything that is not a readable image or does not
     fit.

@@ -1,35 +1,35 @@
 """The manifest of a bundle: what lies in the folder, where it came from and how well it was checked.
 
 Every model refuses unknown fields: a later addition is a new version, or is optional and written only where it is
-used, and an older reader says so by name.
+used, and an older reader names it in its error.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from subspace_serve.bundle.abstention import Abstention
+from subspace_serve.bundle.prediction_sets import Sets
+from subspace_serve.bundle.record import Count as Count
+from subspace_serve.bundle.record import Record
 from subspace_serve.errors import BundleError
+from subspace_serve.files import MANIFEST_FILE
 from subspace_serve.space.ensemble import Aggregate as Aggregate
 from subspace_serve.suggestions import did_you_mean
 
 FORMAT: Literal["subspace-serve-bundle"] = "subspace-serve-bundle"
 VERSION: Literal[2] = 2
 _READ = (1, VERSION)
-MANIFEST_FILE = "manifest.json"
 TRAINING = "training"
 """The statistics set of training images, which every subspace has."""
+
+_LISTED = re.compile(r'"(?:scores|class_coverage|levels)": \[[^\]]*\]')
+"""Lists of many numbers, which stand on one line."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
@@ -37,33 +37,17 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Temperature = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    _where_used: ClassVar[tuple[str, ...]] = ()
-    """Later additions, written only where they are used: older readers can so read every bundle without them."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = serialize(self)
-        for name in self._where_used:
-            if document.get(name, ...) is None:
-                del document[name]
-        return document
-
-
-class UnfinishedTraining(_Record):
-    """How far a run had come that was exported before its end."""
+class UnfinishedTraining(Record):
+    """How far training had come when the run was exported before its end."""
 
     finished_epochs: Count
     planned_epochs: Count
 
 
-class Source(_Record):
-    """The checkpoint that the points were collapsed from; `unfinished` when its training had not come to its end."""
+class Source(Record):
+    """The checkpoint that the points were collapsed from; `unfinished` when its training was not complete."""
 
     checkpoint_sha256: Sha256
     geometry: str
@@ -73,14 +57,14 @@ class Source(_Record):
     _where_used = ("unfinished",)
 
 
-class Preprocessing(_Record):
+class Preprocessing(Record):
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1]; the graph applies them itself."""
 
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
-class Input(_Record):
+class Input(Record):
     """The graph's input: uint8 NHWC pixels, or float32 NCHW pixels in [0, 1]."""
 
     name: str = "image"
@@ -107,23 +91,27 @@ class Input(_Record):
         return self
 
 
-class Calibration(_Record):
-    """The data from which BatchNorm's statistics were recomputed."""
+class Calibration(Record):
+    """The data that BatchNorm's statistics come from.
+
+    `count` and `batch_size` are None where they are unknown, as for running averages that came with imported weights.
+    """
 
     data: str
-    count: Count
-    batch_size: Count
+    count: Count | None
+    batch_size: Count | None
     seed: int | None
 
 
 ReferenceName = Literal["torch", "training", "skeleton"]
 
 
-class Parity(_Record):
+class Parity(Record):
     """How far the graph's logits on ONNX Runtime were from the network's at export.
 
-    `reference` is None when torch itself gave those. Else the run's skeleton did, where torch was not installed:
-    `training` after it had given the answers that torch left there at training, `skeleton` where there were none.
+    `reference` is None when torch itself computed the network's. Otherwise the skeleton did: `training` when it had
+    first reproduced the answers that torch left beside the run at training, `skeleton` when there were none to
+    reproduce, as for a domain's point.
     """
 
     provider: str
@@ -135,19 +123,19 @@ class Parity(_Record):
     _where_used = ("reference",)
 
 
-class Reliability(_Record):
+class Reliability(Record):
     """Negative log-likelihood in nats and expected calibration error in [0, 1]."""
 
     nll: Annotated[float, Field(ge=0)]
     ece: Annotated[float, Field(ge=0, le=1)]
 
 
-class TemperatureFit(_Record):
+class TemperatureFit(Record):
     """How a temperature was fitted, and what it did to images that it was not fitted on.
 
-    `count` images of `data` fitted it, `reported_on` others were measured at temperature 1 (`before`) and at the
-    temperature (`after`); `seed` divided them. `at_bound` says that the images left the temperature open: it is 1 when
-    they asked for ever surer answers, the greatest allowed when they asked for ever less sure ones.
+    It was fitted on `count` images of `data`; `reported_on` others were measured at temperature 1 (`before`) and at the
+    temperature (`after`); `seed` divided them. `at_bound` says that the images did not determine the temperature: it is
+    1 when they called for ever more confident answers, and the highest allowed when for ever less confident ones.
     """
 
     data: str
@@ -159,20 +147,24 @@ class TemperatureFit(_Record):
     at_bound: bool = False
 
 
-class _Model(_Record):
+class _Model(Record):
     """What points and ensembles have in common.
 
-    The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are those of that answer.
+    The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are measured on the result, and
+    `sets` and `abstention` are what is promised of it.
     """
 
-    _where_used = ("temperature_fit",)
+    sets: Sets | None = None
+    abstention: Abstention | None = None
+
+    _where_used = ("temperature_fit", "sets", "abstention")
 
 
 class Point(_Model):
     """One collapsed network. `calibration` is None for a network without BatchNorm.
 
-    `statistics` names the images that its BatchNorm statistics come from, as statistics sets are named: `training`, or
-    a domain; None for others.
+    `statistics` is the statistics set of the images that its BatchNorm statistics come from: `training`, or a domain's;
+    None for other images.
     """
 
     alpha: float | tuple[float, ...] | None
@@ -182,7 +174,7 @@ class Point(_Model):
     sha256: Sha256
     calibration: Calibration | None
     parity: Parity
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     temperature: Temperature = 1.0
     temperature_fit: TemperatureFit | None = None
 
@@ -195,7 +187,7 @@ class Ensemble(_Model):
     aggregate: Aggregate = "probabilities"
     temperature: Temperature = 1.0
     temperature_fit: TemperatureFit | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Ensemble:
@@ -208,18 +200,18 @@ class Ensemble(_Model):
         return self
 
 
-class BundleFile(_Record):
+class BundleFile(Record):
     """A file of the bundle."""
 
     file: FileName
     sha256: Sha256
 
 
-class InterpolationError(_Record):
+class InterpolationError(Record):
     """How far answers with interpolated statistics were from those with exact ones, at places between knots.
 
-    The worst of `places` on `images` real ones: the root mean square difference of the `logits`, the share of `flips`
-    of the top answer, and with labels the absolute difference in `accuracy`.
+    The worst over `places` places, on `images` real images: the root mean square difference of the `logits`, the share
+    of images whose top answer `flips`, and with labels the absolute difference in `accuracy`.
     """
 
     places: Count
@@ -232,8 +224,8 @@ class InterpolationError(_Record):
 class StatisticsRecord(BundleFile):
     """BatchNorm statistics at the knots of the subspace, for one set of images.
 
-    `degree` is that of the polynomials by which variances are interpolated; `prior`, of a domain's, as how many images
-    the training statistics were mixed in.
+    `degree` is that of the polynomials that interpolate variances; `prior`, for a domain, is how many images the
+    training statistics counted as when they were mixed in.
     """
 
     knots: Count
@@ -243,7 +235,7 @@ class StatisticsRecord(BundleFile):
     error: InterpolationError | None = None
 
 
-class SubspaceRecord(_Record):
+class SubspaceRecord(Record):
     """The subspace itself: its graph, its endpoints, and statistics by the name of the images they were computed on."""
 
     geometry: str
@@ -253,7 +245,7 @@ class SubspaceRecord(_Record):
 
     @property
     def files(self) -> list[BundleFile]:
-        """Every file that it takes."""
+        """Every file of the subspace."""
         return [self.skeleton, self.endpoints, *self.statistics.values()]
 
     @model_validator(mode="after")
@@ -263,7 +255,7 @@ class SubspaceRecord(_Record):
         return self
 
 
-class DomainImages(_Record):
+class DomainImages(Record):
     """Unlabelled images of a domain."""
 
     data: str
@@ -271,10 +263,10 @@ class DomainImages(_Record):
     fingerprint: str
 
 
-class Domain(_Record):
-    """A place in the world where a model runs: its statistics, and where labels chose it, an alpha of its own.
+class Domain(Record):
+    """Where a model runs, such as one camera: its statistics set, and its alpha and temperature.
 
-    `chosen` is what `select` recorded of that choice.
+    `chosen` is what `select` recorded where labels chose alpha.
     """
 
     statistics: Name
@@ -284,14 +276,14 @@ class Domain(_Record):
     chosen: dict[str, Any] | None = None
 
 
-class Onnx(_Record):
+class Onnx(Record):
     """How the graphs were made."""
 
     opset: Count
     exporter: str
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The whole manifest. Write with `to_json`, read with `parse_manifest`."""
 
     format: Literal["subspace-serve-bundle"] = FORMAT
@@ -301,12 +293,12 @@ class Manifest(_Record):
     input: Input
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     points: Annotated[dict[Name, Point], Field(min_length=1)]
-    ensembles: dict[Name, Ensemble] = {}
+    ensembles: dict[Name, Ensemble] = Field(default_factory=dict)
     default: Name
     golden: BundleFile
     onnx: Onnx
     subspace: SubspaceRecord | None = None
-    domains: dict[Name, Domain] = {}
+    domains: dict[Name, Domain] = Field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
@@ -319,7 +311,8 @@ class Manifest(_Record):
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON."""
-        return self.model_dump_json(indent=2) + "\n"
+        text = self.model_dump_json(indent=2)
+        return _LISTED.sub(lambda found: " ".join(found[0].split()), text) + "\n"
 
     @model_validator(mode="after")
     def _fits(self) -> Manifest:

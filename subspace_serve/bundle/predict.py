@@ -10,6 +10,7 @@ import numpy as np
 
 from subspace_serve.answers import Answer, entropy_of, logarithm
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Input
+from subspace_serve.bundle.promises import NOTHING, Promised, Promises
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.selection import Built, Member, Models, Selection, UnknownModelError
 from subspace_serve.bundle.session import PointSession, Run, open_session
@@ -24,17 +25,18 @@ _MOST_BUILT = 16
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities for N images, and how sure they are. Entropies are in nats, disagreement in [0, 1].
+    """Probabilities for N images, and how uncertain they are. Entropies are in nats, disagreement in [0, 1].
 
-    `probabilities` (N, classes) is the answer and `entropy` (N,) its entropy. For ensembles, of the weighted mixture
-    of the members' probabilities: `mutual_information` (N,) is its entropy less the members' mean entropy, and
-    `disagreement` (N,) the members' mean total-variation distance to it. When probabilities are averaged, the answer
-    is that mixture; when logits are, the two measures stay those of the mixture, so that they are never negative.
+    `probabilities` (N, classes) is the answer and `entropy` (N,) its entropy. Two measures are for ensembles only, and
+    compare the members with the weighted mixture of their probabilities: `mutual_information` (N,) is the mixture's
+    entropy less the members' mean entropy, and `disagreement` (N,) the members' mean total-variation distance from the
+    mixture. When probabilities are averaged, the answer is that mixture; when logits are averaged, the two are still
+    measured on the mixture, so that they are never negative.
 
-    The selection's temperature T acts on the answer alone: its probabilities p become p^(1/T), normalised. What the
-    members answered, and the two measures of how far they differ, are as the networks gave them.
+    The selection's temperature T acts on the answer alone: its probabilities p become p^(1/T), normalised. The members'
+    probabilities and these two measures are without it.
 
-    `missing` says why members of the ensemble that was asked are not among those that answered.
+    `missing` says, by member, why members of the ensemble did not take part in the answer.
     """
 
     selection: Selection
@@ -54,9 +56,20 @@ class Prediction:
         """Numbers (N, classes) whose softmax is `probabilities`: their logarithms."""
         return logarithm(self.probabilities)
 
-    def to_json(self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False) -> dict[str, Any]:
-        """Return the document that the service and `predict --json` give."""
+    def listed_sets(self, labels: Sequence[str], promised: Promised) -> list[list[dict[str, Any]]] | None:
+        """Return the labels of each image's set, the most probable first; None where there are no sets."""
+        if promised.sets is None:
+            return None
+        rows = zip(promised.sets, self.probabilities, strict=True)
+        return [_ranked(own, np.flatnonzero(held), labels) for held, own in rows]
+
+    def to_json(
+        self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False, promises: Promises = NOTHING
+    ) -> dict[str, Any]:
+        """Return the document that the service answers with and `predict --json` writes."""
         entropy = self.entropy
+        promised = promises.of(self.selection, self.probabilities)
+        sets = self.listed_sets(labels, promised)
         predictions = []
         for index in range(len(self.probabilities)):
             entry: dict[str, Any] = {
@@ -66,6 +79,10 @@ class Prediction:
             if self.mutual_information is not None and self.disagreement is not None:
                 entry["mutual_information"] = float(self.mutual_information[index])
                 entry["disagreement"] = float(self.disagreement[index])
+            if promises.coverage is not None:
+                entry["set"] = None if sets is None else sets[index]
+            if promises.max_risk is not None:
+                entry["abstained"] = None if promised.abstained is None else bool(promised.abstained[index])
             if return_members:
                 entry["members"] = [
                     {
@@ -85,6 +102,7 @@ class Prediction:
             "aggregate": self.selection.aggregate,
             "temperature": self.selection.temperature,
             **({"missing": dict(self.missing)} if self.missing else {}),
+            **promised.reasons(),
             "predictions": predictions,
         }
 
@@ -92,10 +110,10 @@ class Prediction:
 class Predictor:
     """Runs a bundle's points, and networks between them; each is loaded when it is first needed, or by `load`.
 
-    `ensembles` are added to the bundle's own and may replace them; `default` replaces the bundle's. With `models`,
-    only these points and ensembles are there, and the ensembles' members; the others are not loaded. `anywhere` says
-    whether the bundle's subspace is used, and `step` to multiples of which a place is brought. Raises `BundleError`
-    when one of them does not fit the bundle.
+    `ensembles` are added to the bundle's own and may replace them; `default` replaces the bundle's. With `models`, only
+    these points and ensembles, and the ensembles' members, are available; the others are not loaded. `anywhere` says
+    whether the bundle's subspace is used; places in it are rounded to multiples of `step`. Raises `BundleError` when
+    one of them does not fit the bundle.
     """
 
     def __init__(
@@ -134,7 +152,7 @@ class Predictor:
         self._check_default()
 
     def load(self, batch_sizes: Sequence[int] = (1,)) -> dict[str, str]:
-        """Load every point and run it once at each batch size; return the execution provider that each really has."""
+        """Load every point and run it once at each batch size; return the execution provider that each really uses."""
         input = self.bundle.manifest.input
         for name in self.points:
             for size in batch_sizes:
@@ -169,7 +187,7 @@ class Predictor:
         return combine(logits, selection)
 
     def logits(self, member: Member, images: np.ndarray, run: Run | None = None) -> np.ndarray:
-        """Return one network's logits (N, classes) for N images; `run` can end the graph early, which raises."""
+        """Return one network's logits (N, classes) for N images; `run` can stop the graph early, which raises."""
         if member not in self._sessions:
             self._sessions[member] = self._open(member)
             built = [kept for kept in self._sessions if isinstance(kept, Built)]
@@ -201,7 +219,7 @@ class Predictor:
                 )
 
     def _keep(self, models: Collection[str]) -> None:
-        """Forget what is not among `models`."""
+        """Drop what is not among `models`."""
         known = [*self.points, *self.ensembles]
         if unknown := [name for name in models if name not in known]:
             raise BundleError(f"models names {unknown[0]!r}, and this bundle has {', '.join(known)}")
@@ -217,7 +235,7 @@ class Predictor:
 
 
 def check_images(images: np.ndarray, input: Input) -> None:
-    """Raise `DataError` unless images are one or more in a graph's input format."""
+    """Raise `DataError` unless there are images, in a graph's input format."""
     if images.ndim != 4 or images.shape[1:] != input.shape or images.dtype != input.dtype or not len(images):
         raise DataError(
             f"got images of shape {images.shape} and type {images.dtype}, expected "
@@ -233,12 +251,12 @@ def check_finite(logits: np.ndarray, members: Sequence[Member]) -> None:
 
 
 def named(selection: Selection) -> list[str | Alpha]:
-    """Return the members as a document has them: points by name, and the places of networks that were built."""
+    """Return the members as documents list them: points by name, built networks by place."""
     return [member.alpha if isinstance(member, Built) else member for member in selection.members]
 
 
 def combine(logits: np.ndarray, selection: Selection, missing: Mapping[Member, str] | None = None) -> Prediction:
-    """Return what members' logits (members, N, classes) make together, as a selection says."""
+    """Return the prediction that members' logits (members, N, classes) give together, as a selection says."""
     alone = selection.aggregate is None
     answer = Answer(
         logits.astype(np.float64),
@@ -258,6 +276,14 @@ def combine(logits: np.ndarray, selection: Selection, missing: Mapping[Member, s
 
 def _top(probabilities: np.ndarray, labels: Sequence[str], count: int) -> list[dict[str, Any]]:
     order = np.argsort(-probabilities, kind="stable")[:count]
+    return _listed(probabilities, order, labels)
+
+
+def _ranked(probabilities: np.ndarray, indices: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    return _listed(probabilities, indices[np.argsort(-probabilities[indices], kind="stable")], labels)
+
+
+def _listed(probabilities: np.ndarray, indices: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        {"label": labels[index], "index": int(index), "probability": float(probabilities[index])} for index in order
+        {"label": labels[index], "index": int(index), "probability": float(probabilities[index])} for index in indices
     ]

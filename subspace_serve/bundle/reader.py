@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from subspace_serve.bundle.manifest import MANIFEST_FILE, Ensemble, Manifest, Point, parse_manifest
+from subspace_serve.bundle.manifest import Ensemble, Manifest, Point, parse_manifest
 from subspace_serve.errors import BundleError
-from subspace_serve.files import sha256_of
+from subspace_serve.files import MANIFEST_FILE, sha256_of
 from subspace_serve.suggestions import listed
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files are those that its manifest names. For example::
+    """A bundle on disk that holds exactly the files that its manifest names. For example::
 
         bundle = Bundle.open("runs/latest/bundle")
         bundle.manifest.input.shape     # one image's shape
         bundle.path("midpoint")         # that point's ONNX file
 
-    Opening checks; what is changed on disk later is not seen.
+    Files are checked when the bundle is opened; later changes on disk go unnoticed.
     """
 
     folder: Path

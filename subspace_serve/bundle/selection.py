@@ -24,7 +24,7 @@ class UnknownModelError(SelectionError):
 
 @dataclass(frozen=True)
 class Built:
-    """A network that is no named point: a place of the subspace, and the name of its statistics set."""
+    """A network that is built on request: a place of the subspace, and the name of its statistics set."""
 
     alpha: Alpha
     statistics: str = TRAINING
@@ -34,11 +34,11 @@ class Built:
 
 
 Member = str | Built
-"""What answers: a point, by its name, or a network that is built."""
+"""What answers: a point, by its name, or a network that is built on request."""
 
 
 def label(member: Member) -> str:
-    """Return what stands for a member in metrics: a point's name, and one word for all places."""
+    """Return a member's label in metrics: a point's name, or one word for all places."""
     return member if isinstance(member, str) else "alpha"
 
 
@@ -48,7 +48,9 @@ class Selection:
 
     `model` is None when the members were chosen freely; `aggregate` is None for a single network. Weights sum to 1.
     `temperature` is that of the answer, 1 where none was fitted for exactly these members, weights and aggregate.
-    `alpha` is a single network's place, and `statistics` the set that all members have, each None where there is none.
+    `alpha` is a single network's place, and `statistics` the set that all members share; None where there is none.
+    `source` is the point or the ensemble whose own answer this is, so that what the bundle promises of its answers
+    holds; None where the members, weights, aggregate or statistics are others.
     """
 
     model: str | None
@@ -58,6 +60,7 @@ class Selection:
     temperature: float = 1.0
     alpha: Alpha | None = None
     statistics: str | None = None
+    source: Point | Ensemble | None = field(default=None, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,11 +69,11 @@ class Selection:
 
     @property
     def built(self) -> tuple[Built, ...]:
-        """The members that are no named points."""
+        """The members that are built on request."""
         return tuple(member for member in self.members if isinstance(member, Built))
 
     def answered_by(self, members: Collection[Member]) -> Selection:
-        """Return what is left when only these members answered: their weights normalised, no fitted temperature.
+        """Return the selection without the members that did not answer: weights normalised, nothing fitted or promised.
 
         Raises `SelectionError` when their weights are all 0.
         """
@@ -78,20 +81,24 @@ class Selection:
             return self
         shares = {name: weight for name, weight in zip(self.members, self.weights, strict=True) if name in members}
         return replace(
-            self, members=tuple(shares), weights=_normalised(list(shares.values()), len(shares)), temperature=1.0
+            self,
+            members=tuple(shares),
+            weights=_normalised(list(shares.values()), len(shares)),
+            temperature=1.0,
+            source=None,
         )
 
 
 @dataclass(frozen=True)
 class Models:
-    """All that a request can name.
+    """Everything that a request can name.
 
     Attributes:
         points, ensembles: by name.
         default: the name of the one that answers when none is named.
         geometry: of the subspace; None where a bundle holds points only.
         domains: by name.
-        step: to which multiples of it a place is brought before its network is built; 0 leaves it.
+        step: a place is rounded to multiples of it before its network is built; 0 leaves it as it is.
     """
 
     points: Mapping[str, Point]
@@ -114,10 +121,10 @@ class Models:
         """Resolve a request's choice.
 
         - nothing: the default; `model`: that point or ensemble;
-        - `alpha` alone: the network at that place, be it a point or built;
+        - `alpha` alone: the network at that place, whether an exported point or built on request;
         - `members` alone: any points, by name, and places, weighted equally unless `weights` says otherwise;
         - `model` and `members`: only these members of that ensemble, with the ensemble's own weights unless given;
-        - `weights` (one a member, not negative, any positive sum) and `aggregate` replace those of an ensemble;
+        - `weights` (one per member, not negative, any positive sum) and `aggregate` replace those of an ensemble;
         - `domain`: with the domain's statistics; alone, at the domain's own place.
 
         A model's temperature was fitted for its own answer. A choice that changes the members, their weights, the
@@ -172,7 +179,7 @@ class Models:
             weights = [own_weights[member] for member in names]  # type: ignore[index]
         selection = self._averaged(name, self._members(names, statistics), weights, aggregate or base.aggregate)
         if not selection.built and _is_own_answer(base, selection):
-            return replace(selection, temperature=base.temperature)
+            return replace(selection, temperature=base.temperature, source=base)
         return selection
 
     def _averaged(
@@ -192,7 +199,12 @@ class Models:
             return Selection(model, (member,), alpha=member.alpha, statistics=member.statistics)
         point = self.points[member]
         return Selection(
-            member, (member,), temperature=point.temperature, alpha=point.alpha, statistics=point.statistics
+            member,
+            (member,),
+            temperature=point.temperature,
+            alpha=point.alpha,
+            statistics=point.statistics,
+            source=point,
         )
 
     def _set_of(self, member: Member) -> str | None:
@@ -221,7 +233,7 @@ class Models:
         return found
 
     def _in(self, name: str, statistics: str | None) -> Member:
-        """Return a point, or where a domain is named the network at its place with the domain's statistics."""
+        """Return a point or, where a domain is named, the network at its place with the domain's statistics."""
         if name not in self.points:
             raise UnknownModelError(f"there is no point {name!r:.120}; this bundle has {listed([*self.points], 10)}")
         alpha = self.points[name].alpha
@@ -232,7 +244,7 @@ class Models:
         return self._at(alpha, statistics, snap=False)
 
     def _at(self, alpha: Alpha, statistics: str | None, *, snap: bool = True) -> Member:
-        """Return the point at a place, or else the network that is built there."""
+        """Return the point at a place, or else the network to build there."""
         if (point := self._point_at(alpha, statistics)) is not None:
             return point
         if self.geometry is None:
@@ -244,7 +256,7 @@ class Models:
             )
         try:
             place = self.geometry.check(alpha)
-        except GeometryError as error:  # whose remedy is one of the command line
+        except GeometryError as error:  # its remedy, after the semicolon, is a command-line flag
             raise SelectionError(str(error).partition("; ")[0]) from None
         if snap and self.step:
             place = self.geometry.snapped(place, self.step)
@@ -253,9 +265,9 @@ class Models:
         return Built(place, statistics or TRAINING)
 
     def _point_at(self, alpha: Alpha, statistics: str | None) -> str | None:
-        """Return the point at a place that has these statistics; without a domain, those of training images."""
+        """Return the point at a place that has these statistics; without a domain, the training statistics."""
         wanted = _coordinates(alpha)
-        # A bundle of points alone does not always know which images theirs are of.
+        # A bundle of points alone does not always record which images their statistics are from.
         allowed = (statistics,) if statistics else (TRAINING,) if self.geometry else (TRAINING, None)
         for name, own in self._located:
             here = len(own) == len(wanted) and all(
@@ -267,7 +279,7 @@ class Models:
 
     @cached_property
     def _located(self) -> list[tuple[str, tuple[float, ...]]]:
-        """Each point's name and coordinates, read once: a request for a place goes through all of them."""
+        """Each point's name and coordinates, cached: every request for a place goes through all of them."""
         return [(name, _coordinates(point.alpha)) for name, point in self.points.items()]
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions that say which execution provider they really have."""
+"""ONNX Runtime sessions that say which execution provider they really use."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class PointSession:
     input_name: str
 
     def logits(self, images: np.ndarray, run: Run | None = None) -> np.ndarray:
-        """Return (N, classes) float32 logits for N images in the graph's input format; `run` can end it early."""
+        """Return (N, classes) float32 logits for N images in the graph's input format; `run` can stop it early."""
         logits: np.ndarray
         (logits,) = self.session.run(["logits"], {self.input_name: images}, run.options if run else None)
         return logits
 
 
 class Run:
-    """One or several runs of graphs that another thread can end early; they then raise."""
+    """One or several runs of graphs that another thread can stop early; they then raise."""
 
     def __init__(self) -> None:
         self.options = onnxruntime.RunOptions()
@@ -47,8 +47,8 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
     """Load a graph on `device`; "auto" is CUDA where the session really gets it, else the CPU.
 
     `threads` is the number of CPU threads within an operator; 0 leaves it to ONNX Runtime (all cores of the host).
-    Raises `BundleError` when the graph cannot be loaded, when it is not that of the manifest, or when "cuda" was
-    asked for and the session does not have it.
+    Raises `BundleError` when the graph cannot be loaded, when its inputs and outputs are not those of the manifest, or
+    when "cuda" was asked for and the session did not get it.
     """
     try:
         session = onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers(device))
@@ -61,9 +61,9 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
 
 
 def checked_session(session: Any, input: Input, device: Device, what: str) -> PointSession:
-    """Return a session with the provider that it really has.
+    """Return a session with the provider that it really uses.
 
-    Raises `BundleError` when "cuda" was asked for and the session does not have it.
+    Raises `BundleError` when "cuda" was asked for and the session did not get it.
     """
     provider = session.get_providers()[0]
     if device == "cuda" and provider != CUDA:

@@ -1,4 +1,4 @@
-"""The subspace that a bundle holds: any network of it, built where the bundle is."""
+"""The subspace in a bundle: builds any network of it on the machine that serves the bundle."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BundledSubspace:
 
     @property
     def subspace(self) -> Subspace:
-        """The checkpoint, read anew: what is served keeps its endpoints once, in `network`.
+        """The checkpoint, read again each time, so that memory holds the endpoints only once, in `network`.
 
         Raises:
             CheckpointError: its file is damaged.
@@ -82,8 +82,8 @@ class BundledSubspace:
         """Return a statistics set.
 
         Raises:
-            BundleError: there is none of the name.
-            CheckpointError: its file is damaged or another checkpoint's.
+            BundleError: there is none of that name.
+            CheckpointError: its file is damaged or belongs to another checkpoint.
         """
         if name not in self.record.statistics:
             raise BundleError(f"the bundle has no statistics {name!r}; it has {', '.join(self.sets)}")
@@ -97,17 +97,18 @@ class BundledSubspace:
         return self._statistics[name]
 
     def prepare(self) -> None:
-        """Read everything that building a network needs, so that the first is built as fast as the next."""
+        """Read everything that building a network needs, so that the first is built as fast as the others."""
         for name in self.sets:
             self.statistics(name)
         _ = self._graph
 
     def session(self, alpha: Alpha, statistics: str = TRAINING) -> PointSession:
-        """Build the network of a place, which answers as an exported point does.
+        """Build the network at a place, which answers as an exported point does; `check_answers` checks it.
 
         Raises:
             GeometryError: the place lies outside the domain.
-            BundleError: there are no such statistics, or the network answers with numbers that are not finite.
+            BundleError: there are no such statistics, or CUDA was asked for and the session did not get it.
+            CheckpointError: the statistics' file is damaged or belongs to another checkpoint.
         """
         weights = self.network.weights(alpha)
         session = self._graph.session(weights, self.statistics(statistics).at(alpha))
@@ -115,7 +116,7 @@ class BundledSubspace:
 
     @property
     def session_bytes(self) -> int:
-        """About how much memory a network that is built takes: its weights, as they are and packed, and its graph."""
+        """About how much memory a built network takes: its weights, plain and packed for the kernels, and its graph."""
         return int(2 * self.network.endpoints[0].nbytes) + _GRAPH_BYTES
 
     @cached_property

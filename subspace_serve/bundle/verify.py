@@ -18,7 +18,7 @@ from subspace_serve.packages import is_installed
 
 @dataclass(frozen=True)
 class PointReport:
-    """What was found for one point: the greatest difference to the golden logits over every batch tried."""
+    """What was found for one point: the greatest difference from the golden logits over every batch tried."""
 
     provider: str
     batches: tuple[int, ...]
@@ -29,9 +29,10 @@ class PointReport:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """A bundle that holds; one that does not raises instead.
+    """The report on a bundle that passed every check; one that did not raises instead.
 
-    `onnx_checked` is False without the package onnx; `statistics` are the subspace's sets, None of a bundle of points.
+    `onnx_checked` is False without the package onnx; `statistics` names the subspace's sets, None for a bundle of
+    points only.
     """
 
     bundle: str
@@ -48,9 +49,9 @@ class VerificationReport:
 def verify_bundle(path: Path | str, *, device: Device = "auto", threads: int = 0) -> VerificationReport:
     """Check every hash, every graph and every point's logits on the golden images.
 
-    Each point answers the K golden images one by one, together, and twice over in one batch, on the provider that
-    `device` gives. With each statistics set of the subspace the midpoint is built, and answers finitely. Raises
-    `BundleError` or `CheckpointError` at the first thing that does not hold.
+    Each point answers the K golden images one by one, all together, and twice over in one batch, on the provider that
+    `device` gives. The midpoint is built with each statistics set of the subspace, and its answers must be finite.
+    Raises `BundleError` or `CheckpointError` at the first check that fails.
     """
     bundle = Bundle.open(path)
     images, golden = read_golden(bundle)

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from subspace_serve import __version__
 from subspace_serve.bundle.manifest import (
     FORMAT,
-    MANIFEST_FILE,
     BundleFile,
     Calibration,
     Domain,
@@ -35,7 +34,7 @@ from subspace_serve.bundle.manifest import (
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import read_golden
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
+from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha
 
@@ -48,7 +47,7 @@ SKELETON_FILE = "skeleton.onnx"
 def write_bundle(
     target: Path | str, *, source: Source, input: Input, labels: Sequence[str], onnx: Onnx
 ) -> Iterator[BundleWriter]:
-    """Build a bundle in a temporary folder beside `target`; it takes `target`'s place when the block ends well.
+    """Build a bundle in a temporary folder beside `target`; it takes `target`'s place when the block succeeds.
 
     For example::
 
@@ -60,10 +59,10 @@ def write_bundle(
             bundle.default = "midpoint"                            # else the first point added
 
     Hashes are computed when a file is added, and the finished folder is opened as a reader would open it before it
-    takes the place. When the block raises, or the process is killed, the old bundle stays.
+    takes its place. When the block raises, or the process is killed, the old bundle stays.
 
-    Raises `BundleError` at the start when `target` exists and is not a bundle (nothing else is ever replaced), and
-    at the end for a file missing or left over, a name used twice, or a manifest that would not be valid.
+    Raises `BundleError` at the start when `target` cannot be replaced (nothing but a bundle ever is), in the block for
+    a name used twice, and at the end for a file missing or left over, or a manifest that would not be valid.
     """
     check_target(target)
     with atomic_folder(Path(target)) as folder:
@@ -74,9 +73,10 @@ def write_bundle(
 
 @contextlib.contextmanager
 def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
-    """As `write_bundle`, beginning with everything that a bundle holds; what is added replaces what has its name.
+    """As `write_bundle`, starting from everything that a bundle holds.
 
-    Files are linked and not copied where the disk allows it: a bundle's files are never changed in place.
+    Statistics, domains and the points of domains replace those of their name; exported points and ensembles are never
+    replaced. Files are hard-linked, not copied, where the disk allows it: a bundle's files are never changed in place.
     """
     check_target(target)
     with atomic_folder(Path(target)) as folder:
@@ -121,9 +121,10 @@ class BundleWriter:
         statistics: str | None = None,
         **answers: Any,
     ) -> None:
-        """Enter a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
+        """Add a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
 
-        `answers` are what the manifest says of how it answers: `metrics`, `temperature` and `temperature_fit`.
+        `answers` is what the manifest records of its answers: `metrics`, `temperature`, `temperature_fit`, `sets`
+        and `abstention`.
         """
         file = self.file(name)
         if not file.is_file():
@@ -153,7 +154,7 @@ class BundleWriter:
         aggregate: str = "probabilities",
         **answers: Any,
     ) -> None:
-        """Enter an ensemble of points of this bundle; equal weights unless given, `answers` as of a point."""
+        """Add an ensemble of points of this bundle; weights default to equal ones, `answers` is as for a point."""
         with _named(f"ensemble {name}"):
             self._enter(
                 self._ensembles,
@@ -167,7 +168,7 @@ class BundleWriter:
             )
 
     def set_subspace(self, geometry: str, skeleton: bytes, endpoints: Path) -> None:
-        """Enter the subspace itself: its graph, and the checkpoint's file, which is copied."""
+        """Add the subspace itself: its graph, and the checkpoint's file, which is copied."""
         (self.folder / SKELETON_FILE).write_bytes(skeleton)
         shutil.copyfile(endpoints, self.folder / ENDPOINTS_FILE)
         self._subspace = SubspaceRecord.model_construct(
@@ -183,7 +184,7 @@ class BundleWriter:
         prior: float | None = None,
         error: InterpolationError | None = None,
     ) -> None:
-        """Enter statistics at the subspace's knots, in the place of others of their name."""
+        """Add statistics at the subspace's knots, replacing others of their name."""
         if self._subspace is None:
             raise BundleError(f"statistics {name} belong to a subspace, which this bundle does not hold; export it")
         file = f"statistics-{name}.safetensors"
@@ -209,7 +210,7 @@ class BundleWriter:
         temperature: float = 1.0,
         chosen: dict[str, Any] | None = None,
     ) -> None:
-        """Enter a domain, in the place of another of its name."""
+        """Add a domain, replacing another of its name."""
         with _named(f"domain {name}"):
             self._domains[name] = Domain(
                 statistics=statistics,
@@ -223,7 +224,7 @@ class BundleWriter:
         """Store K real images in the graph's input format, and every point's (K, classes) logits at export."""
         arrays: dict[str, Any] = {f"logits.{name}": np.asarray(row, dtype=np.float32) for name, row in logits.items()}
         file = self.folder / GOLDEN_FILE
-        file.unlink(missing_ok=True)  # it may be linked to another bundle's
+        file.unlink(missing_ok=True)  # it may be a hard link to another bundle's file
         np.savez_compressed(file, **arrays, images=images)
         self._golden = self._entry(GOLDEN_FILE)
         self.golden = images, dict(logits)
@@ -283,7 +284,7 @@ def check_target(target: Path | str) -> None:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name, or copy it where that cannot be."""
+    """Hard-link a file, or copy it where that is not possible."""
     try:
         os.link(source.resolve(), target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Asks a service over HTTP: `Client` and `AsyncClient`. It takes `pip install 'subspace-serve[client]'`."""
+"""Asks a service over HTTP: `Client` and `AsyncClient`. It needs `pip install 'subspace-serve[client]'`."""
 
 from __future__ import annotations
 

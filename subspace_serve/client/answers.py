@@ -22,7 +22,7 @@ class Label:
 
 @dataclass(frozen=True)
 class MemberPrediction:
-    """What one member of an ensemble said of an image, without any temperature. The entropy is in nats.
+    """What one member of an ensemble answered for an image, without any temperature. The entropy is in nats.
 
     `model` is a point's name, or a place.
     """
@@ -34,10 +34,12 @@ class MemberPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a service says of one image: the most probable classes first, and how sure it is.
+    """What a service answers for one image: the most probable classes first, and how uncertain it is.
 
-    `entropy` and `mutual_information` are in nats, `disagreement` is in [0, 1]; the last two are of ensembles only.
-    `members` are there when they were asked for.
+    `entropy` and `mutual_information` are in nats, `disagreement` is in [0, 1]; only ensembles have the last two.
+    `members` is filled when it was asked for. `set` holds the right label with the `coverage` that was asked for; it is
+    None where the answer's `set_reason` says why there is none, and where none was asked for. `abstained` says whether
+    the answer is too unsure for the `max_risk` that was asked for; None as of a set.
     """
 
     labels: tuple[Label, ...]
@@ -45,6 +47,8 @@ class Prediction:
     mutual_information: float | None = None
     disagreement: float | None = None
     members: tuple[MemberPrediction, ...] = ()
+    set: tuple[Label, ...] | None = None
+    abstained: bool | None = None
 
     @property
     def label(self) -> str:
@@ -56,12 +60,14 @@ class Prediction:
 class Answer:
     """Who answered, and one prediction for each image.
 
-    `model` is None when the members were chosen freely, or a place that is no point's was asked; `members` are points,
-    by name, and places. `aggregate` is None for a single network, `alpha` its place, which may be another than was
-    asked by less than the server's step; `statistics` is the set that all members have. Servers of earlier versions
-    leave these two out. `missing` says why members of the ensemble are not among those that answered (a server with a
-    quorum). `probabilities` are (N, classes) in the order of the bundle's labels; for image files only where `top_k`
-    left no class out, else None.
+    `model` is None when the members were chosen freely, or when a place without an exported point was asked for;
+    `members` are points, by name, and places. `aggregate` is None for a single network. `alpha` is a single network's
+    place, which may differ from the one asked for by less than the server's step, and `statistics` the set that all
+    members share; servers of earlier versions leave these two out. `missing` says why members of the ensemble did not
+    take part in the answer (where the server allows a quorum). `set_reason` says why there are no sets although a
+    coverage was asked for, and `abstained_reason` why all answers abstain, or why nothing is promised of errors.
+    `probabilities` is (N, classes) in the order of the bundle's labels; where the server answered with labels, as for
+    image files, it is None if `top_k` left a class out.
     """
 
     model: str | None
@@ -74,11 +80,13 @@ class Answer:
     statistics: str | None = None
     request_id: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    set_reason: str | None = None
+    abstained_reason: str | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, document: Any, *, top_k: int, request_id: str | None) -> Answer:
-        """Read an answer that was asked for one label more than `top_k`: where it has fewer, it has every class.
+        """Read an answer to a request for one label more than `top_k`: an answer with no more than `top_k` has all.
 
         Raises `KeyError`, `TypeError`, `ValueError` or `IndexError` for another document.
         """
@@ -94,6 +102,8 @@ class Answer:
             statistics=document.get("statistics"),
             request_id=request_id,
             missing=document.get("missing", {}),
+            set_reason=document.get("set_reason"),
+            abstained_reason=document.get("abstained_reason"),
             probabilities=_matrix(entries) if len(entries[0]["labels"]) <= top_k else None,
         )
 
@@ -108,11 +118,22 @@ def _prediction(entry: Mapping[str, Any], top_k: int) -> Prediction:
             MemberPrediction(place_of(member["model"]), _labels(member, top_k), member["entropy"])
             for member in entry.get("members", ())
         ),
+        set=set_of(entry.get("set")),
+        abstained=entry.get("abstained"),
     )
 
 
+def set_of(labels: Sequence[Mapping[str, Any]] | None) -> tuple[Label, ...] | None:
+    """Return a set's labels; None where there is no set."""
+    return None if labels is None else _read(labels)
+
+
 def _labels(entry: Mapping[str, Any], top_k: int) -> tuple[Label, ...]:
-    return tuple(Label(label["label"], label["index"], label["probability"]) for label in entry["labels"][:top_k])
+    return _read(entry["labels"][:top_k])
+
+
+def _read(labels: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
+    return tuple(Label(label["label"], label["index"], label["probability"]) for label in labels)
 
 
 def _matrix(entries: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The client that awaits each step of its conversation."""
+"""The asynchronous client: it awaits each step of its conversation."""
 
 from __future__ import annotations
 
@@ -51,9 +51,13 @@ class AsyncClient:
         top_k: int = 5,
         return_members: bool = False,
         resize: bool = True,
+        coverage: float | None = None,
+        max_risk: float | None = None,
     ) -> Answer:
         """Classify images, as `Client.predict` does."""
-        options = Options(model, members, weights, aggregate, alpha, domain, top_k, return_members, resize)
+        options = Options(
+            model, members, weights, aggregate, alpha, domain, top_k, return_members, resize, coverage, max_risk
+        )
         return await self._run(self._conversation.predict(images, options))
 
     async def models(self) -> Catalogue:
@@ -69,7 +73,7 @@ class AsyncClient:
         return await self._run(self._conversation.probe("/livez"))
 
     async def reload(self, *, timeout: float = RELOAD_SECONDS) -> str:
-        """Have the server verify its bundle anew and serve it, as `Client.reload` does."""
+        """Have the server verify its bundle again and serve it, as `Client.reload` does."""
         return await self._run(self._conversation.reload(timeout))
 
     async def close(self) -> None:

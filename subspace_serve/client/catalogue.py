@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Place: TypeAlias = "float | tuple[float, ...]"
-"""Where in the subspace: a number on a line or a curve, one for each endpoint on a simplex."""
+"""A place in the subspace: a number on a line or a curve, one number per endpoint on a simplex."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class InputFormat:
 class Model:
     """A point, at `alpha` of its subspace, or an ensemble of `members` with their `weights` (of any sum).
 
-    `statistics` is the set that a point's BatchNorm has: `training`, or a domain's.
+    `statistics` is the set that a point's BatchNorm uses: `training`, or a domain's.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Subspace:
-    """The subspace that a server holds: the place of any request is brought to multiples of `step`.
+    """The subspace that a server holds: the place in a request is rounded to multiples of `step`.
 
-    `alpha` says in words what a place is; `statistics` are the sets that a network's BatchNorm can have.
+    `alpha` says in words what a place is; `statistics` are the sets that a network's BatchNorm can use.
     """
 
     geometry: str
@@ -76,7 +76,7 @@ class Subspace:
 
 @dataclass(frozen=True)
 class Domain:
-    """Where in the world a model runs: its `statistics` set, and the place and the temperature of its own network."""
+    """Where a model runs, such as one camera: its `statistics` set, and its own network's place and temperature."""
 
     name: str
     statistics: str
@@ -105,7 +105,7 @@ class Catalogue:
         return name in self.models and self.models[name].is_ensemble
 
     def point_of(self, domain: str) -> str | None:
-        """Return the point that answers as a domain alone does; None where there is none, or no such domain."""
+        """Return the point that answers as a domain alone does; None where there is no such point or domain."""
         own = self.domains.get(domain)
         for name, model in self.models.items():
             if own and (model.alpha, model.statistics) == (own.alpha, own.statistics):
@@ -131,7 +131,7 @@ class Catalogue:
 
 
 def place_of(value: Any) -> Any:
-    """Return a place as JSON has it with a tuple in place of a list; a member's name, or None, as it is."""
+    """Return a place from JSON, with a tuple instead of a list; a member's name, or None, as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 

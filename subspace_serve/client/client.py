@@ -1,4 +1,4 @@
-"""The client that waits for each step of its conversation."""
+"""The synchronous client: it waits for each step of its conversation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Client:
     Args:
         url: the service's address, as http://127.0.0.1:3000.
         token: the bearer token, where the service wants one.
-        timeout: seconds that a call may take, with all that it has to repeat.
+        timeout: seconds that a call may take, repeated requests included.
         retries: how often a request is repeated while the server is busy (429, 503) or cannot be reached. Pauses are
-            random, twice as long each time, and come after what the server asks for with Retry-After.
+            random; their upper bound doubles each time, up to 5 seconds, and the server's Retry-After is added.
         verify: certificates to trust, as httpx takes them.
         transport: what carries requests in place of a network, for tests.
         random, sleep: where pauses come from and how they are waited for, for tests.
@@ -63,6 +63,8 @@ class Client:
         top_k: int = 5,
         return_members: bool = False,
         resize: bool = True,
+        coverage: float | None = None,
+        max_risk: float | None = None,
     ) -> Answer:
         """Classify images.
 
@@ -71,19 +73,25 @@ class Client:
                 image file's path, or its bytes; one of Pillow's images; or a sequence of any of these. Where the
                 server's input has one channel, arrays may leave it out.
             model: a point or an ensemble; the server's default unless given.
-            members: what to average, points by name and places as `alpha` takes them: alone an ensemble of its own,
-                with `model` a subset of that ensemble.
-            weights: one a member, not negative, of any sum.
+            members: what to average, points by name and places as `alpha` takes them; with `model`, a subset of that
+                ensemble's members.
+            weights: one per member, not negative, with any positive sum.
             aggregate: "probabilities" or "logits", what an ensemble averages.
-            alpha: in place of a model, the network at this place of the subspace (`models().subspace`): a number on a
-                line or a curve, one for each endpoint on a simplex. Without a subspace, the point exported there.
-            domain: whose BatchNorm statistics the networks have (`models().domains`); alone, the domain's own network
+            alpha: instead of a model, the network at this place of the subspace (`models().subspace`): a number on a
+                line or a curve, one number per endpoint on a simplex. Without a subspace, the point exported there.
+            domain: whose BatchNorm statistics the networks use (`models().domains`); alone, the domain's own network
                 answers.
             top_k: labels to return for each image.
             return_members: also what each member of an ensemble answered.
             resize: fit image files of another size; arrays must fit as they are.
+            coverage: between 0 and 1; each prediction gets a `set` that holds the right label with this probability, on
+                images like those that the bundle was calibrated on.
+            max_risk: between 0 and 1; each prediction gets `abstained`, so that at most this share of those that do not
+                abstain is wrong, on such images.
         """
-        options = Options(model, members, weights, aggregate, alpha, domain, top_k, return_members, resize)
+        options = Options(
+            model, members, weights, aggregate, alpha, domain, top_k, return_members, resize, coverage, max_risk
+        )
         return self._run(self._conversation.predict(images, options))
 
     def models(self) -> Catalogue:
@@ -99,14 +107,14 @@ class Client:
         return self._run(self._conversation.probe("/livez"))
 
     def reload(self, *, timeout: float = RELOAD_SECONDS) -> str:
-        """Have the server verify its bundle anew and serve it; return the SHA-256 of its manifest.
+        """Have the server verify its bundle again and serve it; return the SHA-256 of its manifest.
 
-        Raises `RequestRefused` with status 409 when the bundle does not hold; then the old one is served on.
+        Raises `RequestRefused` with status 409 when a check fails; the server then goes on with the old bundle.
         """
         return self._run(self._conversation.reload(timeout))
 
     def check(self, request: HttpRequest) -> None:
-        """Have a request answered, made by `subspace_serve.bench.workload`; raises as `predict` does."""
+        """Send a request that `subspace_serve.bench.workload` made; raises as `predict` does."""
         self._run(self._conversation.check(request))
 
     def close(self) -> None:

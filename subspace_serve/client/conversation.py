@@ -35,10 +35,10 @@ from subspace_serve.client.wire import (
 )
 
 FRESH_SECONDS = 60.0
-"""How long the server's list of models is relied on, which is also what a new default may take to be noticed."""
+"""How long the server's list of models is relied on, and so how long a new default may go unnoticed."""
 
 RELOAD_SECONDS = 120.0
-"""What a reload may take: the bundle is copied, and every graph is run."""
+"""How long a reload may take: the bundle is copied, and every graph is run."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
 
@@ -79,7 +79,7 @@ class Conversation:
             try:
                 return (yield from self._predict_pixels(items, options, catalogue, end))
             except (MisfitError, OutdatedError, RequestRefused) as error:
-                # Another bundle may have come since the catalogue was fetched, with other models, input or labels.
+                # Since the catalogue was fetched, another bundle with other models, input or labels may be served.
                 if age == 0 or (isinstance(error, RequestRefused) and error.status not in (400, 404)):
                     raise
                 self._catalogue = None
@@ -88,15 +88,15 @@ class Conversation:
                     raise
 
     def models(self) -> Steps[Catalogue]:
-        """Return what is served, now."""
+        """Return what is served, freshly fetched."""
         return (yield from self._fetch_catalogue(self._clock() + self._timeout))
 
     def check(self, request: HttpRequest) -> Steps[None]:
-        """Have a request answered, whatever the answer says."""
+        """Send a request, and ignore what a successful answer says."""
         yield from self._ask(request, self._clock() + self._timeout)
 
     def probe(self, path: str) -> Steps[bool]:
-        """Return whether a probe's path is answered 200; not, when it is 503 or nobody answers."""
+        """Return whether a probe is answered with 200; False when the answer is 429 or 503, or nobody answers."""
         try:
             yield from self._exchange.ask(HttpRequest("GET", path), self._timeout, retries=0)
         except (ServerBusy, ConnectionFailed, Timeout):
@@ -104,7 +104,7 @@ class Conversation:
         return True
 
     def reload(self, timeout: float) -> Steps[str]:
-        """Have the bundle taken anew, and return its manifest's SHA-256."""
+        """Have the bundle reloaded, and return its manifest's SHA-256."""
         request = HttpRequest("POST", "/admin/reload", repeatable=False)
         reply = yield from self._exchange.ask(request, timeout)
         self._catalogue = None
@@ -116,7 +116,7 @@ class Conversation:
         arrays = [item for item in items if isinstance(item, np.ndarray)]
         asked = asked_model(options, catalogue)
         if len(arrays) < len(items) or asked is None or (options.return_members and not asked[1]):
-            # Files among them, members or a domain without a model, or members of a point: the protocol has no words.
+            # The protocol cannot express files, members or a domain without a model, or the members of a point.
             mixed = [batch([item], catalogue.input) if isinstance(item, np.ndarray) else item for item in items]
             return (yield from self._ask_labels(built(lambda: json_request(mixed, _one_more(options))), options, end))
         model, ensemble = asked
@@ -137,8 +137,8 @@ class Conversation:
         )
 
     def _known(self, end: float) -> Steps[tuple[Catalogue, float]]:
-        """Return the catalogue and its age in seconds, 0 when it was fetched for this."""
-        known = self._catalogue  # taken once: other threads may replace it
+        """Return the catalogue and its age in seconds, 0 when it was fetched just now."""
+        known = self._catalogue  # read once: other threads may replace it
         if known is not None and (age := self._clock() - known[0]) < FRESH_SECONDS:
             return known[1], max(age, 1e-9)
         return (yield from self._fetch_catalogue(end)), 0
@@ -166,7 +166,7 @@ class Conversation:
 
 
 def checked_url(url: str) -> str:
-    """Return a service's address without a slash at its end. Raises `ClientError` for what is none."""
+    """Return a service's address without a trailing slash. Raises `ClientError` unless it is an HTTP address."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
@@ -182,12 +182,12 @@ _LIKE = "give one like http://127.0.0.1:3000"
 
 
 def _one_more(options: Options) -> Options:
-    """Ask for one label more: an answer that has not got it has all classes."""
+    """Ask for one label more: an answer without it has all classes."""
     return replace(options, top_k=options.top_k + 1)
 
 
 def built(build: Callable[[], HttpRequest]) -> HttpRequest:
-    """Return a request that is made of options. Raises `ClientError` for those that have no form on the wire."""
+    """Return what `build` makes. Raises `ClientError` for options that cannot be serialised."""
     try:
         return build()
     except (TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ from subspace_serve.errors import SubspaceServeError
 
 
 class ClientError(SubspaceServeError):
-    """Base of every error of the client; raised itself for what would be wrong whatever the server is."""
+    """Base of every error of the client; raised itself for a call that no server could answer."""
 
 
 class ConnectionFailed(ClientError):
@@ -22,7 +22,7 @@ class UnexpectedAnswer(ClientError):
 
 
 class _ErrorAnswer(ClientError):
-    """`status` is the HTTP status, `reason` what the server said, `request_id` what its log has for the request."""
+    """`status` is the HTTP status, `reason` what the server said, `request_id` how its log names the request."""
 
     def __init__(self, message: str, *, status: int, reason: str, request_id: str | None) -> None:
         super().__init__(message)
@@ -32,11 +32,11 @@ class _ErrorAnswer(ClientError):
 
 
 class RequestRefused(_ErrorAnswer):
-    """The server answered with an error, which asking again would not mend.
+    """The server answered with an error that a retry would not fix.
 
-    `status` is the HTTP status, `reason` what the server said, `request_id` what its log has for the request.
+    `status` is the HTTP status, `reason` what the server said, `request_id` how its log names the request.
     """
 
 
 class ServerBusy(_ErrorAnswer):
-    """The server answered 429 or 503, and so it did when it was asked again. Attributes as for `RequestRefused`."""
+    """The server answered 429 or 503, to every retry as well. Attributes as for `RequestRefused`."""

@@ -1,7 +1,7 @@
-"""One request until it is answered: when to ask again, and what to raise in the end. Does no I/O.
+"""One request until it is answered: when to retry, and what to raise in the end. Does no I/O.
 
-A conversation with the server is a generator of steps, which whoever has the connection carries out and answers: `Send`
-with a `Reply` or a `Lost`, `Work` with what its function returns, `Pause` with None.
+A conversation with the server is a generator of steps. Whoever has the connection carries each step out and sends the
+outcome back: for `Send` a `Reply` or a `Lost`, for `Work` what its function returns; for `Pause` it is ignored.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from subspace_serve.client.wire import HttpRequest
 
 BUSY = (429, 503)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds: bounds of the first random pause, and of any; each may be twice as long as the one before."""
+"""Seconds: upper bounds of the first random pause, and of any; the bound doubles from one to the next."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send a request and wait for its answer for so many seconds, in all."""
+    """Send a request and wait for its answer, for `timeout` seconds altogether."""
 
     request: HttpRequest
     timeout: float
@@ -34,21 +34,21 @@ class Send:
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait for so many seconds."""
+    """Wait for some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Work:
-    """Call a function that takes a while, as reading files does."""
+    """Call a function that takes a while, such as one that reads files."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; the headers' names have small letters."""
+    """An answer; the headers' names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,13 +56,16 @@ class Reply:
 
     @property
     def request_id(self) -> str | None:
-        """What the server's log has for the request."""
+        """How the server's log names the request."""
         return self.headers.get("x-request-id")
 
 
 @dataclass(frozen=True)
 class Lost:
-    """No answer. `unsent`: nobody was reached, so the server has not seen the request; `final`: nor will anybody be."""
+    """No answer. `unsent`: nobody was reached, so the server has not seen the request.
+
+    `broken`: the connection broke; `late`: no answer in time; `final`: a retry would not help.
+    """
 
     reason: str
     how: Literal["unsent", "broken", "late", "final"]
@@ -73,7 +76,7 @@ Steps = Generator[Send | Pause | Work, Any, Result]
 
 @dataclass(frozen=True)
 class Exchange:
-    """How requests to `url` are repeated: `retries` times at most, with `random` (in [0, 1)) and `clock` (seconds)."""
+    """How requests to `url` are retried: `retries` times at most, with `random` (in [0, 1)) and `clock` (seconds)."""
 
     url: str
     retries: int
@@ -83,9 +86,9 @@ class Exchange:
     def ask(self, request: HttpRequest, seconds: float, *, retries: int | None = None) -> Steps[Reply]:
         """Return the answer with status 200.
 
-        A server that is busy (429, 503) is asked again, and so is one that was not reached, or, when the request is
-        repeatable, whose connection broke. Raises `ClientError` as `subspace_serve.client.errors` says; also as soon as
-        the next pause would end after `seconds`.
+        The request is sent again when the server is busy (429, 503) or was not reached and, if it is repeatable, when
+        the connection broke. Raises `ClientError` as `subspace_serve.client.errors` says; also as soon as the next
+        pause would end after `seconds`.
         """
         end = self.clock() + seconds
         # The same for all attempts, so that the server's log shows them as one.
@@ -106,7 +109,7 @@ class Exchange:
             yield Pause(pause)
 
     def _pause(self, attempts: int, outcome: Reply | Lost) -> float:
-        """Return a random time, after what the server asks for, so that its clients do not come back all at once."""
+        """Return what the server asks for and a random time more, so that clients do not all come back at once."""
         bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
         return retry_after(outcome) + bound * self.random()
 
@@ -127,7 +130,7 @@ class Exchange:
 
 
 def retry_after(outcome: Reply | Lost) -> float:
-    """Return the seconds that an answer asks to wait, by its header Retry-After: a number, or a date."""
+    """Return how many seconds an answer asks to wait in its header Retry-After, which is a number or a date."""
     text = outcome.headers.get("retry-after", "").strip() if isinstance(outcome, Reply) else ""
     if text.isascii() and text.isdigit():
         return float(text)
@@ -144,7 +147,7 @@ def _mendable(request: HttpRequest, outcome: Reply | Lost) -> bool:
 
 
 def _reason(reply: Reply) -> str:
-    """Return what the server says is wrong, or the beginning of whatever it says."""
+    """Return what the server says is wrong, or the beginning of whatever it sent."""
     try:
         return str(json.loads(reply.body)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):

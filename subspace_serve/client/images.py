@@ -1,4 +1,4 @@
-"""Images as callers have them: arrays, paths, the bytes of files, Pillow's images, alone or several."""
+"""Images as callers have them: arrays, paths, the bytes of files, Pillow's images, one or several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MisfitError(ClientError):
 
 
 def listed(images: Any) -> list[Image]:
-    """Return images as a list, checked for their kind. Raises `ClientError`."""
+    """Return one image or several as a list. Raises `ClientError` for anything that is not an image."""
     if isinstance(images, np.ndarray | bytes | bytearray | memoryview | str | os.PathLike) or is_picture(images):
         return [_image(images)]
     if not isinstance(images, Sequence):
@@ -36,7 +36,7 @@ def listed(images: Any) -> list[Image]:
 
 
 def read_files(images: Sequence[Image]) -> list[np.ndarray | bytes]:
-    """Return images with the contents of files in place of paths and of Pillow's images.
+    """Return images with the bytes of files in place of paths and of Pillow's images.
 
     Raises `ClientError` for one that cannot be read.
     """

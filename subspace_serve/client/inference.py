@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.client.answers import Answer, Label, MemberPrediction, Prediction
+from subspace_serve.client.answers import Answer, Label, MemberPrediction, Prediction, set_of
 from subspace_serve.client.catalogue import Catalogue, Place, place_of
 from subspace_serve.client.errors import UnexpectedAnswer
 from subspace_serve.client.wire import Inferred, Options
 
 
 class OutdatedError(UnexpectedAnswer):
-    """An answer by another bundle than the catalogue is of."""
+    """An answer from another bundle than the one in the catalogue."""
 
 
 def asked_model(options: Options, catalogue: Catalogue) -> tuple[str, bool] | None:
-    """Return the model that the path names, and whether an ensemble answers; None for what the protocol cannot say.
+    """Return the model to name in the path, and whether an ensemble answers; None for what the protocol cannot express.
 
-    It has no words for members without a model, nor for a domain without one; but the point that `adapt` makes for a
-    domain answers the same.
+    It cannot express members without a model, nor a domain without one; but the domain's point, if there is one,
+    answers the same.
     """
     if options.alpha is not None:
-        return catalogue.default, False  # of no effect, but the path needs one
+        return catalogue.default, False  # it has no effect, but the path needs one
     model = options.model
     if model is None:
         if options.members is not None:
@@ -36,7 +36,7 @@ def asked_model(options: Options, catalogue: Catalogue) -> tuple[str, bool] | No
 
 def asked_outputs(options: Options, ensemble: bool) -> dict[str, dict[str, Any]]:
     """Return the tensors to ask for, with their parameters."""
-    # The classes by name come with the answer, so that they are those of the bundle that gave it.
+    # Class names come with the answer, so that they are those of the bundle that gave it.
     outputs: dict[str, dict[str, Any]] = {
         "probabilities": {},
         "logits": {"classification": options.top_k},
@@ -50,15 +50,18 @@ def asked_outputs(options: Options, ensemble: bool) -> dict[str, dict[str, Any]]
 
 
 def answer_of(inferred: Inferred, options: Options, catalogue: Catalogue, request_id: str | None) -> Answer:
-    """Return tensors as an answer; the catalogue names the members' classes.
+    """Return tensors as an answer; the catalogue gives the class names for the members' predictions.
 
-    Raises `OutdatedError` where it cannot, and `KeyError`, `TypeError`, `ValueError` or `IndexError` for other tensors.
+    Raises `OutdatedError` where its labels are not the server's, and `KeyError`, `TypeError`, `ValueError` or
+    `IndexError` for other tensors.
     """
     parameters, outputs = inferred.parameters, inferred.outputs
     members = tuple(map(place_of, json.loads(parameters["members"])))
-    # Where a place was asked, the path's model says nothing: its only member is a point, or the place itself.
+    # Where a place was asked for, the path's model means nothing: the only member is a point, or the place itself.
     model = inferred.model if options.alpha is None or isinstance(members[0], str) else None
     probabilities = outputs["probabilities"]
+    sets = json.loads(parameters.get("sets", "null")) or [None] * len(probabilities)
+    abstained = json.loads(parameters.get("abstained", "null")) or [None] * len(probabilities)
     predictions = []
     for row, classes in enumerate(outputs["logits"]):
         labels = []
@@ -79,6 +82,8 @@ def answer_of(inferred: Inferred, options: Options, catalogue: Catalogue, reques
                 mutual_information=_number(outputs, "mutual_information", row),
                 disagreement=_number(outputs, "disagreement", row),
                 members=own,
+                set=set_of(sets[row]),
+                abstained=abstained[row],
             )
         )
     return Answer(
@@ -92,6 +97,8 @@ def answer_of(inferred: Inferred, options: Options, catalogue: Catalogue, reques
         statistics=parameters.get("statistics"),
         request_id=request_id,
         missing=json.loads(parameters.get("missing", "{}")),
+        set_reason=parameters.get("set_reason"),
+        abstained_reason=parameters.get("abstained_reason"),
         probabilities=probabilities,
     )
 

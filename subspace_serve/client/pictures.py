@@ -1,4 +1,4 @@
-"""Pillow's images, as files to send. Pillow is imported only once somebody hands one over."""
+"""Pillow's images, as files to send. Pillow is imported only when the caller passes one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def is_picture(value: Any) -> bool:
 
 
 def png(picture: Image) -> bytes:
-    """Return an image as a PNG file that the server takes for the file that it was opened from.
+    """Return an image as a PNG file that gives the server the same pixels as the file that it was opened from.
 
-    It is upright and in 8 bits, as the server would make it; transparency is kept, other modes become grey or RGB as
-    they do there. Raises `ClientError` for an image that cannot be read or written, or whose numbers have no known
-    range, which the server refuses in files too.
+    It is upright and in 8 bits, as the server would make it; transparency is kept, and other modes become grey or RGB
+    as they do there. Raises `ClientError` for an image that cannot be read or written, or whose pixel values have no
+    known range, which the server refuses in files too.
     """
     from PIL.Image import getmodebase
 
@@ -39,7 +39,7 @@ def png(picture: Image) -> bytes:
         mode = seen.mode
         if mode not in _IN_PNG:
             seen = seen.convert(_WITHOUT_LOSS.get(mode) or getmodebase(mode))
-        # A profile of colours has no effect in the server, and the camera's note was heeded.
+        # The server ignores colour profiles, and the camera's orientation has been applied.
         seen.save(buffer, "PNG", compress_level=1, icc_profile=None, exif=b"")
     except DataError:
         raise ClientError(

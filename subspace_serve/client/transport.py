@@ -1,4 +1,4 @@
-"""What both clients need of httpx: a step as its arguments, its answers and errors as outcomes of a step."""
+"""What both clients share around httpx: its arguments for a step, and its responses and errors as outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def standing_headers(token: str | None) -> dict[str, str]:
     headers = {"User-Agent": f"subspace-serve/{__version__}"}
     if token is not None:
         if not token or not all("!" <= character <= "~" for character in token):
-            # Without the token itself: messages are logged.
+            # The message leaves the token out: messages are logged.
             raise ClientError("the token is empty, or has spaces or characters that a header cannot hold; check it")
         headers["Authorization"] = f"Bearer {token}"
     return headers
@@ -53,7 +53,7 @@ def lost(error: httpx.RequestError) -> Lost:
 
 
 def _is_distrust(error: BaseException | None) -> bool:
-    """Whether it came of a certificate, which asking again does not mend."""
+    """Whether the error came from TLS, such as a certificate, which a retry does not fix."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error is not None

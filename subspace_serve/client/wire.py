@@ -22,7 +22,7 @@ _LENGTH = "Inference-Header-Content-Length"
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request but for the server that it goes to; `repeatable` when it changes nothing there."""
+    """A request, without the server's address; `repeatable` when it changes nothing on the server."""
 
     method: str
     path: str
@@ -33,9 +33,9 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request asks for beside its images; None leaves it to the server.
+    """What a request asks for besides its images; None leaves it to the server.
 
-    Raises `ClientError` for options that contradict each other whatever the server is.
+    Raises `ClientError` for options that contradict each other.
     """
 
     model: str | None = None
@@ -47,10 +47,16 @@ class Options:
     top_k: int = 5
     return_members: bool = False
     resize: bool = True
+    coverage: float | None = None
+    max_risk: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 1:
             raise ClientError(f"top_k is {self.top_k!r}; give a whole number, 1 or more")
+        for name, usual in (("coverage", 0.9), ("max_risk", 0.05)):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ClientError(f"{name} is {value!r}; give a number between 0 and 1, such as {usual}")
         names_models = self.model is not None or self.members is not None
         averages = self.weights is not None or self.aggregate is not None
         if self.alpha is not None and (names_models or averages):
@@ -59,7 +65,7 @@ class Options:
             raise ClientError("a domain alone is one network; weights and aggregate need members")
 
     def given(self) -> dict[str, Any]:
-        """Return those that are not left to the server; lists are lists, as JSON has them."""
+        """Return those that are not left to the server, as JSON values: sequences and arrays become lists."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: value if isinstance(value, str) else _plain(value) for name, value in values.items()}
 
@@ -93,9 +99,9 @@ def form_request(files: Iterable[bytes], options: Options) -> HttpRequest:
 
 
 def file_request(files: Sequence[bytes], options: Options) -> HttpRequest:
-    """Return a request with image files: a form, or JSON where a form would take a member for something else.
+    """Return a request with image files: a form, or JSON where a form would misread a member.
 
-    In a form a name that reads as a number is a place, and the numbers of a place would be members each.
+    In a form a name that reads as a number is a place, and each number of a place would be a member.
     """
     for member in options.given().get("members", ()):
         if _is_number(member) if isinstance(member, str) else isinstance(member, list):
@@ -106,18 +112,18 @@ def file_request(files: Sequence[bytes], options: Options) -> HttpRequest:
 def infer_request(
     images: np.ndarray, input: InputFormat, model: str, options: Options, outputs: Mapping[str, Mapping[str, Any]]
 ) -> HttpRequest:
-    """Return a request of the Open Inference Protocol whose pixels (N, ...) follow its JSON as they are.
+    """Return a request of the Open Inference Protocol whose raw pixels (N, ...) follow its JSON.
 
-    `outputs` are the tensors to be answered, all binary, with what else they are asked for.
+    `outputs` are the tensors to ask for, all binary, with their further parameters.
     """
     data = images.tobytes()
     parameters: dict[str, Any] = {}
     for name in ("members", "weights", "alpha"):
         if (value := getattr(options, name)) is not None:
             parameters[name] = json.dumps(_plain(value), allow_nan=False)
-    for name in ("aggregate", "domain"):
+    for name in ("aggregate", "domain", "coverage", "max_risk"):
         if (value := getattr(options, name)) is not None:
-            parameters[name] = value
+            parameters[name] = _plain(value)
     tensor = {
         "name": input.name,
         "shape": list(images.shape),
@@ -140,9 +146,9 @@ class Inferred:
 
 
 def parse_inferred(body: bytes, headers: Mapping[str, str]) -> Inferred:
-    """Split an answer into its tensors; `headers` have small letters.
+    """Split an answer into its tensors; the names in `headers` are in lower case.
 
-    Raises `KeyError`, `TypeError`, `ValueError` or `IndexError` for something else.
+    Raises `KeyError`, `TypeError`, `ValueError` or `IndexError` for anything else.
     """
     length = int(headers[_LENGTH.lower()])
     document = json.loads(body[:length])
@@ -162,7 +168,7 @@ def parse_inferred(body: bytes, headers: Mapping[str, str]) -> Inferred:
 
 
 def _texts(data: bytes) -> list[str]:
-    """Split a BYTES tensor, in which every text follows its length."""
+    """Split a BYTES tensor, in which every text follows its length (4 bytes, little-endian)."""
     texts = []
     position = 0
     while position < len(data):
@@ -177,7 +183,7 @@ def _rows(texts: Sequence[str], length: int) -> list[Sequence[str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's numbers and arrays, and tuples, as what JSON takes."""
+    """Return NumPy's numbers and arrays, and tuples, as JSON values."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, Sequence) and not isinstance(value, str):

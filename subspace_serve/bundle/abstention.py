@@ -1,0 +1,63 @@
+"""What a bundle keeps of labelled images, so that error rates can be promised where the unsure answers are left out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from subspace_serve.abstention import FINE_SHARES, Level, choose
+from subspace_serve.bundle.record import Count, Record
+
+_Unit = Annotated[float, Field(ge=0, le=1)]
+_Open = Annotated[float, Field(gt=0, lt=1)]
+
+
+class AbstentionLevel(Record):
+    """A candidate threshold: how many images score above it, and how many of them are answered wrongly."""
+
+    threshold: Annotated[float, Field(ge=-1)]
+    answered: Annotated[int, Field(ge=0)]
+    wrong: Annotated[int, Field(ge=0)]
+
+
+class RiskMeasured(Record):
+    """How well the score ranks answers, on `images` images: `held_out` ones, or those of the levels.
+
+    `aurc` is the area under the risk-coverage curve: the mean, over all shares of images answered surest first, of the
+    error rate among them. `answered_at_5_percent` is the largest share whose error rate is at most 5 %.
+    """
+
+    images: Count
+    held_out: bool
+    aurc: _Unit
+    answered_at_5_percent: _Unit
+
+
+class Abstention(Record):
+    """What answers a request for any error rate: on `count` images of `data`, the `levels` of the answers' score.
+
+    The score is the largest probability. The rate is promised with probability 1 - `delta`, over those images.
+    """
+
+    score: Literal["max_probability"] = "max_probability"
+    data: str
+    count: Count
+    delta: _Open
+    levels: Annotated[tuple[AbstentionLevel, ...], Field(min_length=1, max_length=len(FINE_SHARES))]
+    measured: RiskMeasured | None = None
+
+    _where_used = ("measured",)
+
+    def choose(self, max_risk: float) -> Level | None:
+        """Return the level that answers most among those whose error rate is proven; None where none is."""
+        levels = [Level(level.threshold, level.answered, level.wrong) for level in self.levels]
+        return choose(levels, max_risk, self.delta)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Abstention:
+        if self.levels[-1].answered != self.count:
+            raise ValueError(f"the last level must answer all {self.count} images; got {self.levels[-1].answered}")
+        if any(level.wrong > level.answered for level in self.levels):
+            raise ValueError("a level answers no more wrongly than it answers")
+        return self
