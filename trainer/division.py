@@ -1,10 +1,10 @@
-"""How several ranks divide a batch, and how their gradients come together.
+"""How several ranks divide a batch, and how their gradients are combined.
 
-A batch is split into S groups with an alpha each (appendix B). With W ranks, and S a multiple of W, each rank takes S/W
-groups: appendix B's several samples at the price of one. With W a multiple of S, and S = 1 is the usual, W/S ranks
-share a group and its alpha, and each takes its part of the group's images. All ranks draw the same alphas from the same
-seed, so nothing but gradients of collapsed networks is exchanged; of one alpha that is n numbers a step, however many
-endpoints there are.
+A batch is split into S groups, each with its own alpha (appendix B). With W ranks, and S a multiple of W, each rank
+takes S/W groups: with S = W, appendix B's several samples at the price of one. With W a multiple of S (S = 1 being the
+usual case), W/S ranks share a group and its alpha, and each takes its part of the group's images. All ranks draw the
+same alphas from the same seed, so a step exchanges gradients only: those of the collapsed networks (for one alpha n
+numbers, however many endpoints there are), or, where there are many groups, those of the endpoints if that is less.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from trainer.ranks import Ranks
 
 @dataclass(frozen=True)
 class Division:
-    """What of every batch this rank takes.
+    """Which part of every batch this rank takes.
 
     Attributes:
-        samples: S, the groups of a batch.
-        ranks: who shares it.
+        samples: S, the number of groups in a batch.
+        ranks: the processes that share it.
+
+    Raises:
+        TrainingError: neither S nor the number of ranks is a multiple of the other.
     """
 
     samples: int
@@ -47,7 +50,7 @@ class Division:
 
     @property
     def groups(self) -> range:
-        """The groups of which this rank has images."""
+        """The groups that this rank has images of."""
         if self.sharers > 1:
             first = self.ranks.rank // self.sharers
             return range(first, first + 1)
@@ -58,7 +61,7 @@ class Division:
         """Return which images of a batch of `count` this rank takes.
 
         Raises:
-            TrainingError: it would have none.
+            TrainingError: it would get none.
         """
         starts = _starts(count, self.samples)
         first, last = starts[self.groups.start], starts[self.groups.stop]
@@ -74,7 +77,7 @@ class Division:
         return slice(first, last)
 
     def weight(self, count: int) -> float:
-        """Return what this rank's images are of their groups' in a batch of `count`: 1 where a rank has whole groups.
+        """Return this rank's share of the images of its groups, in a batch of `count`; 1 where it has whole groups.
 
         A group's loss is the mean over its images, so a part's loss counts by its size.
         """
@@ -84,9 +87,9 @@ class Division:
         return (part.stop - part.start) / (starts[self.groups.stop] - starts[self.groups.start])
 
     def sums_endpoints(self, endpoints: int) -> bool:
-        """Return whether the endpoints' gradients are summed rather than all groups' gathered, to send fewer numbers.
+        """Return whether to sum the endpoints' gradients instead of gathering all groups', to send fewer numbers.
 
-        Gathering brings each rank S n numbers; a sum of shape (m, n) goes around twice.
+        Gathering sends each rank S n numbers; summing a matrix of shape (m, n) sends it twice.
         """
         return self.ranks.world_size > 1 and self.sharers == 1 and self.samples > 2 * endpoints
 
@@ -94,8 +97,8 @@ class Division:
         """Return the gradients of every group's network, the same on every rank, from those of this rank's.
 
         Args:
-            own: of each group of this rank, shape (n,); with one group (S = 1), of each network that it runs. May be
-                overwritten.
+            own: one of shape (n,) for each group of this rank; with one group (S = 1), for each network that it runs.
+                May be overwritten.
         """
         if self.ranks.world_size == 1:
             return list(own)
@@ -112,6 +115,6 @@ class Division:
 
 
 def _starts(count: int, parts: int) -> list[int]:
-    """Return where the parts of `count` begin, and where the last one ends, as `Tensor.tensor_split` divides."""
+    """Return where each part of `count` begins and the last one ends, dividing as `Tensor.tensor_split` does."""
     size, larger = divmod(count, parts)
     return [index * size + min(index, larger) for index in range(parts + 1)]

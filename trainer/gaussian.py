@@ -21,8 +21,8 @@ class Gaussian:
 
     Attributes:
         mean: the members' mean, which is their stochastic weight average (SWA).
-        variance: of each weight over the members, mean of squares about the mean; not negative.
-        deviations: by parameter, what each of the K members differs from the mean. Shape (K, *shape).
+        variance: of each weight over the members: the mean square about the mean.
+        deviations: by parameter, the K members less the mean. Shape (K, *shape).
     """
 
     mean: Weights
@@ -31,7 +31,7 @@ class Gaussian:
 
     @property
     def members(self) -> int:
-        """The number K of networks that it was fitted to."""
+        """K, the number of networks that it was fitted to."""
         return len(next(iter(self.deviations.values())))
 
     def sample(self, generator: torch.Generator, scale: float = 1.0) -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ class Gaussian:
             raise GeometryError(f"the covariance is scaled by {scale:g}; give a finite number of 0 or more")
         along = _normal((self.members,), generator) / math.sqrt(2 * (self.members - 1))
         drawn = {}
-        # In an order of their own: a checkpoint may name the parameters in another one than the network.
+        # Sorted, so that draws do not depend on the order in which a checkpoint lists the parameters.
         for name in sorted(self.mean):
             mean = self.mean[name]
             independent = np.sqrt(self.variance[name].astype(np.float64) / 2) * _normal(mean.shape, generator)
@@ -63,8 +63,8 @@ class Gaussian:
 def fit_gaussian(members: Sequence[Weights]) -> Gaussian:
     """Fit a Gaussian to the weights of K networks, such as snapshots of one run (the paper takes 6).
 
-    All members are at hand, so the deviations are from their final mean; the original, which sees them one by one,
-    takes them from the mean so far. D D^T / (K - 1) is then their sample covariance.
+    All members are known, so the deviations are from their final mean, and D D^T / (K - 1) is their sample covariance.
+    The original sees them one by one and takes deviations from the running mean.
 
     Raises:
         GeometryError: fewer than 2 members.

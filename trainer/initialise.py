@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+import torch
 
+from subspace_serve.data import Preprocessing
 from subspace_serve.errors import SubspaceServeError, TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME, load_subspace
-from subspace_serve.space.subspace import Weights, mismatch
+from subspace_serve.space.subspace import Weights
+from trainer.foreign.fitting import Fitted, Fitter
+from trainer.foreign.reading import StateDict, read_state_dicts
 from trainer.modules import weights_of
 from trainer.state import build_seeded, kept_state
+
+RANDOM = ("independent", "shared")
 
 
 def initial_endpoints(architecture: Architecture, count: int, initialisation: str, seed: int) -> list[Weights]:
@@ -22,8 +26,8 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
         architecture: builds networks with its own random initialisation (Kaiming normal for the paper's).
         count: number of endpoints.
         initialisation: `independent` (Algorithm 1), `shared` (one initialisation for all, appendix E), or the path
-            of a checkpoint: a run's folder, its `subspace.safetensors` (the midpoint is taken), or any safetensors
-            state dict of the architecture.
+            of a checkpoint: a run's folder, its `subspace.safetensors` (the midpoint is taken), or any file of one
+            network that `import` takes. A classifier of another size starts anew, the same for all endpoints.
         seed: of the random initialisations; endpoint 0 starts where a standard network of this seed starts.
 
     Raises:
@@ -33,11 +37,9 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
         return [_random_weights(architecture, seed, index) for index in range(count)]
     if initialisation == "shared":
         return [_random_weights(architecture, seed, 0)] * count
-    return [_weights_from(Path(initialisation), architecture)] * count
-
-
-def _random_weights(architecture: Architecture, seed: int, index: int) -> Weights:
-    return weights_of(build_seeded(architecture, seed, index))
+    found = _checkpoint(Path(initialisation), architecture)
+    new = _random_weights(architecture, seed, 0) if found.new else {}
+    return [{name: new[name] if name in found.new else values for name, values in found.weights.items()}] * count
 
 
 def initial_kept_state(architecture: Architecture, initialisation: str, seed: int) -> Weights:
@@ -51,37 +53,66 @@ def initial_kept_state(architecture: Architecture, initialisation: str, seed: in
         TrainingError: the checkpoint cannot be read.
     """
     kept = kept_state(architecture, seed)
-    if initialisation in ("independent", "shared") or not kept:
+    if initialisation in RANDOM or not kept:
         return kept
-    found = _checkpoint(Path(initialisation), architecture)[1]
+    found = _checkpoint(Path(initialisation), architecture).constants
     return {name: found.get(name, values) for name, values in kept.items()}
 
 
-def _weights_from(path: Path, architecture: Architecture) -> Weights:
-    expected = _random_weights(architecture, 0, 0)
-    weights, _ = _checkpoint(path, architecture)
-    # Buffers of a whole state dict (BatchNorm's statistics) are not coordinates in weight space.
-    weights = {name: values for name, values in weights.items() if name in expected}
-    if problem := mismatch(weights, expected):
-        raise _cannot_start(path, architecture, problem)
-    return weights
+def initial_notes(architecture: Architecture, initialisation: str, preprocessing: Preprocessing) -> list[str]:
+    """Return what somebody should know who starts from a checkpoint: what was changed of it, and other normalisation.
+
+    Raises:
+        TrainingError: as `initial_endpoints`.
+    """
+    if initialisation in RANDOM:
+        return []
+    found = [f"{initialisation}: {note}" for note in _checkpoint(Path(initialisation), architecture).notes]
+    before = normalisation_of_start(initialisation)
+    if before not in (None, preprocessing):
+        found.append(f"{initialisation} was trained with another normalisation; --normalisation start keeps it")
+    return found
 
 
-def _checkpoint(path: Path, architecture: Architecture) -> tuple[Weights, Weights]:
-    """Return a checkpoint's weights (a subspace's midpoint), and what else it holds."""
+def normalisation_of_start(initialisation: str) -> Preprocessing | None:
+    """Return the normalisation of the run whose weights are taken; None where it is no run.
+
+    Raises:
+        CheckpointError: the run cannot be read.
+    """
+    path = Path(initialisation)
+    if initialisation in RANDOM or not _is_run(path):
+        return None
+    return Preprocessing.from_json(load_subspace(path).provenance_value("preprocessing"))
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() or path.name == FILE_NAME
+
+
+def _random_weights(architecture: Architecture, seed: int, index: int) -> Weights:
+    return weights_of(build_seeded(architecture, seed, index))
+
+
+def _checkpoint(path: Path, architecture: Architecture) -> Fitted:
+    """Return one network of a checkpoint: of a subspace its midpoint."""
     try:
-        if path.is_dir() or path.name == FILE_NAME:
+        if _is_run(path):
             subspace = load_subspace(path)
-            return subspace.weights(subspace.geometry.midpoint), subspace.buffers
-        state = load_file(path)
-        return state, state
-    # The last two for types that NumPy does not have, such as bfloat16.
-    except (OSError, SafetensorError, SubspaceServeError, TypeError, AttributeError) as error:
-        raise _cannot_start(path, architecture, error) from error
-
-
-def _cannot_start(path: Path, architecture: Architecture, reason: object) -> TrainingError:
-    return TrainingError(
-        f"cannot start from {path}: {reason}; give `independent`, `shared`, a run's folder or a safetensors state dict "
-        f"of {architecture.name}"
-    )
+            arrays = {**subspace.weights(subspace.geometry.midpoint), **subspace.buffers}
+            tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+            found = [StateDict(str(path), tensors)]
+        else:
+            found = read_state_dicts(path)
+        members = [member for entry in found for member in Fitter(architecture, cast=True, new_head=True).fit(entry)]
+    except SubspaceServeError as error:
+        raise TrainingError(
+            f"cannot start from {path}: {error}; give `independent`, `shared`, a run's folder, or a file of one "
+            f"network of {architecture.name} (.pt, .pth, .bin, .safetensors)"
+        ) from error
+    if len(members) > 1:
+        raise TrainingError(
+            f"cannot start from {path}: it holds {len(members)} networks; make a run of them (subspace-serve import) "
+            "and start from its midpoint"
+        )
+    return members[0]

@@ -1,7 +1,7 @@
-"""Networks whose average over a whole line is one network (appendix C, equations 14 to 17).
+"""Networks whose average over a whole line is a single network (appendix C, equations 14 to 17).
 
 With f(x, P(a)) = g(x, P(0)) + dg(x, P(a))/da, the average of f over the line is g(x, P(1)). Training replaces the
-derivative by a finite difference, so that each step runs three networks: g at 0, at a and at a + epsilon.
+derivative by a finite difference, so each step runs three networks: g at 0, at a and at a + epsilon.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from trainer.schedule import StepSettings
 from trainer.step import Stepper
 
 NETWORKS = 3
-"""Networks that a step runs."""
+"""How many networks a step runs."""
 
 
 class IntegralStepper(Stepper):
-    """Takes training steps on the two ends of a line through three networks.
+    """Takes training steps on the two ends of a line, with three networks.
 
     Args:
         config: the run's settings.
         endpoints: what is trained, a line.
         networks: three; their weights are overwritten in every step.
-        division: of every batch among ranks; all of it for this process when None.
+        division: how every batch is divided among ranks; None gives all of it to this process.
     """
 
     @staticmethod
@@ -44,7 +44,7 @@ class IntegralStepper(Stepper):
         if not self.endpoints.layout.channels_last:
             images = images.clone(memory_format=torch.contiguous_format)
         alpha, epsilon = generator.random(), self.config.epsilon
-        # At a = 1 the difference reaches a little beyond the line.
+        # Near a = 1 the difference reaches a little beyond the line.
         coefficients = [self._line(place) for place in (0.0, alpha, alpha + epsilon)]
         outputs = []
         for network, forward, c in zip(self.networks, self._forward, coefficients, strict=True):

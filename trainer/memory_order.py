@@ -1,8 +1,9 @@
-"""In which memory order a network can be trained.
+"""The memory order in which a network can be trained.
 
-Channels-last is about a fifth faster on a CPU, but oneDNN (3.12, of torch 2.14.1) writes outside its memory there: in
-the backward pass of a strided 1x1 convolution it puts whole blocks of input channels, 8 with AVX2 and 16 with AVX-512,
-into a workspace with room for the channels that there are (uxlfoundation/oneDNN#6035). See docs/memory-order.md.
+Channels-last is about a fifth faster on a CPU, but there oneDNN (3.12, as in torch 2.14.1) can write outside its
+memory: in the backward pass of a strided 1x1 convolution it copies whole blocks of input channels, 8 with AVX2 and 16
+with AVX-512, into a workspace that has room only for the channels there are (uxlfoundation/oneDNN#6035). See
+docs/memory-order.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from subspace_serve.space.architecture import Architecture
 from trainer.architectures import check_output
 
 BLOCK = 16
-"""Input channels that are a multiple of this fill the blocks of every processor; only fewer than it went wrong."""
+"""Input channels that are a multiple of this fill the blocks of every processor. Only counts below it went wrong in
+measurements; the check asks for a multiple all the same."""
 
 
 def channels_last_is_safe(model: nn.Module, architecture: Architecture) -> bool:
@@ -27,7 +29,7 @@ def channels_last_is_safe(model: nn.Module, architecture: Architecture) -> bool:
 
     Raises:
         ArchitectureError: the network does not fit its input.
-        TrainingError: contiguous order is not safe either, since the network itself turns to channels-last.
+        TrainingError: contiguous order is not safe either, since the network itself converts to channels-last.
     """
     with _Convolutions() as convolutions:
         check_output(model, architecture)
@@ -50,7 +52,7 @@ class _Layer(NamedTuple):
 
 
 class _Convolutions(TorchDispatchMode):
-    """Notes the convolutions of a pass, of modules and of functions alike, that are not safe in channels-last order."""
+    """Notes the convolutions of a pass, by modules and by functions alike, that are not safe in channels-last order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +66,6 @@ class _Convolutions(TorchDispatchMode):
             pointwise = all(size == 1 for size in weight.shape[2:])
             # A weight holds the channels of one group.
             if pointwise and max(stride) > 1 and weight.shape[1] % BLOCK:
-                # What torch goes by; `is_contiguous` does not tell the orders of one channel apart.
+                # What torch itself goes by; `is_contiguous` cannot tell the orders apart when there is one channel.
                 self.endangered.append(_Layer(images.shape[1], max(stride), images.stride(1) == 1))
         return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""Networks of a subspace as ordinary torch modules, for those who want them, and for validation between epochs."""
+"""Networks of a subspace as ordinary torch modules, for users of torch and for validation during training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 64
 
 
 def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
-    """Return copies of the parameters that a network trains: its coordinates in weight space."""
+    """Return copies of a network's trained parameters: its coordinates in weight space."""
     return {name: parameter.detach().cpu().numpy().copy() for name, parameter in trained_parameters(model).items()}
 
 
@@ -44,17 +44,18 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
 def collapsed(
     subspace: Subspace, alpha: Alpha, *, extrapolate: bool = False, architecture: str | None = None
 ) -> nn.Module:
-    """Build the ordinary network with weights P(alpha), in eval mode, with the BatchNorm statistics of a fresh one.
+    """Build the ordinary network with weights P(alpha), in eval mode, with the BatchNorm statistics of a new network.
 
     Args:
         subspace: where alpha lies.
         alpha: a place in it.
         extrapolate: allow a place a little outside a line.
-        architecture: the name of the user's own architecture where the subspace has one, which is then imported.
+        architecture: the name of the user's own architecture, if the subspace has one; naming it lets it be imported.
 
     Raises:
         GeometryError: alpha lies outside the domain or has the wrong length.
         CheckpointError: the weights do not fit the architecture.
+        TrainingError: the network has no place for the state that the run kept.
         ArchitectureError: the architecture is the user's own and was not named, or it cannot be built.
     """
     weights = subspace.weights(alpha, extrapolate=extrapolate)
@@ -76,7 +77,7 @@ def as_module(
     """Return the network P(alpha) in eval mode, with BatchNorm statistics of its own.
 
     Raises:
-        GeometryError, CheckpointError, ArchitectureError: as `collapsed`.
+        GeometryError, CheckpointError, TrainingError, ArchitectureError: as `collapsed`.
         CalibrationError: the statistics cannot be computed.
     """
     model = collapsed(subspace, alpha, extrapolate=extrapolate, architecture=architecture).to(device)
@@ -88,7 +89,7 @@ def as_module(
 
 
 def with_statistics(model: nn.Module, skeleton: Skeleton, statistics: Statistics) -> nn.Module:
-    """Return a network after its BatchNorm layers got these statistics."""
+    """Copy these statistics into a network's BatchNorm layers; return the network."""
     for layer in skeleton.batchnorms:
         module = model.get_submodule(layer.name)
         for buffer, slot in ((module.running_mean, layer.mean), (module.running_var, layer.variance)):
@@ -98,7 +99,7 @@ def with_statistics(model: nn.Module, skeleton: Skeleton, statistics: Statistics
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, images: Images, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a network's logits for every image. Float32 (N, classes)."""
+    """Return a network's logits for every image, float32 (N, classes); it must be in eval mode."""
     device = next(model.parameters()).device
     return np.concatenate(
         [model(preprocess(pixels, preprocessing, device)).float().cpu().numpy() for pixels, _ in images.batches(_BLOCK)]

@@ -2,8 +2,9 @@
 
 All of a network's parameters lie in one vector theta of n numbers, and the endpoints in a matrix Omega of shape
 (m, n). Collapsing is then one matrix-vector product, theta = c Omega, and the gradient of every endpoint is one outer
-product, since dL/d omega_i = c_i dL/d theta (equation 3): a single ordinary backward pass on an ordinary network
-trains the whole subspace, and the endpoints' gradients never exist as tensors (appendix D.2).
+product, since dL/d omega_i = c_i dL/d theta (equation 3). A single ordinary backward pass on an ordinary network trains
+the whole subspace (appendix D.2), and the endpoints' gradients are added to their momentum without ever being tensors
+of their own. The exception is `EndpointMatrix.spread`, for ranks that sum them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from trainer.state import trained_parameters
 class Layout:
     """Where each parameter of a network lies in the flat vector.
 
-    Parameters with two or more dimensions (convolutions, linear layers) come first: they are the part that the
-    regulariser compares (appendix D.3). Convolution kernels lie in channels-last order where that is safe (see
+    Parameters with two or more dimensions (convolutions, linear layers) come first: only these are compared by the
+    regulariser (appendix D.3). Convolution kernels lie in channels-last order where that is safe (see
     `trainer.memory_order`).
 
     Attributes:
         shapes: each parameter's shape, by name, in the order of the vector.
         layers: the index of the layer (module) that each parameter belongs to, in the same order.
         regularised: how many leading numbers belong to parameters with two or more dimensions.
-        channels_last: whether kernels lie, and images are to come, in channels-last order.
+        channels_last: whether kernels and images are in channels-last order.
     """
 
     shapes: dict[str, torch.Size]
@@ -110,13 +111,13 @@ class FlatNetwork:
 
 
 class EndpointMatrix:
-    """Endpoints Omega and their momentum, both of shape (m, n), and the two operations that training needs.
+    """Endpoints Omega and their momentum, both of shape (m, n), and the operations that training needs.
 
     Args:
         layout: where each parameter lies in a row.
         endpoints: the weights to start from.
-        layerwise: whether each layer has coefficients of its own; then coefficients have shape (m, layers), else
-            (m, 1).
+        device: where both matrices are kept.
+        layerwise: whether each layer has its own coefficients; then coefficients have shape (m, layers), else (m, 1).
     """
 
     def __init__(self, layout: Layout, endpoints: Sequence[Weights], device: torch.device, *, layerwise: bool) -> None:
@@ -140,13 +141,13 @@ class EndpointMatrix:
 
     @torch.no_grad()
     def collapse_into(self, network: FlatNetwork, coefficients: Tensor) -> None:
-        """Set the network's weights to P(alpha) = c Omega. Coefficients of shape (m, 1) or (m, layers)."""
+        """Set the network's weights to P(alpha) = c Omega; coefficients c have shape (m, 1) or (m, layers)."""
         for where, layer in self._segments:
             torch.mv(self.values[:, where].t(), coefficients[:, layer], out=network.values[where])
 
     @torch.no_grad()
     def spread(self, gradients: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the endpoints' gradients, shape (m, n), from those of sampled networks as `update` takes them."""
+        """Return the endpoints' gradients, shape (m, n), from coefficients and gradients in the form `update` takes."""
         summed = torch.zeros_like(self.values)
         for coefficients, gradient in gradients:
             for where, layer in self._segments:
@@ -169,10 +170,10 @@ class EndpointMatrix:
         Args:
             gradients: for each sampled network, its coefficients, shape (m, 1) or (m, layers), and dL/d theta, (n,);
                 or the endpoints' own, shape (m, n).
-            pair: the two endpoints whose cosine the regulariser penalises in this step; None for none.
+            pair: the two endpoints whose cosine the regulariser penalises in this step; None to leave it out.
             beta: the regulariser's strength.
             learning_rate: step size.
-            momentum: share of the velocity that is kept.
+            momentum: fraction of the velocity that is kept.
             weight_decay: L2 penalty on every parameter.
         """
         if isinstance(gradients, Tensor):
@@ -190,7 +191,10 @@ class EndpointMatrix:
         self.values.add_(self.velocity, alpha=-learning_rate)
 
     def distances(self) -> tuple[float, float]:
-        """Return the mean over pairs of endpoints of L2 distance and squared cosine similarity (figure 3)."""
+        """Return L2 distance and squared cosine similarity, each averaged over pairs of endpoints (figure 3).
+
+        Like the regulariser, they leave out parameters of one dimension. Both are NaN with a single endpoint.
+        """
         compared = self.values[:, : self.layout.regularised].double()
         gram = compared @ compared.t()
         norms = gram.diagonal()

@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from torch import nn
-from torch.nn.utils import parametrize
-
-from subspace_serve.data import DataSet, label_noise, load_checked
+from subspace_serve.data import DataSet, Preprocessing, label_noise, load_checked
 from subspace_serve.data.drawing import carve
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.subspace import Weights
 from trainer.architectures import build, find_builder
+from trainer.architectures.records import record_of
 from trainer.config import TrainingConfig
 from trainer.division import Division
-from trainer.initialise import initial_endpoints
+from trainer.initialise import initial_endpoints, normalisation_of_start
 from trainer.memory_order import channels_last_is_safe
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.ranks import Ranks
-from trainer.state import load_kept
+from trainer.state import check_coordinates, load_kept
 from trainer.step import Stepper
 
 
@@ -45,6 +43,7 @@ def prepared_data(
         validation=config.validation,
         seed=config.data_seed,
         image_size=config.image_size,
+        channels=config.channels,
         decoded_size=decoded_size,
         skip_unreadable=config.skip_unreadable,
         download=download,
@@ -65,7 +64,32 @@ def prepared_data(
         )
     if config.label_noise:
         train = train.with_labels(label_noise(train.labels, config.label_noise, data.classes, config.data_seed))
-    return dataclasses.replace(data, train=train)
+    return dataclasses.replace(data, train=train, preprocessing=_normalisation(config, data))
+
+
+def _normalisation(config: TrainingConfig, data: DataSet) -> Preprocessing:
+    """Return the normalisation that a run is to have.
+
+    Raises:
+        TrainingError: it is to be another's, which is not known or has other channels.
+    """
+    if config.normalisation == "data":
+        return data.preprocessing
+    if config.normalisation == "start":
+        found = normalisation_of_start(config.initialisation)
+        unknown = f"{config.initialisation} is no run, which would record its own; give a run's folder with --init"
+    else:
+        record = record_of(config.architecture)
+        found = None if record is None else record.preprocessing
+        unknown = f"none is recorded for {config.architecture}"
+    if found is None:
+        raise TrainingError(f"the normalisation is to be that of the {config.normalisation}, and {unknown}")
+    if len(found.mean) != data.shape[2]:
+        raise TrainingError(
+            f"the normalisation of the {config.normalisation} has {len(found.mean)} channels and the images have "
+            f"{data.shape[2]}; give images of as many channels (grey ones are repeated with --channels 3)"
+        )
+    return found
 
 
 def prepared_architecture(config: TrainingConfig, data: DataSet) -> Architecture:
@@ -113,18 +137,9 @@ def prepared_stepper(
     make_stepper = config.method.stepper()
     count = make_stepper.network_count(division)
     networks = [load_kept(build(architecture), kept or {}) for _ in range(count)]
-    _check_parameters(networks[0])
+    check_coordinates(networks[0])
     # Whatever the device, so that a run can be resumed on another.
     layout = Layout.of(networks[0], channels_last=channels_last_is_safe(networks[0], architecture))
     endpoints = EndpointMatrix(layout, start[: config.geometry.endpoints], device, layerwise=config.layerwise)
     flat = [FlatNetwork(network, layout, device) for network in networks]
     return make_stepper(config, endpoints, flat, division)
-
-
-def _check_parameters(network: nn.Module) -> None:
-    """Refuse networks whose weights are computed from other numbers: a mixture of those is no mixture of weights."""
-    if any(parametrize.is_parametrized(module) for module in network.modules()):
-        raise TrainingError(
-            "the network has parametrised weights (weight or spectral normalisation), which have no place in weight "
-            "space; choose an architecture without them"
-        )

@@ -1,4 +1,4 @@
-"""From uint8 pixels to what a network takes, in torch: on a device, and inside an exported graph."""
+"""From uint8 pixels to what a network takes, in torch, on any device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def preprocess(
     Args:
         images: uint8 (N, height, width, channels).
         preprocessing: constants, one of each per channel.
-        device: where the result is wanted; the bytes travel, not the four times larger floats.
+        device: where the result is wanted, the images' own when None; the bytes are sent there, not the floats, which
+            are four times as large.
 
     Returns:
         float32 (N, channels, height, width) in channels_last memory format, which is the input's layout.

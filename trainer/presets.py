@@ -1,4 +1,4 @@
-"""Settings by name: the paper's (section 4 and appendix D)."""
+"""Named settings: the paper's (section 4 and appendix D)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAPER_METHOD: dict[str, Any] = NEUTRAL | {
     "weight_decay": 1e-4,
     "warmup_epochs": 5.0,
 }
-"""Algorithm 1 as the paper runs it, for any data and network: what belongs to neither is set."""
+"""Algorithm 1 as the paper runs it: the settings that depend neither on the data nor on the network."""
 
 _PAPER: dict[str, Any] = PAPER_METHOD | {
     "subspace": "line",

@@ -1,4 +1,4 @@
-"""How far a run has come: what must be known, beside the endpoints, to go on with it."""
+"""How far a run has come: what is needed, besides the endpoints, to go on with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Best:
 
     Attributes:
         epoch: which epoch, from 1.
-        accuracy: the midpoint's there.
+        accuracy: the midpoint's on the validation images, as a fraction.
         values: the endpoints, shape (m, n).
     """
 
@@ -34,7 +34,7 @@ class Progress:
         epochs: finished epochs of the run's plan.
         members: kept networks, each of shape (n,).
         parting: values and velocity where the trajectories of an ensemble part, shape (2, 1, n).
-        best: for early stopping.
+        best: the best epoch so far; None without early stopping.
     """
 
     epochs: int = 0
@@ -47,7 +47,7 @@ class Progress:
         self.members.append(endpoints.values[0].clone())
 
     def note_accuracy(self, epoch: int, accuracy: float, endpoints: EndpointMatrix) -> None:
-        """Keep the endpoints when the midpoint is more accurate than ever (the first of equals)."""
+        """Keep the endpoints if the midpoint is more accurate than after every earlier epoch (ties keep the first)."""
         if self.best is None or accuracy > self.best.accuracy:
             self.best = Best(epoch, accuracy, endpoints.values.clone())
 

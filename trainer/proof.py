@@ -1,4 +1,4 @@
-"""The proof that a skeleton is its network, whatever the weights: made before a run spends anything on training."""
+"""The proof that a skeleton computes what its network does, whatever the weights. Made before training starts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from subspace_serve.errors import ExportError
-from subspace_serve.export.parity import BATCHES, TOLERANCE
-from subspace_serve.network.network import Network
+from subspace_serve.export.parity import TOLERANCE
+from subspace_serve.network.network import Answering, Network
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.architecture import Architecture
-from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.geometry import single_network
 from trainer.architectures import build
 from trainer.skeleton import skeleton_of
 from trainer.state import Kept, check_constant, load_kept, trained_parameters
 
-ALPHAS = (0.3, 1.0)
+TIMES = 2
+"""With how many sets of random numbers."""
+BATCHES = (1, 3)
+"""Few: a proof at 224 px is what an import waits for."""
 
 
 def proven_skeleton(architecture: Architecture, kept: Kept | None = None) -> Skeleton:
-    """Return an architecture's skeleton after it was compared with a network built anew, at two places.
+    """Return an architecture's skeleton after it was compared with a network built anew, with two sets of numbers.
 
-    The places lie between random weights and statistics, so that no number can be left out or mixed up unnoticed. What
-    differs between two builds of a network and is not kept (a random number that is no buffer) shows, too.
+    Weights and statistics are random, so that none can be left out or mixed up unnoticed. What differs between two
+    builds of a network and is not kept (a random number that is no buffer) shows, too.
 
     Args:
         architecture: of the networks.
@@ -38,7 +41,8 @@ def proven_skeleton(architecture: Architecture, kept: Kept | None = None) -> Ske
         ExportError: a parameter has a type that cannot be trained, an image's answer depends on its neighbours in the
             batch, a BatchNorm layer runs several times in a pass, or the graph cannot be made or does not answer as
             torch does.
-        TrainingError: a pass in train mode changes state that no network of a subspace would have.
+        TrainingError: the network has no place for what is kept, or, of the user's own architecture, a pass in train
+            mode changes state that no network of a subspace would have.
         ArchitectureError: the network cannot be built.
     """
     if architecture.is_custom or kept:
@@ -59,18 +63,17 @@ def _proven(architecture: Architecture, kept: Kept) -> Skeleton:
             check_constant(network, torch.randn(2, architecture.channels, architecture.height, architecture.width))
         network.eval()
         _check_types(network, architecture)
-        endpoints = [_random_state(network) for _ in range(2)]
         size = (sum(BATCHES), architecture.height, architecture.width, architecture.channels)
         images = torch.randint(256, size, dtype=torch.uint8)
     skeleton = skeleton_of(architecture, kept)
     _check_runs(skeleton, architecture)
     scale = 1.0
-    for alpha in ALPHAS:
-        state = {name: (1 - alpha) * first + alpha * endpoints[1][name] for name, first in endpoints[0].items()}
+    for seed in range(TIMES):
+        state = _random_state(network, seed)
         expected = _answers(network, state, images)
         scale = max(scale, float(np.abs(expected).max()))
         _check_neighbours(network, state, images, expected, scale, architecture)
-        found = _graph_answers(skeleton, network, endpoints, alpha, images.numpy())
+        found = _graph_answers(skeleton, network, state, images.numpy())
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE * scale:
             raise ExportError(
@@ -100,8 +103,14 @@ def _check_runs(skeleton: Skeleton, architecture: Architecture) -> None:
             )
 
 
-def _random_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and BatchNorm statistics near a network's own, by name."""
+def _random_state(network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Return parameters near a network's own and random BatchNorm statistics, by name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return _near(network)
+
+
+def _near(network: nn.Module) -> dict[str, Tensor]:
     state = {}
     for name, tensor in [*trained_parameters(network).items(), *network.named_buffers()]:
         if name.endswith(".running_mean") or name == "running_mean":
@@ -110,13 +119,13 @@ def _random_state(network: nn.Module) -> dict[str, Tensor]:
             state[name] = 0.5 + torch.rand_like(tensor)
         elif isinstance(tensor, nn.Parameter):
             own = tensor.detach()
-            state[name] = own * (1 + 0.1 * torch.randn_like(own)) + 0.01 * torch.randn_like(own)
+            state[name] = own + (0.1 * own.abs() + 0.01) * torch.randn_like(own)
     return state
 
 
 @torch.no_grad()
 def _answers(network: nn.Module, state: dict[str, Tensor], images: Tensor) -> np.ndarray:
-    # As `Network` normalises with a mean of 0.5 and a standard deviation of 0.5.
+    # The normalisation of `_graph_answers`: a mean of 0.5 and a standard deviation of 0.5.
     pixels = images.permute(0, 3, 1, 2).float() * (1 / 127.5) - 1
     return functional_call(network, state, (pixels,)).numpy()
 
@@ -139,23 +148,16 @@ def _check_neighbours(
         )
 
 
-def _graph_answers(
-    skeleton: Skeleton, network: nn.Module, endpoints: list[dict[str, Tensor]], alpha: float, images: np.ndarray
-) -> np.ndarray:
-    parameters = trained_parameters(network)
+def _graph_answers(skeleton: Skeleton, network: nn.Module, state: dict[str, Tensor], images: np.ndarray) -> np.ndarray:
+    weights = {name: state[name].numpy() for name in trained_parameters(network)}
+    channels = images.shape[-1]
     opened = Network(
-        skeleton,
-        Geometry("line", 2),
-        [{name: state[name].numpy() for name in parameters} for state in endpoints],
-        mean=[0.5] * images.shape[-1],
-        std=[0.5] * images.shape[-1],
-        device="cpu",
-        threads=1,
+        skeleton, single_network(), [weights], mean=[0.5] * channels, std=[0.5] * channels, device="cpu", threads=1
     )
     values = skeleton.default_statistics()
     for name, slot in skeleton.statistics.items():
-        first, second = (state[name].numpy() for state in endpoints)
-        values[slot.where] = (1 - alpha) * first + alpha * second
-    answering = opened.at(alpha, Statistics(values, 0))
-    ends = np.cumsum(BATCHES)
-    return np.concatenate([answering.logits(part) for part in np.split(images, ends[:-1])])
+        values[slot.where] = state[name].numpy()
+    # Without an arena, which would keep what the largest batch took.
+    numbers = opened.numbers(opened.endpoints[0], Statistics(values, 0))
+    answering = Answering(opened.session(skeleton.data, numbers, arena=False), "CPUExecutionProvider")
+    return np.concatenate([answering.logits(part) for part in np.split(images, np.cumsum(BATCHES)[:-1])])

@@ -1,4 +1,4 @@
-"""Several processes at one work, as `torchrun` starts them: who they are, and what they tell each other.
+"""Several processes that train together, as `torchrun` starts them: who they are, and what they exchange.
 
 A rank is one process of the group, on this machine or another. Without torchrun there is one rank, and everything here
 returns what it was given.
@@ -22,7 +22,7 @@ from trainer.devices import choose_device
 
 TIMEOUT_VARIABLE = "SUBSPACE_SERVE_RANKS_TIMEOUT"
 DEFAULT_TIMEOUT = 1800.0
-"""Seconds that a rank waits for another. One that died is noticed at once; this is for one that hangs."""
+"""Seconds that a rank waits for another. A rank that died is noticed at once; this is for one that hangs."""
 
 _SPOKEN = "subspace_serve/spoken"
 _SHOWN = 60
@@ -32,14 +32,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that share one work; `Ranks()` is this one alone.
+    """The processes that train together; `Ranks()` is this one alone.
 
-    Every method but `device` is called by all ranks, in the same order.
+    The methods that exchange values must be called by all ranks, in the same order. `device`, `speaks` and `close` may
+    be called by any rank on its own.
 
     Attributes:
         rank: which one this is, from 0.
         world_size: how many there are.
-        local_rank: which one this is on its machine.
+        local_rank: which one this is on its machine, from 0.
     """
 
     rank: int = 0
@@ -48,15 +49,16 @@ class Ranks:
 
     @staticmethod
     def current(timeout: float | None = None) -> Ranks:
-        """Return the ranks that torchrun started, and form their group (gloo, and nccl for CUDA) if it is not there.
+        """Return the ranks that torchrun started, and form their group unless it exists already.
 
-        Reads RANK, WORLD_SIZE and LOCAL_RANK; without them this process is alone.
+        The group uses gloo, and nccl for CUDA where every rank has a device of its own. Reads RANK, WORLD_SIZE and
+        LOCAL_RANK; without them this process is alone.
 
         Args:
-            timeout: seconds that a rank waits for another; None for SUBSPACE_SERVE_RANKS_TIMEOUT's, or half an hour.
+            timeout: seconds that a rank waits for another; None takes SUBSPACE_SERVE_RANKS_TIMEOUT, or half an hour.
 
         Raises:
-            RankError: the variables are not those of torchrun, or not every rank came.
+            RankError: the variables are not those of torchrun, or not every rank joined in time.
         """
         rank, world_size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
         local_rank = _whole_number("LOCAL_RANK", 0)
@@ -91,7 +93,7 @@ class Ranks:
         return self.rank == 0
 
     def device(self, name: str = "auto") -> torch.device:
-        """Return where this rank computes: on CUDA, the device of its number on its machine, unless one is named.
+        """Return where this rank computes: on CUDA, the device numbered like its local rank, unless one is named.
 
         Raises:
             SubspaceServeError: as `choose_device`.
@@ -103,7 +105,7 @@ class Ranks:
         return device
 
     def everyones(self, value: T) -> list[T]:
-        """Return every rank's value, by rank."""
+        """Return every rank's value, in the order of ranks."""
         values: list[Any] = [value]
         if self.world_size > 1:
             values *= self.world_size
@@ -132,7 +134,7 @@ class Ranks:
                 distributed.all_reduce(tensor)
 
     def stack(self, tensor: Tensor) -> Tensor:
-        """Return every rank's contiguous tensor, by rank. Shape (world_size, *shape)."""
+        """Return every rank's contiguous tensor, in the order of ranks, shape (world_size, *shape)."""
         if self.world_size == 1:
             return tensor.unsqueeze(0)
         stacked = tensor.new_empty(self.world_size, *tensor.shape)
@@ -141,14 +143,14 @@ class Ranks:
         return stacked
 
     def check_same(self, what: str, value: Any) -> None:
-        """Check that every rank has the same value, which is one of JSON's.
+        """Check that every rank has the same JSON value.
 
         Args:
-            what: is compared, as in "rank 1 has other WHAT than rank 0".
-            value: this rank's; of objects, the keys that differ are shown.
+            what: names the value in the message: "rank 1 has other WHAT than rank 0".
+            value: this rank's; if it is a mapping, only the keys that differ are shown.
 
         Raises:
-            RankError: on every rank, when one differs.
+            RankError: on every rank, if any differs from rank 0.
         """
         first, *others = self.everyones(value)
         differing = [rank for rank, other in enumerate(others, 1) if other != first]
@@ -160,21 +162,21 @@ class Ranks:
             )
 
     def speaks(self) -> bool:
-        """Return whether this rank is the first that asks, so that an error of all ranks is said once.
+        """Return whether this rank is the first to ask, so that an error on all ranks is printed once.
 
-        The only method that a rank may call whether or not the others do.
+        A rank may call this whether or not the others do.
         """
         if self.world_size == 1 or not distributed.is_initialized():
             return True
         try:
             return distributed.distributed_c10d._get_default_store().add(_SPOKEN, 1) == 1
-        except RuntimeError:  # the store went with the rank or the torchrun that kept it
+        except RuntimeError:  # the store is gone, with the rank or the torchrun that kept it
             return True
 
 
 @contextmanager
 def _others_watched() -> Iterator[None]:
-    """Turn what torch makes of a rank that went away into one sentence."""
+    """Turn torch's error about a rank that is gone into one sentence."""
     try:
         yield
     except RuntimeError as error:
@@ -185,7 +187,7 @@ def _others_watched() -> Iterator[None]:
 
 
 def _backend() -> str:
-    """Return gloo, and nccl for CUDA where every rank of this machine has a device of its own, as nccl wants it."""
+    """Return gloo, with nccl for CUDA where every rank of this machine has its own device, as nccl requires."""
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     enough = devices >= _whole_number("LOCAL_WORLD_SIZE", 1)
     return "cpu:gloo,cuda:nccl" if devices and enough and distributed.is_nccl_available() else "gloo"
@@ -206,7 +208,7 @@ def _seconds() -> float:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first sentence of torch's message without the places in its source."""
+    """Return the first sentence of torch's message, without its source locations."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return re.sub(r"\[\S*\.(cc|cpp|h):\d+\]\s*", "", line).split(". ")[0].rstrip(".")
 

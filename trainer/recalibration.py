@@ -1,7 +1,7 @@
 """BatchNorm recalibration in torch.
 
-A collapsed network's BatchNorm layers have no statistics of their own: those that training tracked mix many places
-of the subspace. They are recomputed with one pass over data (appendix D.3, after Izmailov et al. 2018).
+A collapsed network's BatchNorm layers have no usable statistics: those that training tracked mix many places of the
+subspace. They are recomputed in one pass over data (appendix D.3, after Izmailov et al. 2018).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def batchnorm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
 def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Recompute every BatchNorm layer's running mean and variance from `batches`.
 
-    Equals `torch.optim.swa_utils.update_bn` when all batches have one size; otherwise a batch counts by its size.
-    Only BatchNorm layers are in train mode meanwhile (no dropout noise); every mode is restored, also when the pass
-    is interrupted, and then the old statistics are restored too. A network without BatchNorm is left as it is and
-    the batches are not read.
+    Equals `torch.optim.swa_utils.update_bn` when all batches have the same size; otherwise a batch is weighted by its
+    size. Only BatchNorm layers are in train mode meanwhile (no dropout noise). Every mode is restored afterwards, and
+    after an error the old statistics are too. For a network without BatchNorm nothing is done, and the batches are not
+    read.
 
     Args:
         model: any network; its weights do not change.
-        batches: preprocessed float images of shape (N, C, H, W), N of 2 or more. Batches are moved to the device of
-            the network's parameters.
+        batches: preprocessed float images of shape (N, C, H, W), N of 2 or more. They are moved to the network's
+            device.
 
     Returns:
         The number of images used (0 for a network without BatchNorm).
 
     Raises:
-        CalibrationError: there are no batches, a batch has one image only or cannot be run through the network, or
-            the statistics come out not finite.
+        CalibrationError: there are no batches, a batch has fewer than two images or cannot be run through the network,
+            or the resulting statistics are not finite.
     """
     layers = list(batchnorm_layers(model).values())
     if not layers:
@@ -57,7 +57,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
             if len(batch) < 2:
                 raise CalibrationError(f"a calibration batch has 2 images or more, for a variance; got {len(batch)}")
             count += len(batch)
-            # A cumulative average in which each batch weighs as many images as it has.
+            # A cumulative average in which each batch is weighted by its number of images.
             for layer in layers:
                 layer.momentum = len(batch) / count
             _forward(model, batch.to(device))

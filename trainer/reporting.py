@@ -1,4 +1,4 @@
-"""What a run says of itself: a line an epoch, TensorBoard's events, and what would suit the data better."""
+"""What a run reports: a line per epoch, TensorBoard events, and notes on settings that do not suit the data."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from subspace_serve.data import DataSet
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
+from trainer.initialise import initial_notes
 
 _SMALL = 64
 _FEW_STEPS = 300
 
 
 def notes(config: TrainingConfig, data: DataSet, architecture: Architecture) -> list[str]:
-    """Return what somebody should know who left settings at their defaults: an unfit network, a run too short."""
+    """Return what somebody should know who left settings at their defaults: an unfit network, a run too short.
+
+    Also what was changed of the weights that it starts from.
+    """
     found = [_unfit_network(architecture), _few_steps(config, len(data.train))]
-    return [note for note in found if note is not None]
+    return [note for note in found if note is not None] + initial_notes(
+        architecture, config.initialisation, data.preprocessing
+    )
 
 
 def _unfit_network(architecture: Architecture) -> str | None:
-    """Return which network would suit the images better than this one, if it is of a known kind that does not."""
+    """Return which network would suit the images better, if this one is of a known kind that does not suit them."""
     side, name = min(architecture.height, architecture.width), architecture.name
     if name.startswith("cresnet") and side > _SMALL:
         return (
@@ -34,7 +40,7 @@ def _unfit_network(architecture: Architecture) -> str | None:
 
 
 def _few_steps(config: TrainingConfig, images: int) -> str | None:
-    """Return that a run has few steps, and what would make more of them."""
+    """Return a warning that a run has few steps, and what would give it more; None if it has enough."""
     batch_size = min(config.batch_size, images)
     steps = config.epochs * (images // batch_size)
     if steps >= _FEW_STEPS:
@@ -55,7 +61,7 @@ def summary_writer_class() -> Callable[[str], Any]:
 
 
 def write_summary(writer: Any, record: dict[str, Any]) -> None:
-    """Write an epoch's numbers as TensorBoard's events."""
+    """Write an epoch's metrics as TensorBoard scalars, except those on the validation images, which are nested."""
     for name, value in record.items():
         if isinstance(value, float):
             writer.add_scalar(f"train/{name}", value, record["epoch"])

@@ -1,4 +1,4 @@
-"""What a run leaves: a subspace of its endpoints or members, where it came from, and what it is for."""
+"""What a run produces: a subspace of its endpoints or members, with where it came from and what it is for."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def result(
     endpoints: EndpointMatrix,
     progress: Progress,
 ) -> Subspace:
-    """Return the subspace as it is after the epochs that are finished.
+    """Return the subspace as it is after the finished epochs.
 
-    A baseline's are the members that it has kept; the network in training while there are none.
+    A baseline's endpoints are the members that it has kept, or the network in training while there are none. With early
+    stopping they are those of the best epoch.
     """
     training: dict[str, Any] = config.to_json() | {
         "finished_epochs": progress.epochs,
@@ -66,9 +67,9 @@ def result(
 
 
 def validate(subspace: Subspace, data: DataSet, config: TrainingConfig, device: torch.device) -> dict[str, float]:
-    """Return the metrics on the validation images of the network that is meant to be used alone: the midpoint.
+    """Return the metrics, on the validation images, of the network that is meant to be used alone.
 
-    Of members that answer together, and of an integral, it is the last endpoint.
+    It is the midpoint, or the last endpoint where the members are meant to answer together, and for an integral.
     """
     alone = config.method.use[0] == "midpoint"
     alpha = subspace.geometry.midpoint if alone else subspace.geometry.ends[-1]

@@ -1,11 +1,11 @@
-"""What a training run keeps on disk, and how it is taken up again.
+"""What a training run keeps on disk, and how it is resumed.
 
 config.json             the settings, written first
-metrics.jsonl           one line an epoch
+metrics.jsonl           one line per epoch
 resume.pt               endpoints, momentum, and how far the run has come
 subspace.safetensors    the subspace after the last finished epoch
 skeleton.onnx           the graph of its networks, without weights
-golden.safetensors      torch's answers, once the run has come to its end
+golden.safetensors      torch's answers, once the run is finished
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What must be the same when a run goes on.
+    """What must be the same when a run is resumed.
 
     Attributes:
-        decoded_size: side to which its image files are brought.
+        decoded_size: height of its images in pixels, to which image files are resized again.
         fingerprint: of its data.
     """
 
@@ -93,7 +93,7 @@ class RunFolder:
         """Refuse a folder in which no new run can begin.
 
         Raises:
-            TrainingError: it holds a run already and `overwrite` is false, or it holds something else than a run.
+            TrainingError: it holds a run already and `overwrite` is false, or it holds something other than a run.
         """
         if any(self.path.iterdir()) and not self.config_file.is_file():
             raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
@@ -105,7 +105,7 @@ class RunFolder:
             )
 
     def create(self, config: TrainingConfig) -> None:
-        """Begin a new run in the place of what is in the folder."""
+        """Begin a new run, removing everything that is in the folder."""
         # The folder itself stays: it is held, and may be a mount point.
         for entry in list(self.path.iterdir()):
             if entry.is_dir() and not entry.is_symlink():
@@ -115,7 +115,7 @@ class RunFolder:
         write_text(self.config_file, json.dumps(config.to_json(), indent=2) + "\n")
 
     def write_skeleton(self, skeleton: Skeleton) -> None:
-        """Write the graph of the run's networks, unless it lies there already."""
+        """Write the graph of the run's networks, unless it is there already."""
         file = self.path / SKELETON_FILE
         if not file.exists() or file.read_bytes() != skeleton.data:
             with atomic_file(file) as temporary:
@@ -129,7 +129,7 @@ class RunFolder:
         """
         try:
             document = json.loads(self.config_file.read_text(encoding="utf-8"))
-            # A run of before these settings were there had none of them.
+            # Runs from before these settings existed were trained without them.
             return TrainingConfig(**NEUTRAL | document)
         except FileNotFoundError:
             raise TrainingError(f"{self.path} holds no run to resume: it has no config.json") from None
@@ -139,10 +139,10 @@ class RunFolder:
             raise TrainingError(f"{self.config_file} is damaged ({error}); start the run anew") from error
 
     def save_progress(self, endpoints: EndpointMatrix, progress: Progress, data: TrainedOn) -> None:
-        """Record the state after the epochs that are finished, atomically.
+        """Record the state after the last finished epoch, atomically.
 
         Raises:
-            TrainingError: it cannot be written; the record before it is unchanged.
+            TrainingError: it cannot be written; the earlier record is unchanged.
         """
         state = {
             "version": RESUME_VERSION,
@@ -160,7 +160,7 @@ class RunFolder:
             ) from error
 
     def trained_on(self) -> TrainedOn | None:
-        """Return what the run was trained on before; None where no epoch was finished.
+        """Return what the run has been trained on; None if no epoch was finished.
 
         Raises:
             TrainingError: the record is damaged, or of another version.
@@ -169,7 +169,7 @@ class RunFolder:
             return None if state is None else TrainedOn(**state["data"])
 
     def load_progress(self, endpoints: EndpointMatrix) -> Progress:
-        """Restore the recorded state into `endpoints`; return how far the run has come (nowhere: none recorded).
+        """Restore the recorded state, if there is one, into `endpoints`; return how far the run has come.
 
         Raises:
             TrainingError: the record is damaged, of another version, or of another network.
@@ -186,7 +186,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[dict[str, Any] | None]:
-        """Yield the recorded state, if there is any; what fails while it is read is damage."""
+        """Yield the recorded state, or None; an exception while the block uses it counts as damage to the file."""
         try:
             if not self.resume_file.exists():
                 yield None
@@ -205,17 +205,18 @@ class RunFolder:
             raise TrainingError(f"{self.resume_file} is damaged ({reason}); start the run anew") from error
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
-        """Write one line an epoch, atomically."""
+        """Write one line per epoch, atomically."""
         write_text(self.path / METRICS_FILE, "".join(json.dumps(record) + "\n" for record in records))
 
-    def point_latest_here(self) -> None:
-        """Point `runs/latest` at this run, when it lies in a folder named `runs`."""
-        # A link, such as `latest` itself, would point at itself.
-        here = self.path.resolve() if self.path.is_symlink() else self.path.absolute()
-        runs, link = here.parent, here.parent / LATEST
-        if runs.name != "runs" or (link.exists() and not link.is_symlink()):
-            return
-        temporary = runs / f".{LATEST}.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(here.name)
-        os.replace(temporary, link)
+
+def point_latest_at(run: Path) -> None:
+    """Point `runs/latest` at a run, when it lies in a folder named `runs`."""
+    # A link, such as `latest` itself, would point at itself.
+    here = run.resolve() if run.is_symlink() else run.absolute()
+    runs, link = here.parent, here.parent / LATEST
+    if runs.name != "runs" or (link.exists() and not link.is_symlink()):
+        return
+    temporary = runs / f".{LATEST}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(here.name)
+    os.replace(temporary, link)

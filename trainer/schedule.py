@@ -1,4 +1,4 @@
-"""What changes from step to step: the learning rate, which is the method's, and how far drawn places spread."""
+"""What changes from step to step: learning rate (each method has its own), beta, and how far drawn places spread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # which knows the methods, and they know the schedule
+if TYPE_CHECKING:  # a circular import otherwise: the settings import the methods, which import this module
     from trainer.config import TrainingConfig
 
 MAXIMAL_WARMUP = 0.25
@@ -14,13 +14,13 @@ MAXIMAL_WARMUP = 0.25
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What holds in one step.
+    """The settings of one step.
 
     Attributes:
         learning_rate: step size.
         beta: strength of the regulariser.
-        spread: how far places lie from the midpoint: 0 is the midpoint alone, 1 the whole subspace.
-        together: the endpoints have not parted: all are one network, and take the same step.
+        spread: how far from the midpoint places are drawn: 0 is the midpoint alone, 1 the whole subspace.
+        together: whether the endpoints have not parted yet: all are one network, and take the same step.
     """
 
     learning_rate: float
@@ -48,16 +48,16 @@ class Schedule:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps of warm-up that are wanted; a short trajectory has fewer."""
+        """Steps of warm-up that were asked for; a short trajectory has fewer (`warm_cosine`)."""
         return round(self.config.warmup_epochs * self.steps_per_epoch)
 
     def at(self, step: int) -> StepSettings:
-        """Return what holds in a step, counted from 0."""
+        """Return the settings of a step, counted from 0."""
         config = self.config
         parting = config.shared_epochs * self.steps_per_epoch if config.members == 0 else 0
         done = step / self.steps
         beta = config.beta * {"constant": 1.0, "growing": done, "fading": 1 - done}[config.beta_schedule]
-        # The spread grows from where the endpoints part, and is whole at the end however late that is.
+        # The spread grows from where the endpoints part, and is complete by the end however late they part.
         since = (step - parting) / max(min(config.spread * self.steps, self.steps - parting), 1)
         spread = min(1.0, max(0.0, since)) if config.spread else 1.0
         return StepSettings(config.method.learning_rate(self, step), beta, spread, together=step < parting)
@@ -73,8 +73,8 @@ def warm_cosine(step: int, *, peak: float, total: int, warmup: int) -> float:
     Args:
         step: number of the step, from 0.
         peak: the rate that warm-up reaches.
-        total: steps in all.
-        warmup: steps of warm-up, at most a quarter of all (a short run would have nothing left to anneal).
+        total: how many steps there are.
+        warmup: steps of warm-up; more than a quarter of all are cut to that, to leave a short run steps to anneal.
     """
     warmup = min(warmup, int(MAXIMAL_WARMUP * total))
     if step < warmup:

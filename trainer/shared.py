@@ -1,4 +1,4 @@
-"""What several ranks agree on before they train together: settings, data, and where an earlier run has come to."""
+"""What several ranks agree on before they train together: settings, data, and how far an earlier start got."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shared_data(
     track: Track = untracked,
     data: DataSet | None = None,
 ) -> DataSet:
-    """Load the data set on every rank, where it is not given; on each machine one rank downloads it if it may.
+    """Load the data set on every rank, unless it is given; where downloading is allowed, one rank per machine does it.
 
     Args:
         config: the run's settings.
@@ -58,7 +58,7 @@ def shared_data(
 
 
 def load_shared_progress(run: RunFolder, endpoints: EndpointMatrix, ranks: Ranks) -> Progress:
-    """Restore what the first rank finds recorded into every rank's endpoints; return how far the run has come.
+    """Restore the state that the first rank reads into every rank's endpoints; return how far the run has come.
 
     Raises:
         TrainingError: as `RunFolder.load_progress`, on the first rank.

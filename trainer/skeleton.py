@@ -1,4 +1,4 @@
-"""The skeleton of an architecture: its ONNX graph without weights, made and proven before the first step."""
+"""Makes the skeleton of an architecture: its ONNX graph without weights. `trainer.proof` checks it."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ _NETWORK = "network."
 
 
 def skeleton_of(architecture: Architecture, kept: Kept) -> Skeleton:
-    """Return an architecture's skeleton with the state that is kept.
+    """Return an architecture's skeleton, which contains the state that is kept as constants.
 
     Raises:
         ExportError: the network cannot be exported.
         ArchitectureError: it cannot be built.
+        TrainingError: it has no place for the state that is kept.
     """
     generator = torch.get_rng_state()
     try:
@@ -57,8 +58,8 @@ def skeleton_of(architecture: Architecture, kept: Kept) -> Skeleton:
     numbers = _named_numbers(network) | {SCALE: normalisation, SHIFT: normalisation}
     graph = model.graph
     found = {name: value for name, value in graph.initializers.items() if name.removeprefix(_NETWORK) in numbers}
-    # As inputs while the graph is simplified, so that nothing that depends on them is folded into a constant: folded,
-    # a parameter would keep its name and mean something else.
+    # Inputs while the graph is simplified, so that nothing that depends on them is folded into a constant. A folded
+    # parameter would keep its name and mean something else.
     for name, value in found.items():
         graph.initializers.pop(name)
         value.const_value = None
@@ -116,8 +117,8 @@ class _Preprocessing(nn.Module):
 
 
 def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:
-    """Return the network's graph as the exporter traces it, with a dynamic batch and nothing folded."""
-    # At a batch of two: a batch of one would be frozen into the graph.
+    """Return the network's graph as the exporter traces it, with a dynamic batch size and nothing folded."""
+    # Traced with a batch of two: a size of one would be frozen into the graph.
     example = torch.zeros(2, architecture.height, architecture.width, architecture.channels, dtype=torch.uint8)
     try:
         with _quiet():
@@ -135,7 +136,7 @@ def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:
             )
         assert program is not None
         return program.model
-    except Exception as error:  # the exporter raises errors of many kinds; whatever it is, it cannot be exported
+    except Exception as error:  # of many kinds; any of them means that it cannot be exported
         cause = error.__cause__ or error
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise ExportError(
@@ -145,7 +146,7 @@ def _traced(network: nn.Module, architecture: Architecture) -> ir.Model:
 
 
 def _named_numbers(network: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the file and the shape of each tensor that is given from outside, by name."""
+    """Return, by name, the file and the shape of each tensor that the graph does not contain."""
     numbers = {name: (PARAMETERS, tuple(tensor.shape)) for name, tensor in trained_parameters(network).items()}
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:
@@ -155,7 +156,7 @@ def _named_numbers(network: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]
 
 
 def _strip(proto: Any) -> None:
-    """Take out what the exporter noted about source files, and shapes that nobody needs."""
+    """Remove the exporter's notes about source files, and intermediate shapes that are not needed."""
     del proto.graph.value_info[:]
     del proto.graph.metadata_props[:]
     proto.ClearField("doc_string")

@@ -24,9 +24,9 @@ class Draw:
     """The places that a step draws.
 
     Attributes:
-        alphas: samples x layers places (layers is 1 unless layerwise), shape (samples, layers, 1), or
+        alphas: one place per sample and layer (one layer unless layerwise), shape (samples, layers, 1), or
             (samples, layers, m) for a simplex.
-        coefficients: of each sample's network, one (m, layers) tensor a sample.
+        coefficients: one (m, layers) tensor for each sample's network.
         pair: endpoints whose cosine is penalised; None when there is only one endpoint.
     """
 
@@ -69,13 +69,13 @@ def _first_only(coefficients: Tensor) -> Tensor:
 
 
 class Stepper:
-    """Takes training steps on a matrix of endpoints through one network a sample.
+    """Takes training steps on a matrix of endpoints, with one network per sample.
 
     Args:
         config: the run's settings.
         endpoints: what is trained.
-        networks: one network a sample that this rank has images of; their weights are overwritten in every step.
-        division: of every batch among ranks; all of it for this process when None.
+        networks: one for each sample that this rank has images of; their weights are overwritten in every step.
+        division: how every batch is divided among ranks; None gives all of it to this process.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Stepper:
         self._geometry = config.geometry
         self.endpoints = endpoints
         self.networks = networks
-        # So that the midpoint moves by the whole gradient: it moves by sum of c_i(midpoint) c_i(alpha) of it.
+        # The midpoint moves by the sum of c_i(midpoint) c_i(alpha) times the gradient. This scale makes that the whole
+        # gradient: on a line or a simplex everywhere, on a curve at the midpoint.
         middle = self._geometry.coefficients(self._geometry.midpoint)
         self._gradient_scale = float(1 / np.square(middle).sum()) if config.scaled_gradients else 1.0
         self.layers = endpoints.layout.layer_count if config.layerwise else 1
@@ -107,7 +108,7 @@ class Stepper:
 
     @staticmethod
     def network_count(division: Division) -> int:
-        """Return through how many networks a step goes on this rank."""
+        """Return how many networks a step runs on this rank."""
         return len(division.groups)
 
     def step(
@@ -118,21 +119,21 @@ class Stepper:
         settings: StepSettings,
         whole: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Train on one batch, of which every rank gives its part.
+        """Train on one batch; every rank passes its own part of it.
 
         Args:
-            images: preprocessed, shape (N, C, H, W).
+            images: this rank's, preprocessed, shape (N, C, H, W).
             labels: shape (N,).
-            generator: draws alpha and the pair of endpoints.
-            settings: learning rate and the like of this step.
-            whole: images of the whole batch; N when None.
+            generator: draws alpha and the pair of endpoints; the same state on every rank.
+            settings: learning rate and the like for this step.
+            whole: how many images the whole batch has; N when None.
 
         Returns:
             The classification loss and the number of correct answers of the sampled networks, both 0-dimensional on
-            the images' device; of several ranks the loss and the number are the sums of what each returns.
+            the images' device. With several ranks, the batch's loss and number are the sums over ranks.
         """
         if not self.endpoints.layout.channels_last:
-            # A copy, since one-channel images have both orders at once and torch would choose channels-last.
+            # A copy: images of one channel are in both orders at once, and torch would take them as channels-last.
             images = images.clone(memory_format=torch.contiguous_format)
         drawn = draw(
             self._geometry,
@@ -159,7 +160,7 @@ class Stepper:
         return loss, correct
 
     def _exchanged(self, shares: list[Tensor]) -> list[tuple[Tensor, Tensor]] | Tensor:
-        """Return the gradients of all groups for `EndpointMatrix.update`, whichever ranks they were computed on."""
+        """Return the gradients of all groups, from all ranks, in one of the two forms `EndpointMatrix.update` takes."""
         own = [network.gradient for network in self.networks]
         if not self.division.sums_endpoints(len(self.endpoints.values)):
             gradients = self.division.all_gradients(own)
@@ -174,14 +175,15 @@ class Stepper:
     def _shares(self, coefficients: Tensor, settings: StepSettings) -> Tensor:
         """Return the share of the network's gradient that each endpoint takes: dP/d omega_i = c_i (equation 3).
 
-        Endpoints that have not parted are one network, so each takes the whole.
+        With scaled gradients it is c_i times a constant. Endpoints that have not parted are one network, so each takes
+        the whole.
         """
         return torch.ones_like(coefficients) if settings.together else coefficients * self._gradient_scale
 
     def _backward(
         self, images: Tensor, labels: Tensor, drawn: Draw, generator: np.random.Generator, weight: float
     ) -> tuple[Tensor, Tensor]:
-        """Add each sample's gradient to its network's, by its weight; return loss and correct answers."""
+        """Add each sample's weighted gradient to its network's; return the loss and the number of correct answers."""
         losses, correct = [], []
         groups = zip(images.tensor_split(len(self.networks)), labels.tensor_split(len(self.networks)), strict=True)
         for forward, (group, answers) in zip(self._forward, groups, strict=True):
@@ -189,7 +191,7 @@ class Stepper:
                 logits = forward(group)
                 loss = self._loss(logits, answers) / self.config.samples * weight
             if not self.config.feature_similarity:
-                loss.backward()  # at once, so that only one group's activations are alive
+                loss.backward()  # now, so that only one group's activations are alive
             losses.append(loss)
             correct.append((logits.detach().argmax(1) == answers).sum())
         if self.config.feature_similarity:
@@ -210,9 +212,9 @@ class Stepper:
     def _feature_similarity(self, alphas: np.ndarray, generator: np.random.Generator) -> Tensor:
         """Return lambda |alpha_j - alpha_k| cos^2(phi_j, phi_k) for a random pair of samples (equation 13).
 
-        Features of a group's images are compared as one vector. Each rank compares two groups of its own, and the
-        strength is the mean over ranks. Where alpha is a vector (a simplex), or differs by
-        layer, |alpha_j - alpha_k| is half the L1 distance, averaged over layers, which is the same for a line.
+        The features of a group's images are compared as one vector. Each rank compares two of its own groups, and the
+        term is averaged over ranks. For a simplex, where alpha is a vector, |alpha_j - alpha_k| is half the L1 distance
+        (on two endpoints that equals the distance on a line). It is averaged over layers.
         """
         j, k = generator.choice(len(self.networks), size=2, replace=False)
         phi_j, phi_k = self._features[int(j)], self._features[int(k)]
@@ -224,7 +226,7 @@ class Stepper:
         return self.config.feature_similarity / self.division.ranks.world_size * distance * cosine.square()
 
     def _clip(self, gradients: Sequence[Tensor]) -> None:
-        """Scale each sampled network's gradient down to the largest norm that is allowed, when there is one."""
+        """Scale each network's gradient, of its 1/S share of the loss, down to `clip_gradient` if that is set."""
         if self.config.clip_gradient:
             for gradient in gradients:
                 gradient.mul_((self.config.clip_gradient / (gradient.norm() + 1e-6)).clamp(max=1.0))

@@ -15,6 +15,7 @@ import torch
 from subspace_serve.data import DataSet
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
+from subspace_serve.network.network import Network
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.run.metrics import read_metrics
 from subspace_serve.space.architecture import Architecture
@@ -22,7 +23,7 @@ from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
-from trainer.golden import leave_golden_answers
+from trainer.golden import golden_images, leave_golden_answers
 from trainer.initialise import initial_kept_state
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
@@ -32,7 +33,7 @@ from trainer.randomness import derived_seed, numpy_generator
 from trainer.ranks import Ranks
 from trainer.reporting import summary_writer_class, write_summary
 from trainer.result import result, validate
-from trainer.run_folder import RunFolder, TrainedOn
+from trainer.run_folder import RunFolder, TrainedOn, point_latest_at
 from trainer.schedule import Schedule
 from trainer.shared import load_shared_progress, shared_data
 from trainer.step import Stepper
@@ -143,13 +144,14 @@ def train(
             run.write_metrics(records)
             save_subspace(result(config, data, architecture, kept, endpoints, progress), run.path)
             run.save_progress(endpoints, progress, trained_on)
-            run.point_latest_here()
+            point_latest_at(run.path)
             report(record)
             if writer is not None:
                 write_summary(writer, record)
         found = result(config, data, architecture, kept, endpoints, progress)
         if skeleton is not None:
-            leave_golden_answers(run, found, skeleton, data)
+            network = Network.of(found, skeleton, data.preprocessing, device="cpu")
+            leave_golden_answers(run.path, found, network, data.preprocessing, **golden_images(data))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The epochs of a run in their order: one trajectory, or one after another for an ensemble (appendix H).
+"""The epochs of a run in order: one trajectory, or several, one after another, for an ensemble (appendix H).
 
 An ensemble's members share the first epochs of one trajectory; with nothing to share they are independent networks.
 """
@@ -21,7 +21,7 @@ class Epoch:
     """One epoch of a run's plan.
 
     Attributes:
-        member: the trajectory that it belongs to, from 0; what is shared belongs to the first.
+        member: the trajectory that it belongs to, from 0; shared epochs belong to the first.
         index: its number in that trajectory, from 0.
     """
 
@@ -29,7 +29,7 @@ class Epoch:
     index: int
 
     def purpose(self, name: str) -> str:
-        """Return the purpose of a random number in this trajectory; the first has a standard network's."""
+        """Return the purpose for this trajectory's random numbers; the first draws the same as a standard network."""
         return f"{name}:{self.member}" if self.member else name
 
 
@@ -44,7 +44,7 @@ def planned_epochs(config: TrainingConfig) -> list[Epoch]:
 def enter(
     epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress, start: Sequence[Weights]
 ) -> None:
-    """Put the endpoints where an epoch begins, when it is the first of another trajectory."""
+    """If an epoch is the first of a later trajectory, set the endpoints to where that trajectory begins."""
     if epoch.member == 0 or epoch.index != config.shared_epochs:
         return
     if progress.parting is not None:
@@ -56,7 +56,7 @@ def enter(
 
 
 def leave(epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress) -> None:
-    """Keep what an epoch ends with: the state where trajectories part, or a finished member."""
+    """Keep what an ensemble's epoch leaves, if anything: the state where trajectories part, or a finished member."""
     if config.trajectories == 1:
         return
     if epoch == Epoch(0, config.shared_epochs - 1):

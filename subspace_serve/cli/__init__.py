@@ -29,6 +29,7 @@ class _Entry(NamedTuple):
 _COMMANDS = {
     "demo": _Entry("demo", "Run the whole road on bundled data in about a minute."),
     "train": _Entry("training", "Train a subspace, or a standard network, in one run."),
+    "import": _Entry("importing", "Make a run of networks that were trained elsewhere."),
     "inspect": _Entry("evaluation", "Show what a run's subspace is and where it came from."),
     "evaluate": _Entry("evaluation", "Measure networks and ensembles along a subspace."),
     "select": _Entry("selecting", "Choose the point that suits labelled images from a domain."),
@@ -48,7 +49,7 @@ _COMMANDS = {
 _EXTRAS = dict.fromkeys(("cv2", "jinja2", "matplotlib", "scipy", "sklearn"), "measure") | dict.fromkeys(
     ("onnx", "onnxscript", "torch", "torchvision"), "train"
 )
-"""The extra that installs a package, where the base package does not."""
+"""The extra that installs a package that the base package does not."""
 
 
 class _LazyGroup(click.Group):
@@ -108,14 +109,14 @@ def run(command: click.Command) -> None:
 
 
 def _show_everything() -> None:
-    """Let what a terminal or a pipe cannot show, such as a label, be written as an escape, and not end the command."""
+    """Write characters that a terminal or a pipe cannot encode, as in a label, as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _run(command: click.Command, say: Callable[[str], None]) -> None:
-    """Run a command, saying errors as told."""
+    """Run a command; `say` shows its errors."""
     try:
         refuse_ranks()
         command.main(standalone_mode=False)
@@ -127,11 +128,11 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
         say(message.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as interrupt:
-        # Click makes an Abort of an interrupt; the command's own words are in what it was made of.
+        # Click turns an interrupt into an Abort; the command's own message is in its cause.
         say(str(interrupt.__cause__ or interrupt) or "stopped")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone (`... | head`): keep the interpreter from complaining about it.
+        # The reader of the output has gone (`... | head`): keep the interpreter from complaining about it.
         sys.stdout = None  # type: ignore[assignment]
         sys.exit(1)
     except (SubspaceServeError, OSError) as error:
@@ -155,7 +156,7 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
 
 
 def _exhausted(error: MemoryError | RuntimeError) -> str | None:
-    """Return the message for what the machine has no more of; None for a fault of another kind."""
+    """Return the message where the machine ran out of memory or threads; None for another error."""
     if isinstance(error, MemoryError):
         found = f" ({error})" if str(error) else ""
         return f"the memory is used up{found}; take fewer or smaller images or a smaller batch, or allow more memory"
@@ -165,7 +166,7 @@ def _exhausted(error: MemoryError | RuntimeError) -> str | None:
 
 
 def _message(error: Exception) -> str:
-    """Return an error's message; what the operating system refused is said with the file's name."""
+    """Return an error's message; the operating system's own come with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         remedy = "; make room and run the command again: nothing was replaced" if error.errno == errno.ENOSPC else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.asking import bundle_argument, device_option, threads_option
+from subspace_serve.cli.options import sets_method_option
 from subspace_serve.cli.output import (
     json_option,
     metric_cells,
@@ -19,8 +20,9 @@ from subspace_serve.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from subspace_serve.adapt import Adaptation, Labels
+    from subspace_serve.adapt import Adaptation
     from subspace_serve.bundle.subspace import BundledSubspace
+    from subspace_serve.data.domains import Domain
 
 
 @click.command()
@@ -42,18 +44,19 @@ if TYPE_CHECKING:
     type=click.Choice(["accuracy", "nll", "ece", "brier"]),
     default="accuracy",
     show_default=True,
-    help="By which --val-data chooses the place.",
+    help="What the place is chosen by on --val-data.",
 )
+@sets_method_option
 @click.option(
     "--prior",
     type=click.FloatRange(0),
     default=16,
     show_default=True,
-    help="For how many images the training images' statistics stand; 0 takes the domain's alone.",
+    help="How many images the training statistics count as; 0 takes the domain's alone.",
 )
 @click.option("--keep-better", is_flag=True, help="Write nothing where labels say that the domain is answered worse.")
 @click.option("--resize", is_flag=True, help="Bring images of another size to the network's.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn here.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of random draws.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="BUNDLE", help="[default: the bundle itself]")
 @device_option
 @threads_option
@@ -65,6 +68,7 @@ def adapt(
     alpha: str | None,
     val_data: str | None,
     metric: str,
+    sets_method: Any,
     prior: float,
     keep_better: bool,
     resize: bool,
@@ -77,11 +81,11 @@ def adapt(
     """Fit a bundle to the domain where it runs, by a few unlabelled images from there; no training data, no torch.
 
     BatchNorm's statistics are recomputed from the images along the whole subspace and mixed with those of training. The
-    bundle gets a domain of this name, whose statistics any place can have, and a point. With labelled images the place
+    bundle gets a domain of this name, whose statistics work at any place, and a point. With labelled images the place
     is chosen by the rules of `select`.
     """
+    from subspace_serve.adapt import Labels, write_adaptation
     from subspace_serve.adapt import adapt as compute
-    from subspace_serve.adapt import write_adaptation
     from subspace_serve.adapt.writing import check_name
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.subspace import BundledSubspace
@@ -96,7 +100,7 @@ def adapt(
     target = out or bundle
     check_target(target)
     images = load_unlabelled(spec, **_shape(subspace), resize=resize)
-    labels = _labels(subspace, val_data, metric, seed, resize) if val_data else None
+    labels = Labels(_domain(subspace, val_data, resize), metric, seed, sets_method) if val_data else None
     with passing_progress() as say:
         found = compute(
             subspace,
@@ -129,14 +133,13 @@ def _shape(subspace: BundledSubspace) -> dict[str, int]:
     return {"height": input.height, "width": input.width, "channels": input.channels}
 
 
-def _labels(subspace: BundledSubspace, spec: str, metric: str, seed: int, resize: bool) -> Labels:
+def _domain(subspace: BundledSubspace, spec: str, resize: bool) -> Domain:
     """Return labelled images of the domain, matched to the bundle's labels."""
-    from subspace_serve.adapt import Labels
     from subspace_serve.data import load_images
     from subspace_serve.data.domains import Domain
 
     images = load_images(spec, **_shape(subspace), label_names=list(subspace.bundle.labels), resize=resize)
-    return Labels(Domain("domain", images, {"data": spec, "fingerprint": images.fingerprint()}), metric, seed)
+    return Domain("domain", images, {"data": spec, "fingerprint": images.fingerprint()})
 
 
 def _place(text: str, subspace: BundledSubspace) -> Any:
@@ -149,6 +152,7 @@ def _place(text: str, subspace: BundledSubspace) -> Any:
 
 
 def _print(found: Adaptation) -> None:
+    from subspace_serve.prediction_sets import largest_coverage
     from subspace_serve.space.place import place_text
 
     entropy = found.entropy
@@ -165,6 +169,11 @@ def _print(found: Adaptation) -> None:
         print_table([f"on {found.fit.reported_on} labelled images", "accuracy %", "NLL", "ECE %", "Brier"], rows)
         reason = found.chosen["reason"] if found.chosen else "as --alpha says"
         click.echo(f"place: {reason}; temperature {found.fit.temperature:.3f}")
+    if found.sets is not None:
+        most = percent(largest_coverage(found.sets.count))
+        click.echo(
+            f"prediction sets of a coverage up to {most} %, from {found.sets.count} labelled images that chose nothing"
+        )
 
 
 COMMANDS = {"adapt": adapt}

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from subspace_serve.cli.output import json_option, print_table, print_verification, write_report
+from subspace_serve.cli.output import json_option, print_table, print_verification, say_note, write_report
 from subspace_serve.errors import DataError
 
 _BATCH = 32
@@ -42,7 +42,7 @@ threads_option = click.option(
 @threads_option
 @json_option
 def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> None:
-    """Check a bundle: hashes, graphs, parity with torch."""
+    """Check a bundle: hashes, graphs, and the answers that export recorded."""
     from subspace_serve.bundle.verify import verify_bundle
 
     report = verify_bundle(bundle, device=device, threads=threads).to_json()
@@ -62,10 +62,22 @@ def verify(bundle: Path, device: Any, threads: int, json_file: str | None) -> No
 )
 @click.option("--model", help="A point or an ensemble; the bundle's default unless given.")
 @click.option("--members", metavar="NAME,...", help="Only these points, as an ensemble; a number is a place.")
-@click.option("--weights", metavar="W,...", help="One weight a member.")
+@click.option("--weights", metavar="W,...", help="One weight per member.")
 @click.option("--aggregate", type=click.Choice(["probabilities", "logits"]), help="What an ensemble averages.")
 @click.option("--alpha", metavar="A", help="The network at any place of the subspace: 0.3, or 0.2,0.3,0.5.")
 @click.option("--domain", metavar="NAME", help="With the statistics of a domain; alone, at the domain's own place.")
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="C",
+    help="Such as 0.9: also a set of labels for each image that holds the right one with this probability.",
+)
+@click.option(
+    "--max-risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="R",
+    help="Such as 0.05: also say which answers to leave out, so that at most this share of the others is wrong.",
+)
 @click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Labels shown for each image.")
 @click.option("--resize/--no-resize", default=True, show_default=True, help="Fit images of another size.")
 @device_option
@@ -80,6 +92,8 @@ def predict(
     aggregate: Any,
     alpha: str | None,
     domain: str | None,
+    coverage: float | None,
+    max_risk: float | None,
     top_k: int,
     resize: bool,
     device: Any,
@@ -92,6 +106,7 @@ def predict(
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.images import MAX_OWN_PIXELS, decode_image
     from subspace_serve.bundle.predict import Predictor
+    from subspace_serve.bundle.promises import Promises
 
     predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
     selection = predictor.select(
@@ -102,6 +117,8 @@ def predict(
         place(alpha) if alpha else None,
         domain,
     )
+    promises = Promises(coverage, max_risk)
+    promises.check(selection)
     input = predictor.bundle.manifest.input
     document: dict[str, Any] = {}
     entries: list[dict[str, Any]] = []
@@ -114,7 +131,7 @@ def predict(
             except DataError as error:
                 raise DataError(f"{file}: {error}") from None
         prediction = predictor.predict(np.stack(pixels), selection)
-        document = prediction.to_json(predictor.bundle.labels, top_k=top_k)
+        document = prediction.to_json(predictor.bundle.labels, top_k=top_k, promises=promises)
         entries += [{"image": str(file), **entry} for file, entry in zip(files, document["predictions"], strict=True)]
     document["predictions"] = entries
     if write_report(document, json_file):
@@ -131,13 +148,21 @@ def _print_predictions(document: dict[str, Any]) -> None:
     else:
         click.echo(document["model"] or f"alpha {place_text(document['alpha'])}, statistics {document['statistics']}")
     measures = ["entropy", *(["mutual_information", "disagreement"] if document["aggregate"] else [])]
+    with_sets, with_risk = (name in document["predictions"][0] for name in ("set", "abstained"))
     rows = []
     for entry in document["predictions"]:
         first = [Path(entry["image"]).name, *(f"{entry[measure]:.3f}" for measure in measures)]
+        if with_risk:
+            first.append({None: "-", True: "yes", False: "no"}[entry["abstained"]])
+        if with_sets:
+            first.append("-" if entry["set"] is None else ", ".join(label["label"] for label in entry["set"]))
         for label in entry["labels"]:
             rows.append([first[0], label["label"], f"{label['probability']:.3f}", *first[1:]])
             first = [""] * len(first)
-    print_table(["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)], rows)
+    header = ["image", "label", "probability", *(measure.replace("_", " ") for measure in measures)]
+    print_table([*header, *(["abstains"] if with_risk else []), *(["set"] if with_sets else [])], rows)
+    for reason in ("set_reason", "abstained_reason"):
+        say_note(document.get(reason))
 
 
 def _numbers(text: str, option: str) -> list[float]:
@@ -154,7 +179,7 @@ def place(text: str) -> float | list[float]:
 
 
 def place_or_name(text: str) -> float | str:
-    """Read a member: a number is a place, all else a point's name."""
+    """Read a member: a number is a place, anything else a point's name."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The command `bench`: measures a running service under load that does not wait for its answers."""
+"""The command `bench`: measures a running service under open-loop load."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     default=100.0,
     show_default=True,
     metavar="MS",
-    help="What p99 must be within for --find-saturation.",
+    help="The highest p99 that --find-saturation accepts.",
 )
 @click.option(
     "--protocol",
@@ -114,8 +114,8 @@ def bench(
 ) -> None:
     """Measure the service at URL at given rates of requests.
 
-    Requests are sent when they are due, whether or not earlier ones have been answered, as users do. Latency counts
-    from then, so that queues show, and is that of the answers 200.
+    Requests are sent when they are due, as users send them, whether or not earlier ones have been answered. Latency
+    counts from then, so that queueing shows, and is that of the answers 200.
     """
     from subspace_serve.bench.load import run_load
     from subspace_serve.bench.saturation import find_saturation as search
@@ -134,7 +134,7 @@ def bench(
         files = [file.read_bytes() for file in images]
         make = places_workload if alpha == _RANDOM else workload
         requests = make(catalogue, options, protocol=protocol, files=files, batch=batch, seed=seed)
-        # A question that is refused should say why, once, and not look like a fast server.
+        # A request that the server refuses should fail here, with the reason, and not look like a fast server.
         client.check(next(iter(requests)))
     quiet = json_file == "-"
     reports: list[LoadReport] = []
@@ -198,7 +198,7 @@ def _print(reports: Sequence[LoadReport]) -> None:
 
 
 def _remarks(report: LoadReport) -> list[str]:
-    """Return what must be known to read a report's figures."""
+    """Return what a reader of the report's figures must know."""
     lines = [f"{count} times: {error}" for error, count in report.errors.items()]
     if report.waited:
         lines.append(f"{report.waited} requests waited until a connection was free; --connections allows more")

@@ -1,4 +1,4 @@
-"""The command `build`: packages a bundle for where it shall run."""
+"""The command `build`: packages a bundle for deployment."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def build(
 ) -> None:
     """Package a bundle as a Bento, and as a container's context.
 
-    The bundle is verified first. Nothing is fetched from a network: what the service needs is listed in the Bento in
-    the versions that are installed here, and installed when its image is built.
+    The bundle is verified first. Nothing is downloaded: the Bento lists what the service needs, in the versions that
+    are installed here, and its image installs them when it is built.
     """
     from subspace_serve.bundle.reader import Bundle
     from subspace_serve.bundle.verify import verify_bundle

@@ -49,7 +49,7 @@ _ALL = "all"
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is random in a corruption."
 )
-@click.option("--workers", type=click.IntRange(1), help="Threads that corrupt.  [default: one a processor]")
+@click.option("--workers", type=click.IntRange(1), help="Threads that corrupt.  [default: one per processor]")
 @click.option("--download", is_flag=True, help="Download CIFAR, MNIST or Fashion-MNIST where they are missing.")
 @json_option
 def corrupt(
@@ -69,8 +69,8 @@ def corrupt(
 ) -> None:
     """Write a corrupted copy of a data set in CIFAR-10-C's layout.
 
-    One array a corruption, <type>.npy, with one severity after another, and labels.npy; corruptions.json says how
-    they were made. Evaluate on it with --data corrupted:DIR:fog:3.
+    Each corruption is one array, <type>.npy, with one severity after another; labels.npy has the labels, and
+    corruptions.json says how they were made. Evaluate on it with --data corrupted:DIR:fog:3.
     """
     from subspace_serve.data import load_part, write_corrupted_copy
     from subspace_serve.data.corrupted_copy import check_target

@@ -24,7 +24,7 @@ STANDARD = Path("runs/demo-standard")
 LINE = Path("runs/demo-line")
 TRAINING = "--data digits --arch cresnet8-8 --epochs 15 --batch-size 32 --overwrite"
 PALE, CONTRAST, NOISE = 110.0, 0.5, 12.0
-"""What a bad camera does: its black and its contrast, and the standard deviation of its noise, in grey levels."""
+"""What a bad camera does: its black level (grey levels), contrast (a factor) and noise (deviation in grey levels)."""
 UNLABELLED = 64
 
 ASKED = 50
@@ -38,7 +38,7 @@ def demo(port: int) -> None:
 
     Leaves its runs in runs/demo-standard and runs/demo-line, with a page about the latter in its folder.
     """
-    # Digits make layers so small that threads would wait for each other longer than they work.
+    # The layers for digits are so small that threads would spend longer waiting for each other than working.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
     _say("One ordinary network, to compare with.")
@@ -188,7 +188,7 @@ def _ask(address: str) -> None:
 
 
 def _mean(predictions: list[dict[str, Any]], measure: str) -> str:
-    """Return the mean of what an answer says of its doubt; a single network says nothing of disagreement."""
+    """Return the mean of an uncertainty measure; a single network's answers have no disagreement."""
     values = [prediction[measure] for prediction in predictions if measure in prediction]
     return f"{sum(values) / len(values):.3f}" if values else "-"
 

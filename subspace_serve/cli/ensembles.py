@@ -1,4 +1,4 @@
-"""What `--ensemble` takes: a name and members, all of them with a weight or none."""
+"""What `--ensemble` takes: a name and members, where either every member has a weight or none has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYNTAX = "NAME=POINT,POINT… or, with weights of any sum, NAME=POINT:0.7,POINT:
 def read_ensembles(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> list[tuple[str, Ensemble[str]]]:
-    """Read all that were given to the option, each with its name; it is a callback of click's."""
+    """Read every value of the option, each with its name; a click callback."""
     return [_read(text) for text in texts]
 
 
@@ -22,7 +22,7 @@ def _read(text: str) -> tuple[str, Ensemble[str]]:
     name, equals, members = text.partition("=")
     if not equals:
         raise click.BadParameter(f"{text!r} is not {SYNTAX}")
-    # No point's name has a colon.
+    # A point's name cannot contain a colon.
     parts = [[word.strip() for word in part.partition(":")] for part in members.split(",")]
     names = tuple(member for member, _, _ in parts)
     if not any(colon for _, colon, _ in parts):

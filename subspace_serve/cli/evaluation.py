@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from subspace_serve.cli.evaluation_tables import print_corruptions, print_evaluation
+from subspace_serve.cli.domains import domains_to_evaluate
+from subspace_serve.cli.evaluation_tables import print_corruptions, print_domains, print_evaluation
 from subspace_serve.cli.options import (
     LATEST_RUN,
     aggregate_option,
@@ -20,7 +22,10 @@ from subspace_serve.cli.options import (
 from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.run.domains import clean_part, corrupted_domains
+from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.statistics import calibration_on, statistics_on, usual_statistics
 from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
@@ -53,8 +58,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
     if not write_report(document, json_file):
         return
     architecture, training = subspace.architecture, subspace.provenance.get("training", {})
-    # An ensemble's members are trained one after another.
-    planned = training.get("planned_epochs", training.get("epochs", "?"))
+    imported = subspace.provenance.get("import")
     rows = [
         ["checkpoint", str(opened.file)],
         ["sha256", opened.checkpoint_sha256],
@@ -63,8 +67,7 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
         ["input", f"{architecture.height}x{architecture.width}, {architecture.channels} channel(s)"],
         ["classes", str(architecture.classes)],
         ["data", str(training.get("data", "not recorded"))],
-        ["epochs", f"{training.get('finished_epochs', '?')} of {planned}"],
-        ["settings", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if key in training)],
+        *(_trained(training) if imported is None else _imported(imported)),
         ["recommended use", described_use(subspace)],
     ]
     for distance in document["endpoint_distances"]:
@@ -75,6 +78,25 @@ def inspect(run: Path, arch: str | None, json_file: str | None) -> None:
     width = max(len(row[0]) for row in rows)
     for name, value in rows:
         click.echo(f"{name.ljust(width)}  {value}")
+
+
+def _trained(training: dict[str, Any]) -> list[list[str]]:
+    # An ensemble's members are trained one after another.
+    planned = training.get("planned_epochs", training.get("epochs", "?"))
+    return [
+        ["epochs", f"{training.get('finished_epochs', '?')} of {planned}"],
+        ["settings", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if key in training)],
+    ]
+
+
+def _imported(record: dict[str, Any]) -> list[list[str]]:
+    from subspace_serve.cli.barriers import barrier_text
+    from subspace_serve.measure.barrier import Barrier
+
+    rows = [["imported", member["name"]] for member in record["members"]]
+    if record["barrier"] is not None:
+        rows.append(["between them", barrier_text(Barrier.from_json(record["barrier"]))])
+    return rows
 
 
 _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learning_rate", "seed")
@@ -91,6 +113,13 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     help="Labelled images: the run's own test, validation or train, or any data set.",
 )
 @click.option(
+    "--val-data",
+    "specs",
+    multiple=True,
+    metavar="NAME=SPEC",
+    help="Labelled images of one of several domains instead of --data (repeatable): the same networks on each of them.",
+)
+@click.option(
     "--alpha", "alphas", multiple=True, metavar="SPEC", help=f"Places instead of a grid (repeatable): {SYNTAX}."
 )
 @click.option("--points", type=click.IntRange(2), default=11, show_default=True, help="Places of the grid.")
@@ -104,12 +133,13 @@ _SETTINGS = ("beta", "layerwise", "samples", "label_noise", "batch_size", "learn
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Draw accuracy and ECE (.png or .svg); with corruptions also FILE-corruptions, with a baseline "
-    "FILE-relative-change.",
+    "FILE-relative-change. With --val-data accuracy on each domain, and on the first against the others.",
 )
 @json_option
 def evaluate(
     run: Path,
     spec: str,
+    specs: tuple[str, ...],
     alphas: tuple[str, ...],
     points: int,
     aggregate: Any,
@@ -123,7 +153,7 @@ def evaluate(
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Measure accuracy, NLL, ECE and Brier score along a subspace, on clean and corrupted images.
+    """Measure accuracy, NLL, ECE and Brier score along a subspace, on clean and corrupted images or several domains.
 
     On a line or curve each place stands alone and as an ensemble with its opposite, P(alpha) with P(1 - alpha). What
     the run is recommended to be used as is marked, and without --alpha measured beside the grid.
@@ -133,6 +163,8 @@ def evaluate(
     from subspace_serve.show.plot import check_picture
     from subspace_serve.space.alpha import parse_alphas
 
+    if specs:
+        _check_one_kind(corruptions, baseline)
     if plot is not None:
         check_picture(plot)
     opened = open_run(run, **options)
@@ -145,30 +177,36 @@ def evaluate(
         places, recommended = list(request.points.values()), {}
         named = {name: request.placed(name) for name in request.ensembles}
     _say_other_calibrations(opened, alphas, calibrate_on)
-    domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
-    clean = opened.clean_part(spec) if corruptions else spec
+    corrupted = corrupted_domains(opened, spec, corruptions, severities, preset) if corruptions else []
+    domains = domains_to_evaluate(opened, specs)
+    if domains:
+        clean, images = domains[0].record["data"], domains[0].images
+    else:
+        clean = clean_part(opened, spec) if corruptions else spec
+        images = labelled_images(opened, clean)
     with passing_progress() as say:
         evaluation = measure(
             opened.network,
-            opened.images(clean),
-            calibration=opened.statistics_on(calibrate_on) if calibrate_on else opened.statistics,
+            images,
+            calibration=statistics_on(opened, calibrate_on) if calibrate_on else usual_statistics(opened),
             alphas=places,
             named=named,
             recommended=recommended,
             aggregate=aggregate,
             extrapolate=extrapolate,
-            corrupted=domains,
+            corrupted=corrupted,
+            domains=domains,
             progress=say,
         )
     if baseline is not None:
         other = with_skeleton(opened.comparable(baseline))
         standard = measure(
             other.network,
-            opened.images(clean),
-            calibration=other.calibration_on(calibrate_on) if calibrate_on else other.calibration,
+            images,
+            calibration=calibration_on(other, calibrate_on) if calibrate_on else other.calibration,
             alphas=[other.subspace.geometry.midpoint],
             ensembles=False,
-            corrupted=domains,
+            corrupted=corrupted,
         )
         evaluation = evaluation.with_baseline(standard)
     evaluation = replace(
@@ -176,12 +214,27 @@ def evaluate(
     )
     words = write_report(evaluation.to_json(), json_file)
     if words:
-        print_evaluation(evaluation, opened.subspace)
-        if domains:
+        (print_domains if domains else print_evaluation)(evaluation, opened.subspace)
+        if corrupted:
             print_corruptions(evaluation)
     if plot is not None:
         for picture in _draw(evaluation, plot):
             click.echo(f"plot: {picture}", err=not words)
+
+
+def _check_one_kind(corruptions: tuple[str, ...], baseline: Path | None) -> None:
+    """Check that nothing is asked for beside several domains that is of one set of images.
+
+    Raises:
+        UsageError: something is.
+    """
+    given = click.get_current_context().get_parameter_source("spec") is not ParameterSource.DEFAULT
+    found = {"--data": given, "--corruption": bool(corruptions), "--baseline": baseline is not None}
+    if wrong := [option for option, is_given in found.items() if is_given]:
+        raise click.UsageError(
+            f"--val-data names several domains, and {', '.join(wrong)} is for one set of images: leave one of the two "
+            "out, or name that set too, as --val-data NAME=SPEC"
+        )
 
 
 def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:
@@ -199,8 +252,11 @@ def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on:
 
 
 def _draw(evaluation: Evaluation, plot: Path) -> list[Path]:
-    from subspace_serve.show.plot import plot_corruptions, plot_relative_change, plot_subspace
+    from subspace_serve.show.plot import plot_corruptions, plot_domains, plot_relative_change, plot_subspace
 
+    if evaluation.domains:
+        plot_domains(evaluation.domains, plot)
+        return [plot]
     plot_subspace(evaluation, plot)
     pictures = [plot]
     if evaluation.corruptions:

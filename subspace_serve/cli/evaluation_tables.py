@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_evaluation(evaluation: Evaluation, subspace: Subspace) -> None:
-    """Print a row for each network and each ensemble, with a mark on what the run is recommended for."""
+    """Print a row for each network and each ensemble, with a mark on those recommended for this run."""
     from subspace_serve.space.place import place_text
 
     marks = Marks(evaluation, subspace)
@@ -35,8 +35,37 @@ def print_evaluation(evaluation: Evaluation, subspace: Subspace) -> None:
     others += [("baseline", evaluation.baseline)] if evaluation.baseline is not None else []
     padding = [""] * (len(header) - 5)
     print_table(header, rows + [[name, *metric_cells(result.metrics), *padding] for name, result in others])
+    _print_footer(evaluation, subspace, marks, f"{evaluation.count} images of {evaluation.data}")
+
+
+def print_domains(evaluation: Evaluation, subspace: Subspace) -> None:
+    """Print a row for each network and each ensemble, with its accuracy on each domain."""
+    from subspace_serve.space.place import place_text
+
+    marks, domains = Marks(evaluation, subspace), evaluation.domains
+
+    def row(label: str, results: Iterable[Result | None]) -> list[str]:
+        return [label, *(percent(result.accuracy) for result in results if result is not None)]
+
+    rows = [
+        row(marks.label(place_text(point.alpha), [point.alpha]), (domain.points[number] for domain in domains))
+        for number, point in enumerate(evaluation.points)
+    ]
+    if (ends := evaluation.endpoints_ensemble) is not None:
+        label = marks.label("ensemble of the ends", ends.members)
+        rows.append(row(label, (domain.endpoints_ensemble for domain in domains)))
+    rows += [row(f"ensemble {name}", (domain.ensembles[name] for domain in domains)) for name in evaluation.ensembles]
+    rows += [row(name + MARK, (domain.recommended[name] for domain in domains)) for name in marks.missing()]
+    click.echo("Accuracy % on each domain, by alpha (--json has NLL, ECE and Brier score too):")
+    print_table(["alpha", *(domain.name for domain in domains)], rows)
+    counted = ", ".join(f"{domain.count} images of {domain.name}" for domain in domains)
+    _print_footer(evaluation, subspace, marks, counted)
+
+
+def _print_footer(evaluation: Evaluation, subspace: Subspace, marks: Marks, images: str) -> None:
+    """Print what was measured on, and what the marks mean."""
     click.echo(
-        f"{evaluation.count} images of {evaluation.data}; ensembles average {evaluation.aggregate}; BatchNorm from "
+        f"{images}; ensembles average {evaluation.aggregate}; BatchNorm from "
         f"{evaluation.calibration['count']} images of {evaluation.calibration['data']}"
     )
     if footer := marks.footer(subspace):

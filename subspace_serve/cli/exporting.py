@@ -10,9 +10,17 @@ import click
 
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
 from subspace_serve.cli.ensembles import read_ensembles
-from subspace_serve.cli.export_images import calibrations_of, temperature_data_of
-from subspace_serve.cli.options import aggregate_option, calibrate_on_option, extrapolate_option, run_options
+from subspace_serve.cli.export_images import calibrations_of, knot_images_of, temperature_data_of
+from subspace_serve.cli.options import (
+    aggregate_option,
+    calibrate_on_option,
+    extrapolate_option,
+    run_options,
+    sets_method_option,
+)
 from subspace_serve.cli.output import json_option, percent, print_table, progress_line, write_report
+from subspace_serve.cli.sets_images import sets_data_of
+from subspace_serve.cli.sets_tables import print_abstention, print_sets
 from subspace_serve.cli.skeletons import open_run, origin_of
 from subspace_serve.space.alpha import SYNTAX
 
@@ -37,7 +45,7 @@ def collapse(
     from subspace_serve.space.alpha import parse_alphas
     from subspace_serve.space.checkpoint import FILE_NAME, save_weights
     from subspace_serve.space.place import place_text
-    from trainer.modules import as_module
+    from trainer.modules import collapsed, with_statistics
 
     opened = open_run(run, **options)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
@@ -49,15 +57,18 @@ def collapse(
     if target.name == FILE_NAME:
         raise click.UsageError(f"{FILE_NAME} is the checkpoint's own name; choose another with --out")
     calibration = calibrations_of(opened, request, calibrate_on)[name]
-    # A selected place may lie outside; it was allowed to when it was selected.
-    model = as_module(opened.subspace, place, calibration, extrapolate=True, architecture=opened.arch)
+    # A selected place may lie outside the line, if that was allowed when it was selected.
+    model = collapsed(opened.subspace, place, extrapolate=True, architecture=opened.arch)
+    weights = opened.network.weights(place, extrapolate=True)
+    statistics = calibration.statistics(opened.network, place, weights)
+    with_statistics(model, opened.network.skeleton, statistics)
     save_weights(
         {name: tensor.numpy() for name, tensor in model.state_dict().items()},
         target,
         {
             "architecture": opened.subspace.architecture.name,
             "alpha": place_text(place),
-            "calibration": calibration.name,
+            "calibration": calibration.to_json()["data"],
             "checkpoint_sha256": opened.checkpoint_sha256,
         },
     )
@@ -110,7 +121,7 @@ def collapse(
     "--temperature",
     "fit_temperatures",
     is_flag=True,
-    help="Fit a temperature for each point and each ensemble, so that they are as sure as they are right.",
+    help="Fit a temperature for each point and each ensemble, so that their confidence matches their accuracy.",
 )
 @click.option(
     "--temperature-data",
@@ -118,6 +129,21 @@ def collapse(
     help="Labelled images for --temperature, one half to fit on and one to report on; never the test set.  "
     "[default: what a model was selected on, else validation]",
 )
+@click.option(
+    "--sets/--no-sets",
+    "with_sets",
+    default=True,
+    show_default=True,
+    help="Keep what answers a request's `coverage` with prediction sets, and its `max_risk` by abstaining, from images "
+    "that chose nothing.",
+)
+@click.option(
+    "--sets-data",
+    metavar="SPEC",
+    help="Labelled images for --sets; those that chose a place or fitted a temperature are left out. Never the test "
+    "set.  [default: what a model was selected on, else validation]",
+)
+@sets_method_option
 @click.option(
     "--points-only",
     is_flag=True,
@@ -157,6 +183,9 @@ def export(
     evaluated: bool,
     fit_temperatures: bool,
     temperature_data: str | None,
+    with_sets: bool,
+    sets_data: str | None,
+    sets_method: Any,
     points_only: bool,
     layout: str,
     model_version: int | None,
@@ -167,10 +196,10 @@ def export(
 ) -> None:
     """Collapse, recalibrate and export points as a verified ONNX bundle, or as a Triton model repository.
 
-    Each graph is compared on real images with torch, or where that is not installed with the run's skeleton and the
-    answers that training left, and each point's BatchNorm statistics with fresh ones; a bundle that fails is not
-    written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
-    answers of the bundle's service; no request can name another place or a domain there, so give each with --alpha.
+    Each graph is compared on real images with torch, or where that is not installed with the run's skeleton, which must
+    reproduce the answers that training left. Each point's BatchNorm statistics are checked on other images. A bundle
+    that fails is not written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
+    answers of the bundle's service; requests there cannot name another place or a domain, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.writer import check_target
@@ -181,6 +210,8 @@ def export(
 
     if temperature_data is not None and not fit_temperatures:
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
+    if sets_data is not None and not with_sets:
+        raise click.UsageError("--sets-data says on what the sets of --sets are calibrated; leave out --no-sets")
     if layout != "triton" and (model_version is not None or max_batch_size is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
     opened = open_run(run, **options)
@@ -201,14 +232,19 @@ def export(
     )
     for name, ensemble in ensembles:
         request.add_ensemble(name, replace(ensemble, aggregate=aggregate))
+    calibrations = calibrations_of(opened, request, calibrate_on)
+    temperatures = temperature_data_of(opened, request, temperature_data) if fit_temperatures else {}
+    # Triton answers with tensors alone.
+    with_sets = with_sets and layout == "bundle"
     plan = BundlePlan.of(
         request,
-        calibrations_of(opened, request, calibrate_on),
-        temperature_data_of(opened, request, temperature_data) if fit_temperatures else {},
+        calibrations,
+        temperatures,
+        sets_data_of(opened, request, sets_data, sets_method, temperatures, calibrations) if with_sets else {},
         default=default or request.models[0],
-        evaluation=opened.data.test if evaluated else None,
+        evaluation=opened.data.test if evaluated and opened.has_data else None,
         input_type=input_dtype,
-        subspace=None if points_only or layout == "triton" else opened.calibration,
+        subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on),
     )
     if layout == "bundle":
         bundle = Bundle.open(export_bundle(origin_of(opened), plan, target, progress=progress_line))
@@ -227,6 +263,8 @@ def export(
     _print_models(bundle)
     if fit_temperatures:
         _print_temperatures(bundle)
+    print_sets({**bundle.points, **bundle.ensembles})
+    print_abstention({**bundle.points, **bundle.ensembles})
     if layout == "triton":
         models = len(bundle.points) + len(bundle.ensembles)
         click.echo(f"Triton model repository: {target} (version {model_version or 1} of {models} models)")

@@ -1,13 +1,38 @@
-"""Flags of a command, made of settings that are declared once as a pydantic model."""
+"""Command-line flags, made from settings that are declared once as a pydantic model, and extra arguments."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+
+def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Read KEY=VALUE pairs; a value that is not valid JSON is text."""
+    arguments: dict[str, Any] = {}
+    for pair in values:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        try:
+            arguments[key] = json.loads(text)
+        except ValueError:
+            arguments[key] = text
+    return arguments
+
+
+architecture_arguments = click.option(
+    "--arch-argument",
+    "arguments",
+    multiple=True,
+    callback=_argument,
+    metavar="KEY=VALUE",
+    help="Extra argument of the architecture, such as dropout=0.1. Repeatable.",
+)
 
 
 def setting_options(
@@ -21,9 +46,9 @@ def setting_options(
 
     Args:
         model: declares the settings, with types, bounds, defaults and descriptions.
-        without: settings that have no such flag.
-        flags: of settings whose flag has not their own name.
-        metavars: what the value is called where that is not the last word of the setting's name.
+        without: settings that get no flag.
+        flags: by setting, where the flag's name differs from the setting's.
+        metavars: by setting, what the value is called where that is not the last word of the setting's name.
     """
 
     def decorate(command: Callable) -> Callable:
@@ -59,7 +84,7 @@ def _choices(field: FieldInfo) -> list[str]:
 
 
 def _type(field: FieldInfo) -> click.ParamType | None:
-    """Return a choice, or the type of a number with the setting's own bounds; None for the others."""
+    """Return a choice, or a number type with the setting's own bounds; None for other settings."""
     if choices := _choices(field):
         return click.Choice(choices)
     kinds = {field.annotation, *get_args(field.annotation)}
@@ -83,7 +108,7 @@ def _metavar(name: str, field: FieldInfo) -> str | None:
 
 
 def _help(field: FieldInfo) -> str:
-    """Return the description, with the default where there is one and the description does not say it."""
+    """Return the description, with the default where there is one that the description does not state."""
     text, default = field.description or "", field.default
     if _takes_several(field):
         text += " Repeatable."

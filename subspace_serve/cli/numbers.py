@@ -1,4 +1,4 @@
-"""Options that take a number say so in plain words when they get something else."""
+"""Number options whose errors say in plain words what they take."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _FloatRange(_InPlainWords, click.FloatRange): ...
 
 
 def explain_numbers(command: click.Command) -> None:
-    """Have each option of a command that takes a number explain itself."""
+    """Give every number option of a command a plain-worded error."""
     for parameter in command.params:
         parameter.type = _explained(parameter.type)
 

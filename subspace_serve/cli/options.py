@@ -25,7 +25,7 @@ def run_options(command: Callable) -> Callable:
         click.option("--calibration-batch", type=click.IntRange(2), default=128, show_default=True),
         click.option("--resize", is_flag=True, help="Bring images of another size to the network's."),
         click.option(
-            "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn here.",
+            "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of random draws.",
         ),
     ):  # fmt: skip
         command = decorate(command)
@@ -33,22 +33,27 @@ def run_options(command: Callable) -> Callable:
 
 
 def aggregate_option(more: str = "") -> Callable[[Callable], Callable]:
-    """Return the option that says what ensembles average; `more` ends its help."""
+    """Return the option that says what ensembles average; `more` is appended to its help."""
     return click.option(
         "--aggregate", type=click.Choice(["probabilities", "logits"]), default="probabilities", show_default=True,
         help=f"What ensembles average{more}.",
     )  # fmt: skip
 
 
+sets_method_option = click.option(
+    "--sets-method", type=click.Choice(["lac", "aps", "raps"]), default="lac", show_default=True,
+    help="Scores of the prediction sets: the smallest sets (lac), or sets that grow with an image's difficulty.",
+)  # fmt: skip
+
 extrapolate_option = click.option("--extrapolate", is_flag=True, help="Allow places a little outside a line.")
 
 
 def calibrate_on_option(default: str = "the run's training images", *, domain: bool = False) -> Callable:
-    """Return the option that says which images BatchNorm's statistics are from.
+    """Return the option that says which images BatchNorm's statistics are computed from.
 
     Args:
-        default: where they are from without it.
-        domain: it also takes the word `domain`.
+        default: which images those are without the option, for its help.
+        domain: whether it also takes the word `domain`.
     """
     return click.option(
         "--calibrate-on", metavar="SPEC|domain" if domain else "SPEC",
@@ -58,7 +63,7 @@ def calibrate_on_option(default: str = "the run's training images", *, domain: b
 
 
 def _with_corruptions(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse what says how to corrupt where nothing is corrupted."""
+    """Refuse an option that says how to corrupt when nothing is corrupted."""
     given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     if given and not context.params["corruptions"]:
         raise click.UsageError(f"{parameter.opts[0]} says how --corruption corrupts; give both")

@@ -16,7 +16,7 @@ from subspace_serve.files import write_text
 
 _CLEARED = "\r\033[K"
 _BETWEEN_LINES = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress where stderr is not a terminal."""
 
 json_option = click.option(
     "--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output)."
@@ -36,7 +36,7 @@ def write_json(document: Any, destination: Path | str) -> None:
 
 
 def write_report(document: Any, json_file: str | None) -> bool:
-    """Write a command's report where `--json` says; return whether standard output is left for words."""
+    """Write a command's report where `--json` says; return whether standard output is free for text."""
     if json_file:
         write_json(document, json_file)
     return json_file != "-"
@@ -61,16 +61,16 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def progress_line(line: str) -> None:
-    """Say on standard error how far long work is."""
+    """Report progress on standard error."""
     click.echo(f"  {line}", err=True)
 
 
 @contextlib.contextmanager
 def passing_progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that says how far work is whose numbers come in a table at its end.
+    """Yield a function that shows transient progress, for work that ends with a table of its numbers.
 
-    A terminal shows the last line only, and none when the work is done; elsewhere, such as in a log, there is one line
-    in some seconds.
+    A terminal shows the last line only, and clears it when the work is done; elsewhere, such as in a log, there is at
+    most one line every 10 seconds.
     """
     terminal, said = sys.stderr.isatty(), time.monotonic()
 
@@ -90,13 +90,13 @@ def passing_progress() -> Iterator[Callable[[str], None]]:
 
 
 def say_note(text: str | None) -> None:
-    """Say on standard error what a user should know; None is nothing."""
+    """Print a note for the user on standard error; None prints nothing."""
     if text is not None:
         click.echo(f"note: {text}", err=True)
 
 
 def track(batches: Iterable, length: int, label: str) -> Iterable:
-    """Show a progress bar on a terminal, nothing elsewhere."""
+    """Iterate with a progress bar on a terminal, and without one elsewhere."""
     if not sys.stderr.isatty():
         yield from batches
         return
@@ -105,7 +105,7 @@ def track(batches: Iterable, length: int, label: str) -> Iterable:
 
 
 def print_verification(report: Mapping[str, Any]) -> None:
-    """Print what `verify_bundle` found, as its JSON document."""
+    """Print the report of `verify_bundle`, given as its JSON document."""
     graphs = "checked" if report["onnx_checked"] else "loaded (their full check needs the package onnx)"
     click.echo(f"{report['bundle']}: {report['files']} files unchanged, graphs {graphs}")
     rows = [

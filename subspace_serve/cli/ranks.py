@@ -1,4 +1,4 @@
-"""Commands under torchrun: the first rank speaks for all, and an error of any is said once and ends them all."""
+"""Commands under torchrun: the first rank speaks for all, and an error on any rank is shown once and ends them all."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from trainer.ranks import Ranks
 
 SHARED = ("train",)
-"""The commands whose work several ranks share."""
+"""The commands whose work is shared among ranks."""
 ALONE = ("evaluate", "select")
-"""The commands that give every core of one process a network: on two cores two ranks took 1.07 times as long."""
+"""The commands that run one network per core in one process: on two cores, two ranks took 1.07 times as long."""
 
 _ENDED = (
     "Error: this run was told to end (SIGTERM), as torchrun tells every rank when one of them ended; a training run "
     "goes on with --resume RUN"
 )
 _PATIENCE = 3.0
-"""Seconds that an error before there is a group waits for the first rank, which most likely has the same one."""
+"""How many seconds an error before the group exists waits for the first rank, which most likely has the same one."""
 
 
 class _Terminated(BaseException):
-    """SIGTERM came; no `except Exception` takes it for a fault of what was under way."""
+    """SIGTERM arrived. Not an `Exception`, so that no handler mistakes it for a failure of the work in progress."""
 
 
 def several_ranks() -> bool:
@@ -40,7 +40,7 @@ def several_ranks() -> bool:
 
 
 def refuse_ranks() -> None:
-    """Refuse the start of a command that would do its work anew on every rank.
+    """Refuse to start a command that would repeat all its work on every rank.
 
     Raises:
         RankError: several ranks were started.
@@ -54,9 +54,9 @@ def refuse_ranks() -> None:
 
 @contextlib.contextmanager
 def as_one() -> Iterator[Callable[[str], None]]:
-    """Silence all ranks but the first; give a function that says an error, which all of them may have, once.
+    """Silence all ranks but the first; yield a function that shows an error once, even if all ranks have it.
 
-    SIGTERM becomes an error, so that what is half written is cleaned up. On success the group is left.
+    SIGTERM becomes an exception, so that half-written files are cleaned up. On success this process leaves the group.
     """
     errors, process = sys.stderr, os.getpid()
     first = os.environ.get("RANK", "0") == "0"
@@ -70,10 +70,10 @@ def as_one() -> Iterator[Callable[[str], None]]:
     def say(message: str) -> None:
         group = _group()
         if group is None and not first:
-            # The first rank's end is then this one's: torchrun sends SIGTERM.
+            # When the first rank ends, torchrun ends this one with SIGTERM.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(_PATIENCE)
-        # torchrun ends the others when one ends; that is no news any more.
+        # From here on SIGTERM only means that torchrun ends the ranks because one ended, which needs no message.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if group is None or group.speaks():
             click.echo(message, file=errors)
@@ -98,7 +98,7 @@ def as_one() -> Iterator[Callable[[str], None]]:
 
 
 def _leave(status: int) -> NoReturn:
-    """End this process; one whose group lost a rank without the end of torch's threads, which can abort it."""
+    """End this process; in a group, which may have lost a rank, without joining torch's threads, which can abort it."""
     if _group() is None:
         sys.exit(status)
     for stream in (sys.__stdout__, sys.__stderr__):
@@ -108,7 +108,7 @@ def _leave(status: int) -> NoReturn:
 
 
 def _world_size() -> int:
-    """Return how many ranks were started; 0 where the environment is garbled, which `Ranks.current` then says."""
+    """Return how many ranks were started; 0 where the variable is malformed, which `Ranks.current` then reports."""
     text = os.environ.get("WORLD_SIZE") or "1"
     return max(int(text), 1) if text.isdecimal() else 0
 

@@ -1,4 +1,4 @@
-"""The recommended use of a run's networks, as commands say, measure and mark it."""
+"""The recommended use of a run's networks, as commands describe, measure and mark it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def described_use(subspace: Subspace) -> str:
 
 
 def midpoint_is_recommended(subspace: Subspace) -> bool:
-    """Return whether the midpoint is among what a run is meant for; in older runs it is.
+    """Return whether the midpoint is part of a run's recommended use; for older runs, which record none, it is.
 
-    Between independently trained networks, for one, it is a network that never was any good.
+    The midpoint of independently trained networks, for example, is never a good network.
     """
     from subspace_serve.space.use import is_recorded, recommended_models
 
@@ -33,15 +33,15 @@ def midpoint_is_recommended(subspace: Subspace) -> bool:
 
 
 def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Ensemble[Alpha]]:
-    """Return what `evaluate` measures besides its grid, by name; nothing where no use is recorded.
+    """Return what `evaluate` measures besides its grid, by name; empty where no use is recorded.
 
-    What lies on the grid anyway is the same candidate and is measured once.
+    A candidate that is on the grid too is measured once.
     """
     from subspace_serve.space.use import is_recorded, recommended_models
 
     if not is_recorded(subspace):
         return {}
-    # A point says nothing of what is averaged, or it would be another candidate than the grid's.
+    # Without `aggregate`, a point equals the grid's candidate for the same place.
     return {
         name: Ensemble(members, aggregate=aggregate) if len(members) > 1 else Ensemble.point(members[0])
         for name, members in recommended_models(subspace).items()
@@ -49,7 +49,7 @@ def recommended_candidates(subspace: Subspace, aggregate: str) -> dict[str, Ense
 
 
 def recorded_use(subspace: Subspace) -> tuple[str, ...]:
-    """Return what a run is meant for; nothing where it records no use."""
+    """Return a run's recommended use; empty where it records none."""
     from subspace_serve.space.use import is_recorded, recommended_use
 
     return tuple(recommended_use(subspace)) if is_recorded(subspace) else ()
@@ -67,13 +67,13 @@ class Marks:
         self._evaluation = evaluation
 
     def label(self, text: str, members: Any) -> str:
-        """Return a row's label, marked where the model of these places is recommended."""
+        """Return a row's label, marked where the model at these places is recommended."""
         places = _places(members)
         self._shown.add(places)
         return text + MARK if places in self._names else text
 
     def missing(self) -> dict[str, NamedResult]:
-        """Return the recommended models that were measured and have no row, by name."""
+        """Return the recommended models that were measured and have no row yet, by name."""
         shown = {self._names[places] for places in self._shown if places in self._names}
         return {name: entry for name, entry in self._evaluation.recommended.items() if name not in shown}
 
@@ -86,5 +86,5 @@ class Marks:
 
 
 def _places(members: Any) -> tuple[Alpha, ...]:
-    """Return places as keys, in any order: an ensemble has none."""
+    """Return places as a sorted key, since the order of an ensemble's members does not matter."""
     return tuple(sorted((place(alpha) for alpha in members), key=str))

@@ -1,4 +1,4 @@
-"""The command `report`: gathers what a run has to show, and writes it as one page for people."""
+"""The command `report`: gathers what is known of a run, and writes it as one page for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, passing_progress, progress_line, write_report
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.run.domains import clean_part, corrupted_domains
+from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.statistics import statistics_of_selection, usual_statistics
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
@@ -69,10 +72,11 @@ def report(
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Write one HTML page about a run, with its pictures beside it, for readers who do not know the method.
+    """Write one HTML page about a run, for readers who do not know the method.
 
-    Measures the run along its subspace (on corrupted images too, with --corruption), and shows that with its stored
-    selections, its training and the landscape around it. The page needs no network and no other file.
+    Measures the run along its subspace (on corrupted images too, with --corruption), and shows the results with its
+    stored selections, its training and the landscape around it. The page contains its pictures and needs no network and
+    no other file; the pictures are also written beside it.
     """
     from subspace_serve.show.report import Documents, check_target
     from subspace_serve.show.report import write_report as write_page
@@ -81,12 +85,12 @@ def report(
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
     opened = open_run(run, **options)
     target = check_target(out or opened.beside("report"))
-    clean = opened.clean_part(spec) if corruptions else spec
+    clean = clean_part(opened, spec) if corruptions else spec
     other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
     if evaluation is not None:
         measured, changed = _read_evaluation(evaluation, opened), None
     else:
-        domains = opened.corrupted_domains(spec, corruptions, severities, preset) if corruptions else []
+        domains = corrupted_domains(opened, spec, corruptions, severities, preset) if corruptions else []
         measured = _measure(opened, other, clean, points, domains)
         changed = _changed(opened, clean)
     landscape = None
@@ -112,9 +116,9 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     with passing_progress() as say:
         evaluation = evaluate(
             run.network,
-            run.images(spec),
-            calibration=run.statistics,
-            alphas=default_alphas(run.subspace.geometry, points | 1),  # odd: the midpoint is among them
+            labelled_images(run, spec),
+            calibration=usual_statistics(run),
+            alphas=default_alphas(run.subspace.geometry, points | 1),  # odd, so that the midpoint is among them
             recommended=recommended_candidates(run.subspace, "probabilities"),
             corrupted=domains,
             reliability=True,
@@ -125,7 +129,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
         return evaluation
     standard = evaluate(
         baseline.network,
-        run.images(spec),
+        labelled_images(run, spec),
         calibration=baseline.calibration,
         alphas=[baseline.subspace.geometry.midpoint],
         ensembles=False,
@@ -136,7 +140,7 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
 
 
 def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
-    """Return which images the midpoint, the ends together and the chosen place judge differently.
+    """Return the images on which the midpoint, the ensemble of the ends and the chosen place give different answers.
 
     The chosen place is the first stored selection that moved away from the midpoint.
     """
@@ -144,15 +148,15 @@ def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
     from subspace_serve.measure.networks import Candidate, Networks
     from subspace_serve.measure.results import candidate_from_json
 
-    geometry, images = run.subspace.geometry, run.images(spec)
+    geometry, images = run.subspace.geometry, labelled_images(run, spec)
     if geometry.endpoints == 1:
         return None
     usual = [Candidate.point(geometry.midpoint), Candidate(tuple(geometry.ends))]
-    found = answers_of(Networks(run.network, run.statistics), usual, images)
+    found = answers_of(Networks(run.network, usual_statistics(run)), usual, images)
     models = dict(zip(("midpoint", "ends together"), found, strict=True))
     for name, selection in run.selections().items():
         if not selection.get("kept_midpoint"):
-            networks = Networks(run.network, run.statistics_of(name, selection))
+            networks = Networks(run.network, statistics_of_selection(run, name, selection))
             (models[f"best:{name}"],) = answers_of(networks, [candidate_from_json(selection)], images)
             break
     return changed_answers(models, images, run.labels)
@@ -204,7 +208,7 @@ def _plane(
         measured = plane_errors(
             plane,
             run.network,
-            _some(run.images(spec), count, run.seed),
+            _some(labelled_images(run, spec), count, run.seed),
             calibration=_fewer(run.calibration, count),
             resolution=resolution,
             progress=say,
@@ -220,7 +224,7 @@ def _some(images: Images, count: int, seed: int) -> Images:
 
 
 def _fewer(calibration: CalibrationData, count: int) -> CalibrationData:
-    """Return the first `count` calibration images, in whole batches (they were drawn at random)."""
+    """Return at most the first `count` calibration images, in whole batches; they were drawn at random."""
     import numpy as np
 
     if len(calibration) <= count:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from subspace_serve.cli.domains import domains_to_choose_on, under_names
+from subspace_serve.cli.mixing import check_mixture, mixture_options, read_mixture
 from subspace_serve.cli.options import aggregate_option, calibrate_on_option, corruption_options, run_options
-from subspace_serve.cli.output import (
-    json_option,
-    metric_cells,
-    passing_progress,
-    percent,
-    print_table,
-    write_report,
-)
+from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
+from subspace_serve.cli.selection_tables import print_selections
 from subspace_serve.cli.skeletons import open_run
-from subspace_serve.run.leakage import refuse_test_names
-from subspace_serve.run.opened import OWN_PARTS, OpenRun, is_corrupted_set
+from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import FILE_NAME
+from subspace_serve.run.statistics import calibration_in, statistics_on, usual_statistics
 
 if TYPE_CHECKING:
     from subspace_serve.bundle.subspace import BundledSubspace
     from subspace_serve.data.domains import Domain
+    from subspace_serve.measure.networks import StatisticsSource
+    from subspace_serve.select import Mixture
 
 
 @click.command()
@@ -41,7 +38,16 @@ if TYPE_CHECKING:
     help="Labelled images from where the model will run, never the test set; several as NAME=SPEC (repeatable).",
 )
 @corruption_options
+@mixture_options
 @click.option("--metric", type=click.Choice(["accuracy", "nll", "ece", "brier"]), default="accuracy", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(["grid", "greedy-soup", "uniform-soup"]),
+    default="grid",
+    show_default=True,
+    help="Choose on a grid, where the midpoint is kept unless a place beats it beyond chance; or take the average of "
+    "those ends that make it no worse, or of all: a soup of a line or simplex, reported beside the grid's choice.",
+)
 @click.option(
     "--among",
     type=click.Choice(["points", "ensembles", "all"]),
@@ -54,7 +60,10 @@ if TYPE_CHECKING:
 @aggregate_option()
 @click.option("--greedy", is_flag=True, help="Take the best even where chance explains it.")
 @calibrate_on_option(domain=True)
-@click.option("--name", help="Store the choice under this name.  [default: best, or the corruption's name: fog:3]")
+@click.option(
+    "--name",
+    help="Store the choice under this name.  [default: best, or the corruption's name: fog:3; mixture of several]",
+)
 @json_option
 def select(
     run: Path,
@@ -62,7 +71,10 @@ def select(
     corruptions: tuple[str, ...],
     severities: tuple[int, ...],
     preset: str | None,
+    mixture: tuple[str, ...],
+    at_least: tuple[str, ...],
     metric: str,
+    method: str,
     among: str,
     points: int,
     refine: int,
@@ -76,12 +88,15 @@ def select(
     """Choose a place on one half of validation images, report it on the other half, and store it.
 
     The midpoint is kept when nothing beats it beyond chance. Several domains, as several --val-data or --corruption,
-    share the work. `export --alpha best:NAME` then exports a choice.
+    share the work; with --mixture or --at-least one place is chosen for all of them. `export --alpha best:NAME` then
+    exports a choice.
     """
-    from subspace_serve.run.selections import store_selections
-    from subspace_serve.select import DEFAULT_CALIBRATION, ON_DOMAIN
+    from subspace_serve.run.selections import check_selection_name, store_selections
+    from subspace_serve.select import DEFAULT_CALIBRATION
     from subspace_serve.select import select as choose
 
+    mixed = read_mixture(mixture, at_least, name)
+    _check_usage(method, among, greedy, mixed, calibrate_on)
     opened = open_run(run, **options)
     opened.selections()
     if opened.bundled is not None and (among != "points" or calibrate_on):
@@ -90,36 +105,77 @@ def select(
             "subspace-serve adapt recomputes statistics"
         )
     _say_midpoint_not_recommended(opened)
-    domains = _domains(opened, specs, corruptions, severities, preset, name)
+    domains = domains_to_choose_on(opened, specs, corruptions, severities, preset)
+    if mixed is None:
+        domains = under_names(domains, name)
+        chosen_for = {domain.name: [domain] for domain in domains}
+    else:
+        check_mixture(mixed, domains)
+        chosen_for = {check_selection_name(mixed.name): domains}
     if opened.bundled is not None:
-        _check_names(opened.bundled, domains)
-    on_domain = {}
-    if calibrate_on == ON_DOMAIN:
-        on_domain = {domain.name: opened.calibration_in(domain, options["seed"]) for domain in domains}
-    elif calibrate_on:
-        on_domain = dict.fromkeys([domain.name for domain in domains], opened.calibration_on(calibrate_on))
+        _check_names(opened.bundled, list(chosen_for))
+    on_domain = _domain_calibration(opened, chosen_for, calibrate_on, options["seed"])
+    # Imported without data a run has no usual statistics of all places.
+    usual = usual_statistics(opened) if opened.has_data or not on_domain else next(iter(on_domain.values()))
     with passing_progress() as say:
         selections = choose(
             opened.network,
             domains,
-            calibration=opened.statistics,
+            calibration=usual,
             domain_calibration=on_domain,
             calibrated_on=calibrate_on or DEFAULT_CALIBRATION,
             metric=metric,
+            method=method,
             kind=among,
             points=points,
             refine=refine,
             aggregate=aggregate,
             greedy=greedy,
+            mixture=mixed,
             seed=options["seed"],
             progress=say,
         )
     if opened.bundled is None:
         file = store_selections(opened.folder, selections, opened.checkpoint_sha256)
     else:
-        file = _store_in_bundle(opened.bundled, domains, selections)
+        file = _store_in_bundle(opened.bundled, chosen_for, selections)
     if write_report(selections, json_file):
-        _print_selections(selections, metric, file)
+        print_selections(selections, metric)
+        click.echo(_stored(selections, file))
+
+
+def _check_usage(method: str, among: str, greedy: bool, mixture: Mixture | None, calibrate_on: str | None) -> None:
+    """Check that the options mean something together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if method != "grid" and (among != "points" or greedy):
+        raise click.UsageError(
+            f"--method {method} takes one place, whatever chance says: leave --among and --greedy out, or choose by "
+            "--method grid"
+        )
+    if method != "grid" and mixture is not None:
+        raise click.UsageError(
+            f"--method {method} is for one domain at a time: leave --mixture and --at-least out, or choose by --method "
+            "grid"
+        )
+    if mixture is not None and calibrate_on == "domain":
+        raise click.UsageError(
+            "a mixture's domains are several, and one network has one BatchNorm: leave --calibrate-on out, or name "
+            "images with it"
+        )
+
+
+def _domain_calibration(
+    run: OpenRun, chosen_for: Mapping[str, Sequence[Domain]], calibrate_on: str | None, seed: int
+) -> dict[str, StatisticsSource]:
+    """Return the images that `--calibrate-on` asks for, by the choice's name."""
+    from subspace_serve.select import ON_DOMAIN
+
+    if calibrate_on == ON_DOMAIN:
+        return {name: calibration_in(run, domains[0], seed) for name, domains in chosen_for.items()}
+    return dict.fromkeys(chosen_for, statistics_on(run, calibrate_on)) if calibrate_on else {}
 
 
 def _say_midpoint_not_recommended(run: OpenRun) -> None:
@@ -133,80 +189,18 @@ def _say_midpoint_not_recommended(run: OpenRun) -> None:
         )
 
 
-def _domains(
-    run: OpenRun,
-    specs: tuple[str, ...],
-    corruptions: tuple[str, ...],
-    severities: tuple[int, ...],
-    preset: str | None,
-    name: str | None,
-) -> list[Domain]:
-    """Return what is chosen for, checked to be no test images, under names that can be stored.
-
-    Raises:
-        DataError: test images, or two domains of one name.
-    """
-    from subspace_serve.errors import DataError
-    from subspace_serve.run.selections import check_selection_name
-
-    domains: list[Domain] = []
-    for text in specs:
-        given, equals, spec = text.partition("=")
-        if not equals or "/" in given:
-            given, spec = "", text
-        refuse_test_names(spec)
-        _refuse_training_images(run, spec)
-        if spec not in OWN_PARTS and not is_corrupted_set(spec):
-            run.refuse_test_images(run.images(spec))
-        if is_corrupted_set(spec):
-            click.echo(
-                f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
-                "that was not chosen on, and no other figure on those test images",
-                err=True,
-            )
-        if corruptions:
-            prefix = f"{given}-" if given else ""
-            corrupted = run.corrupted_domains(spec, corruptions, severities, preset)
-            domains += [replace(domain, name=prefix + domain.name) for domain in corrupted]
-        else:
-            domains.append(run.domain(spec, given or "best"))
-    if name is not None:
-        if len(domains) > 1:
-            raise DataError(f"--name {name} names one choice and there are {len(domains)}; name them as NAME=SPEC")
-        domains = [replace(domains[0], name=name)]
-    names = [domain.name for domain in domains]
-    if len(set(names)) < len(names):
-        raise DataError("two domains have one name; tell them apart as --val-data NAME=SPEC")
-    for domain in domains:
-        check_selection_name(domain.name)
-    return domains
-
-
-def _refuse_training_images(run: OpenRun, spec: str) -> None:
-    """Refuse the images that the networks were trained on, and a run without validation images.
-
-    Raises:
-        DataError: these are asked for.
-    """
-    from subspace_serve.errors import DataError
-
-    trained_on = run.subspace.provenance["training"]["data"]
-    if spec in ("train", f"{trained_on}:train"):
-        raise DataError(f"the networks were trained on {spec}, where every place looks good; give other images")
-    if spec == "validation" and len(run.data.validation) == 0:
-        raise DataError("this run was trained without validation images; name others with --val-data")
-
-
-def _store_in_bundle(subspace: BundledSubspace, domains: Sequence[Domain], selections: dict[str, Any]) -> Path:
+def _store_in_bundle(
+    subspace: BundledSubspace, chosen_for: Mapping[str, Sequence[Domain]], selections: Mapping[str, Any]
+) -> Path:
     """Enter each choice into the bundle as a domain with the training images' statistics, and a point."""
     from subspace_serve.adapt.writing import write_choice
 
-    for domain in domains:
-        write_choice(subspace, replace(domain, name=_in_bundle(domain.name)), selections[domain.name])
+    for name, domains in chosen_for.items():
+        write_choice(subspace, _in_bundle(name), domains, selections[name])
     return subspace.bundle.folder
 
 
-def _check_names(subspace: BundledSubspace, domains: Sequence[Domain]) -> None:
+def _check_names(subspace: BundledSubspace, selections: Sequence[str]) -> None:
     """Check before any work that each choice can be entered into the bundle.
 
     Raises:
@@ -216,7 +210,7 @@ def _check_names(subspace: BundledSubspace, domains: Sequence[Domain]) -> None:
     from subspace_serve.adapt.writing import check_name
     from subspace_serve.errors import DataError
 
-    names = [_in_bundle(domain.name) for domain in domains]
+    names = [_in_bundle(name) for name in selections]
     if len(set(names)) < len(names):
         raise DataError("two domains have one name in a bundle, where ':' becomes '-'; tell them apart")
     for name in names:
@@ -228,56 +222,15 @@ def _in_bundle(name: str) -> str:
     return name.replace(":", "-")
 
 
-def _print_selections(selections: dict[str, Any], metric: str, file: Path) -> None:
-    rows = []
-    for name, selection in selections.items():
-        low, high = (_figure(metric, value) for value in selection["gain"]["interval"])
-        interval = "-" if selection["kept_midpoint"] else f"{low} to {high}"
-        gain = "-" if selection["kept_midpoint"] else _figure(metric, selection["gain"]["value"])
-        taken = _place(selection) + (" (midpoint kept)" if selection["kept_midpoint"] else "")
-        rows.append([name, taken, *metric_cells(selection["reported"]), gain, interval])
-    gained = "squared ECE gain" if metric == "ece" else f"{metric} gain"
-    print_table(["domain", "alpha", "accuracy %", "NLL", "ECE %", "Brier", gained, "95 % interval"], rows)
-    for name, selection in selections.items():
-        click.echo(f"{name}: {selection['reason']}")
-        if selection["kept_midpoint"] and selection["p_value"] < 1:
-            best = selection["best"]
-            low, high = (_figure(metric, value) for value in best["gain"]["interval"])
-            click.echo(
-                f"  the best was {_place(best)}, on the reporting half {_figure(metric, best['gain']['value'])} "
-                f"({low} to {high}); --greedy takes it"
-            )
-    recalibrated = {name: entry["recalibration"] for name, entry in selections.items() if "recalibration" in entry}
-    if recalibrated:
-        click.echo("\nBatchNorm recomputed from the usual images and from the domain's, accuracy %:")
-        print_table(
-            ["domain", "midpoint, usual", "midpoint, domain", "chosen, usual", "chosen, domain"],
-            [
-                [name, *(percent(table[on][which]["accuracy"]) for which in _WHICH for on in ("default", "domain"))]
-                for name, table in recalibrated.items()
-            ],
-        )
-    first = next(iter(selections))
-    selection = selections[first]
+def _stored(selections: dict[str, Any], file: Path) -> str:
+    """Return where choices were stored, and how the first of them is used."""
+    first, selection = next(iter(selections.items()))
     as_alpha = f"export it with --alpha best{'' if first == 'best' else ':' + first}"
     use = as_alpha if file.name == FILE_NAME else f"a domain and a point of the name {_in_bundle(first)}"
-    click.echo(
-        f"chosen by {metric} on {selection['chosen_on']} images, reported on {selection['reported_on']} others; stored "
-        f"in {file}: {use}"
+    return (
+        f"chosen by {selection['metric']} on {selection['chosen_on']} images, reported on {selection['reported_on']} "
+        f"others; stored in {file}: {use}"
     )
-
-
-_WHICH = ("midpoint", "chosen")
-
-
-def _place(entry: dict[str, Any]) -> str:
-    from subspace_serve.space.place import place_text
-
-    return " + ".join(place_text(alpha) for alpha in entry.get("members", [entry.get("alpha")]))
-
-
-def _figure(metric: str, value: float) -> str:
-    return f"{100 * value:+.2f}" if metric == "accuracy" else f"{value:+.4f}"
 
 
 COMMANDS = {"select": select}

@@ -1,4 +1,4 @@
-"""The command `serve`: checks the configuration and the bundle, and becomes the server."""
+"""The command `serve`: checks the configuration and the bundle, then becomes the server's supervisor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from subspace_serve.cli.flags import setting_options
 from subspace_serve.cli.output import print_verification
 from subspace_serve.errors import SubspaceServeError
 
-# A secret on a command line can be read by everybody on the machine; a table does not fit there.
+# A secret on the command line is visible to every user of the machine; a table does not fit there.
 _NOT_FLAGS = {"bundle", "token", "ensembles"}
 
 
@@ -29,19 +29,19 @@ def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -
 
     The bundle is copied and verified first. Every setting is a flag, a key of the TOML file and a variable: --max-body,
     max_body, SUBSPACE_SERVE_MAX_BODY; flags go first, then variables, then the file. Ensembles are tables of the file,
-    and the token is a key, a variable or a file of its own. SIGHUP takes the bundle anew, SIGTERM drains and stops.
+    and the token is a key, a variable or a file of its own. SIGHUP reloads the bundle, SIGTERM drains and stops.
     """
     from service.staging import State, stage_in_subprocess
     from service.supervisor import supervise
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     settings = load_settings(given | ({"bundle": bundle} if bundle else {}), config=config)
-    # The server's folder is not the one that a relative path was meant for.
+    # The server runs in another folder than the one that a relative path is meant for.
     settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
     _check_files(settings)
     state = State.create()
-    # Until the supervisor has its own handler: what was begun is cleaned up. (As a container's first process this one
-    # would not be ended by the signal at all.)
+    # Until the supervisor installs its own handler, so that what was begun is cleaned up. (Without one, the signal
+    # would not end a container's first process at all.)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         listener = None if check else _listen(settings.host, settings.port)
@@ -72,7 +72,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address; who connects waits until a worker accepts."""
+    """Return a socket bound to an address; the workers listen on it."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What torch adds to a run where it is installed: a skeleton that an old run lacks, and answers to compare with."""
+"""What torch adds to a run where it is installed: a skeleton, if an old run lacks it, and answers to compare with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_run(run: Path, **options: Any) -> OpenRun:
-    """Open the run that a command names, with its skeleton, and say what is to be known of it.
+    """Open the run that a command names, with its skeleton, and print its note, if any.
 
     Args:
         run: its folder or checkpoint.
@@ -34,7 +34,7 @@ def with_skeleton(opened: OpenRun) -> OpenRun:
 
     Raises:
         ExportError: its network cannot be exported.
-        ArchitectureError: it is the user's own and was not named.
+        ArchitectureError: its architecture is the user's own and was not named with --arch.
     """
     from subspace_serve.network.skeleton import FILE_NAME
 
@@ -63,7 +63,7 @@ def origin_of(opened: OpenRun) -> Origin:
         opened.preprocessing,
         opened.labels,
         opened.checkpoint_sha256,
-        examples=opened.data.test,
+        examples=opened.examples,
         reference=_reference_of(opened),
         checkpoint=opened.file,
     )
@@ -72,7 +72,7 @@ def origin_of(opened: OpenRun) -> Origin:
 def _reference_of(opened: OpenRun) -> Reference:
     """Return what a run's exported graphs are compared with.
 
-    That is torch where it is installed and may build the network: one of the user's own has to be named.
+    That is torch, where it is installed and may build the network: the user's own architecture has to be named.
     """
     from subspace_serve.export.golden import check_golden
     from subspace_serve.export.parity import Reference

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.flags import setting_options
+from subspace_serve.cli.flags import architecture_arguments, setting_options
 from subspace_serve.cli.output import json_option, say_note, track, write_report
 from subspace_serve.run.metrics import read_metrics
 from trainer.config import TrainingConfig
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
 _SETTINGS = TrainingConfig.model_fields
 
 
-def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Read KEY=VALUE pairs; a value is JSON where it can be read as such, else text."""
-    arguments: dict[str, Any] = {}
-    for pair in values:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
-        try:
-            arguments[key] = json.loads(text)
-        except ValueError:
-            arguments[key] = text
-    return arguments
-
-
 @click.command()
 @click.option(
     "--preset",
@@ -46,14 +31,7 @@ def _argument(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     help="Start from the paper's settings instead of the default recipe, of the method alone or of an experiment: "
     f"{', '.join(PRESETS)}.",
 )
-@click.option(
-    "--arch-argument",
-    "arguments",
-    multiple=True,
-    callback=_argument,
-    metavar="KEY=VALUE",
-    help=f"{_SETTINGS['arguments'].description} Repeatable.",
-)
+@architecture_arguments
 @click.option("--endpoints", type=click.IntRange(2, MOST_MEMBERS), help=_SETTINGS["endpoints"].description)
 @setting_options(
     TrainingConfig,

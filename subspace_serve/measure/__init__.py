@@ -1,4 +1,4 @@
-"""How good networks are: metrics, temperature, evaluation along a subspace, landscapes."""
+"""Measuring networks: metrics, temperature, evaluation along a subspace, loss landscapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that several networks or ensembles judge differently."""
+"""The images that several networks or ensembles classify differently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SHOWN = 24
 
 
 class Answers(NamedTuple):
-    """What a model says of N images: the most probable class and its probability, each of shape (N,)."""
+    """A model's answers for N images: the most probable class and its probability, each of shape (N,)."""
 
     classes: np.ndarray
     probabilities: np.ndarray
@@ -24,10 +24,10 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class ChangedAnswer:
-    """One image that is judged differently.
+    """One image that is classified differently.
 
     Attributes:
-        index: where it lies in the set.
+        index: its index in the set.
         pixels: uint8, (height, width, channels).
         label: the name of its true class.
         answers: the class and its probability that each model gives, in the order of `ChangedAnswers.models`.
@@ -41,12 +41,12 @@ class ChangedAnswer:
 
 @dataclass(frozen=True)
 class ChangedAnswers:
-    """The images that models judge differently.
+    """The images that models classify differently.
 
     Attributes:
         models: their names.
         count: how many such images there are.
-        images: how many were judged.
+        images: how many were classified.
         shown: some of them, the most confident differences first.
     """
 
@@ -88,14 +88,14 @@ def changed_answers(
 ) -> ChangedAnswers:
     """Find the images to which models give different answers.
 
-    A difference is as confident as the less confident of two different answers; an image counts with its most
-    confident one, and of equals the earlier image comes first.
+    The confidence of a difference is that of the less confident of the two answers. Images are ranked by their most
+    confident difference, and among equals the earlier image comes first.
 
     Args:
         models: by name, each one's answers to all of `images`.
-        images: what was judged.
+        images: what was classified.
         class_names: by class.
-        most: how many are kept.
+        most: how many images are kept.
     """
     confidence = np.full(len(images), -1.0)
     for first, second in itertools.combinations(models.values(), 2):

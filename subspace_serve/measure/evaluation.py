@@ -14,7 +14,7 @@ from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.measure.metrics import Scores, mean_total_variation
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, scored
-from subspace_serve.measure.results import CorruptedSet, EndpointsEnsemble, Evaluation, NamedResult, Point
+from subspace_serve.measure.results import CorruptedSet, DomainSet, EndpointsEnsemble, Evaluation, NamedResult, Point
 from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place
@@ -41,6 +41,7 @@ def evaluate(
     aggregate: str = "probabilities",
     extrapolate: bool = False,
     corrupted: Iterable[Domain] = (),
+    domains: Sequence[Domain] = (),
     reliability: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
@@ -58,8 +59,11 @@ def evaluate(
         aggregate: ensembles average `probabilities` or `logits`.
         extrapolate: allow places a little outside a line.
         corrupted: corruptions of the same images; the networks are those of the clean images.
+        domains: labelled images of several domains, on which the same networks are measured: how what is gained on
+            one is lost on another (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). `images` may be
+            those of one of them, and are then measured once.
         reliability: add reliability diagrams to points and ensembles, 15 bins of `confidence`, `accuracy`, `count`.
-        progress: called with a line for each network and each corruption.
+        progress: called with a line for each network and each corruption or domain.
 
     Returns:
         How good the networks are; with corruptions each point has there its relative change of accuracy.
@@ -69,32 +73,43 @@ def evaluate(
         DataError: there are no images, or a label is not one of the network's classes.
     """
     geometry = network.geometry
-    check_labels(images, network.classes)
+    for labelled in (images, *(domain.images for domain in domains)):
+        check_labels(labelled, network.classes)
     places = [
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)
     ]
     networks = Networks(network, calibration, extrapolate=extrapolate, progress=progress)
     plan = _Plan(geometry, places, aggregate, ensembles, named or {}, recommended or {})
+    measured = plan.measure(networks, images, reliability)
     clean = Evaluation(
         geometry=geometry.name,
         count=len(images),
         aggregate=aggregate,
         calibration=calibration.to_json(),
         endpoint_distances=network.endpoint_distances(),
-        **plan.measure(networks, images, reliability),
+        **measured,
     )
     corruptions = []
     for domain in corrupted:
-        record, measured = domain.record, plan.measure(networks, domain.images, reliability=False)
-        entry = CorruptedSet(corruption=record["corruption"], severity=record["severity"], **measured)
+        record = domain.record
+        entry = CorruptedSet(
+            corruption=record["corruption"],
+            severity=record["severity"],
+            **plan.measure(networks, domain.images, reliability=False),
+        )
         points = [
             replace(point, relative_change=relative_change(before.accuracy, point.accuracy))
             for before, point in zip(clean.points, entry.points, strict=True)
         ]
         corruptions.append(replace(entry, points=tuple(points)))
         progress(domain.name)
-    return replace(clean, corruptions=tuple(corruptions))
+    on_domains = []
+    for domain in domains:
+        here = measured if domain.images is images else plan.measure(networks, domain.images, reliability)
+        on_domains.append(DomainSet(name=domain.name, data=domain.record["data"], count=len(domain.images), **here))
+        progress(domain.name)
+    return replace(clean, corruptions=tuple(corruptions), domains=tuple(on_domains))
 
 
 def relative_change(clean: float, corrupted: float) -> float:

@@ -1,7 +1,7 @@
 """How good predictions are: accuracy, likelihood, calibration, and how far two members differ.
 
-Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64. What is
-kept of a prediction is a handful of numbers an image (`Scores`), from which every metric and its uncertainty follow.
+Logits and probabilities are (N, classes), labels (N,) integers. Everything is computed in float64. Of each image's
+prediction a few numbers are kept (`Scores`), from which every metric and its uncertainty follow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Scores:
     Attributes:
         accuracy: 1 where the most probable class is the label, else 0.
         nll: -log p(label), in nats. A probability of 0 counts as the smallest normal float64 (about 708 nats), so
-            that one confident mistake does not make a mean infinite.
+            that one confident mistake does not make the mean infinite.
         brier: squared error to the one-hot label, summed over classes, in [0, 2] (Brier 1950).
         confidence: the largest probability.
     """
@@ -60,7 +60,7 @@ class Scores:
         return {metric: float(self.weighted(metric, np.ones((1, len(self))))[0]) for metric in METRICS}
 
     def weighted(self, metric: str, weights: np.ndarray) -> np.ndarray:
-        """Return a metric under several weightings of the images, as a bootstrap draws them. (R, N) to (R,)."""
+        """Return a metric under several weightings of the images, as a bootstrap draws them. Shape (R, N) to (R,)."""
         sums: np.ndarray = np.abs(weights @ self._gaps()).sum(axis=1) if metric == "ece" else weights @ self.of(metric)
         means: np.ndarray = sums / weights.sum(axis=1)
         return means
@@ -68,11 +68,11 @@ class Scores:
     def compared(self, metric: str, weights: np.ndarray) -> np.ndarray:
         """Return what candidates are compared by under several weightings: the metric, but for `ece` its debiased form.
 
-        The expected calibration error sums absolute gaps, so chance alone makes it positive, and resampling adds the
-        same again. Instead of it this returns the squared calibration error over the same bins without that bias
-        (Kumar, Liang and Ma 2019, "Verified Uncertainty Calibration"), written as the mean over pairs of different
-        images: no image meets itself, also where a resample holds it twice. It may be slightly negative; a bin with
-        fewer than two images counts 0. (R, N) to (R,).
+        The expected calibration error sums absolute gaps, so chance alone makes it positive, and resampling adds as
+        much again. In its place this returns the squared calibration error over the same bins without that bias
+        (Kumar, Liang and Ma 2019, "Verified Uncertainty Calibration"), written as a mean over pairs of different
+        images: no image is paired with itself, even where a resample holds it twice. It may be slightly negative; a bin
+        with fewer than two different images counts 0. Shape (R, N) to (R,).
         """
         if metric != "ece":
             return self.weighted(metric, weights)
@@ -92,7 +92,7 @@ class Scores:
     def reliability(self) -> list[dict[str, float]]:
         """Return each bin's mean `confidence`, `accuracy` and `count` for a reliability diagram (Guo et al. 2017).
 
-        A bin without images has its middle as confidence, and accuracy 0.
+        A bin without images gets its middle as confidence, and accuracy 0.
         """
         bins = self._bins()
         diagram = []
@@ -114,9 +114,9 @@ class Scores:
         return bins.clip(0, CALIBRATION_BINS - 1)
 
     def _gaps(self) -> np.ndarray:
-        """Return accuracy less confidence of each image, in the column of its bin. Shape (N, bins).
+        """Return each image's accuracy minus its confidence, in the column of its bin. Shape (N, bins).
 
-        The expected calibration error is the mean over images of the absolute column sums (equation 3 there).
+        The expected calibration error is the sum of the absolute column sums over N (Guo et al. 2017, equation 3).
         """
         gaps = np.zeros((len(self), CALIBRATION_BINS))
         gaps[np.arange(len(self)), self._bins()] = self.accuracy - self.confidence
@@ -129,7 +129,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
     Raises:
         DataError: the rows are not probabilities, or the labels do not fit them.
     """
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = checked(probabilities, labels)
     of_label = probabilities[np.arange(len(labels)), labels]
     # The squared error to a one-hot label: sum of p^2, with p(label)^2 replaced by (1 - p(label))^2.
     brier = np.square(probabilities).sum(axis=1) - np.square(of_label) + np.square(1 - of_label)
@@ -151,7 +151,7 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dic
 
 
 def mean_total_variation(first: np.ndarray, second: np.ndarray) -> float:
-    """Half the L1 distance between two members' probabilities, mean over images, in [0, 1] (appendix E).
+    """Return half the L1 distance between two members' probabilities, mean over images, in [0, 1] (appendix E).
 
     Raises:
         DataError: the two differ in shape.
@@ -164,8 +164,8 @@ def mean_total_variation(first: np.ndarray, second: np.ndarray) -> float:
     return float(total_variation(first, second).mean())
 
 
-def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays, the probabilities in float64, once they are known to fit each other."""
+def checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Check that both fit each other; return them as arrays, the probabilities in float64."""
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or 0 in probabilities.shape or labels.shape != probabilities.shape[:1]:
         raise DataError(

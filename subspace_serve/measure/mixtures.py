@@ -18,7 +18,7 @@ from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, weighted_sum
 
 Scale = Literal["global", "layerwise", "weightwise"]
-"""How much of a network shares one place: all of it, a layer (module), or nothing but each single weight."""
+"""What shares one place: the whole network, each layer (module), or each single weight alone."""
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
@@ -33,7 +33,7 @@ def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generat
     Args:
         subspace: its geometry gives the places and the coefficients, its endpoints the weights.
         scale: one of `SCALES`.
-        generator: of the places; it is advanced.
+        generator: draws the places.
 
     Raises:
         GeometryError: the scale is unknown.
@@ -72,7 +72,7 @@ def mixture_accuracies(
 
     Args:
         subspace: whose endpoints are mixed.
-        network: the same on ONNX Runtime.
+        network: the same subspace on ONNX Runtime.
         images: labelled images.
         calibration: images from which each network's BatchNorm statistics are recomputed.
         scale: one of `SCALES`.

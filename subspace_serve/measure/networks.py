@@ -1,8 +1,7 @@
-"""Many networks of one subspace at once: each is made and recalibrated once, whatever it is asked for.
+"""Many networks of one subspace at once: each is made and recalibrated once, however often it is used.
 
-A network is small beside the data that it is measured on, so the networks stay and the images stream past them, a
-block at a time: a block is decoded and corrupted once for all of them, and memory stays flat.
-Several ranks (`trainer.ranks`) share the networks out, and every rank gets what all of them found.
+A network is small compared with the data that it is measured on, so the networks stay in memory and the images stream
+past them, a block at a time: a block is decoded and corrupted once for all networks, and memory use stays flat.
 """
 
 from __future__ import annotations
@@ -30,20 +29,23 @@ Candidate = Ensemble[Alpha]
 
 
 class StatisticsSource(Protocol):
-    """Where networks have their BatchNorm statistics from: images to recompute them with, or a set that is known."""
+    """Where networks get their BatchNorm statistics from: images to recompute them with, or a known set."""
 
     def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
         """Return the statistics of the network at a place, whose parameters are `weights`."""
 
+    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
+        """Check that statistics are those of one network, where there are held-out images to check them on."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return what the images are."""
+        """Return the record of the images, as JSON values."""
 
 
 class Networks:
     """The networks P(alpha) of a subspace, recalibrated with the same images.
 
-    On a processor the networks share the cores, one network a thread: for networks of the size that a processor
-    serves this is faster than several threads within each.
+    On a CPU the networks share the cores, one thread per network: for networks small enough for a CPU this is faster
+    than several threads within each.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Networks:
             network: the subspace that they lie in.
             calibration: where BatchNorm's statistics come from, such as images to recompute them with.
             extrapolate: allow places a little outside a line.
-            workers: networks at a time; None for one a processor core, and one on CUDA.
+            workers: how many networks at a time; None for one per CPU core, or one on CUDA.
             progress: called with a line for each network made.
         """
         self.network = network
@@ -72,13 +74,13 @@ class Networks:
         self._answering: dict[Alpha, Answering] = {}
 
     def prepare(self, alphas: Iterable[Alpha]) -> None:
-        """Collapse and recalibrate the networks that are not there yet.
+        """Collapse and recalibrate the networks that have not been made yet.
 
         Raises:
             GeometryError: a place lies outside the domain.
         """
         missing = list(dict.fromkeys(key for alpha in alphas if (key := place(alpha)) not in self._answering))
-        # One thread each, so that what a network answers does not depend on how many there are.
+        # One thread each, so that a network's answers do not depend on how many networks there are.
         network = self.network.with_threads(1)
 
         def make(alpha: Alpha) -> Answering:
@@ -109,12 +111,12 @@ class Networks:
         images: Images,
         answer: Callable[[Candidate, dict[Alpha, np.ndarray], np.ndarray], T],
     ) -> list[list[T]]:
-        """Return what `answer` makes of each candidate, a block of images at a time, in the order of `candidates`.
+        """Return, for each candidate, the list of results that `answer` gives for the blocks of images.
 
         Args:
-            candidates: what answers.
+            candidates: the networks and ensembles to measure.
             images: labelled images.
-            answer: is given a candidate, the logits (n, classes) of its members by place, and the labels (n,).
+            answer: called with a candidate, the networks' logits (n, classes) by place, and the labels (n,).
 
         Raises:
             DataError: there are no images, or a label is not one of the network's classes.
@@ -136,7 +138,7 @@ class Networks:
 
 
 def scored(candidate: Candidate, logits: dict[Alpha, np.ndarray], labels: np.ndarray) -> Scores:
-    """Return a candidate's scores from its members' logits (an answer for `Networks.measure`)."""
+    """Return a candidate's scores from its members' logits; an `answer` for `Networks.measure`."""
     return score(combined(candidate, logits), labels)
 
 

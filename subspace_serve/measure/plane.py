@@ -19,7 +19,7 @@ from subspace_serve.space.subspace import Subspace, Weights, mismatch, mixture
 DEFAULT_RESOLUTION = 9
 DEFAULT_MARGIN = 0.2
 DEFAULT_IMAGES = 2_000
-"""How many images measure, and as many calibrate, at each of the plane's networks."""
+"""How many images each network of the plane is measured on, and as many it is recalibrated with."""
 
 _PATH_POINTS = 33
 _COLLINEAR = 1e-4
@@ -29,13 +29,13 @@ _COLLINEAR = 1e-4
 class Plane:
     """The plane through three weight vectors, the first at the origin and the second on the x axis.
 
-    The axes are those of Gram and Schmidt: x along w1 - w0, y along what of w2 - w0 is orthogonal to it. Lengths in
+    The axes come from Gram-Schmidt: x along w1 - w0, y along the part of w2 - w0 that is orthogonal to it. Lengths in
     the plane are L2 distances over all weights.
 
     Attributes:
-        names: what the three are called.
-        weights: the three.
-        coordinates: where they lie, ((0, 0), (a, 0), (b, h)).
+        names: of the three.
+        weights: of the three.
+        coordinates: of the three in the plane, ((0, 0), (a, 0), (b, h)).
     """
 
     names: tuple[str, str, str]
@@ -43,14 +43,14 @@ class Plane:
     coordinates: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
     def coefficients(self, x: float, y: float) -> tuple[float, float, float]:
-        """Return the three numbers, summing to 1, with which the weights make up the network at (x, y)."""
+        """Return the coefficients of the three sets of weights for the network at (x, y); they sum to 1."""
         (_, _), (a, _), (b, h) = self.coordinates
         third = y / h
         second = (x - third * b) / a
         return 1 - second - third, second, third
 
     def at(self, x: float, y: float) -> dict[str, np.ndarray]:
-        """Return the weights of the network at (x, y); at one of the three they are that one's, bit for bit."""
+        """Return the weights of the network at (x, y); at one of the three they are exactly that one's."""
         return mixture(self.coefficients(x, y), self.weights)
 
 
@@ -58,7 +58,7 @@ def plane_through(vectors: dict[str, Weights]) -> Plane:
     """Return the plane through three sets of weights.
 
     Raises:
-        GeometryError: they are not three, do not belong to one architecture, or lie on one line.
+        GeometryError: there are not three, they do not belong to one architecture, or they lie on one line.
     """
     if len(vectors) != 3:
         raise GeometryError(f"a plane goes through three sets of weights, not {len(vectors)}")
@@ -84,12 +84,12 @@ def plane_through(vectors: dict[str, Weights]) -> Plane:
 
 
 def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane:
-    """Return the plane in which a subspace is looked at: through its first three endpoints, as in Figure 2.
+    """Return the plane in which a subspace is shown: through its first three endpoints, as in Figure 2.
 
-    A line has two only: its third is a standard network of the same architecture.
+    A line has only two: the third is a standard network of the same architecture.
 
     Raises:
-        GeometryError: the third is missing, of another architecture, or on one line with the others.
+        GeometryError: the third is missing, of another architecture, or on a line with the others.
     """
     vectors: dict[str, Weights] = {f"endpoint-{i}": weights for i, weights in enumerate(subspace.endpoints[:3])}
     if subspace.geometry.name == "curve":
@@ -105,9 +105,9 @@ def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane
 
 
 def subspace_path(subspace: Subspace, plane: Plane) -> list[list[float]]:
-    """Return the subspace's outline in its plane as points (x, y): the line, the curve, or the first three's triangle.
+    """Return the subspace's outline in its plane as points (x, y): the line, the curve, or the triangle of a simplex.
 
-    Only the coefficients of the plane's own weights are needed, not the weights.
+    For a simplex it is that of the first three endpoints.
     """
     corners = np.asarray(plane.coordinates)
     if subspace.geometry.barycentric:
@@ -130,16 +130,16 @@ def plane_errors(
 ) -> dict[str, Any]:
     """Measure the error of the networks on a grid over a plane, and of the three that span it.
 
-    Every network's BatchNorm is recalibrated (appendix D.3). The work is that of resolution squared and three more
-    networks, each run over the calibration images and over `images`: limit both (2,000 each is enough for a picture).
+    Every network's BatchNorm is recalibrated (appendix D.3). There are resolution squared plus three networks, each run
+    over the calibration images and over `images`: limit both (2,000 each are enough for a picture).
 
     Args:
-        plane: where.
+        plane: the plane to measure on.
         network: a subspace of the same architecture, on ONNX Runtime.
         images: labelled images, on which the error is measured.
         calibration: images from which each network's BatchNorm statistics are recomputed.
-        resolution: networks a side, 2 or more.
-        margin: how far the grid goes beyond the three, as a fraction of their extent.
+        resolution: networks per side, 2 or more.
+        margin: how far the grid extends beyond the three, as a fraction of their extent.
         progress: called with a line for each row.
 
     Returns:

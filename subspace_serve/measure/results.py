@@ -1,4 +1,4 @@
-"""What an evaluation finds, as values, and as the JSON document that `evaluate --json` writes and `report` reads."""
+"""The results of an evaluation, as objects and as the JSON that `evaluate --json` writes and `report` reads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Point(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class NamedResult(Result):
-    """A point or ensemble that was measured under a name besides the places."""
+    """A point or ensemble that was measured under a name, besides the list of places."""
 
     candidate: Candidate
 
@@ -111,10 +111,10 @@ class ImageSet:
     """All that was measured on one set of images.
 
     Attributes:
-        points: the places, as they were asked for; one at least.
-        ensembles: what was asked for by name.
-        recommended: what the run is meant for, by name.
-        endpoints_ensemble: the ends together.
+        points: the places, in the order in which they were asked for; at least one.
+        ensembles: those that were asked for, by name.
+        recommended: the models of the run's recommended use, by name.
+        endpoints_ensemble: the ends averaged.
         baseline: a standard network.
     """
 
@@ -126,19 +126,19 @@ class ImageSet:
 
     @property
     def ordered(self) -> list[Point]:
-        """The points by alpha on a line or curve, as they come on a simplex."""
+        """The points: sorted by alpha on a line or curve, in their own order on a simplex."""
         if any(isinstance(point.alpha, Sequence) for point in self.points):
             return list(self.points)
         return sorted(self.points, key=lambda point: point.alpha)  # type: ignore[arg-type, return-value]
 
     @property
     def midpoint(self) -> Point | None:
-        """The point in the middle, where it was measured."""
+        """The midpoint, where it was measured."""
         return next((point for point in self.points if is_midpoint(point.alpha)), None)
 
     @property
     def ends(self) -> list[Point]:
-        """The points that coincide with an endpoint and are not the middle, which that of one network is."""
+        """The points that coincide with an endpoint; a single network's only place is its midpoint and no end."""
         return [point for point in self.points if is_end(point.alpha) and not is_midpoint(point.alpha)]
 
     @property
@@ -164,7 +164,7 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptedSet(ImageSet):
-    """The same on corrupted images; each point and the baseline has its relative change."""
+    """The same on corrupted images; each point, and the baseline, has its relative change."""
 
     corruption: str
     severity: int
@@ -189,14 +189,38 @@ class CorruptedSet(ImageSet):
         return document
 
 
+@dataclass(frozen=True, kw_only=True)
+class DomainSet(ImageSet):
+    """The same networks on the images of one of several domains.
+
+    Attributes:
+        name: of the domain.
+        data: the images' name.
+        count: how many images.
+    """
+
+    name: str
+    data: str
+    count: int
+
+    @classmethod
+    def from_json(cls, document: Document) -> DomainSet:
+        """Read what `to_json` returns."""
+        return cls(name=document["name"], data=document["data"], count=document["count"], **_parts(document))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the set as JSON values."""
+        return {"name": self.name, "data": self.data, "count": self.count, **self._measured()}
+
+
 @dataclass(frozen=True)
 class MeanCorruptionError:
     """Errors on corrupted images, mean over severities and then over types.
 
     Attributes:
         points: of each point.
-        normalised: of each point, errors summed over severities in proportion to the baseline's, mean over types
-            (Hendrycks & Dietterich 2019, section 3); None without a baseline, or where it makes no errors.
+        normalised: of each point, its error summed over severities divided by the baseline's, mean over types
+            (Hendrycks & Dietterich 2019, section 3); None without a baseline, or where it makes no errors on a type.
         baseline: of the standard network.
     """
 
@@ -213,12 +237,13 @@ class Evaluation(ImageSet):
         geometry: the subspace's.
         count: how many images.
         aggregate: ensembles average `probabilities` or `logits`.
-        calibration: what BatchNorm's statistics are from.
-        endpoint_distances: each pair of endpoints' `l2` and `cosine_squared`.
-        corruptions: the same images, corrupted.
-        data: the images' name.
+        calibration: the record of the images that BatchNorm's statistics are from.
+        endpoint_distances: `pair`, `l2` and `cosine_squared` for each pair of endpoints.
+        corruptions: the results on the same images, corrupted.
+        domains: the results on several domains, where they were asked for; the evaluation's own are of the first.
+        data: the images' specification.
         checkpoint_sha256: of the run.
-        use: what the run is meant for.
+        use: the run's recommended use.
     """
 
     geometry: str
@@ -227,13 +252,14 @@ class Evaluation(ImageSet):
     calibration: Document = field(default_factory=dict)
     endpoint_distances: Sequence[Document] = ()
     corruptions: tuple[CorruptedSet, ...] = ()
+    domains: tuple[DomainSet, ...] = ()
     data: str | None = None
     checkpoint_sha256: str | None = None
     use: tuple[str, ...] = ()
 
     @property
     def mean_corruption_error(self) -> MeanCorruptionError | None:
-        """Errors over all corruptions; None where there are none."""
+        """The errors over all corruptions; None where none were measured."""
         if not self.corruptions:
             return None
         severities: dict[str, int] = {}
@@ -261,7 +287,7 @@ class Evaluation(ImageSet):
         return MeanCorruptionError(errors, normalised, mean(standard))
 
     def with_baseline(self, standard: Evaluation) -> Evaluation:
-        """Return the evaluation beside that of one standard network on the same images, clean and corrupted."""
+        """Return the evaluation with a standard network's results on the same images, clean and corrupted, added."""
         corruptions = [
             replace(entry, baseline=other.points[0])
             for entry, other in zip(self.corruptions, standard.corruptions, strict=True)
@@ -270,10 +296,10 @@ class Evaluation(ImageSet):
 
     @classmethod
     def from_json(cls, document: Document) -> Evaluation:
-        """Read what `to_json` returns; what is computed from the rest is computed anew.
+        """Read what `to_json` returns; derived values are computed again.
 
         Raises:
-            KeyError, TypeError, AttributeError: something is missing or of another kind.
+            KeyError, TypeError, AttributeError: something is missing or of another type.
         """
         baseline = document.get("baseline")
         return cls(
@@ -283,6 +309,7 @@ class Evaluation(ImageSet):
             calibration=document.get("calibration") or {},
             endpoint_distances=document.get("endpoint_distances") or (),
             corruptions=tuple(map(CorruptedSet.from_json, document.get("corruptions") or ())),
+            domains=tuple(map(DomainSet.from_json, document.get("domains") or ())),
             data=document.get("data"),
             checkpoint_sha256=document.get("checkpoint_sha256"),
             use=tuple(document.get("use") or ()),
@@ -311,6 +338,8 @@ class Evaluation(ImageSet):
             document["mean_corruption_error"] = {"points": points}
             if errors.baseline is not None:
                 document["mean_corruption_error"]["baseline"] = {"error": errors.baseline}
+        if self.domains:
+            document["domains"] = [entry.to_json() for entry in self.domains]
         document |= _given(data=self.data, checkpoint_sha256=self.checkpoint_sha256)
         if self.baseline is not None:
             reliability = self.baseline.reliability
@@ -319,7 +348,7 @@ class Evaluation(ImageSet):
 
 
 def candidate_from_json(document: Document) -> Candidate:
-    """Read what `Ensemble.to_json` writes of places, as evaluations and selections hold it."""
+    """Read what `Ensemble.to_json` writes for places, as in evaluations and selections."""
     if "alpha" in document:
         return Ensemble.point(place_from_json(document["alpha"]))
     weights = tuple(document["weights"]) if "weights" in document else None
@@ -343,5 +372,5 @@ def _places(document: Document) -> tuple[Alpha, ...]:
 
 
 def _given(**values: Any) -> dict[str, Any]:
-    """Return the values that there are."""
+    """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}

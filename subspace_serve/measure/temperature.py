@@ -1,7 +1,7 @@
-"""Temperature scaling: one number that makes a classifier as sure as it is right (Guo et al. 2017, section 4.2).
+"""Temperature scaling: one number that fits a classifier's confidence to its accuracy (Guo et al. 2017, section 4.2).
 
 One rule for points and ensembles: the temperature T acts on the final answer. Its probabilities p become p^(1/T),
-normalised, which for a single network is softmax(logits / T). The members of an ensemble are averaged as they are.
+normalised, which for a single network is softmax(logits / T). An ensemble's members are averaged without temperatures.
 T does not change which class is the most probable.
 """
 
@@ -19,10 +19,10 @@ from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Between these a temperature is looked for."""
+"""The range in which a temperature is searched for."""
 
 _HALVINGS = 30
-"""Of the logarithms between the two: they leave a temperature open by less than 1e-8 of itself."""
+"""Bisection steps on the logarithm of the temperature: they determine it to within a relative 1e-8."""
 
 _AT_BOUND = 1e-3
 
@@ -52,7 +52,7 @@ class FittedTemperature:
         reported_on: how many others `before` and `after` were measured on.
         before: `accuracy`, `nll`, `ece` and `brier` at temperature 1.
         after: the same at this temperature.
-        at_bound: the fit ran to the end of what is allowed, so the images leave the temperature open.
+        at_bound: the fit ran to the end of the range, so the images do not determine the temperature.
     """
 
     temperature: float
@@ -64,15 +64,15 @@ class FittedTemperature:
 
 
 def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature in [0.05, 20] at which the labels are the most likely.
+    """Return the temperature in [0.05, 20] at which the labels are most likely.
 
-    The negative log-likelihood of softmax(x / T) is convex along 1/T, so its slope there is negative on one side of
-    the minimum and positive on the other, and halving finds where it changes. Where every image is classified right
-    the likelihood rises as long as T falls, and the lowest allowed is returned.
+    The negative log-likelihood of softmax(x / T) is convex in 1/T, so its slope is negative on one side of the minimum
+    and positive on the other, and bisection finds where the sign changes. Where every image is classified correctly,
+    the likelihood keeps rising as T falls, and the lowest allowed is returned.
 
     Args:
-        log_probabilities: the final answers x, each row up to a constant, so that a network's logits do. Shape
-            (N, classes).
+        log_probabilities: the final answers x, up to a constant in each row, so that a single network's logits will do.
+            Shape (N, classes).
         labels: integers, shape (N,).
 
     Raises:
@@ -98,7 +98,7 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     of_labels = below_top[np.arange(len(labels)), labels].mean()
 
     def wants_surer(temperature: float) -> bool:
-        """Whether the labels become no less likely as the temperature falls: the slope along 1/T is not positive."""
+        """Whether the labels become no less likely as the temperature falls: the slope in 1/T is not positive."""
         expected = (softmax(below_top / temperature) * below_top).sum(axis=1).mean()
         return bool(expected <= of_labels)
 
@@ -116,8 +116,8 @@ def fit_temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
 def fit_and_report(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> FittedTemperature:
     """Fit a temperature on one half of the images and measure it on the other, divided class by class.
 
-    Where the images leave it open, the choice errs towards doubt: 1 when they ask for ever surer answers (a half that
-    is classified without a mistake does), the highest allowed when they ask for ever less sure ones.
+    Where the images do not determine it, the choice errs on the side of less confidence: 1 when they call for ever more
+    confident answers (as a half without a mistake does), the highest allowed when for ever less confident ones.
 
     Args:
         probabilities: the final answers, of a point or an ensemble. Shape (N, classes).
@@ -129,7 +129,7 @@ def fit_and_report(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
     """
     labels = np.asarray(labels)
     check_divisible(labels)
-    # As `select` divides: with its seed, what was chosen on is fitted on, and the other half reports.
+    # Divided as `select` does: with its seed, the half that was chosen on fits, and the other half reports.
     reporting, fitting = carve(labels, len(labels) // 2, seed)
     found = fit_temperature(logarithm(probabilities[fitting]), labels[fitting])
     lowest, highest = found <= LOWEST * (1 + _AT_BOUND), found >= HIGHEST * (1 - _AT_BOUND)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from subspace_serve.data import Images
     from subspace_serve.data.sources.copy_record import CopyRecord
+    from subspace_serve.run.opened import OpenRun
 
 _MOST_SHARED = 0.01
 
@@ -44,17 +45,24 @@ def corrupted_copy(spec: str) -> CopyRecord | None:
     return read_record(folder) if name == "corrupted" and folder is not None else None
 
 
-def refuse_test_images(images: Images, test: Images) -> None:
-    """Refuse images of which more than a hundredth are, byte for byte, a run's test images.
+def refuse_test_images(run: OpenRun, images: Images) -> None:
+    """Refuse images of which more than a hundredth are, byte for byte, the run's test images.
 
-    Only test sets in memory are compared: files would have to be decoded all.
+    Only test sets in memory are compared: files would have to be decoded all. A bundle is used where its training data
+    is not, and weights may be imported without data: then nothing can be compared.
 
     Raises:
-        DataError: they are.
+        DataError: they are, or the data set that a run was trained on is not there to be compared with.
     """
     from subspace_serve.data import MemoryImages
     from subspace_serve.errors import DataError
 
+    try:
+        test = run.data.test
+    except DataError:
+        if run.bundled is None and run.has_data:
+            raise
+        return
     if not isinstance(test, MemoryImages) or images.shape != test.shape:
         return
     known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels}

@@ -63,7 +63,8 @@ def _check(name: str, selection: Mapping[str, Any]) -> None:
     for place in places:
         if place is None or not np.isfinite(np.asarray(place, dtype=np.float64)).all():
             raise ValueError(f"{name} has no alpha")
-    for key, kind in (("calibration", dict), ("domain", dict), ("seed", int), ("weights", list)):
+    kinds = {"calibration": dict, "domain": dict, "domains": dict, "seed": int, "weights": list}
+    for key, kind in kinds.items():
         if key in selection and not isinstance(selection[key], kind):
             raise TypeError(f"{name} has the {key} {selection[key]!r}")
     if "domain" in selection and not isinstance(selection["domain"].get("data"), str):

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from subspace_serve.measure.metrics import METRICS, Scores
+from subspace_serve.measure.metrics import METRICS
 
 REPLICATES = 1000
 SIGNIFICANCE = 0.05
 _AT_ONCE = 50
+
+
+class Compared(Protocol):
+    """What is known of how good a candidate is, on one domain (`Scores`) or on several by weight (`MixedScores`)."""
+
+    def __len__(self) -> int:
+        """Return how many images it has seen."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return `accuracy`, `nll`, `ece` and `brier`."""
+
+    def weighted(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """Return a metric under several weightings of the images. (R, N) to (R,)."""
+
+    def compared(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """Return what candidates are compared by under several weightings of the images. (R, N) to (R,)."""
+
+    def value(self, metric: str) -> float:
+        """Return what candidates are compared by on all images, so that more is better."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class Gains:
         return float((1 + np.count_nonzero(by_chance >= self.observed[candidate])) / (1 + len(self.replicates)))
 
 
-def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *, seed: int) -> Gains:
+def paired_gains(candidates: Sequence[Compared], reference: Compared, metric: str, *, seed: int) -> Gains:
     """Bootstrap the gains of candidates over a reference, on the same resampled images for all.
 
     Args:
@@ -56,9 +75,9 @@ def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *
     def gains(weights: np.ndarray) -> np.ndarray:
         columns = []
         for scores in candidates:
-            seen = weights[:, : len(scores)]
-            compared = reference.subset(slice(len(scores)))
-            columns.append(sign * (scores.compared(metric, seen) - compared.compared(metric, seen)))
+            seen = np.where(np.arange(total) < len(scores), weights, 0)  # an image of weight 0 counts as unseen
+            here = scores.compared(metric, weights[:, : len(scores)])
+            columns.append(sign * (here - reference.compared(metric, seen)))
         return np.stack(columns, axis=1)
 
     observed = gains(np.ones((1, total)))[0]
@@ -66,12 +85,12 @@ def paired_gains(candidates: Sequence[Scores], reference: Scores, metric: str, *
     return Gains(observed, observed + share * (_bootstrap(gains, total, seed) - observed))
 
 
-def standard_error(scores: Scores, metric: str, *, seed: int) -> float:
+def standard_error(scores: Compared, metric: str, *, seed: int) -> float:
     """Return the bootstrap standard error of one candidate's own metric."""
     return float(_bootstrap(lambda weights: scores.weighted(metric, weights), len(scores), seed).std(ddof=1))
 
 
-def gain_with_interval(candidate: Scores, reference: Scores, metric: str, *, seed: int) -> dict[str, Any]:
+def gain_with_interval(candidate: Compared, reference: Compared, metric: str, *, seed: int) -> dict[str, Any]:
     """Return `value`, the 95 % percentile `interval`, and the two-sided `p_value` of one gain.
 
     The gain by `ece` is one of the debiased squared calibration error (`Scores.compared`), not of the plain expected
@@ -106,12 +125,13 @@ class Decision:
 
 
 def decide(
-    scores: Sequence[Scores],
+    scores: Sequence[Compared],
     metric: str,
     distances: Sequence[tuple[int, float]],
     *,
     seed: int,
     greedy: bool = False,
+    within: Collection[int] | None = None,
 ) -> Decision:
     """Choose among candidates, the first of which is the midpoint.
 
@@ -125,15 +145,16 @@ def decide(
         distances: of each candidate to the midpoint.
         seed: of the bootstrap.
         greedy: take the best, whatever chance says.
+        within: the candidates that may be chosen, one at least; None for all. Where the midpoint may not, the best of
+            those that may is taken.
     """
-    total = len(scores[0])
-    complete = [index for index, candidate in enumerate(scores) if len(candidate) == total]
-    values = {index: scores[index].value(metric) for index in complete}
-    top = max(values.values())
-    best = min((index for index in complete if values[index] == top), key=lambda index: distances[index])
+    complete = _eligible(scores, within)
+    best = _best(scores, metric, distances, complete)
+    p_value = _p_value(scores, metric, best, seed=seed)
     if best == 0:
-        return Decision(0, 0, 1.0, "the midpoint is the best")
-    p_value = paired_gains(scores[1:], scores[0], metric, seed=seed).p_value(best - 1)
+        return Decision(0, 0, p_value, "the midpoint is the best")
+    if 0 not in complete:
+        return Decision(best, best, p_value, "the best within the bounds, which the midpoint does not keep")
     if greedy:
         return Decision(best, best, p_value, "the best, taken whatever chance says (greedy)")
     if p_value > SIGNIFICANCE:
@@ -147,6 +168,41 @@ def decide(
     chosen = min(tied, key=lambda index: distances[index])
     nearest = "the best" if chosen == best else "nearest to the midpoint within one standard error of the best"
     return Decision(chosen, best, p_value, f"{nearest}; the best beats the midpoint (p = {p_value:.2g})")
+
+
+def taken(
+    chosen: int,
+    reason: str,
+    scores: Sequence[Compared],
+    metric: str,
+    distances: Sequence[tuple[int, float]],
+    *,
+    seed: int,
+) -> Decision:
+    """Return the decision for a candidate that was found in another way; the arguments are those of `decide`."""
+    best = _best(scores, metric, distances, _eligible(scores))
+    return Decision(chosen, best, _p_value(scores, metric, chosen, seed=seed), reason)
+
+
+def _eligible(scores: Sequence[Compared], within: Collection[int] | None = None) -> list[int]:
+    """Return the candidates that have seen every image and may be chosen."""
+    total = len(scores[0])
+    allowed = range(len(scores)) if within is None else within
+    return [index for index, candidate in enumerate(scores) if len(candidate) == total and index in allowed]
+
+
+def _best(scores: Sequence[Compared], metric: str, distances: Sequence[tuple[int, float]], among: Sequence[int]) -> int:
+    """Return the best candidate, of equals the one nearest to the midpoint."""
+    values = {index: scores[index].value(metric) for index in among}
+    top = max(values.values())
+    return min((index for index in among if values[index] == top), key=lambda index: distances[index])
+
+
+def _p_value(scores: Sequence[Compared], metric: str, candidate: int, *, seed: int) -> float:
+    """Return the chance that a candidate's gain over the midpoint, the first, is luck among so many."""
+    if candidate == 0:
+        return 1.0
+    return paired_gains(scores[1:], scores[0], metric, seed=seed).p_value(candidate - 1)
 
 
 def _bootstrap(statistic: Callable[[np.ndarray], np.ndarray], count: int, seed: int) -> np.ndarray:

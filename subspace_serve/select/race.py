@@ -49,9 +49,13 @@ class Race:
         """Return the best of those that have seen every image (the first of equals)."""
         return max(self.complete, key=self.value)
 
-    def run(self, candidates: Iterable[Candidate]) -> None:
-        """Measure candidates that have not been measured yet, against each other and the best so far."""
-        active = [candidate for candidate in candidates if candidate not in self.scores]
+    def run(self, candidates: Iterable[Candidate], *, drop: bool = True) -> None:
+        """Measure candidates that have not been measured yet, against each other and the best so far.
+
+        Without `drop` all of them see every image, also those that were dropped before.
+        """
+        known = self.scores if drop else self.complete
+        active = list(dict.fromkeys(candidate for candidate in candidates if candidate not in known))
         if not active:
             return
         first = not self.scores
@@ -63,9 +67,10 @@ class Race:
             for candidate, scores in zip(active, measured, strict=True):
                 parts[candidate].append(scores)
                 self.scores[candidate] = Scores.joined(parts[candidate])
-            active = self._contenders(active, leader, keep)
-            if not active:
-                return
+            if drop:
+                active = self._contenders(active, leader, keep)
+                if not active:
+                    return
 
     def _contenders(self, active: list[Candidate], leader: Candidate | None, keep: Candidate | None) -> list[Candidate]:
         seen = len(self.scores[active[0]])

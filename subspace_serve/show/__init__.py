@@ -1,1 +1,1 @@
-"""Pictures and reports, made of documents."""
+"""Pictures and reports, made from the results of measurements."""

@@ -17,7 +17,7 @@ _HOMES = {"Architecture": "architecture", "Geometry": "geometry", "Subspace": "s
 
 
 def __getattr__(name: str) -> Any:
-    # When they are asked for: the command line's help needs the syntax of --alpha, and not NumPy.
+    # Imported on first use: the command line's help needs the syntax of --alpha but not NumPy.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'checkpoint')}"), name)

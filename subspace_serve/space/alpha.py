@@ -20,7 +20,7 @@ _IN_NAMES = str.maketrans({",": "_", " ": None, "+": None})
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _RANDOM = re.compile(r"random:([0-9]{1,9})(?::([0-9]{1,9}))?")
 RANDOM_MEMBERS = (2, 64)
-"""Fewest and most members of a random ensemble."""
+"""The fewest and the most members of a random ensemble."""
 
 SYNTAX = (
     "0.5, 0.2,0.3,0.5 (simplex), midpoint, endpoints, endpoint:0, best, best:NAME, random:N or random:N:SEED (an "
@@ -35,10 +35,10 @@ class Request:
     Attributes:
         points: places by name.
         ensembles: names of points that are averaged, by the ensemble's name.
-        selected: for points and ensembles that were selected, the selection's name: it has the images that calibrated
-            them and those that they were selected for.
+        selected: the selection's name for points and ensembles that were selected; the selection records which images
+            calibrated them and which they were selected on.
         models: the point or ensemble that each specification means, in the order of the specifications.
-        aggregate: what its ensembles average, but for selected ones.
+        aggregate: what its ensembles average, except selected ones.
     """
 
     points: dict[str, Alpha] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Request:
     aggregate: Aggregate = "probabilities"
 
     def placed(self, name: str) -> Ensemble[Alpha]:
-        """Return a point or an ensemble of this request with its places instead of names."""
+        """Return a point or an ensemble of this request by places instead of names."""
         if name in self.points:
             return Ensemble.point(self.points[name])
         ensemble = self.ensembles[name]
@@ -71,11 +71,11 @@ class Request:
             self.selected[name] = selected
 
     def add_ensemble(self, name: str, ensemble: Ensemble[str], *, selected: str | None = None) -> None:
-        """Add an ensemble of points that are there already; `selected` names the selection that it comes from.
+        """Add an ensemble of points that were added before; `selected` names the selection that it comes from.
 
         Raises:
             GeometryError: the name is malformed, a point or another ensemble has it already, the members are not
-                different points, the weights do not fit them, or something else is averaged.
+                different points of the request, the weights do not fit them, or the aggregate is unknown.
         """
         check_name(name)
         members = ensemble.members
@@ -102,7 +102,7 @@ def check_name(name: str) -> None:
 
 
 def check_weights(ensemble: str, members: Sequence[str], weights: Sequence[float]) -> None:
-    """Raise `GeometryError` when these weights are not one for each member, not negative, of a positive sum."""
+    """Raise `GeometryError` unless there is one weight per member, none is negative, and their sum is positive."""
     if len(weights) != len(members) or not min(weights) >= 0 or not 0 < sum(weights) < math.inf:
         raise GeometryError(
             f"the ensemble {ensemble} has the weights {', '.join(f'{weight:g}' for weight in weights) or '(none)'}; "
@@ -120,6 +120,12 @@ def parse_alphas(
 ) -> Request:
     """Read specifications as `--alpha` takes them (`SYNTAX`).
 
+    A selected ensemble NAME becomes the points NAME-0, NAME-1, … and an ensemble of them. A selection is found by its
+    exact name (`best:fog:3`; ':' and '-' count as the same), or by its name without the severity where only one is
+    stored (`best:fog`). A random ensemble (section 4.5, figure 11) likewise becomes points and an ensemble of them:
+    `random:6` is `random-6` with the seed 0, and `random:6:1` is `random-6-seed-1`. For a standard network `midpoint`,
+    `endpoint:0` and `endpoints` are one point, under the first name given; NAME=SPEC gives it another.
+
     Args:
         specifications: one or more.
         geometry: of the subspace that they are places in.
@@ -127,12 +133,6 @@ def parse_alphas(
             alphas), `weights` and `aggregate`.
         extrapolate: allow places a little outside a line.
         aggregate: what ensembles average; a selected one keeps its own.
-
-    A selected ensemble NAME is the points NAME-0, NAME-1, … and an ensemble of them. A selection is found by its exact
-    name (`best:fog:3`; ':' and '-' count as the same), else by its name without the severity where it has only one
-    (`best:fog`). A random ensemble (section 4.5, figure 11) is likewise points and an ensemble of them: `random:6` is
-    `random-6` with the seed 0, and `random:6:1` is `random-6-seed-1`. Of a standard network `midpoint`, `endpoint:0`
-    and `endpoints` are one point under the first of its names; as NAME=SPEC it gets another.
 
     Raises:
         GeometryError: one is malformed, lies outside the domain, names an endpoint or a selection that does not
@@ -157,7 +157,7 @@ def _add(
     selections: Mapping[str, Mapping[str, Any]],
     extrapolate: bool,
 ) -> str:
-    """Add what a specification asks for; return the name of the point or the ensemble that it means."""
+    """Add what a specification asks for; return the name of its point or ensemble."""
     if geometry.endpoints == 1 and not name and text in ("midpoint", "endpoint:0", "endpoints"):
         name = next((known for known in request.points if known not in request.selected), "")
         text = "endpoint:0" if text == "endpoints" else text
@@ -239,7 +239,7 @@ def _add_random(request: Request, name: str, text: str, geometry: Geometry) -> s
         raise GeometryError(f"{text!r} asks for {count} members; a random ensemble has {fewest} to {most}")
     if geometry.endpoints == 1:
         raise GeometryError(f"{text!r}: a single network has one place only, so nothing can be drawn; give midpoint")
-    # Members of one seed must not be taken for an ensemble of another: random-6-1 is a member of random-6.
+    # Not random-6-1, which is a member of random-6.
     name = name or f"random-{count}" + (f"-seed-{seed}" if seed else "")
     members = _member_names(name, count)
     for member, alpha in zip(members, geometry.sample(np.random.default_rng(seed), count).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""A network by name and size, as it is written to a file; `trainer.architectures` builds it."""
+"""The description of a network by name and size that is written to files; `trainer.architectures` builds it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Architecture:
         return is_custom(self.name)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON document that `from_json` reads."""
+        """Return the JSON document that `from_json` reads."""
         return asdict(self)
 
     @classmethod
@@ -78,7 +78,7 @@ def is_custom(name: str) -> bool:
 
 
 def _check_arguments(name: str, arguments: object) -> None:
-    """Refuse arguments that JSON would not give back as they are."""
+    """Refuse arguments that would not survive a round trip through JSON."""
     try:
         faithful = isinstance(arguments, dict) and (json.loads(json.dumps(arguments, allow_nan=False)) == arguments)
     except (TypeError, ValueError):

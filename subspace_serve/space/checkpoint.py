@@ -1,4 +1,4 @@
-"""Subspaces on disk: one safetensors file with every endpoint and where it came from."""
+"""Subspaces on disk: one safetensors file with all endpoints and their provenance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FILE_NAME = "subspace.safetensors"
 _BUFFERS = "buffers."
 
 _TYPES = {"float16": "torch.float16", "float32": "torch.float32", "float64": "torch.float64"}
-"""How the digest names types: as the first version of the program did, so that its files still hold."""
+"""How the digest names types: as the first version of the program did, so that its files remain valid."""
 
 
 def save_subspace(subspace: Subspace, path: str | Path) -> Path:
     """Write a subspace to `path` (a file, or a run's folder) atomically; return the file's path.
 
     Tensors are named `endpoints.<i>.<parameter>` and `buffers.<name>`; the metadata hold the format, its version, one
-    JSON document (geometry, architecture, provenance) and a SHA-256 over the document and every tensor.
+    JSON document (geometry, architecture, provenance) and a SHA-256 of the document and all tensors.
 
     Raises:
         CheckpointError: an endpoint is not finite or differs from the others in names, shapes or types, or the file
@@ -65,14 +65,15 @@ def save_subspace(subspace: Subspace, path: str | Path) -> Path:
 def load_subspace(path: str | Path) -> Subspace:
     """Read a subspace from a file, or from the folder of the run that wrote it.
 
-    Whether the weights fit the architecture is seen when its skeleton or a network takes them.
+    Whether the weights fit the architecture is checked only when a skeleton or a network takes them.
 
     Args:
         path: the file, or a folder that holds `subspace.safetensors`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another format or version, or its tensors are not finite
-            weights of one network an endpoint.
+        CheckpointError: the file is missing, damaged, of another format or version, or its tensors are not the finite
+            weights of one network for each endpoint.
+        GeometryError, ArchitectureError: the geometry or the architecture in its document is not valid.
     """
     file = _file(path)
     metadata, tensors = _read(file)
@@ -118,7 +119,7 @@ def _file(path: str | Path) -> Path:
 
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Read metadata and tensors; refuse what is not whole, not ours or not of this version."""
+    """Read metadata and tensors; refuse a file that is damaged, or of another format or version."""
     if not file.is_file():
         raise CheckpointError(f"no checkpoint at {file}: train one with `subspace-serve train`, or name another run")
     try:
@@ -126,7 +127,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             metadata = opened.metadata() or {}
             _check_format(file, metadata)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter for types that NumPy does not have
+    except (SafetensorError, TypeError, AttributeError) as error:  # the last two for types that NumPy does not have
         raise CheckpointError(f"{file} is truncated or damaged ({error}): copy it again or train again") from error
     if _digest(metadata["document"], tensors) != metadata["sha256"]:
         raise CheckpointError(f"{file} was altered after it was written (its SHA-256 differs): copy it again")

@@ -1,4 +1,4 @@
-"""An ensemble: networks whose outputs are averaged, by their places in a subspace or by the names of points."""
+"""An ensemble: networks whose outputs are averaged, given by their places in a subspace or by names of points."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Member = TypeVar("Member", bound=Hashable)
 
 @dataclass(frozen=True)
 class Ensemble(Generic[Member]):
-    """What can answer: several networks averaged in output space, or one alone.
+    """Several networks averaged in output space, or one alone.
 
     Attributes:
         members: places in a subspace, or names of points.
-        weights: one a member, not negative, any positive sum; None weighs them equally.
-        aggregate: several members average `probabilities` or `logits`.
+        weights: one per member, not negative, with any positive sum; None weighs them equally.
+        aggregate: what several members average, `probabilities` or `logits`.
     """
 
     members: tuple[Member, ...]
@@ -28,16 +28,16 @@ class Ensemble(Generic[Member]):
 
     @classmethod
     def point(cls, member: Member) -> Ensemble[Member]:
-        """Return what one network alone answers."""
+        """Return the ensemble of one network alone."""
         return cls((member,))
 
     @property
     def is_point(self) -> bool:
-        """Whether there is one member only."""
+        """Whether there is only one member."""
         return len(self.members) == 1
 
     def to_json(self) -> dict[str, Any]:
-        """Return `alpha` of one place; `members`, `weights` and `aggregate` of several."""
+        """Return `alpha` for one place; `members`, `weights` and `aggregate` for several."""
         if self.is_point:
             return {"alpha": self.members[0]}
         weights = self.weights or (1 / len(self.members),) * len(self.members)

@@ -1,7 +1,7 @@
 """Geometries: how a place alpha in a subspace turns into coefficients of its endpoints.
 
 Every geometry of the paper (section 3) is linear in its endpoints: P(alpha) = sum over i of c_i(alpha) * omega_i.
-A geometry is therefore nothing but its coefficient function c, the domain of alpha, and a way to sample from it.
+A geometry is therefore just its coefficient function c, the domain of alpha, and a way to sample from it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Geometry:
 
     @property
     def barycentric(self) -> bool:
-        """Whether alpha is a vector with one coordinate an endpoint (a simplex) rather than one number."""
+        """Whether alpha is a vector with one coordinate per endpoint (a simplex) rather than one number."""
         return _SHAPES[self.name].barycentric
 
     @property
@@ -126,19 +126,23 @@ class Geometry:
         return values
 
     def snapped(self, alpha: Alpha, step: float) -> Alpha:
-        """Return the nearest place whose coordinates are multiples of 1 / round(1 / step)."""
+        """Return the nearest place whose coordinates are multiples of 1 / round(1 / step).
+
+        Raises:
+            GeometryError: as `check`.
+        """
         parts = max(1, round(1 / step))
         value = self.check(alpha)
         if not isinstance(value, Sequence):
             return round(value * parts) / parts
-        # Rounded down, and what is missing given to those that lost most: the sum stays 1.
+        # Rounded down, then raised by one step where most was lost, so that the sum stays 1.
         scaled = np.asarray(value) / sum(value) * parts
         counts = np.floor(scaled.round(9)).astype(int)
         counts[np.argsort(counts - scaled, kind="stable")[: parts - counts.sum()]] += 1
         return tuple((counts / parts).tolist())
 
     def coefficients(self, alpha: Alpha, *, extrapolate: bool = False) -> np.ndarray:
-        """Return c(alpha), one float64 an endpoint; they sum to 1. Shape (endpoints,).
+        """Return c(alpha), one float64 per endpoint; they sum to 1. Shape (endpoints,).
 
         Raises:
             GeometryError: as `check`.
@@ -165,7 +169,7 @@ def single_network() -> Geometry:
 
 
 def _numbers(alpha: Alpha) -> float | tuple[float, ...]:
-    """Return a number, or numbers, of any kind (NumPy's, torch's) as Python's."""
+    """Return a number or numbers of any kind (NumPy's, torch's) as Python floats."""
     if isinstance(alpha, float):
         return float(alpha)
     try:
@@ -194,6 +198,6 @@ class _Shape:
 _SHAPES = {
     "line": _Shape(line_coefficients, _sample_unit_interval, (2, 2)),
     "curve": _Shape(curve_coefficients, _sample_unit_interval, (3, 3)),
-    # One endpoint is an ordinary network: a baseline is the smallest simplex.
+    # One endpoint is an ordinary network, so that a baseline is the smallest simplex.
     "simplex": _Shape(simplex_coefficients, _sample_simplex, (1, 10), barycentric=True),
 }

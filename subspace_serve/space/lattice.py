@@ -1,9 +1,9 @@
-"""Knots in a geometry's domain, and how numbers known there tell those of any place between them.
+"""Knots in a geometry's domain, and interpolation between them.
 
-A line, a curve and a simplex are one thing here: a place as barycentric coordinates, which of a number alpha are
-(1 - alpha, alpha). Knots are all coordinates that are multiples of 1 / parts. The cells between them are the
-simplexes of Kuhn's (Freudenthal's) triangulation, on which numbers are interpolated by the Lagrange polynomials of
-degree one (through a cell's corners) or two (through the corners and edge midpoints of a cell twice as wide).
+Lines, curves and simplexes are treated alike: a place is barycentric coordinates, which for a number alpha are
+(1 - alpha, alpha). Knots are the places whose coordinates are multiples of 1 / parts. The cells between them are the
+simplexes of Kuhn's (Freudenthal's) triangulation, on which numbers are interpolated by Lagrange polynomials of degree
+one (through a cell's corners) or two (through the corners and edge midpoints of a cell twice as wide).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _PARTS_OF_A_NUMBER = 20
 
 @dataclass(frozen=True)
 class Lattice:
-    """Knots of a geometry: 21 along a line or curve, at most 66 in a simplex.
+    """Knots of a geometry: with `of`, 21 along a line or curve and at most 66 in a simplex.
 
     Attributes:
         geometry: whose domain it divides.
-        parts: into how many steps an edge is divided; even, so that every second knot is a coarser lattice's.
+        parts: how many steps an edge is divided into: an even number, so that every second knot belongs to a coarser
+            lattice; or 1 for knots at the ends alone, which degree two cannot use.
     """
 
     geometry: Geometry
@@ -38,7 +39,7 @@ class Lattice:
 
     @classmethod
     def of(cls, geometry: Geometry) -> Lattice:
-        """Return the finest lattice that has no more knots than are worth their time."""
+        """Return the lattice of a geometry: 20 parts for two ends, else as fine as `MOST_KNOTS` allows."""
         if not geometry.barycentric or geometry.endpoints == 2:
             return cls(geometry, _PARTS_OF_A_NUMBER)
         parts = 2
@@ -58,7 +59,7 @@ class Lattice:
         return int(np.argmin([np.abs(np.subtract(knot, centre)).sum() for knot in self.knots]))
 
     def weights(self, alpha: Alpha, degree: Degree = 1) -> np.ndarray:
-        """Return what each knot counts for at a place, float64 (knots,); they sum to 1, and are 1 and 0s at a knot.
+        """Return each knot's weight at a place, float64 (knots,); they sum to 1, and at a knot are 1 there and 0 else.
 
         Raises:
             GeometryError: the place lies outside the domain.
@@ -82,7 +83,7 @@ class Lattice:
         sides = 1 if self.geometry.endpoints == 1 else self.geometry.endpoints if self.geometry.barycentric else 2
         found = (counts for counts in itertools.product(range(self.parts + 1), repeat=sides - 1))
         whole = ((*counts, self.parts - sum(counts)) for counts in found if sum(counts) <= self.parts)
-        # A number's coordinates are (1 - alpha, alpha): sorted by their last, it rises.
+        # A number's coordinates are (1 - alpha, alpha): sorting by the last makes alpha ascend.
         return {counts: row for row, counts in enumerate(sorted(whole, key=lambda counts: counts[::-1]))}
 
     def _place(self, counts: tuple[int, ...]) -> Alpha:
@@ -97,7 +98,7 @@ class Lattice:
 
 def _cell(coordinates: np.ndarray, parts: int) -> list[tuple[tuple[int, ...], float]]:
     """Return the corners of the cell that holds a place, in steps of 1 / parts, and its coordinates in that cell."""
-    # Sums from the end fall from `parts` to 0; rounding is what keeps a knot from lying a hair beside itself.
+    # Sums from the end fall from `parts` to 0; they are rounded so that a knot does not just miss its own place.
     sums = np.round(parts * np.cumsum(coordinates[:0:-1])[::-1], 9)
     base = np.floor(sums)
     fractions = sums - base
@@ -121,7 +122,7 @@ def _counts(sums: np.ndarray, parts: int) -> tuple[int, ...]:
 
 
 def _size(sides: int, parts: int) -> int:
-    """Return how many knots there are: the ways to write `parts` as so many ordered whole numbers."""
+    """Return how many knots there are: the ways to write `parts` as an ordered sum of `sides` whole numbers."""
     size = 1
     for i in range(1, sides):
         size = size * (parts + i) // i

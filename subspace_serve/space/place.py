@@ -1,4 +1,4 @@
-"""A place in a subspace, alpha: as a key, as text, and as a JSON document has it."""
+"""A place in a subspace, alpha: as a key, as text, and from JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 Alpha = float | Sequence[float]
-"""A place in a subspace: a number for a line or a curve, one non-negative number an endpoint for a simplex."""
+"""A place in a subspace: a number for a line or a curve, one non-negative number per endpoint for a simplex."""
 
 _DIGITS = 9
 
 
 def place(alpha: Alpha) -> Alpha:
-    """Return alpha as a key: 1 - 0.7 is the same place as 0.3."""
+    """Return alpha as a key, rounded to 9 digits: 1 - 0.7 is the same place as 0.3."""
     if isinstance(alpha, Sequence):
         return tuple(round(value, _DIGITS) for value in alpha)
     return round(alpha, _DIGITS) + 0.0  # and not -0.0
@@ -24,7 +24,7 @@ def place_text(alpha: Alpha) -> str:
 
 
 def place_from_json(value: Any) -> Alpha:
-    """Return alpha as a JSON document has it; whether it lies in the domain is the geometry's to say."""
+    """Return alpha from a JSON value; whether it lies in the domain is for the geometry to check."""
     return tuple(value) if isinstance(value, list) else cast(float, value)
 
 

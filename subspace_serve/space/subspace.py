@@ -21,13 +21,13 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Subspace:
-    """A geometry, an architecture, and one full set of weights an endpoint.
+    """A geometry, an architecture, and one full set of weights for each endpoint.
 
     Attributes:
         geometry: how a place alpha turns into coefficients of the endpoints.
         architecture: of the networks that the weights belong to.
         endpoints: the weights; all have the architecture's parameter names, shapes and types.
-        buffers: state that all its networks share and that building one anew does not give, by name: frozen
+        buffers: state that all its networks share and that building a new one does not reproduce, by name: frozen
             parameters, and buffers that were drawn at random.
         provenance: how it came to be (data, preprocessing, labels, training configuration, versions), as JSON values.
     """
@@ -83,7 +83,7 @@ class Subspace:
 
     @property
     def unfinished_training(self) -> tuple[int, int] | None:
-        """How many epochs of how many were done, for a run that has not come to its end; else None."""
+        """How many epochs were done, and how many planned, for a run that is not complete; else None."""
         training = self.provenance.get("training", {})
         finished, planned = training.get("finished_epochs"), training.get("planned_epochs", training.get("epochs"))
         if finished is None or planned is None or finished >= planned:

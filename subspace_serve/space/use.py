@@ -1,4 +1,4 @@
-"""What a subspace was trained to be used as: the `--alpha` specifications that its trainer recommends."""
+"""The recommended use of a subspace: the `--alpha` specifications that its trainer recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
 
 USUAL = ("midpoint", "endpoints")
-"""The use of a subspace whose checkpoint records none: what the paper trains lines, curves and simplexes for."""
+"""The use of a subspace whose checkpoint records none: what the paper uses lines, curves and simplexes for."""
 
 
 def is_recorded(subspace: Subspace) -> bool:
@@ -19,10 +19,10 @@ def is_recorded(subspace: Subspace) -> bool:
 def recommended_use(subspace: Subspace) -> tuple[str, ...]:
     """Return the `--alpha` specifications to deploy, the first of them the default; `USUAL` where none is recorded.
 
-    A single network is one model whatever it is called, so its use is one specification.
+    A single network is one model, whatever its name, so its use is one specification.
 
     Raises:
-        CheckpointError: what is recorded is no list of specifications, or they are no places in this subspace.
+        CheckpointError: what is recorded is not a list of specifications, or they are not places in this subspace.
     """
     recorded = subspace.provenance.get("use", USUAL)
     if not isinstance(recorded, list | tuple) or not recorded or not all(isinstance(text, str) for text in recorded):
@@ -44,9 +44,9 @@ def recommended_use(subspace: Subspace) -> tuple[str, ...]:
 
 
 def recommended_models(subspace: Subspace) -> dict[str, tuple[Alpha, ...]]:
-    """Return the places of each recommended model by its name: one of a point, several of an ensemble.
+    """Return the places of each recommended model by its name: one place for a point, several for an ensemble.
 
-    An ensemble's members are not models of their own: `endpoints` is one.
+    The members of an ensemble are not listed on their own: `endpoints` is one model.
 
     Raises:
         CheckpointError: as `recommended_use`.

@@ -9,7 +9,7 @@ from torch import nn
 from subspace_serve.errors import ArchitectureError
 from subspace_serve.space.architecture import is_custom
 from subspace_serve.suggestions import did_you_mean
-from trainer.architectures import cresnet, custom, tiny_resnet, torchvision_models
+from trainer.architectures import cresnet, custom, timm_models, tiny_resnet, torchvision_models
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def find_builder(name: str) -> Callable[..., nn.Module]:
     """
     if is_custom(name):
         return custom.import_builder(name)
-    for family in (cresnet, tiny_resnet, torchvision_models):
+    for family in (cresnet, tiny_resnet, timm_models, torchvision_models):
         builder = family.find_builder(name)
         if builder is not None:
             return builder
@@ -36,5 +36,5 @@ def find_builder(name: str) -> Callable[..., nn.Module]:
     raise ArchitectureError(
         f"Unknown architecture {name!r}; {hint} "
         "Names are cresnet{6n+2}[-width], tiny-resnet18, tiny-resnet50, torchvision's classifiers, "
-        "or package.module:function for your own."
+        "timm's as timm/NAME, or package.module:function for your own."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,17 @@ def names() -> tuple[str, ...]:
 def find_builder(name: str) -> Callable[..., nn.Module] | None:
     """The builder of a torchvision classifier, or None for an unknown name."""
     return partial(_build, name) if name in names() else None
+
+
+def recorded(name: str) -> tuple[Sequence[float], Sequence[float], int, Sequence[str]] | None:
+    """Return mean, standard deviation, image side and labels of published weights, as torchvision records them."""
+    from torchvision.models import get_model_weights
+
+    if name not in names():
+        return None
+    weights = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    transform = weights.transforms()
+    return transform.mean, transform.std, transform.crop_size[0], weights.meta["categories"]
 
 
 def _build(name: str, /, *, classes: int, channels: int, height: int, width: int, **arguments: Any) -> nn.Module:

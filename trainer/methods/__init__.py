@@ -1,9 +1,9 @@
 """What can be trained: the paper's subspaces and its baselines (appendix D.4), a module for each.
 
-Every result is a subspace on disk. A line's endpoints are what is trained; a baseline trains one network and keeps
-members of its trajectory, which span a simplex. What is meant to be done with the result is recorded with it.
+Every result is a subspace on disk. Of a line the endpoints are trained; a baseline trains one network at a time and
+keeps members, which span a simplex. What the result is meant to be used for is recorded with it.
 
-Read without torch, so that `--help` is instant.
+Imports no torch, so that `--help` is instant.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cycles of one trajectory, of each of which a member is kept (appendix D.4)."""
+"""Cycles of one trajectory, each of which yields a member (appendix D.4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trainer.methods.method import Method
 from trainer.schedule import Schedule
 
 CYCLE_DEPTH = 100
-"""A cycle of the tail falls to the hundredth part of the rate that it starts with (Garipov et al. 2018, section 5)."""
+"""The rate falls to a hundredth of what it starts with in a cycle of the tail (Garipov et al. 2018, section 5)."""
 
 
 class CyclicMethod(Method):
@@ -17,7 +17,7 @@ class CyclicMethod(Method):
         return 0
 
     def cycles(self, schedule: Schedule) -> list[tuple[int, int]]:
-        """Return the first step and the end of each member's cycle."""
+        """Return each member's cycle: its first step, and the step after its last."""
         members, start = schedule.config.members, self.first_cycle(schedule)
         ends = [round(start + (index + 1) * (schedule.steps - start) / members) for index in range(members)]
         return list(zip([start, *ends], ends, strict=False))
@@ -32,15 +32,15 @@ class CyclicMethod(Method):
         return self.cycles_rate(schedule, step, first, end)
 
     def cycles_rate(self, schedule: Schedule, step: int, first: int, end: int) -> float:
-        """Return the step size of a step of the cycle from step `first` to before step `end`."""
+        """Return the learning rate of a step, in the cycle from step `first` up to but excluding step `end`."""
         raise NotImplementedError
 
 
 class TailMethod(CyclicMethod):
-    """Has its cycles at the end of a run that is a standard network's until there."""
+    """Trains like a standard network, and has its cycles in the last part of the run."""
 
     def first_cycle(self, schedule: Schedule) -> int:
-        # A tail has a step for each member at least.
+        # The tail has at least one step per member.
         return min(round((1 - schedule.config.tail) * schedule.steps), schedule.steps - schedule.config.members)
 
     def cycles_rate(self, schedule: Schedule, step: int, first: int, end: int) -> float:
@@ -50,5 +50,5 @@ class TailMethod(CyclicMethod):
         return peak * (1 - fallen) + peak / CYCLE_DEPTH * fallen
 
     def fallen(self, position: float) -> float:
-        """Return how far the rate has fallen at a position of its cycle, both from 0 to 1: linearly."""
+        """Return how far the rate has fallen, from 0 to 1, at a position in its cycle, from 0 to 1: here linearly."""
         return position

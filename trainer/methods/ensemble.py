@@ -1,4 +1,4 @@
-"""Deep ensembles, whose members are trajectories of their own from some epoch on (appendix H)."""
+"""Deep ensembles, whose members are separate trajectories, from the start or from some epoch on (appendix H)."""
 
 from __future__ import annotations
 

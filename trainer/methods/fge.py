@@ -8,7 +8,7 @@ from trainer.schedule import Schedule
 
 
 class _GeometricEnsembling(TailMethod):
-    """Its rate goes down to the middle of a cycle, where the member is kept, and up again."""
+    """The rate falls until the middle of a cycle, where the member is kept, and rises again."""
 
     def kept_after(self, schedule: Schedule) -> list[int]:
         return [first + (end - first - 1) // 2 for first, end in self.cycles(schedule)]

@@ -23,7 +23,7 @@ INTEGRAL = _Integral(
     ("integral=endpoint:1",),
     "line",
     2,
-    # Clipping would cut each of its three networks, whose large gradients nearly cancel; and the small difference of
-    # two outputs is lost in bfloat16.
+    # Clipping would act on each of its three networks, whose large gradients nearly cancel. And in bfloat16 the small
+    # difference between two outputs would be lost.
     foreign_settings=(*SUBSPACE_SETTINGS, *TAIL_SETTINGS, "shared", "early_stopping", "clip_gradient", "precision"),
 )

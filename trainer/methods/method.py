@@ -1,4 +1,4 @@
-"""What a method of training says of itself; it trains as a standard network does in all that it leaves unsaid."""
+"""How a training method is described: what it leaves unsaid is done as for a standard network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from trainer.step import Stepper
 
 MOST_MEMBERS = 10
-"""A simplex has no more endpoints."""
+"""As many as a simplex may have endpoints."""
 
 SUBSPACE_SETTINGS = ("beta_schedule", "layerwise", "samples", "feature_similarity", "spread", "scaled_gradients")
 TAIL_SETTINGS = ("tail", "tail_learning_rate", "tail_schedule")
 INTEGRAL_SETTINGS = ("epsilon",)
 NOT_OF_ONE_NETWORK = ("beta", *SUBSPACE_SETTINGS, *INTEGRAL_SETTINGS)
-"""Settings that mean nothing where one network is trained."""
+"""Settings that have no meaning where a single network is trained."""
 
 NEUTRAL: dict[str, Any] = {
     "samples": 1,
@@ -43,10 +43,10 @@ class Method:
         use: what its result is for, as specifications that `--alpha` takes; the first is served unless another is
             named.
         geometry: of what is trained; None for one network.
-        endpoints: how many it has unless told otherwise; None where it cannot be told.
+        endpoints: how many the geometry has unless told otherwise; None for one network.
         members: how many members are kept unless told otherwise; 0 where what is trained is the result.
-        whole_trajectories: each member is the end of a trajectory of its own, not a state of the only one.
-        foreign_settings: settings that mean nothing here and are refused.
+        whole_trajectories: whether each member is the end of its own trajectory, not a state of the only one.
+        foreign_settings: settings that have no meaning here and are refused.
         recommended: settings that differ from `NEUTRAL` unless told otherwise.
     """
 
@@ -61,11 +61,11 @@ class Method:
     recommended: dict[str, Any] = field(default_factory=dict)
 
     def trained_geometry(self, endpoints: int | None) -> Geometry:
-        """Return the shape that is trained.
+        """Return the shape that is trained; None takes the default number of endpoints.
 
         Raises:
-            TrainingError: it does not have so many endpoints.
-            GeometryError: the same.
+            TrainingError: a single network is given endpoints, or a simplex fewer than two.
+            GeometryError: any other number that the shape cannot have.
         """
         if self.geometry is None:
             if self.members == 0 and endpoints is not None:
@@ -77,10 +77,10 @@ class Method:
         return Geometry(self.geometry, wanted)
 
     def kept_members(self, endpoints: int | None) -> int:
-        """Return how many members are kept.
+        """Return how many members are kept; None takes the default.
 
         Raises:
-            TrainingError: there cannot be so many.
+            TrainingError: the number is not from 2 to `MOST_MEMBERS`.
         """
         if self.members == 0:
             return 0
@@ -90,22 +90,22 @@ class Method:
         return wanted
 
     def stepper(self) -> type[Stepper]:
-        """Return what takes its training steps."""
+        """Return the class that takes its training steps."""
         from trainer.step import Stepper
 
         return Stepper
 
     def learning_rate(self, schedule: Schedule, step: int) -> float:
-        """Return the step size of a step, counted from 0: a warm-up and a cosine to zero (section 4)."""
+        """Return the learning rate of a step, counted from 0: a warm-up and a cosine to zero (section 4)."""
         return warm_cosine(step, peak=schedule.config.learning_rate, total=schedule.steps, warmup=schedule.warmup_steps)
 
     def kept_after(self, schedule: Schedule) -> list[int]:
-        """Return the steps, counted from 0, after which a member is kept; the same number as there are members.
+        """Return the steps, counted from 0, after which a member is kept: one for each member.
 
-        Empty where members are whole trajectories or the endpoints themselves.
+        Empty where the members are whole trajectories, and where the endpoints themselves are the result.
         """
         return []
 
     def finished(self, members: Sequence[Weights], seed: int) -> Sequence[Weights]:
-        """Return the endpoints of the result that all kept members make, of the run's seed."""
+        """Return the endpoints of the result, made of all kept members; `seed` is the run's."""
         return members

@@ -8,7 +8,7 @@ from trainer.schedule import Schedule
 
 
 class WeightAveraging(TailMethod):
-    """Its tail may keep one rate instead of falling in each cycle."""
+    """In its tail the rate may stay constant instead of falling in each cycle."""
 
     def cycles_rate(self, schedule: Schedule, step: int, first: int, end: int) -> float:
         if schedule.config.tail_schedule == "constant":

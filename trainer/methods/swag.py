@@ -1,4 +1,4 @@
-"""SWA-Gaussian: samples of the Gaussian that is fitted to SWA's members (Maddox et al. 2019)."""
+"""SWA-Gaussian: samples of a Gaussian fitted to SWA's members (Maddox et al. 2019)."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ def plot_subspace(
 ) -> None:
     """Draw accuracy (left) and expected calibration error (right) over the subspace, as in Figure 6.
 
-    Single models P(alpha) are dashed, ensembles of P(alpha) and P(1 - alpha) solid, a standard network (`baseline`) is
-    a dotted horizontal line; several runs give their mean and a band of one sample standard deviation. A
-    simplex's points stand side by side under their names, with a solid line for its endpoints' ensemble.
+    Single models P(alpha) are dashed, ensembles of P(alpha) and P(1 - alpha) solid, and a standard network (`baseline`)
+    is a dotted horizontal line; several runs give their mean and a band of one sample standard deviation. A simplex's
+    points stand side by side above their names, with a solid line for the ensemble of its endpoints.
 
     Args:
-        evaluation: of one run, or a list of these, one a run, with equal alphas.
+        evaluation: of one run, or a list, one per run, with equal alphas.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`; the picture is 9 by 3.6 inches.
 
@@ -57,7 +57,7 @@ def draw_places(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
 
 
 def _draw_path(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
-    """One metric along the alphas of a line or a curve."""
+    """Draw one metric along the alphas of a line or a curve."""
     alphas = [float(point.alpha) for point in runs[0].ordered]  # type: ignore[arg-type]
     single = [[100 * point.metrics[metric] for point in run.ordered] for run in runs]
     draw_curve(
@@ -70,9 +70,9 @@ def _draw_path(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
 
 
 def _draw_simplex(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
-    """One metric at the points of a simplex, and that of its endpoints together.
+    """Draw one metric at the points of a simplex, and that of the ensemble of its endpoints.
 
-    Dots, because the differences are small beside the values: bars would have to start away from zero.
+    Points are dots because the differences are small compared with the values: bars could not start at zero.
     """
     names = [place_name(point.alpha) for point in runs[0].points]
     single = [[100 * point.metrics[metric] for point in run.points] for run in runs]
@@ -87,5 +87,5 @@ def _draw_simplex(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:
 
 
 def _level(label: str, results: Sequence[Result], metric: str, style: str) -> Series:
-    """Return what belongs to no place, one result a run."""
+    """Return a series that belongs to no place, one result per run."""
     return Series(label, [[100 * result.metrics[metric]] for result in results], style=style)

@@ -1,4 +1,4 @@
-"""Images that several models judge differently, with what each of them says."""
+"""Images that several models classify differently, with what each of them answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _LONGEST = 14
-"""Characters of a name that fit below a picture."""
+"""How many characters of a name fit below a picture."""
 
 
 def plot_changed_answers(changed: ChangedAnswers, target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
-    """Draw each image with its true class above it, and below it what each model says and how surely.
+    """Draw each image with its true class above it, and below it each model's answer and its probability.
 
     Args:
-        changed: what is judged differently.
+        changed: the images that are classified differently.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 
@@ -40,7 +40,7 @@ def plot_changed_answers(changed: ChangedAnswers, target: Path, *, dots_per_inch
             axes.set_axis_off()
         for axes, entry in zip(grid.flat, changed.shown, strict=False):
             pixels = entry.pixels
-            # What is neither grey nor red, green and blue is shown as the mean of its channels.
+            # An image that is neither grey nor RGB is shown as the mean of its channels.
             shown = pixels if pixels.shape[-1] == 3 else pixels.mean(axis=-1)
             axes.imshow(shown, cmap="gray", vmin=0, vmax=255)
             axes.set_title(_short(entry.label), fontsize=9, parse_math=False)

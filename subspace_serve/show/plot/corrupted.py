@@ -41,11 +41,11 @@ def plot_corruptions(
 ) -> None:
     """Draw accuracy over the subspace, a panel for clean images and one for each corruption, as in Figure 9.
 
-    Each panel is drawn as `plot_subspace` draws accuracy, with the standard network (`baseline`) dotted. Panels have
-    scales of their own: what is to be seen is where on the subspace each of them is highest.
+    Each panel is drawn as `plot_subspace` draws accuracy, with the standard network (`baseline`) dotted. Each panel has
+    its own scale, since the point is where on the subspace accuracy is highest.
 
     Args:
-        evaluation: an evaluation with `corruptions`, or a list of these, one a run, with equal alphas and corruptions.
+        evaluation: an evaluation with `corruptions`, or a list, one per run, with equal alphas and corruptions.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 
@@ -76,13 +76,13 @@ def plot_corruptions(
 def plot_heatmap(
     evaluation: Evaluation | Sequence[Evaluation], target: Path, *, dots_per_inch: int = DOTS_PER_INCH
 ) -> None:
-    """Draw accuracy as a table of colours: a row for clean images and each corruption, a column for each place.
+    """Draw accuracy as a heat map: a row for clean images and each corruption, a column for each place.
 
-    Numbers stand in the cells, in percent, each row's best in bold; the standard network, when there is one, has a
+    The cells hold percentages, with the best place of each row in bold; the standard network, when there is one, has a
     column of its own. Several runs give their mean.
 
     Args:
-        evaluation: an evaluation with `corruptions`, or a list of these, one a run, with equal alphas and corruptions.
+        evaluation: an evaluation with `corruptions`, or a list, one per run, with equal alphas and corruptions.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 
@@ -131,13 +131,13 @@ def plot_relative_change(
     """Draw how much less relative accuracy is lost under corruption than by a standard network (figures 19 and 20).
 
     The relative change of a network with accuracy a on clean and b on corrupted images is (b - a) / a (appendix G).
-    Bars are its difference to the standard network's: positive where the subspace loses less. Left for the midpoint
-    (figure 19), right for the place with the best relative change (figure 20), which is chosen on the very images
-    that are reported and so says what there is, not what selection would find. Several runs give their mean and one
-    sample standard deviation.
+    Bars are its difference from the standard network's: positive where the subspace loses less. The left panel is for
+    the midpoint (figure 19), if it was measured, and the right one for the place with the best relative change (figure
+    20). That is chosen on the very images that are reported, and so is an upper limit to what selection would find.
+    Several runs give their mean and one sample standard deviation.
 
     Args:
-        evaluation: an evaluation with `corruptions` and a `baseline`, or a list of these, one a run.
+        evaluation: an evaluation with `corruptions` and a `baseline`, or a list, one per run.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 
@@ -178,7 +178,7 @@ def best_advantage(entry: CorruptedSet) -> float:
 
 
 def change_of(result: Result | None) -> float:
-    """Return a result's relative change; nothing where it was not measured."""
+    """Return a result's relative change; 0 where it was not measured."""
     return (result and result.relative_change) or 0.0
 
 

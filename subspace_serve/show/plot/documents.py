@@ -43,13 +43,13 @@ def check_same_points(runs: Sequence[ImageSet]) -> None:
 
 
 def mean_and_deviation(fractions: Sequence[float]) -> tuple[float, float]:
-    """In percent; the deviation is the sample's (n - 1), and 0 for a single run."""
+    """Return both in percent; the deviation is the sample's (n - 1), and 0 for a single run."""
     deviation = statistics.stdev(fractions) if len(fractions) > 1 else 0.0
     return 100 * statistics.fmean(fractions), 100 * deviation
 
 
 def place_name(alpha: Alpha) -> str:
-    """Return alpha of a line or curve; on a simplex the name of a vertex or the midpoint, or else the coordinates."""
+    """Return alpha on a line or curve; on a simplex the name of an endpoint or the midpoint, else the coordinates."""
     if not isinstance(alpha, Sequence):
         return f"{alpha:g}"
     if max(alpha) == 1:
@@ -60,7 +60,7 @@ def place_name(alpha: Alpha) -> str:
 
 
 def full_place_name(alpha: Alpha) -> str:
-    """Return a place's name with, on a line or curve, its alpha: `midpoint (alpha 0.5)`."""
+    """Return a place's name, on a line or curve with its alpha: `midpoint (α = 0.5)`."""
     if isinstance(alpha, Sequence):
         return place_name(alpha)
     name = "midpoint" if is_midpoint(alpha) else f"endpoint-{int(alpha)}" if is_end(alpha) else ""
@@ -68,7 +68,7 @@ def full_place_name(alpha: Alpha) -> str:
 
 
 def corruption_name(entry: CorruptedSet) -> str:
-    """Return a corruption as it is read by people: `motion blur 3`."""
+    """Return a corruption's name for people: `motion blur 3`."""
     return f"{entry.corruption.replace('_', ' ')} {entry.severity}"
 
 
@@ -101,7 +101,7 @@ def clean_and_corrupted(runs: Sequence[Evaluation]) -> list[tuple[str, Sequence[
 
 
 def baselines_of(measured: Sequence[ImageSet]) -> list[Result]:
-    """Return the standard network's results, one a run; nothing unless every run has one."""
+    """Return the standard network's results, one per run; empty unless every run has one."""
     found = [run.baseline for run in measured if run.baseline is not None]
     return found if len(found) == len(measured) else []
 

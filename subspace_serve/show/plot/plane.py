@@ -21,7 +21,7 @@ def plot_plane(plane: Document, target: Path, *, dots_per_inch: int = DOTS_PER_I
     """Draw contours of test error on a plane in weight space, as in Figure 2.
 
     Contours are evenly spaced in the logarithm of the error, because the interesting differences are between small
-    errors. Lengths are to scale in both directions; a cross marks each measured network.
+    errors. Lengths are to scale in both directions; a cross marks each network that was measured on the grid.
 
     Args:
         plane: what `subspace_serve.measure.plane.plane_errors` returns.

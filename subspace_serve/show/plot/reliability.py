@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a network is right when it says how sure it is."""
+"""Reliability diagrams: how often a network is right, by how confident it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reliability_diagrams(evaluation: ImageSet) -> dict[str, Bins]:
 
 
 def calibration_error(bins: Bins) -> float:
-    """Return the expected calibration error that the bins amount to: the mean gap, weighted by images."""
+    """Return the expected calibration error of the bins, in [0, 1]: the mean gap, weighted by images."""
     total = sum(part["count"] for part in bins)
     return sum(part["count"] * abs(part["confidence"] - part["accuracy"]) for part in _filled(bins)) / max(total, 1)
 
@@ -33,8 +33,8 @@ def calibration_error(bins: Bins) -> float:
 def plot_reliability(diagrams: Mapping[str, Bins], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Draw accuracy against confidence, and below it the share of images with that confidence.
 
-    Bars are the accuracy in each bin; a hatched part reaches from there to the mean confidence, so a long one is a
-    large miscalibration. A perfectly calibrated network's bars end on the diagonal.
+    Bars are the accuracy in each bin; a hatched part reaches from there to the mean confidence, so a long one shows
+    poor calibration. A perfectly calibrated network's bars end on the diagonal.
 
     Args:
         diagrams: bins by the network's name.

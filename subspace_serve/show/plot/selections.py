@@ -1,4 +1,4 @@
-"""What selection found: each choice's gain over the midpoint with its interval, and what it was chosen from."""
+"""Selections: each choice's gain over the midpoint with its interval, and the candidates that it was chosen from."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COLUMNS = 3
 
 
 def in_units(metric: str, value: float) -> float:
-    """Return a metric's value as it is shown: accuracy and ECE in percent."""
+    """Return a metric's value in the units in which it is shown: accuracy and ECE in percent."""
     return 100 * value if metric in _IN_PERCENT else value
 
 
 def gain_unit(selection: Document) -> str:
-    """Return what a selection's gains are given in: what it was `compared_by`, or the unit of its metric.
+    """Return the unit of a selection's gains: what it was `compared_by`, or the unit of its metric.
 
-    Selections by `ece` that record nothing are older, and their gains are of the plain expected calibration error.
+    Selections by `ece` without `compared_by` are older, and their gains are in the plain expected calibration error.
     """
     return str(selection.get("compared_by") or _GAIN_UNITS[selection["metric"]])
 
@@ -47,7 +47,7 @@ def candidate_name(candidate: Document) -> str:
 
 
 def shown_gain(selection: Document) -> Document | None:
-    """Return the gain that says something: the choice's, or where the midpoint was kept that of the best candidate."""
+    """Return the gain to show: the choice's, or where the midpoint was kept that of the best candidate."""
     if selection.get("kept_midpoint") and selection.get("best"):
         return selection["best"].get("gain")
     return selection.get("gain")
@@ -56,9 +56,9 @@ def shown_gain(selection: Document) -> Document | None:
 def plot_selections(selections: Mapping[str, Document], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Draw each selection's gain over the midpoint (above), and the grid that it was chosen from (below).
 
-    Gains are on images that took no part in the choice, with their 95 % interval; where the midpoint was kept, it is
-    the gain of the best candidate that was not taken, and hollow. Grids are on the images to choose on, with one
-    standard error; the chosen place is ringed, the midpoint a dotted line.
+    Gains are on images that had no part in the choice, with their 95 % interval; where the midpoint was kept, a hollow
+    mark is the gain of the best candidate that was not taken. Grids are on the images to choose on, with one standard
+    error; the chosen place is ringed, and the midpoint is a dotted line.
 
     Args:
         selections: by name, as in `selections.json`.
@@ -95,7 +95,7 @@ def _draw_gains(axes: Axes, metric: str, unit: str, selections: Mapping[str, Doc
         gain = shown_gain(selection) or {}
         value, low, high = (gain_in_units(selection, number) for number in (gain["value"], *gain["interval"]))
         fill = "white" if selection.get("kept_midpoint") else SUBSPACE
-        # A percentile interval need not hold the value itself: its ends are drawn where they are.
+        # A percentile interval need not contain the value itself, so it is drawn on its own and not as error bars.
         axes.plot([low, high], [row, row], "-|", color=SUBSPACE)
         axes.plot(value, row, "o", color=SUBSPACE, markersize=7, markerfacecolor=fill)
     axes.axvline(0, color=GREY, linewidth=1)
@@ -140,5 +140,5 @@ def _same(candidate: Document, selection: Document) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return tuples as the lists that a file makes of them."""
+    """Return tuples as lists, as they come from a JSON file."""
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value

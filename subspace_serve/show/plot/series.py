@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours in an order of falling contrast to the one before.
+# Okabe and Ito's colours, ordered so that neighbours contrast.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 _BAND = 0.14
 """How opaque a band is."""
@@ -25,12 +25,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 @dataclass(frozen=True)
 class Series:
-    """One curve, or one level where it has no places.
+    """One curve, or one horizontal line where it has no places.
 
     Attributes:
-        label: its name; series of one name have one colour.
-        values: a list a seed, one value a place.
-        places: where they lie; empty for a horizontal line.
+        label: its name; series with the same name have the same colour.
+        values: one list per seed, one value per place.
+        places: their positions on the x axis; empty for a horizontal line.
         style: matplotlib's line style.
     """
 
@@ -40,7 +40,7 @@ class Series:
     style: str = "-"
 
     def means_and_deviations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means over seeds and the sample standard deviations (0 of one seed), one a place."""
+        """Return the means over seeds and the sample standard deviations (0 for a single seed), one per place."""
         values = np.asarray(self.values, dtype=np.float64)
         means = values.mean(axis=0)
         return means, values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(means)
@@ -55,7 +55,7 @@ class SeriesPanel:
         series: what is drawn.
         x_label: what the places are.
         y_label: what the values are.
-        ticks: names of the places, where they are no numbers; values are then dots with bars, not curves.
+        ticks: names of the places, where they are not numbers; values are then dots with bars, not curves.
     """
 
     title: str
@@ -66,7 +66,7 @@ class SeriesPanel:
 
 
 def plot_series(panels: Sequence[SeriesPanel], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
-    """Draw panels side by side, three a row, with one legend.
+    """Draw panels side by side, three per row, with one legend.
 
     Args:
         panels: what is drawn.
@@ -112,7 +112,7 @@ def draw_dots(axes: Axes, series: Series, color: str, **look: Any) -> None:
 
 
 def draw_level(axes: Axes, series: Series, color: str, **look: Any) -> None:
-    """Draw the mean of one number a seed as a horizontal line, with the band of `draw_curve`."""
+    """Draw the mean of one number per seed as a horizontal line, with the band of `draw_curve`."""
     means, deviations = (float(number[0]) for number in series.means_and_deviations())
     axes.axhline(means, linestyle=series.style, color=color, label=series.label, **look)
     if len(series.values) > 1:

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, fonts, and a file that is whole, and the same for the same numbers."""
+"""What all pictures share: colours, fonts, and files that are written whole and are the same for the same numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind tell apart; line styles and hatches tell the same in grey.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; line styles and hatches do the same in grey.
 SUBSPACE, BASELINE = "#0072B2", "#D55E00"
 GREY = "#555555"
 COLOR_MAP = "cividis"
-"""A sequential map, from dark to light, that looks alike to all kinds of colour vision and is ordered in grey."""
+"""A sequential map, from dark to light, that looks similar with any kind of colour vision and is monotonic in grey."""
 
 DOTS_PER_INCH = 100
 _STYLE = {
@@ -35,7 +35,7 @@ _METADATA: dict[str, dict[str, str | None]] = {".png": {"Software": None}, ".svg
 
 
 def check_picture(target: Path | str) -> Path:
-    """Return `target` as a path; call it before the work whose result the picture shows.
+    """Return `target` as a path; call this before the work whose result the picture shows.
 
     Raises:
         SubspaceServeError: its suffix is neither `.png` nor `.svg`.
@@ -48,7 +48,7 @@ def check_picture(target: Path | str) -> Path:
 
 @contextlib.contextmanager
 def picture(target: Path | str, size: tuple[float, float], *, dots_per_inch: int = DOTS_PER_INCH) -> Iterator[Figure]:
-    """Yield an empty figure of `size` inches; `target` is written, whole, when the block ends well.
+    """Yield an empty figure of `size` inches; `target` is written, whole, when the block succeeds.
 
     Raises:
         SubspaceServeError: the suffix of `target` is neither `.png` nor `.svg`.
@@ -65,6 +65,6 @@ def picture(target: Path | str, size: tuple[float, float], *, dots_per_inch: int
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Explain the styles of one panel below all of them."""
+    """Put the legend of one panel below all of them."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

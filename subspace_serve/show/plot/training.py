@@ -1,4 +1,4 @@
-"""How a subspace's shape developed while it was trained (figure 3)."""
+"""How the distances between a subspace's endpoints developed in training (figure 3)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def plot_distances(
 
     Args:
         records: the lines of a run's `metrics.jsonl`: `epoch`, `endpoint_l2`, `endpoint_cosine_squared`, `accuracy`
-            (of networks drawn at random from the subspace); or a list of these, one a run, of which the epochs that
-            all have are drawn, with a band of one sample standard deviation.
+            (of networks drawn at random from the subspace); or a list of them, one per run. Of several runs the epochs
+            that all have are drawn, with a band of one sample standard deviation.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
         dots_per_inch: of a `.png`.
 

@@ -1,4 +1,4 @@
-"""A report for people: what a subspace is, how good it is and where, on one HTML page that needs nothing else."""
+"""A report for people: what a subspace is, how good it is and where, on one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that the networks which one can deploy judge differently."""
+"""The images that the deployable networks classify differently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from subspace_serve.show.report.content import DOTS_PER_INCH, LONG, Documents, F
 
 
 def changed(documents: Documents) -> Section:
-    """Which answers change with what is deployed."""
+    """Return the section on which answers change with what is deployed."""
     title, found = "Which answers change?", documents.changed
     introduction = (
         "The midpoint, the ensemble of the ends and the chosen place, where there is one, agree on most images. These "
@@ -17,7 +17,7 @@ def changed(documents: Documents) -> Section:
     )
     if found is None:
         missing = (
-            "Not looked for: a single network has nothing to differ from, and an evaluation that was read holds no "
+            "Not compared: a single network has nothing to differ from, and an evaluation read from a file holds no "
             "images. Run `report` without --evaluation."
         )
         return Section("changed", title, introduction, missing=missing)
@@ -34,14 +34,14 @@ def changed(documents: Documents) -> Section:
         title,
         f"{introduction} {counted} get different answers; shown are {shown}.",
         [
-            "Above each image stands what it is, below it what each model says and how surely. Bold answers are right. "
-            "Look whether a person could tell, or whether the label itself is wrong.",
-            "Where one model is right as often as the other, changing between them changes answers and not accuracy.",
+            "Above each image is its true class, below it each model's answer and its probability. Bold answers are "
+            "right. Check whether a person could tell, or whether the label itself is wrong.",
+            "Where one model is right as often as the other, switching between them changes answers but not accuracy.",
         ],
         [
             Figure(
                 "changed.png",
-                f"Images that are judged differently by {', '.join(found.models)}: {counted}.",
+                f"Images that are classified differently by {', '.join(found.models)}: {counted}.",
                 partial(plot.plot_changed_answers, found, dots_per_inch=DOTS_PER_INCH),
             )
         ],

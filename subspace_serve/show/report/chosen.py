@@ -1,4 +1,4 @@
-"""What was chosen for which domain."""
+"""The report's section on what was chosen for which domain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _METRICS = {"nll": "NLL", "ece": "ECE", "brier": "Brier score"}
 
 
 def selections(documents: Documents) -> Section:
-    """What was chosen for which domain, with gains and intervals."""
+    """Return the section on what was chosen for which domain, with gains and intervals."""
     title = "Which place suits which domain?"
     introduction = (
         "A place is chosen on one half of labelled images from where the model will run and reported on the other "
@@ -47,8 +47,7 @@ def selections(documents: Documents) -> Section:
     ]
     described = "; ".join(f"{row[0]}: {row[1]}, gain in {row[2]} {row[3]}, interval {row[4]}" for row in rows)
     reasons = [
-        [name, in_one_line(entry.get("domain", "")), _calibration(entry), str(entry.get("reason", ""))]
-        for name, entry in found.items()
+        [name, _domain(entry), _calibration(entry), str(entry.get("reason", ""))] for name, entry in found.items()
     ]
     return Section(
         "selections",
@@ -85,21 +84,21 @@ def selections(documents: Documents) -> Section:
 
 
 def _intervals(selections: Mapping[str, Document]) -> str:
-    """Say what the intervals promise: for a calibration error, no mean over images, that is less."""
+    """Say what the intervals promise; for a calibration error, which is not a mean over images, it is less."""
     metrics = {selection["metric"] for selection in selections.values()}
     sentences = []
     if metrics != {"ece"}:
         sentences.append("It holds the true one in 95 of 100 cases.")
     if "ece" in metrics:
         sentences.append(
-            "By ECE it is where 95 % of the gains on resampled images lie: how much chance moves the gain, with no "
+            "By ECE it is the range of 95 % of the gains on resampled images: how much chance moves the gain, with no "
             "promise of how often it holds the true one."
         )
     return " ".join(sentences)
 
 
 def _units(selections: Mapping[str, Document]) -> str:
-    """Say what gains in percent are, and what those by ECE are of: older ones are of the plain ECE."""
+    """Say what the units of gains are; older selections by ECE have gains in the plain ECE."""
     text = "gains in accuracy are percentage points"
     for unit in dict.fromkeys(gain_unit(entry) for entry in selections.values() if entry["metric"] == "ece"):
         text += f", those by ECE are {unit}" if unit == "percentage points" else f", those by ECE are of the {unit}"
@@ -107,7 +106,7 @@ def _units(selections: Mapping[str, Document]) -> str:
 
 
 def _gain_cells(selection: Document) -> list[str]:
-    """Return gain, interval and p-value; of the best candidate in brackets where the midpoint was kept."""
+    """Return gain, interval and p-value; where the midpoint was kept, the best candidate's in brackets."""
     gain = shown_gain(selection)
     if not gain:
         return ["", "", ""]
@@ -119,7 +118,7 @@ def _gain_cells(selection: Document) -> list[str]:
 
 
 def _recalibration(selections: Mapping[str, Document]) -> list[Table]:
-    """Return what BatchNorm from the domain's own images changed, where that was tried."""
+    """Return a table of what BatchNorm statistics from the domain's own images changed, where that was tried."""
     rows = [
         [name, *(percent(entry["recalibration"][on][which]["accuracy"]) for which in _WHICH for on in _CALIBRATED_ON)]
         for name, entry in selections.items()
@@ -131,6 +130,13 @@ def _recalibration(selections: Mapping[str, Document]) -> list[Table]:
         "the two helped, recalibrating there or choosing."
     )
     return [Table(caption, header, rows)] if rows else []
+
+
+def _domain(selection: Document) -> str:
+    """Return on which data a choice was made; of a mixture each domain's name, weight and data."""
+    parts = (selection.get("domains") or {}).items()
+    mixed = [f"{name} (weight {part['weight']:.3g}): {in_one_line(part['domain'])}" for name, part in parts]
+    return "; ".join(mixed) if mixed else in_one_line(selection.get("domain", ""))
 
 
 def _calibration(selection: Document) -> str:

@@ -1,4 +1,4 @@
-"""What a report is made of: sections with pictures, tables and words."""
+"""What a report is made of: sections with pictures, tables and text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from subspace_serve.measure.changed import ChangedAnswers
 from subspace_serve.measure.results import Evaluation, Metrics
 
 DOTS_PER_INCH = 160
-"""Of the page's pictures: sharp on fine screens and in print."""
+"""The resolution of the page's pictures: sharp on high-resolution screens and in print."""
 
 LONG = 16
-"""A table with more rows is folded."""
+"""A table with more rows is collapsed."""
 
 Document = Mapping[str, Any]
 """JSON values."""
@@ -23,16 +23,16 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Documents:
-    """All that a report shows, most of it JSON values; what is missing is left out of it.
+    """Everything that a report shows, most of it JSON values; sections without their part say that it is missing.
 
     Attributes:
         run: `name`, `checkpoint`, `sha256`, `geometry` {name, endpoints}, `architecture`, `parameters`, `provenance`
-            and `versions`, those of the programs that measured.
+            and `versions` (of the programs that made the report).
         evaluation: what was measured.
         selections: by name, as in `selections.json`.
         training: the lines of `metrics.jsonl`.
         plane: what `subspace_serve.measure.plane.plane_errors` returns.
-        changed: the images that are judged differently.
+        changed: the images that are classified differently.
     """
 
     run: Document
@@ -53,8 +53,8 @@ class Figure:
     """A picture.
 
     Attributes:
-        file: its name beside the page, `.png`.
-        alternative: what it shows, for somebody who does not see it.
+        file: its file's name, a `.png`.
+        alternative: its alternative text, for readers who cannot see it.
         draw: writes it to a path.
     """
 
@@ -65,13 +65,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers; the first cell of a row is its heading.
+    """A table; the first cell of a row is its heading.
 
     Attributes:
-        caption: what they are.
+        caption: what it shows.
         header: the columns' headings.
         rows: cells, as they are shown.
-        folded: shown only when it is asked for, since it is long.
+        folded: whether it is collapsed until the reader opens it.
     """
 
     caption: str
@@ -85,12 +85,12 @@ class Section:
     """One question and its answer.
 
     Attributes:
-        key: the part's name in the page's address.
+        key: the section's anchor in the page.
         title: the question.
         introduction: what was measured.
         reading: how to read the pictures, a sentence or two each.
         figures, tables: the answer.
-        missing: how to get what is not there.
+        missing: where there is no answer, why, and how to get it.
     """
 
     key: str
@@ -103,7 +103,7 @@ class Section:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction in percent with two digits, without its sign."""
+    """Return a fraction in percent with two decimals, without the percent sign."""
     return f"{100 * fraction:.2f}"
 
 
@@ -118,7 +118,7 @@ def points(difference: float) -> str:
 
 
 def in_one_line(value: Any) -> str:
-    """Return JSON values in one line: strings as they are, mappings as their names and values."""
+    """Return a JSON value in one line: a string as it is, a mapping as its names and values."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What an evaluation says of clean images: accuracy along the subspace, reliability."""
+"""The report's sections on clean images: accuracy along the subspace, and reliability."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from subspace_serve.show.report.content import (
 
 
 def along(documents: Documents) -> Section:
-    """Accuracy and calibration over the subspace (figures 4 to 6)."""
+    """Return the section on accuracy and calibration over the subspace (figures 4 to 6)."""
     evaluation = documents.evaluation
     header = ["alpha", "accuracy %", "NLL", "ECE %", "Brier"]
     header += ["with 1 − alpha: accuracy %", "ECE %"] if evaluation.has_pairs else []
@@ -57,7 +57,7 @@ def along(documents: Documents) -> Section:
 
 
 def reliability(documents: Documents) -> Section:
-    """Reliability diagrams of the networks that one can deploy."""
+    """Return the section with the reliability diagrams of the deployable networks."""
     title, introduction = (
         "Can their confidence be believed?",
         "A network gives each answer a probability. Of all answers given with about 80 % some 80 % should be right.",
@@ -90,7 +90,7 @@ def reliability(documents: Documents) -> Section:
         [
             "Answers are sorted by confidence into bins. A bar is how many of a bin's answers were right; the hatched "
             "part reaches to the confidence that was claimed. Hatching above a bar is overconfidence, hatching inside "
-            "it modesty; without hatching the bar ends on the dotted diagonal.",
+            "it underconfidence; without hatching the bar ends on the dotted diagonal.",
             "Below: how many of the answers fall into each bin. A large gap in a bin with few answers matters little; "
             "the ECE weighs each gap by its answers.",
         ],

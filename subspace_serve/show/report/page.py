@@ -1,4 +1,4 @@
-"""From documents to a folder: one self-contained HTML page, and its pictures once more as files."""
+"""Writes a report's folder: one self-contained HTML page, and its pictures as files as well."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PICTURES = (
 def write_report(target: Path | str, documents: Documents) -> Path:
     """Write a report into a folder, and return its page.
 
-    The page needs nothing else: pictures are in it, nothing is fetched and no script runs. The same documents give
-    the same bytes.
+    The page needs nothing else: its pictures are embedded, nothing is fetched and no script runs. The same documents
+    give the same bytes.
 
     Args:
         target: the folder, written whole; an older report in it is replaced.
         documents: what the report shows.
 
     Raises:
-        SubspaceServeError: the folder holds something else than a report, or the evaluation has no points.
+        SubspaceServeError: the folder cannot be replaced (`check_target`), or the evaluation has no points.
     """
     target = check_target(target)
     check_same_points([documents.evaluation])
@@ -47,7 +47,7 @@ def write_report(target: Path | str, documents: Documents) -> Path:
 
 
 def check_target(target: Path | str) -> Path:
-    """Return a report's folder as a path; call it before the work that the report shows.
+    """Return a report's folder as a path; call this before the work that the report shows.
 
     Raises:
         SubspaceServeError: there is a file or a mount point of that name, or a folder that holds something else.
@@ -71,6 +71,7 @@ def render(documents: Documents, sections: list[Section], pictures: dict[str, by
     return environment.from_string(source).render(
         run=documents.run,
         geometry=documents.run["geometry"],
+        imported=(documents.run.get("provenance") or {}).get("import"),
         sections=sections,
         pictures={name: base64.b64encode(content).decode("ascii") for name, content in pictures.items()},
         widths={name: _width(content) for name, content in pictures.items()},
@@ -79,7 +80,7 @@ def render(documents: Documents, sections: list[Section], pictures: dict[str, by
 
 
 def _width(png: bytes) -> int:
-    """Return how wide a picture is on the page, in CSS pixels, of which an inch of a figure has 100."""
+    """Return how wide a picture is on the page, in CSS pixels: 100 per inch of a figure."""
     (pixels,) = struct.unpack(">I", png[16:20])
     return round(100 * pixels / DOTS_PER_INCH)
 

@@ -1,4 +1,4 @@
-"""Where the numbers came from."""
+"""The report's section on where the numbers came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SETTINGS = (
 
 
 def provenance(documents: Documents) -> Section:
-    """Where the numbers came from."""
+    """Return the section on where the numbers came from."""
     run, evaluation = documents.run, documents.evaluation
     recorded = run.get("provenance") or {}
     training, data = recorded.get("training") or {}, recorded.get("data") or {}
@@ -23,7 +23,8 @@ def provenance(documents: Documents) -> Section:
         ("geometry", f"{run['geometry']['name']}, {run['geometry']['endpoints']} endpoint(s)"),
         ("architecture", in_one_line(run.get("architecture"))),
         ("weights an endpoint", f"{run['parameters']:,}" if "parameters" in run else None),
-        ("trained on", data.get("spec") or training.get("data")),
+        ("imported from", ", ".join(member["name"] for member in (recorded.get("import") or {}).get("members", ()))),
+        ("data" if "import" in recorded else "trained on", data.get("spec") or training.get("data")),
         ("data's fingerprint (SHA-256)", data.get("fingerprint")),
         ("training", ", ".join(f"{key} {training[key]}" for key in _SETTINGS if training.get(key) is not None)),
         ("measured on", f"{evaluation.count:,} images of {evaluation.data or 'not recorded'}"),

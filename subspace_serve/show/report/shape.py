@@ -1,4 +1,4 @@
-"""What the subspace looks like in weight space: the plane around it, and its endpoints' distances."""
+"""The report's sections on the subspace in weight space: the plane around it, and its endpoints' distances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from subspace_serve.show.report.content import DOTS_PER_INCH, Documents, Figure,
 
 
 def plane(documents: Documents) -> Section:
-    """Test error on the plane through three networks (figure 2)."""
+    """Return the section on the error on the plane through three networks (figure 2)."""
     title = "What does the landscape around it look like?"
     introduction = (
         "All weights of a network are one point in a space of as many dimensions as it has weights. Three networks "
@@ -42,7 +42,7 @@ def plane(documents: Documents) -> Section:
         introduction,
         [
             "Light is a small error, dark a large one; each step is the same factor. Crosses are where a network was "
-            "measured, the colours between them are interpolated, so narrow ridges between two crosses are not seen.",
+            "measured; the colours between them are interpolated, so narrow ridges between two crosses do not show.",
             "The white line is the subspace. It should lie in one light valley. A dark wall between it and a standard "
             "network is to be expected: separately trained networks cannot be mixed.",
             "A curve does not pass through its control point, which may lie at a large error.",
@@ -67,7 +67,7 @@ def plane(documents: Documents) -> Section:
 
 
 def distances(documents: Documents) -> Section:
-    """Distances of the endpoints through training (figure 3)."""
+    """Return the section on the distances of the endpoints through training (figure 3)."""
     title = "Did the endpoints stay apart?"
     introduction = (
         "The endpoints must not become one network, or there is no subspace. Training pushes their directions apart: "

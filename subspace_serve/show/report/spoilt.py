@@ -1,4 +1,4 @@
-"""What an evaluation says of corrupted images."""
+"""The report's section on corrupted images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from subspace_serve.show.report.content import (
 
 
 def corruptions(documents: Documents) -> Section:
-    """Accuracy under corruption: heat map, along the subspace (figure 9), relative change (figures 19 and 20)."""
+    """Return the section on corruptions: heat map, curves (figure 9) and relative change (figures 19 and 20)."""
     evaluation = documents.evaluation
     title = "What if the images are worse?"
     introduction = (
-        "The same images, spoilt in known ways (fog, noise, blur …) at severities from 1 to 5. The networks are the "
-        "ones above: nothing was adapted to the spoilt images."
+        "The same images, corrupted in known ways (fog, noise, blur …) at severities from 1 to 5. The networks are the "
+        "ones above: nothing was adapted to the corrupted images."
     )
     if not evaluation.corruptions:
         missing = "Not measured. Run `subspace-serve report --corruption fog,motion_blur` or `--corruption all`."
@@ -121,7 +121,7 @@ def _change_table(evaluation: Evaluation) -> Table:
 
 
 def _of_middle_severity(evaluation: Evaluation) -> Evaluation:
-    """Return the evaluation with the corruptions of one severity, the middle one: a panel each for all is too many."""
+    """Return the evaluation with the corruptions of the middle severity only: panels for all would be too many."""
     severities = sorted({entry.severity for entry in evaluation.corruptions})
     middle = severities[len(severities) // 2]
     return replace(evaluation, corruptions=tuple(e for e in evaluation.corruptions if e.severity == middle))

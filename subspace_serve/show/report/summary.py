@@ -1,4 +1,4 @@
-"""The networks that one can deploy, side by side, and what their differences are worth."""
+"""The report's summary: the deployable networks side by side, and whether their differences are beyond chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NORMAL_95 = 1.96
 
 
 def summary(documents: Documents) -> Section:
-    """Return the choices that there are, with their accuracy on the measured images."""
+    """Return the section with the findings and a table of the deployable networks."""
     evaluation = documents.evaluation
     count = evaluation.count
     rows = [
@@ -36,7 +36,7 @@ def summary(documents: Documents) -> Section:
 
 
 def choices(evaluation: Evaluation) -> list[tuple[str, Metrics, str]]:
-    """Return name, metrics and number of networks: midpoint, ends, their ensemble, standard network."""
+    """Return name, metrics and number of networks to run of each deployable model, recommended ones included."""
     ends = evaluation.endpoints_ensemble
     found = [
         (name, result.metrics, str(len(ends.members) or "several") if ends is not None and result is ends else "1")
@@ -52,10 +52,11 @@ def choices(evaluation: Evaluation) -> list[tuple[str, Metrics, str]]:
 
 
 def findings(documents: Documents) -> list[str]:
-    """Return what the numbers say, a sentence each, with no more claimed than the images can show."""
+    """Return the findings as sentences that claim no more than the images can show."""
     evaluation = documents.evaluation
     count = evaluation.count
-    use = [f"The run was trained to be used as: {', '.join(evaluation.use)}."] if evaluation.use else []
+    made = "imported" if "import" in (documents.run.get("provenance") or {}) else "trained"
+    use = [f"The run was {made} to be used as: {', '.join(evaluation.use)}."] if evaluation.use else []
     if evaluation.midpoint is None:
         return ["The midpoint was not measured.", *use]
     midpoint = evaluation.midpoint.metrics
@@ -79,10 +80,10 @@ def findings(documents: Documents) -> list[str]:
 
 
 def _compared(name: str, metrics: Metrics, other_name: str, other: Metrics, count: int) -> str:
-    """Return a comparison in words; a difference within chance is said to be that.
+    """Return a comparison in words, which says so when the difference may be chance.
 
-    Both were measured on the same images, which makes the difference surer than the two errors taken apart say: they
-    are taken apart here, so that no claim is too large.
+    Both were measured on the same images, so the standard error of their difference is smaller than that of independent
+    measurements, which is used here to be conservative.
     """
     difference = metrics["accuracy"] - other["accuracy"]
     error = math.hypot(standard_error(metrics["accuracy"], count), standard_error(other["accuracy"], count))

@@ -1,0 +1,116 @@
+"""What `--val-data NAME=SPEC` and `--corruption` mean: labelled images of one or several domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from subspace_serve.run.domains import corrupted_domains, is_corrupted_set, labelled_domain
+from subspace_serve.run.images import OWN_PARTS, labelled_images
+from subspace_serve.run.leakage import corrupted_copy, refuse_test_images, refuse_test_names
+from subspace_serve.run.opened import OpenRun
+
+if TYPE_CHECKING:
+    from subspace_serve.data.domains import Domain
+
+
+def named_spec(text: str) -> tuple[str, str]:
+    """Return the name, empty where none is given, and the specification of NAME=SPEC or SPEC.
+
+    What holds a slash before its first `=` is a path and no name.
+    """
+    given, equals, spec = text.partition("=")
+    return (given, spec) if equals and "/" not in given else ("", text)
+
+
+def domains_to_choose_on(
+    run: OpenRun,
+    specs: Sequence[str],
+    corruptions: Sequence[str] = (),
+    severities: Sequence[int] = (3,),
+    preset: str | None = None,
+) -> list[Domain]:
+    """Return labelled images to choose on, by their names, by the corruptions' or as `best`.
+
+    Raises:
+        DataError: they are test images, or the networks were trained on them.
+    """
+    domains: list[Domain] = []
+    for text in specs:
+        given, spec = named_spec(text)
+        refuse_test_names(spec)
+        _refuse_training_images(run, spec)
+        if spec not in OWN_PARTS and not is_corrupted_set(spec):
+            refuse_test_images(run, labelled_images(run, spec))
+        if is_corrupted_set(spec) and corrupted_copy(spec) is None:
+            click.echo(
+                f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
+                "that was not chosen on, and no other figure on those test images",
+                err=True,
+            )
+        if corruptions:
+            prefix = f"{given}-" if given else ""
+            corrupted = corrupted_domains(run, spec, corruptions, severities, preset)
+            domains += [replace(domain, name=prefix + domain.name) for domain in corrupted]
+        else:
+            domains.append(labelled_domain(run, spec, given or "best"))
+    return domains
+
+
+def domains_to_evaluate(run: OpenRun, specs: Sequence[str]) -> list[Domain]:
+    """Return labelled images to report on, test images among them, by their names or their specifications.
+
+    Raises:
+        UsageError: two have one name.
+    """
+    from subspace_serve.data.domains import Domain
+
+    named = {}
+    for name, spec in map(named_spec, specs):
+        if (name or spec) in named:
+            raise click.UsageError(f"two domains have the name {name or spec}; tell them apart as --val-data NAME=SPEC")
+        named[name or spec] = spec
+    return [Domain(name, labelled_images(run, spec), {"data": spec}) for name, spec in named.items()]
+
+
+def under_names(domains: Sequence[Domain], name: str | None) -> list[Domain]:
+    """Return domains under names that their choices can be stored by.
+
+    Args:
+        domains: one or more.
+        name: of the only one, instead of its own.
+
+    Raises:
+        DataError: two have one name, or one has a name that cannot be stored.
+    """
+    from subspace_serve.errors import DataError
+    from subspace_serve.run.selections import check_selection_name
+
+    if name is not None:
+        if len(domains) > 1:
+            raise DataError(f"--name {name} names one choice and there are {len(domains)}; name them as NAME=SPEC")
+        domains = [replace(domains[0], name=name)]
+    names = [domain.name for domain in domains]
+    if len(set(names)) < len(names):
+        raise DataError("two domains have one name; tell them apart as --val-data NAME=SPEC")
+    for domain in domains:
+        check_selection_name(domain.name)
+    return list(domains)
+
+
+def _refuse_training_images(run: OpenRun, spec: str) -> None:
+    """Refuse the images that the networks were trained on, and a run without validation images.
+
+    Raises:
+        DataError: these are asked for.
+    """
+    from subspace_serve.errors import DataError
+
+    trained_on = run.subspace.provenance.get("training", {}).get("data")
+    if spec in ("train", f"{trained_on}:train"):
+        raise DataError(f"the networks were trained on {spec}, where every place looks good; give other images")
+    if spec == "validation" and len(run.data.validation) == 0:
+        raise DataError("this run was trained without validation images; name others with --val-data")

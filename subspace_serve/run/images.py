@@ -1,0 +1,47 @@
+"""What a specification of images means for a run: parts of its own data set, or other images of its network's size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subspace_serve.data import Images
+    from subspace_serve.run.opened import OpenRun
+
+OWN_PARTS = ("test", "validation", "train")
+"""Specifications that mean parts of the data set that a run was trained on."""
+
+
+def labelled_images(run: OpenRun, spec: str) -> Images:
+    """Return the labelled images that a specification names; `test`, `validation` and `train` are the run's own."""
+    from subspace_serve.data import load_images
+
+    if spec in OWN_PARTS:
+        return getattr(run.data, spec)
+    return load_images(spec, **_wanted(run), label_names=run.labels, **_division(run))
+
+
+def unlabelled_images(run: OpenRun, spec: str) -> Images:
+    """Return the images that a specification names, without their labels, which need not be there or be the run's."""
+    from subspace_serve.data import load_unlabelled
+
+    return getattr(run.data, spec) if spec in OWN_PARTS else load_unlabelled(spec, **_wanted(run))
+
+
+def _wanted(run: OpenRun) -> dict[str, Any]:
+    """Return what images must be like for the run's network."""
+    architecture = run.subspace.architecture
+    return {
+        "height": architecture.height,
+        "width": architecture.width,
+        "channels": architecture.channels,
+        "resize": run.resize or run.subspace.provenance.get("training", {}).get("image_size") is not None,
+    }
+
+
+def _division(run: OpenRun) -> dict[str, Any]:
+    """Return how the run's validation images were carved; as usual where it has no data set of its own."""
+    if not run.has_data:
+        return {}
+    recorded = run.subspace.provenance_value
+    return {"validation": recorded("training", "validation"), "seed": recorded("training", "data_seed")}
