@@ -1,1 +1,1 @@
-"""Measurements: each module prints or writes figures that the documentation quotes."""
+"""Benchmarks: they print or write the figures that the documentation quotes."""

@@ -1,9 +1,10 @@
 """What unlabelled images of a domain are worth: `python -m benchmarks.adaptation`.
 
-Trains a line and a standard network on 4,000 Fashion-MNIST images of 14 px with three seeds (or takes up their runs),
+Trains a line and a standard network on 4,000 Fashion-MNIST images of 14 px with three seeds (or resumes their runs),
 corrupts the test images, and measures networks whose BatchNorm statistics come from training images, from a few
-unlabelled images of the domain, and from both mixed. The domain's images are never those that are measured on. Writes
-one JSON document a run, so that what was interrupted goes on; the tables and the picture of docs/adaptation.md with
+unlabelled images of the domain, and from both mixed. Statistics and measurements never share images of the domain.
+Writes one JSON document per run, so an interrupted benchmark goes on; and the tables and picture of docs/adaptation.md
+with
 
     python -m benchmarks.adaptation --page docs/adaptation.md
 """
@@ -37,6 +38,7 @@ from subspace_serve.network.statistics_set import (
     even_batches,
     interpolation_error,
 )
+from subspace_serve.run.domains import corrupted_domains
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.select import select
 from subspace_serve.space.lattice import Lattice
@@ -73,10 +75,10 @@ class Measured:
         self.training = replace(training, noise=sampling_noise(self.network, training, images))
 
     def domains(self, severities: Iterable[int]) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-        """Yield each domain's name, and the pixels and labels of its images; the first is the clean one."""
+        """Yield each domain's name, and the pixels and labels of its images; the clean domain comes first."""
         wanted = np.arange(MEASURED + POOL)
         yield "clean", *self.run.data.test.take(wanted)
-        for domain in self.run.corrupted_domains("test", CORRUPTIONS, list(severities)):
+        for domain in corrupted_domains(self.run, "test", CORRUPTIONS, list(severities)):
             yield domain.name, *domain.images.take(wanted)
 
     def statistics(self, images: np.ndarray, places: list[Alpha] | None = None) -> StatisticsSet:
@@ -86,7 +88,7 @@ class Measured:
         return self.network.at(alpha, statistics.at(alpha)).logits(images)
 
     def rules(self) -> dict[str, Any]:
-        """Return the midpoint's accuracy by domain, number of images and rule by which statistics are mixed."""
+        """Return the midpoint's accuracy by domain, number of images and rule for mixing statistics."""
         plain = replace(self.training, noise=None)
         rules = {
             "own": (plain, 0.0),
@@ -110,7 +112,7 @@ class Measured:
         return found
 
     def sizes(self) -> dict[str, Any]:
-        """Return metrics by domain and number of images, of the midpoint and the ends' ensemble."""
+        """Return metrics of the midpoint and the ends' ensemble, by domain and number of images."""
         found: dict[str, Any] = {}
         places = [self.middle, *self.ends]
         for name, pixels, labels in self.domains([3]):
@@ -145,7 +147,7 @@ class Measured:
                 ],
                 "best of all knots (oracle)": max(own.knots, key=lambda alpha: accuracy(alpha=alpha)),
             }
-            # Of the domain too, but neither adapted to nor measured on.
+            # Also from the domain, but used neither for its statistics nor for measuring.
             labelled = MemoryImages(pixels[-LABELLED:], labels[-LABELLED:])
             temperatures = {}
             for metric in ("accuracy", "nll"):
@@ -227,7 +229,7 @@ def _drawn(images: np.ndarray, count: int, draw: int) -> np.ndarray:
 
 
 def trained(method: str, seed: int, runs: Path, data: str) -> Path:
-    """Train a run, or take it up where it stopped."""
+    """Train a run, or resume it where it stopped."""
     config = TrainingConfig(**SETTINGS | {"data": data, "subspace": method, "seed": seed})
     folder = runs / f"{method}-{seed}"
     train(config, folder, resume=(folder / "config.json").exists())

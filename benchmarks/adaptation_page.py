@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.tables import spread, table
 from subspace_serve.show.plot.style import BASELINE, GREY, SUBSPACE, legend_below, picture
 
 Documents = Mapping[str, Sequence[dict[str, Any]]]
-"""One document a seed, by the method that was trained."""
+"""One document per seed, by the method that was trained."""
 
 MARKER = "<!-- What follows is written by benchmarks.adaptation. -->\n\n"
 COUNTS = ("training", "8", "16", "32", "128", "512")
@@ -32,7 +33,7 @@ def page(documents: Documents) -> str:
 
 
 def _with(documents: Documents, part: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the documents in which a part was measured; one that was interrupted has some of them."""
+    """Return the documents in which a part was measured; an interrupted run's has only some parts."""
     return {method: [document for document in found if part in document] for method, found in documents.items()}
 
 
@@ -41,7 +42,7 @@ def _seeds(found: Sequence[object]) -> str:
 
 
 def draw_picture(documents: Documents, file: Path) -> None:
-    """Draw accuracy against the number of images, mean over the corruptions; the bands are seeds' deviations."""
+    """Draw mean accuracy over the corruptions against the number of images; bands are deviations over seeds."""
     documents = _with(documents, "sizes")
     with picture(file, (8, 4.2)) as figure:
         axes = figure.subplots()
@@ -66,12 +67,10 @@ def _by_count(documents: Documents) -> str:
     rows = []
     for who, found in _who(documents).items():
         for metric, scale in (("accuracy", 100.0), ("nll", 1.0), ("ece", 100.0)):
-            cells = [
-                _spread([scale * _over_domains(document, count, metric) for document in found]) for count in COUNTS
-            ]
+            cells = [spread([scale * _over_domains(document, count, metric) for document in found]) for count in COUNTS]
             rows.append([f"{who}: {metric}{' %' if scale == 100 else ''}", *cells])
     header = ["mean over the corruptions", *("training's" if count == "training" else count for count in COUNTS)]
-    return f"## How many images\n\n{_of(documents)}" + _table(header, rows)
+    return f"## How many images\n\n{_of(documents)}" + table(header, rows)
 
 
 def _by_domain(documents: Documents) -> str:
@@ -80,10 +79,10 @@ def _by_domain(documents: Documents) -> str:
         row = [name]
         for found in _who(documents).values():
             for count in ("training", "16", "128"):
-                row.append(_spread([100 * _accuracy(document, name, count) for document in found]))
+                row.append(spread([100 * _accuracy(document, name, count) for document in found]))
         rows.append(row)
     header = ["domain", *(f"{who}, {count}" for who in _who(documents) for count in ("training's", "16", "128"))]
-    return f"\n## Domain by domain, accuracy %\n\n{_of(documents)}" + _table(header, rows)
+    return f"\n## Domain by domain, accuracy %\n\n{_of(documents)}" + table(header, rows)
 
 
 def _by_rule(lines: Sequence[dict[str, Any]]) -> str:
@@ -103,11 +102,11 @@ def _by_rule(lines: Sequence[dict[str, Any]]) -> str:
         f"The line's midpoint, {_seeds(lines)}; in brackets the least gain over training's statistics, of any domain "
         "and seed. `own` are the domain's statistics alone.\n\n"
     )
-    return "\n## How statistics are mixed, accuracy %\n\n" + words + _table(["", "training's", *rules], rows)
+    return "\n## How statistics are mixed, accuracy %\n\n" + words + table(["", "training's", *rules], rows)
 
 
 def _gain(lines: Sequence[dict[str, Any]], belongs: Callable[[str], bool], count: str, rule: str | None) -> str:
-    """Return the mean accuracy over domains, and after a comma the least gain of one over training's statistics."""
+    """Return the mean accuracy over domains and seeds, and in brackets the least gain over training's statistics."""
     means, least = [], []
     for document in lines:
         entries = [entry for name, entry in document["rules"].items() if belongs(name)]
@@ -124,7 +123,7 @@ def _by_place(lines: Sequence[dict[str, Any]]) -> str:
         row = [pick]
         for metric, scale in (("accuracy", 100.0), ("nll", 1.0), ("ece", 100.0)):
             row.append(
-                _spread(
+                spread(
                     [
                         scale
                         * mean(entry[pick][metric] for name, entry in document["chosen"].items() if name != "clean")
@@ -134,8 +133,8 @@ def _by_place(lines: Sequence[dict[str, Any]]) -> str:
             )
         rows.append(row)
     words = f"The line, {_seeds(lines)}; labels are of 256 other images: half choose, by the rules of `select`.\n\n"
-    table = _table(["place", "accuracy %", "NLL", "ECE %"], rows)
-    return "\n## Which place, on statistics of 128 images\n\n" + words + table
+    header = ["place", "accuracy %", "NLL", "ECE %"]
+    return "\n## Which place, on statistics of 128 images\n\n" + words + table(header, rows)
 
 
 def _by_stream(documents: Documents) -> str:
@@ -148,20 +147,20 @@ def _by_stream(documents: Documents) -> str:
                     mean(mean(draw[rule] for draw in entry[classes]) for name, entry in _corrupted(document, "skewed"))
                     for document in found
                 ]
-                row.append(_spread([100 * value for value in values]))
+                row.append(spread([100 * value for value in values]))
             clean = [mean(draw["default"] for draw in document["skewed"]["clean"][classes]) for document in found]
-            row.append(_spread([100 * value for value in clean]))
+            row.append(spread([100 * value for value in clean]))
         rows.append(row)
     usual = ["training's statistics"]
     for found in documents.values():
         corrupted = [100 * mean(entry["training"] for _, entry in _corrupted(document, "skewed")) for document in found]
         clean = [100 * document["skewed"]["clean"]["training"] for document in found]
-        usual += ["", _spread(corrupted), _spread(clean)]
+        usual += ["", spread(corrupted), spread(clean)]
     rows.append(usual)
     header = ["classes in the stream"]
     for method in documents:
         header += [f"{method}: own", "mixed", "mixed, clean"]
-    return f"\n## Streams of few classes, 128 images, accuracy %\n\n{_of(documents)}" + _table(header, rows)
+    return f"\n## Streams of few classes, 128 images, accuracy %\n\n{_of(documents)}" + table(header, rows)
 
 
 def _by_knots(lines: Sequence[dict[str, Any]]) -> str:
@@ -177,16 +176,16 @@ def _by_knots(lines: Sequence[dict[str, Any]]) -> str:
             ]
         )
     header = ["", "logits (root mean square)", "top answers that differ, %", "accuracy, points"]
-    return f"\n## Between knots, the worst of eight places and of {_seeds(lines)}\n\n" + _table(header, rows)
+    return f"\n## Between knots, the worst of eight places and of {_seeds(lines)}\n\n" + table(header, rows)
 
 
 def _of(documents: Documents) -> str:
-    """Return how many seeds a table is of."""
+    """Return how many seeds a table covers."""
     return "; ".join(f"{method}: {_seeds(found)}" for method, found in documents.items()) + ".\n\n"
 
 
 def _who(documents: Documents) -> dict[str, list[dict[str, Any]]]:
-    """Return documents whose `answers` are those of one kind of answer, by what a table calls it."""
+    """Return documents by the name in the tables; `as` in each says whether its midpoint or its ends are meant."""
     found = {}
     for method, name in _NAMES.items():
         found[name] = [document | {"as": "midpoint"} for document in documents[method]]
@@ -208,15 +207,3 @@ def _over_domains(document: dict[str, Any], count: str, metric: str) -> float:
 
 def _corrupted(document: dict[str, Any], part: str) -> list[tuple[str, Any]]:
     return [(name, entry) for name, entry in document[part].items() if name != "clean"]
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Return a mean, and with several seeds their standard deviation."""
-    digits = 3 if max(map(abs, values)) < 3.2 else 1
-    text = f"{mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

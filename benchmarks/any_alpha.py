@@ -1,15 +1,16 @@
-"""What any place of a subspace costs, and what a domain does: `python -m benchmarks.any_alpha`.
+"""The cost of answering at any place of a subspace, and of adding a domain: `python -m benchmarks.any_alpha`.
 
 Prints a table of figures and targets. Every server runs on this machine with one worker, on a bundle of untrained
-weights with its subspace; requests are of one image, by the Open Inference Protocol's binary tensors both ways.
+weights with its subspace; requests have one image, as the Open Inference Protocol's binary tensors both ways.
 
-- `cached`: requests a second at a place that was built before, over those of a named point; they take turns.
-- `first`: seconds of a request at a place that nobody asked for before, with all cores; one after another.
+- `cached`: requests per second at a place that was built before, over those of a named point; they take turns.
+- `first`: seconds of a request at a new place, with all cores; one after another.
 - `flood`: the 99th percentile of a named point at a quarter of what the service takes, while another client asks for
-  one new place after another, over the same without it; they take turns.
-- `evictions`: how the resident set grows while a memory that holds four networks takes in one new place after another.
-- `adapt`: seconds that a domain's 128 images take, at all knots of a line and at one.
-- `sizes`: the bytes of a set of statistics in those of the bundle.
+  one new place after another, over the same without that client; they take turns.
+- `evictions`: how the resident set grows while a cache with room for four networks takes in one new place after
+  another.
+- `adapt`: seconds to adapt to a domain's 128 images, at all knots of a line and at one.
+- `sizes`: the bytes of a set of statistics, over those of the rest of the bundle.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SIZE_LIMIT = 0.05
 
 
 def measure_adapt(networks: Networks) -> dict[str, Any]:
-    """Return what a domain's images take."""
+    """Return the seconds that adapting to a domain's images takes."""
     subspace = BundledSubspace(Bundle.open(networks.usual_bundle), device="cpu")
     images = synthetic_images(DOMAIN_IMAGES, *subspace.bundle.manifest.input.shape, subspace.network.classes)
     seconds = interleaved(
@@ -108,7 +109,7 @@ def table(document: dict[str, Any]) -> list[str]:
 @click.option("--bundles", type=click.Path(path_type=Path), help="Keep the bundles here, and take up those that are.")
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures to a file, too.")
 def main(only: str | None, bundles: Path | None, json_file: str | None, **settings: Any) -> None:
-    """Measure any place of a subspace, in the service and before it; print a table."""
+    """Measure the cost of any place of a subspace, in the service and in adapting to a domain; print a table."""
     parts = only.split(",") if only else list(PARTS)
     if unknown := set(parts) - set(PARTS):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", param_hint="--only")

@@ -1,9 +1,9 @@
 """Where torch's strided convolutions go wrong in channels-last order on a CPU: `python -m benchmarks.channels_last`.
 
-Every case is one convolution's forward and backward pass in a process of its own, since a case that writes outside its
-memory may end the process or spoil the next one. A case is `killed` (by a signal), `hangs`, `wrong` (output or
-gradients differ from those in contiguous order) or fine. glibc's checking allocator, where it is installed, turns
-writes beyond a block into an abort, so that corruption is seen that would not have crashed.
+Each case runs one convolution forward and backward, twice, in its own process, since a case that writes outside its
+memory may end the process or corrupt the next case. A case is `killed` (by a signal), `hangs`, is `wrong` (output or
+gradients differ from those in contiguous order), an `error` or `fine`. glibc's checking allocator, if it is installed,
+turns writes beyond a block into an abort, which reveals corruption that would not have crashed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Case:
 
 
 def sweeps() -> dict[str, Iterator[Case]]:
-    """Return the cases, by what is varied."""
+    """Return the cases, by the setting that is varied."""
     sides = (8, 14, 16, 28, 32, 56, 64, 112, 224)
     channels = range(1, 65)
     few = (1, 3, 4, 7, 8, 12, 15, 16, 17, 24, 31, 32, 48, 63, 64)
@@ -64,7 +64,7 @@ def sweeps() -> dict[str, Iterator[Case]]:
 
 
 def outcome(case: Case) -> str:
-    """Run a case in a forked process and return `fine`, `wrong` or `killed by SIGNAL`."""
+    """Run a case in a forked process; return `fine`, `wrong`, `hangs`, `killed by signal N` or `error`."""
     child = os.fork()
     if child == 0:
         code = 3
@@ -98,7 +98,7 @@ def agrees(case: Case) -> bool:
     weight = torch.randn(case.outputs, case.channels // case.groups, case.kernel, case.kernel)
 
     def passes(order: torch.memory_format) -> list[torch.Tensor]:
-        # `clone` and not `contiguous`, since one channel has both orders at once.
+        # `clone` and not `contiguous`, since with one channel a tensor is in both orders at once.
         inputs = [tensor.to(dtype).clone(memory_format=order).requires_grad_() for tensor in (images, weight)]
         output = torch.nn.functional.conv2d(inputs[0], inputs[1], stride=case.stride, groups=case.groups)
         output.float().square().mean().backward()
@@ -116,7 +116,7 @@ def agrees(case: Case) -> bool:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Return numbers as text with runs joined: 1-7, 9."""
+    """Return numbers as text, with consecutive ones joined: 1-7, 9."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:
@@ -141,7 +141,7 @@ _LIBRARIES = ("/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
 @click.option("--only", multiple=True, help="Name of a sweep (repeatable).")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every case's outcome to a file.")
 def main(only: tuple[str, ...], json_file: Path | None) -> None:
-    """Run the sweeps and print, for each setting, with how many input channels a group something went wrong."""
+    """Run the sweeps; print, for each setting, which numbers of input channels per group had which outcome."""
     _with_checking_allocator()
     import torch  # noqa: F401 -- loaded once, before forking
 

@@ -1,8 +1,8 @@
-"""How fast images are corrupted, beside `imagecorruptions-imaug`: `python -m benchmarks.corruptions`.
+"""How fast images are corrupted, compared with `imagecorruptions-imaug`: `python -m benchmarks.corruptions`.
 
-All 19 corruptions at severity 3 on images of 32 by 32 pixels, those of two photographs. The other package knows one
-process and one image at a time; this one is timed with one worker and with as many as it chooses. Every round times
-the three in turn, and the ratios are taken round by round.
+All 19 corruptions at severity 3, on images of 32 by 32 pixels cut from two photographs. The other package works in one
+process, on one image at a time; this one is timed with one worker and with as many as it chooses, and with one worker
+on its preset for CIFAR. Every round times all of these in turn, and the ratios are taken round by round.
 
 Needs imagecorruptions-imaug, numba and scikit-image.
 """
@@ -22,7 +22,7 @@ from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
 
 SEVERITY = 3
 SIDE = 32
-# The table that the other package knows; how long the blurs take depends on their width.
+# The table of strengths that the other package has; how long the blurs take depends on their width.
 PRESET = "imagenet"
 TARGET = 3.0
 
@@ -44,7 +44,7 @@ def photograph_patches(side: int) -> np.ndarray:
 
 
 def corruption_speed(rounds: int, count: int) -> dict[str, Any]:
-    """Return the seconds of both packages for `count` images under all corruptions, and ratios, theirs to ours.
+    """Return the seconds of both packages for `count` images under all corruptions, and the ratios, theirs over ours.
 
     Raises:
         ImportError: imagecorruptions-imaug is not installed, or cannot be imported.

@@ -1,7 +1,7 @@
 """Points chosen for corruptions of Fashion-MNIST on trained lines: `python -m benchmarks.domains`.
 
-For each seed's line (trained by `python -m benchmarks.fashion_mnist`) chooses a place for every type of corruption on
-one half of the validation images and reports it on the other, writes docs/selection.json, and puts the tables into
+For each seed's line (trained by `python -m benchmarks.fashion_mnist`), chooses a place for every type of corruption on
+one half of the validation images and reports it on the other. Writes docs/selection.json, and puts the tables into
 docs/selection.md. Finished seeds are kept in the JSON file and not measured again.
 """
 
@@ -17,7 +17,9 @@ import click
 
 from benchmarks.measure import environment
 from subspace_serve.files import write_text
+from subspace_serve.run.domains import corrupted_domains, labelled_domain
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.statistics import calibration_in
 from subspace_serve.select import select
 from subspace_serve.space.place import place_text
 
@@ -44,19 +46,20 @@ Selections = Mapping[str, Mapping[str, Any]]
 def measure(seed: int, severity: int) -> dict[str, Any]:
     """Choose for every corruption, and for some also among networks recalibrated on the domain."""
     run = OpenRun(Path(RUNS.format(seed=seed)), device="cpu")
-    domains = [run.domain("validation", "clean"), *run.corrupted_domains("validation", CORRUPTIONS, [severity])]
+    clean = labelled_domain(run, "validation", "clean")
+    domains = [clean, *corrupted_domains(run, "validation", CORRUPTIONS, [severity])]
     shifted = [domain for domain in domains if domain.record.get("corruption") in RECALIBRATED]
 
     def progress(line: str) -> None:
         click.echo(f"seed {seed}: {line}", err=True)
 
-    # One halving: the places beside the best are then shared among the domains, too.
+    # One halving only, so that the domains also share the networks next to their best places.
     usual = select(run.network, domains, calibration=run.calibration, refine=1, seed=seed, progress=progress)
     on_domain = select(
         run.network,
         shifted,
         calibration=run.calibration,
-        domain_calibration={domain.name: run.calibration_in(domain, seed) for domain in shifted},
+        domain_calibration={domain.name: calibration_in(run, domain, seed) for domain in shifted},
         calibrated_on="domain",
         refine=0,
         seed=seed,
@@ -66,7 +69,7 @@ def measure(seed: int, severity: int) -> dict[str, Any]:
 
 
 def gains_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the table of choices: domain by seed."""
+    """Return the table of choices: a row per domain, a column per seed."""
     lines = [
         "| domain | " + " | ".join(f"seed {run['seed']}" for run in runs) + " |",
         "|---|" + "---|" * len(runs),
@@ -78,7 +81,7 @@ def gains_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def choice(selection: Mapping[str, Any]) -> str:
-    """Return what was chosen and its gain; where the midpoint was kept, what the best would have gained."""
+    """Return what was chosen and its gain; if the midpoint was kept, what the best place would have gained."""
     if not selection["kept_midpoint"]:
         return f"**{place_text(selection['alpha'])}**: {gain(selection['gain'])}"
     best = selection["best"]
@@ -93,7 +96,7 @@ def gain(figures: Mapping[str, Any]) -> str:
 
 
 def recalibration_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the mean accuracy over seeds of midpoint and choice, recalibrated both ways."""
+    """Return the table of the mean accuracy over seeds of midpoint and choice, recalibrated both ways."""
     lines = [
         "| domain | midpoint, training images | midpoint, domain | chosen, training images | chosen, domain |",
         "|---|---|---|---|---|",
@@ -109,7 +112,7 @@ def recalibration_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def summary_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how often a place was taken, and what that came to."""
+    """Return how often another place than the midpoint was taken, and what that gained."""
     entries = [entry for run in runs for entry in run["default"].values()]
     moved = [entry for entry in entries if not entry["kept_midpoint"]]
     above = [entry for entry in moved if entry["gain"]["interval"][0] > 0]

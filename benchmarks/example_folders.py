@@ -1,8 +1,8 @@
 """Folders of image files to try the commands on: `python -m benchmarks.example_folders`.
 
-`clothes/` has Fashion-MNIST's first training images as PNG files of 28x28, a folder a class. `places/` has JPEG files
-cut at random out of six photographs that scikit-image and scikit-learn ship, 240 to 400 pixels a side, a folder a
-photograph: enough to walk the road, and no test of anything, since the cuts of a photograph overlap.
+`clothes/` has Fashion-MNIST's first training images as PNG files of 28x28, one folder per class. `places/` has JPEG
+files cut at random out of six photographs that scikit-image and scikit-learn ship, 240 to 400 pixels a side, one folder
+per photograph: enough to try every command, but no test of accuracy, since the cuts of a photograph overlap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SMALLEST, _LARGEST = 240, 400
 
 
 def write_clothes(out: Path, data: str, each: int) -> int:
-    """Write so many images of each class of Fashion-MNIST; return how many files these are."""
+    """Write the first `each` training images of each class of Fashion-MNIST; return the number of files."""
     from subspace_serve.data import load_data
 
     train = load_data(data)
@@ -32,7 +32,7 @@ def write_clothes(out: Path, data: str, each: int) -> int:
 
 
 def write_places(out: Path, each: int) -> int:
-    """Write so many cuts of each photograph; return how many files these are."""
+    """Write `each` cuts of each photograph; return the number of files."""
     import skimage
     import sklearn
 

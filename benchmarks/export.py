@@ -1,12 +1,13 @@
-"""What it takes to bring a point to HTTP: `python -m benchmarks.export`.
+"""The cost of exporting and serving a point: `python -m benchmarks.export`.
 
 Prints one JSON document, with everything measured on the CPU on random images and weights:
 
 - `export`: seconds that `export_bundle` takes for one point, less those of collapsing and recalibrating it, which are
-  timed in turn with it: so the check of its BatchNorm statistics, tracing, ONNX's full checker, parity with torch,
-  hashes and the written bundle. `first` is the first export of the process, with the exporter's own imports.
+  timed in turn with it. What remains is the check of its BatchNorm statistics, writing the graph, ONNX's full checker,
+  parity with the skeleton, hashes and the bundle; the skeleton was made before. `first` is the first export of the
+  process, with imports that are delayed until then.
 - `help`: seconds of `subspace-serve --help`, and of an interpreter that does nothing.
-- `serving`: of a server with one worker on a bundle of three points (midpoint and endpoints). Seconds until `/readyz`
+- `serving`: a server with one worker, on a bundle of three points (midpoint and endpoints). Seconds until `/readyz`
   answers 200: `serve` from starting `subspace-serve serve`, which verifies the bundle first; `server` from starting
   `bentoml serve`; `worker` from the worker process's own start. Resident sets after every model has answered:
   `worker_bytes` of the worker, `server_bytes` of all the server's processes.
@@ -78,7 +79,7 @@ print("torch" in sys.modules)
 
 
 class Exporter:
-    """Exports points of an untrained line; its BatchNorm statistics and graphs are as costly as a trained one's."""
+    """Exports points of an untrained line, whose statistics and graphs cost as much as those of a trained one."""
 
     def __init__(
         self, architecture: str, *, side: int = SIDE, images: int = IMAGES, calibration: int = CALIBRATION_IMAGES
@@ -97,7 +98,7 @@ class Exporter:
         self.network.recalibrate(self.calibration.pixels(), alpha=0.5)
 
     def export(self, bundle: Path, *alphas: str, checkpoint: Path | None = None) -> None:
-        """Write a bundle of what `--alpha` takes; with the file of a checkpoint, the subspace is in it, too."""
+        """Write a bundle of points given as for `--alpha`; with a checkpoint file, it holds the subspace too."""
         request = parse_alphas(alphas, self.subspace.geometry, {})
         labels = [str(label) for label in range(CLASSES)]
         digest = sha256_of(save_subspace(self.subspace, checkpoint)) if checkpoint else "0" * 64
@@ -143,13 +144,13 @@ def measure_help(rounds: int) -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """Return the console script beside the interpreter, or what it does where it is not installed."""
+    """Return the console script beside the interpreter, or an equivalent command if it is not installed."""
     script = Path(sys.executable).with_name("subspace-serve")
     return [str(script)] if script.exists() else MAIN
 
 
 def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
-    """Start servers on a bundle one after another; return how soon they are ready and what they hold."""
+    """Start servers on a bundle one after another; return how soon they are ready and how much memory they hold."""
     starts: dict[str, list[dict[str, float]]] = {"serve": [], "server": []}
     with tempfile.TemporaryDirectory() as home:
         variables = {
@@ -177,7 +178,7 @@ def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
 
 
 def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> dict[str, float]:
-    """Start a server, wait until it is ready, ask every model, and end it; return what was seen."""
+    """Start a server, wait until it is ready, ask every model, and stop it; return times and resident sets."""
     port = _free_port()
     started = time.perf_counter()
     with (
@@ -188,7 +189,7 @@ def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> d
         ready = time.perf_counter() - started
         _ask_every_model(client, bundle)
         workers = server.children(recursive=True)
-        # One worker, and perhaps a small process that keeps track of shared memory.
+        # One worker, and perhaps a small process that tracks shared memory.
         worker = max(workers, key=lambda process: process.memory_info().rss)
         return {
             "ready": ready,
@@ -200,7 +201,7 @@ def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> d
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], variables: dict[str, str]) -> Iterator[psutil.Popen]:
-    """Run a server in the background and end it with all its processes."""
+    """Run a server in the background; afterwards stop it and all its processes."""
     with tempfile.TemporaryFile() as log:
         server = psutil.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -1,7 +1,7 @@
 """A line trained as in the paper against a standard network on Fashion-MNIST: `python -m benchmarks.fashion_mnist`.
 
 Trains both for the same number of passes with each seed, evaluates them on the test images, and writes
-docs/results.json, docs/results.md and docs/line.png. Runs are kept in runs/ and taken up where they stopped.
+docs/results.json, docs/results.md and docs/line.png. Runs are kept in runs/ and resumed where they stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _settings(subspace: str) -> dict[str, Any]:
 
 
 def trained(subspace: str, seed: int, epochs: int, runs: Path) -> Subspace:
-    """Train one network or line, or take up its run."""
+    """Train one network or line, or resume its run."""
     config = TrainingConfig(**_settings(subspace), seed=seed, epochs=epochs)
     folder = runs / f"{config.run_name}-{epochs}epochs"
     return train(

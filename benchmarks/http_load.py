@@ -1,4 +1,4 @@
-"""As much load as a server on this machine takes, by wrk: in C, it leaves the cores to the server that is measured."""
+"""As much load as a local server can take, by wrk, which is written in C and leaves the cores to that server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Burst:
-    """What wrk saw: `refused` answers had a status of 400 or above, `failed` ones did not come. Seconds throughout."""
+    """What wrk saw: `refused` answers had a status of 400 or above, `failed` ones never came. Times are in seconds."""
 
     requests: int
     seconds: float
@@ -31,7 +31,7 @@ class Burst:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return self.requests / self.seconds
 
 
@@ -44,10 +44,10 @@ def burst(
     connections: int,
     may_refuse: bool = False,
 ) -> Burst:
-    """Ask a server for some seconds as fast as it answers; `folder` takes the requests' files.
+    """Send requests for some seconds, as fast as a server answers; the requests' files are written to `folder`.
 
-    Raises `click.ClickException` when wrk is not there, when answers did not come, and, unless the server
-    `may_refuse`, when one was an error: what is quick to refuse must not look like a quick answer.
+    Raises `click.ClickException` when wrk is not installed, when an answer did not come, and, unless the server
+    `may_refuse`, when one was an error: a quick refusal must not look like a quick answer.
     """
     if (wrk := shutil.which("wrk")) is None:
         raise click.ClickException("the load generator wrk is not installed; Debian's package is called wrk")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, its statistics, and how a report looks.
+"""What the benchmarks share: interleaved timing, its statistics, and the form of a report.
 
 A machine's speed drifts while it is measured, so candidates take turns and are compared round by round: a figure is
 the median of the rounds' ratios, given with its quartiles.
@@ -22,18 +22,18 @@ from subspace_serve.data import MemoryImages
 from subspace_serve.packages import versions
 
 Seconds = dict[str, list[float]]
-"""The times of each candidate, one a round."""
+"""The times of each candidate, one per round."""
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Return how many seconds a call takes."""
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int) -> Seconds:
-    """Time every candidate once a round; each round starts with another one. Rounds of warm-up are not kept."""
+    """Time every candidate once per round, each round starting with a different one; warm-up rounds are not kept."""
     names = list(candidates)
     seconds: Seconds = {name: [] for name in names}
     for index in range(warm_up + rounds):
@@ -68,13 +68,13 @@ def at_least(limit: float, figure: dict[str, Any]) -> dict[str, Any]:
 
 
 def synthetic_images(count: int, height: int, width: int, channels: int, classes: int) -> MemoryImages:
-    """Return random pixels, labelled with every class in turn: what a step costs does not depend on what they show."""
+    """Return random pixels, labelled with every class in turn; the cost of a step does not depend on their content."""
     pixels = np.random.default_rng(0).integers(256, size=(count, height, width, channels), dtype=np.uint8)
     return MemoryImages(pixels, np.arange(count) % classes)
 
 
 def environment() -> dict[str, Any]:
-    """Return the hardware and the versions that a report was made with."""
+    """Return the hardware and the versions for a report."""
     return {
         "hardware": {
             "processor": _processor(),

@@ -1,10 +1,10 @@
-"""Memory of one short training run, in a process of its own: `python -m benchmarks.memory --subspace line`.
+"""Memory of one short training run, in its own process: `python -m benchmarks.memory --subspace line`.
 
 Runs the trainer on random images for two epochs and prints one JSON object:
 
 - `tensor_bytes`: all tensors alive after the last step, counted exactly, each storage once;
 - `resident_bytes`: the process's highest resident set in the whole run, less what it held before training;
-  initialisation and the checkpoint after each epoch are within.
+  initialisation and the checkpoint after each epoch are included.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def resident_high_water() -> int:
     """Return the highest resident set that this process ever had, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux hands ru_maxrss down from the process that started this one; this line is our own.
+        # On Linux ru_maxrss is inherited from the parent process; VmHWM is this process's alone.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

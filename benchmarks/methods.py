@@ -1,7 +1,7 @@
-"""What an epoch of each training method costs beside one of standard training; part of `benchmarks.training`.
+"""The cost of an epoch of each training method, relative to standard training; part of `benchmarks.training`.
 
-Whole runs of the trainer, with all that they write, take turns on the same images. Runs are short, so that what a
-method does once (keeping a member, fitting a Gaussian) weighs more here than in a long run.
+Whole runs of the trainer, with all that they write, take turns on the same images. The runs are short, so what a method
+does once (keeping a member, fitting a Gaussian) weighs more here than in a long run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LIMITED = ("swa", "snapshot", "fge")
 
 
 def measure_epochs(architecture: str, images: int, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Train with every method in turn; return each one's seconds an epoch in proportion to standard training's."""
+    """Train with every method in turn; return each one's seconds per epoch relative to standard training's."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         parts = {part: synthetic_images(count, 32, 32, 3, 10) for part, count in (("train", images), ("val", 256))}

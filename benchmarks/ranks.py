@@ -1,11 +1,11 @@
-"""What two ranks make of two cores beside one process with two threads: `python -m benchmarks.ranks`.
+"""Two ranks on two cores, compared with one process with two threads: `python -m benchmarks.ranks`.
 
 Prints one JSON document. Both train the same network on the same batches of random 32x32 colour images on the CPU,
-input work included, in processes of their own that take turns (see `benchmarks.measure`); who waits sleeps.
+input work included, in separate processes that take turns (see `benchmarks.measure`) and sleep in between.
 
 - `seconds`: what the steps of a round take.
-- `throughput`: images a second of the two ranks (one thread each, over gloo) in proportion to the one process's. `line`
-  has one place for both ranks, which share its batch; `line_2_samples` has two places, one a rank.
+- `throughput`: images per second of the two ranks (one thread each, over gloo), relative to the one process. `line` has
+  one place for both ranks, which share its batch; `line_2_samples` has two places, one per rank.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ SUBSPACES: dict[str, dict[str, Any]] = {"line": {"samples": 1}, "line_2_samples"
 
 
 class Workers:
-    """Processes that train in step, started as torchrun would; each waits for a word before every round."""
+    """Processes that train together, started as by torchrun; each waits for a line of input before every round."""
 
     def __init__(self, job: dict[str, Any], *, world_size: int, threads: int) -> None:
-        """Start `world_size` processes with so many threads each; they take `job["steps"]` steps a round."""
+        """Start `world_size` processes with `threads` threads each, which take `job["steps"]` steps per round."""
         shared = os.environ | {
             "WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
@@ -79,10 +79,10 @@ class Workers:
             process.communicate()
 
     def round(self) -> None:
-        """Let all of them take a round's steps, and wait for the last one.
+        """Let all of them take a round's steps, and wait for the last one to finish.
 
         Raises:
-            click.ClickException: one ended.
+            click.ClickException: a process ended.
         """
         for process in self.processes:
             print("go", file=process.stdin, flush=True)
@@ -92,7 +92,7 @@ class Workers:
 
 
 def work(job: dict[str, Any]) -> None:
-    """Take `steps` steps whenever a line comes in, and say so."""
+    """For each line of input, take the job's `steps` and then print `done`."""
     ranks = Ranks.current()
     config = TrainingConfig(architecture=job["architecture"], batch_size=job["batch_size"], device="cpu", **job["line"])
     architecture = Architecture(config.architecture, CLASSES, CHANNELS, SIDE, SIDE)
@@ -157,7 +157,7 @@ def main(
     steps: int,
     worker: str | None,
 ) -> None:
-    """Measure what two ranks make of two cores beside one process with two threads; print JSON."""
+    """Measure two ranks on two cores against one process with two threads; print JSON."""
     if worker is not None:
         work(json.loads(worker))
         return

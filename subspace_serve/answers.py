@@ -1,7 +1,7 @@
 """The mathematics of answers: how members' logits become one answer, and how sure it is.
 
-What is measured and what is served are computed by the same lines here, in float64. Classes are on the last axis; a
-probability of 0 counts as the smallest normal number where its logarithm is taken.
+Measuring and serving share this code, and it computes in float64. Classes are on the last axis; a probability of 0
+counts as the smallest normal number where its logarithm is taken.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Answer:
 
     Attributes:
         logits: of the members, float64 (members, N, classes).
-        weights: one a member, summing to 1. Shape (members,).
-        aggregate: several members average `probabilities` (their softmax outputs), or `logits`, of which the softmax
-            is taken: the predicted class is then that of summed logits, as in the paper's reference.
+        weights: one per member, summing to 1. Shape (members,).
+        aggregate: what several members average: `probabilities` (their softmax outputs), or `logits`, whose mean then
+            goes through the softmax, so that the predicted class is that of the summed logits, as in the paper's code.
         temperature: of the answer; 1 leaves it as it is.
     """
 
@@ -50,7 +50,7 @@ class Answer:
     @property
     def probabilities(self) -> np.ndarray:
         """The answer. Shape (N, classes)."""
-        # One network's logits still tell apart what its probabilities have rounded to 0.
+        # One network's logits still differ where its probabilities have rounded to 0.
         if self.aggregate == "logits" or (len(self.logits) == 1 and self.temperature != 1):
             return softmax(_mean(self.logits, self.weights) / self.temperature)
         return apply_temperature(self.mixture, self.temperature)
@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def disagreement(self) -> np.ndarray:
-        """The members' mean total variation from the mixture, in [0, 1]. Shape (N,)."""
+        """The members' mean total-variation distance from the mixture, in [0, 1]. Shape (N,)."""
         return _mean(total_variation(self.members, self.mixture), self.weights)
 
 
@@ -73,11 +73,11 @@ def ensemble_probabilities(
     aggregate: str = "probabilities",
     temperature: float = 1.0,
 ) -> np.ndarray:
-    """Return the probabilities (N, classes) of an `Answer`, once its parts are known to fit each other.
+    """Check that the parts of an `Answer` fit each other, and return its probabilities (N, classes).
 
     Args:
-        logits: one (N, classes) array a member, of any type of number, or all as (members, N, classes).
-        weights: non-negative, one a member, scaled to sum to 1; equal by default.
+        logits: one (N, classes) array per member, of any numeric type, or all as (members, N, classes).
+        weights: non-negative, one per member, scaled to sum to 1; equal by default.
         aggregate: as of an `Answer`.
         temperature: as of an `Answer`.
 

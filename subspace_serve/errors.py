@@ -1,10 +1,10 @@
-"""Errors that a user can mend: each says what was wrong, what was found and what to do."""
+"""Errors that a user can fix: each says what was wrong, what was found and what to do."""
 
 from __future__ import annotations
 
 
 class SubspaceServeError(Exception):
-    """Base of every error that is the input's fault and not the program's.
+    """Base of every error that comes from the input and not from a bug.
 
     The command line prints its message and exits with status 1; no traceback.
     """
@@ -35,7 +35,7 @@ class TrainingError(SubspaceServeError):
 
 
 class RankError(SubspaceServeError):
-    """Ranks of one work that are not alike, do not find each other, or one of which went away."""
+    """Ranks of one job that differ from each other or cannot connect, or one of which was lost."""
 
 
 class ExportError(SubspaceServeError):

@@ -1,4 +1,4 @@
-"""Writes that are whole or absent, what they may replace, and hashes of files."""
+"""Atomic writes of files and folders, what they may replace, and hashes of files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from enum import Enum, auto
 from pathlib import Path
 
 from subspace_serve.errors import SubspaceServeError
+
+MANIFEST_FILE = "manifest.json"
+"""The file that marks a folder as a bundle."""
 
 _RANDOM = "[a-z0-9_]{8}"
 """What `tempfile` puts into the middle of a temporary name."""
@@ -43,13 +46,13 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield the path of an empty temporary file; what is written there becomes `target` when the block ends well.
+    """Yield the path of an empty temporary file; it becomes `target` when the block succeeds.
 
     When the block raises (a full disk, an interrupt) the old file stays and the temporary one is removed; when the
     process is killed, the old file stays, and the next write to `target` removes the temporary one.
     """
     target = Path(target)
-    # In a folder of its own, since some libraries write to a path by putting another file there.
+    # In a folder of its own, since some libraries write to a path by replacing the file.
     with temporary_folder(target) as folder:
         temporary = folder / target.name
         temporary.touch()
@@ -72,11 +75,11 @@ def write_text(target: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `target`; it replaces `target` when the block ends well.
+    """Yield an empty temporary folder beside `target`; it replaces `target` when the block succeeds.
 
-    A reader sees the old folder or the new one, never half of one, whenever the process is killed; what a killed
-    process left beside it is removed by the next write to `target`. A symbolic link is followed. What may be replaced
-    is for `check_replaceable` to say.
+    A reader sees the old folder or the new one, never half of one, even if the process is killed. (Where the system
+    cannot exchange two folders, `target` is absent for a moment.) What a killed process leaves behind is removed by the
+    next write to `target`. A symbolic link is followed. Call `check_replaceable` first: this replaces anything.
     """
     target = Path(target).resolve()
     with temporary_folder(target) as temporary:
@@ -94,13 +97,13 @@ def check_replaceable(
     message: str,
     error: type[SubspaceServeError] = SubspaceServeError,
 ) -> None:
-    """Refuse a target whose place `atomic_folder` must not or cannot take; call it before the work.
+    """Refuse a target that `atomic_folder` must not or cannot replace; call it before the work.
 
     Args:
-        target: what is absent or an empty folder can always be replaced.
-        foreign: returns those of a folder's names, in order, that a write would lose.
-        message: says that there are some; `{target}` and `{found}` stand in it for the folder and for these names.
-        error: what is raised.
+        target: the folder; one that is absent or empty, and no mount point, can always be replaced.
+        foreign: given a folder's sorted names, returns those that a write would lose.
+        message: of the error where there are any; `{target}` and `{found}` stand for the folder and these names.
+        error: the type of error that is raised.
     """
     target = Path(target)
     if not target.exists():
@@ -117,16 +120,16 @@ def check_replaceable(
 
 
 def is_mount_point(folder: Path) -> bool:
-    """Return whether something is mounted at a folder: on Linux also another folder of the same device."""
+    """Return whether something is mounted at a folder; on Linux, bind mounts of the same device count too."""
     try:
         table = Path("/proc/self/mountinfo").read_bytes()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return os.path.ismount(folder)
     return os.path.realpath(folder) in mount_points(os.fsdecode(table))
 
 
 def mount_points(mountinfo: str) -> set[str]:
-    """Return the paths that /proc/self/mountinfo names: the fifth field, with blanks as octal numbers (proc(5))."""
+    """Return the mount points in /proc/self/mountinfo: the fifth field, with spaces as octal escapes (proc(5))."""
     paths = [line.split(" ")[4] for line in mountinfo.split("\n") if line]
     return {re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path) for path in paths}
 
@@ -135,8 +138,8 @@ def mount_points(mountinfo: str) -> set[str]:
 def temporary_folder(target: Path, *, hidden: bool = True) -> Iterator[Path]:
     """Yield a new folder beside `target` under this process's lock, after removing those of dead writers.
 
-    The lock (flock) ends with the process however it ends, and unlike a process's id it means the same in every
-    container that shares the folder.
+    The lock (flock) is released however the process ends, and unlike a process id it means the same in every container
+    that shares the folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{'.' * hidden}{target.name}."
@@ -144,7 +147,7 @@ def temporary_folder(target: Path, *, hidden: bool = True) -> Iterator[Path]:
     while True:
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=target.parent))
         with _locked(temporary) as lock:
-            if lock is _Lock.TAKEN:  # until it was locked, another writer could take it for a leftover
+            if lock is _Lock.TAKEN:  # before it was locked, another writer took it for a leftover
                 continue
             try:
                 yield temporary
@@ -154,7 +157,7 @@ def temporary_folder(target: Path, *, hidden: bool = True) -> Iterator[Path]:
 
 
 def _remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove the temporary folders of that prefix whose writers are dead."""
+    """Remove the temporary folders with that prefix whose writers are dead."""
     temporary_name = re.compile(rf"{re.escape(prefix)}{_RANDOM}\.tmp")
     with os.scandir(parent) as entries:
         leftovers = [Path(entry.path) for entry in entries if temporary_name.fullmatch(entry.name)]
@@ -166,16 +169,16 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
-    """Hold a folder while the block runs; yield whether no other process holds it.
+    """Hold a lock on a folder while the block runs; yield whether no other process holds it.
 
-    The lock ends with the process however it ends. A file system without locks holds nobody off.
+    The lock is released however the process ends. On a file system without locks the answer is always yes.
     """
     with _locked(folder) as lock:
         yield lock is not _Lock.TAKEN
 
 
 class _Lock(Enum):
-    """What came of locking a folder: ours; another's, or gone by now; or one that cannot be locked."""
+    """The result of locking a folder: it is ours; it is another's, or gone; or it cannot be locked."""
 
     OURS = auto()
     TAKEN = auto()
@@ -206,7 +209,7 @@ def _lock(descriptor: int, folder: Path) -> _Lock:
         return _Lock.TAKEN
     except OSError:  # a file system without locks
         return _Lock.UNKNOWN
-    # Its writer may have put it in the target's place in the meantime; then the name no longer means what is locked.
+    # Its writer may have moved it into the target's place meanwhile; then the name no longer means the locked folder.
     try:
         same = os.path.samestat(os.fstat(descriptor), os.lstat(folder))
     except FileNotFoundError:
@@ -221,13 +224,13 @@ def _swap(new: Path, target: Path) -> None:
     elif not _exchange(new, target):
         # No atomic exchange on this platform: the target is absent between the two renames.
         old = new.with_suffix(".old")
-        shutil.move(target, old)  # which copies what a container's image holds: overlayfs does not rename it
+        shutil.move(target, old)  # copies where it must: overlayfs does not rename folders of a container's image
         os.rename(new, target)
         os.rename(old, new)
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two paths in one step with Linux's renameat2; return False where that is not to be had."""
+    """Exchange two paths in one step with Linux's renameat2; return False where that is not available or fails."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False

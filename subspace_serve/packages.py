@@ -17,12 +17,12 @@ def is_installed(package: str) -> bool:
     """Return whether a package can be imported, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # what Python says of a package that was made unimportable
+    except ValueError:  # a loaded module without a spec, as of a package that was made unimportable
         return False
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what shapes a result, for its provenance: this program, Python, and what computes."""
+    """Return the versions that a result depends on, for its provenance: this program, Python and what computes."""
     found = {"subspace-serve": subspace_serve.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):

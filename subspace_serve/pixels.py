@@ -1,7 +1,6 @@
-"""From an opened image file to pixels: the one way for training, measuring, serving and asking.
+"""From an opened image file to pixels, in the same way for training, measuring, serving and the client.
 
-A network that is trained on pixels made in one way and asked about pixels made in another answers worse, so there is
-no second one.
+A network that was trained on pixels made in one way is less accurate on pixels made in another.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from PIL import ExifTags, Image, ImageOps
 
 from subspace_serve.errors import DataError
 
-# Formats that Pillow decodes by itself; PostScript and the like would start other programs.
+# Formats that Pillow decodes by itself; for PostScript and the like it would start other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
-# What Pillow opens with room for 32 bits although the files have 16 at most.
+# Formats that Pillow opens in a 32-bit mode although their files have at most 16 bits.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 _WHITE_IS_ZERO = 0
 
-# How a picture is turned upright, by what the camera noted.
+# How a picture is turned upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,11 +34,11 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# From 128 pixels on, the middle 224/256 of a picture is looked at, as is customary for ImageNet.
+# From a size of 128 pixels on, only the central 224/256 of a picture is used, as is customary for ImageNet.
 _LARGE = 128
 _BORDER = (1 - 224 / 256) / 2
 
-# Of `random_area`: fractions of the picture's area, width to height, and how often to try.
+# For `random_area`: fractions of the picture's area, ratios of width to height, and the number of tries.
 _AREAS = (0.08, 1.0)
 _RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -49,24 +48,24 @@ Box = tuple[float, float, float, float]
 
 
 def prepared(picture: Image.Image, channels: int) -> Image.Image:
-    """Return a picture upright, as its camera noted (EXIF), in 8 bits, with the channels wanted.
+    """Return a picture upright (by its EXIF orientation), in 8 bits, with the channels wanted.
 
-    Where transparency is not wanted it is dropped: what shows is the colour that is stored there. Of an animation the
-    first frame is taken.
+    With 1 or 3 channels transparency is dropped, and the colour stored in transparent pixels shows. An animation gives
+    its first frame.
 
     Args:
-        picture: as it was opened; it is decoded here, if it is not yet.
+        picture: as it was opened; it is decoded here, unless it has been already.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
 
     Raises:
-        DataError: its pixels are numbers of which nobody knows what is white.
+        DataError: its pixel values are 32-bit integers or floating-point numbers without a known range.
         Exception: of any kind, where the file is damaged.
     """
     return upright(picture).convert(_MODES[channels])
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Return a picture upright and in 8 bits, in its own mode otherwise.
+    """Return a picture upright and in 8 bits, otherwise in its own mode.
 
     Grey of 16 bits (12 in some TIFF files) is scaled, since Pillow's own conversion clips it.
 
@@ -98,18 +97,18 @@ def _turned(picture: Image.Image) -> Image.Image:
     picture.load()
     try:
         turn = _TURNS.get(int(picture.getexif().get(ExifTags.Base.Orientation) or 1))
-    except Exception:  # what is damaged is the camera's note alone, in any way
+    except Exception:  # only the EXIF data are damaged, and Pillow raises errors of every kind
         turn = None
     return picture if turn is None else picture.transpose(turn)
 
 
 def fitted(picture: Image.Image, height: int, width: int, *, cropped: bool = False) -> np.ndarray:
-    """Return the middle of a picture at a size (bilinear, antialiased); one of that size is taken as it is.
+    """Return the centre of a picture at a size (bilinear, antialiased); one that has the size is left as it is.
 
     Args:
         picture: what `prepared` returns.
-        height, width: wanted, in pixels.
-        cropped: it is the middle of a larger picture already, so that no border is cut off.
+        height, width: the size wanted, in pixels.
+        cropped: it is a central crop already, so that no border is cut off.
 
     Returns:
         uint8 (height, width, channels).
@@ -126,10 +125,10 @@ def cut(picture: Image.Image, box: Box, height: int, width: int) -> np.ndarray:
 
 
 def random_area(height: int, width: int, generator: np.random.Generator) -> Box:
-    """Draw an area of a picture of this size, as the customary random resized crop of training does.
+    """Draw an area of a picture of this size, as the usual random resized crop for training does.
 
-    Its size is uniform from 0.08 of the picture's to all of it, its width to height log-uniform from 3/4 to 4/3. Where
-    ten draws do not fit into a long picture, its middle is taken.
+    Its fraction of the picture's area is uniform from 0.08 to 1, its ratio of width to height log-uniform from 3/4 to
+    4/3. Where none of ten draws fits into the picture, the centre is taken, within these ratios.
     """
     low, high = np.log(_RATIOS)
     for _ in range(_TRIES):
@@ -146,10 +145,10 @@ def random_area(height: int, width: int, generator: np.random.Generator) -> Box:
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return images, uint8 (N, height, width, channels), at another size (bilinear, antialiased), nothing cut off."""
+    """Return images, uint8 (N, height, width, channels), at another size (bilinear, antialiased), without cropping."""
     channels = pixels.shape[3]
     if channels not in (1, 3):
-        # A channel at a time: Pillow would take a last one for transparency and weigh the others by it.
+        # One channel at a time: Pillow would take a last one for transparency and weight the others by it.
         return np.concatenate([resize(channel, height, width) for channel in np.split(pixels, channels, 3)], axis=3)
     resized = np.empty((len(pixels), height, width, channels), np.uint8)
     for target, image in zip(resized, pixels, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -67,13 +68,19 @@ def linear_graph(weights: np.ndarray, dtype: str = "uint8") -> onnx.ModelProto:
 
 
 def make_bundle(
-    target: Path, *, dtype: str = "uint8", golden_error: float = 0.0, temperatures: Mapping[str, float] | None = None
+    target: Path,
+    *,
+    dtype: str = "uint8",
+    golden_error: float = 0.0,
+    temperatures: Mapping[str, float] | None = None,
+    promises: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a bundle of a midpoint, two endpoints and two ensembles of both; return its folder.
 
-    `temperatures` are those of points and ensembles by name; 1 for the others.
+    `temperatures` are those of points and ensembles by name; 1 for the others. `promises` are their `sets` and their
+    `abstention`, where they have any.
     """
-    temperatures = temperatures or {}
+    temperatures, promises = temperatures or {}, promises or {}
     input = Input(
         dtype=dtype,
         layout="NHWC" if dtype == "uint8" else "NCHW",
@@ -97,15 +104,19 @@ def make_bundle(
                 parity=Parity(provider="CPUExecutionProvider", max_abs_diff=0.0, top1_flips=0, tolerance=1e-4),
                 metrics={"accuracy": 0.5},
                 temperature=temperatures.get(name, 1.0),
+                **promises.get(name, {}),
             )
         pair = ["endpoint-0", "endpoint-1"]
-        bundle.add_ensemble("endpoints", members=pair, temperature=temperatures.get("endpoints", 1.0))
+        bundle.add_ensemble(
+            "endpoints", members=pair, temperature=temperatures.get("endpoints", 1.0), **promises.get("endpoints", {})
+        )
         bundle.add_ensemble(
             "leaning",
             members=pair,
             weights=[3, 1],
             aggregate="logits",
             temperature=temperatures.get("leaning", 1.0),
+            **promises.get("leaning", {}),
         )
         bundle.set_golden(images, {name: expected_logits(name, images) + golden_error for name in POINTS})
     return target

@@ -26,8 +26,11 @@ from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import MemoryImages
 from subspace_serve.data.domains import Domain
+from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, DataError
 from subspace_serve.files import sha256_of
+from subspace_serve.measure.abstention import risk_coverage
+from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.opened import OpenRun
 
 
@@ -94,6 +97,54 @@ def test_labels_choose_a_place_and_a_temperature_and_report_on_other_images(bund
     assert manifest.domains["dark"].chosen is not None
     assert manifest.domains["dark"].chosen["metric"] == "accuracy"
     assert manifest.points["dark"].metrics == found.fit.after
+
+
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_labels_that_chose_nothing_calibrate_the_domains_own_sets(
+    bundle: Path, dark: MemoryImages, alpha: float | None
+) -> None:
+    subspace = opened(bundle)
+    labels = Labels(Domain("domain", dark.subset(np.arange(64, 300)), {"data": "labelled"}), seed=3)
+    found = adapt(subspace, dark.subset(np.arange(64)), name="dark", data="x", alpha=alpha, labels=labels)
+    write_adaptation(subspace, found, bundle)
+    written = Bundle.open(bundle)
+    sets = written.points["dark"].sets
+    assert sets is not None
+    assert (sets.data, sets.method) == ("labelled, those that chose nothing", "lac")
+    assert found.fit is not None
+    assert sets.count == found.fit.reported_on
+    assert found.to_json()["sets"]["count"] == sets.count
+    others, _ = carve(labels.domain.images.labels, 118, 3)
+    images = dark.subset(np.arange(64, 300)).subset(others)
+    predictor = Predictor(written, device="cpu", threads=1)
+    answer = predictor.predict(images.pixels, predictor.select("dark"))
+    own = label_scores(answer.probabilities, "lac")[np.arange(len(others)), images.labels]
+    np.testing.assert_allclose(sets.scores, np.sort(own), atol=1e-5)
+    abstention = written.points["dark"].abstention
+    assert abstention is not None
+    assert (abstention.data, abstention.count, abstention.delta) == (sets.data, sets.count, 0.05)
+    wrong = answer.probabilities.argmax(axis=1) != images.labels
+    assert abstention.levels[-1].wrong == wrong.sum()
+    assert abstention.measured is not None
+    assert not abstention.measured.held_out
+    curve = risk_coverage(answer.probabilities.max(axis=1), ~wrong)
+    assert abstention.measured.aurc == pytest.approx(curve.aurc, abs=1e-4)
+    # Without labels there are none, and older ones of the name are gone.
+    write_adaptation(subspace, adapt(subspace, dark.subset(np.arange(64)), name="dark", data="x"), bundle)
+    assert Bundle.open(bundle).points["dark"].sets is None
+    assert Bundle.open(bundle).points["dark"].abstention is None
+
+
+def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(
+    bundle: Path, dark: MemoryImages
+) -> None:
+    images = dark.subset(np.arange(200))
+    labels = Labels(Domain("domain", images, {"data": "labelled"}))
+    found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
+    assert found.fit is not None
+    assert found.sets is None
+    assert found.abstention is None
+    assert any("label others" in warning for warning in found.warnings)
 
 
 def test_the_labels_of_the_images_are_not_read(bundle: Path, dark: MemoryImages) -> None:

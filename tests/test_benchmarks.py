@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from bundle_factory import make_bundle
+from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from click.testing import CliRunner
 
 import benchmarks.memory
-from benchmarks import domains, export, measure, methods, selection, training
+from benchmarks import decisions, domains, export, measure, methods, scores, selection, training
+from subspace_serve.answers import Answer, softmax
+from subspace_serve.bundle import Bundle
+from subspace_serve.bundle.abstention import Abstention, AbstentionLevel
+from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.prediction_sets import Sets
+from subspace_serve.bundle.promises import Promises
+from subspace_serve.data import MemoryImages
 from subspace_serve.run.opened import OpenRun
 from trainer.architectures import build
 
@@ -141,3 +149,57 @@ def test_tables_of_domains_say_what_was_chosen_and_what_was_not():
     text = " ".join(domains.summary_lines(runs))
     assert "Of 4 choices (domains × seeds) 1 keep the midpoint and 3 move" in text
     assert "1 gain on the reporting half with an interval above zero, 1 lose with one below, 1 are open" in text
+
+
+def test_scores_rank_answers_by_hand():
+    # Two members that agree on the first and the last image, and contradict each other on the second.
+    answer = Answer(
+        np.log([[[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], [[0.9, 0.1], [0.1, 0.9], [0.4, 0.6]]]), np.full(2, 0.5)
+    )
+    found = scores.scores_of(answer)
+    assert list(found) == list(scores.SCORES)
+    np.testing.assert_allclose(found["max probability"], [0.9, 0.55, 0.6])
+    np.testing.assert_allclose(found["disagreement"], [0, -0.35, 0], atol=1e-12)
+    areas = scores.aurcs(answer, np.array([0, 0, 0]))  # only the second answer, class 1, and the third are wrong
+    assert areas["error"] == pytest.approx(2 / 3)
+    assert areas["best possible"] == areas["max probability"] == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+    # The first and the last image disagree equally little, and share the mistake.
+    assert areas["disagreement"] == pytest.approx((1 / 2 + 1 / 2 + 2 / 3) / 3)
+    single = scores.scores_of(Answer(answer.logits[:1], np.ones(1)))
+    assert list(single) == ["max probability", "entropy"]
+
+
+def test_scores_of_a_run_are_tabulated(line_run):
+    result = CliRunner().invoke(scores.main, [str(line_run), "--corruption", "contrast"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [row[0:2] for row in rows] == [[model, kind] for model in ("midpoint", "ends") for kind in ROWS]
+    assert [row.count("-") for row in rows] == [2] * 3 + [0] * 3
+    clean, contrast, mean = (float(row[-3]) for row in rows[:3])
+    assert mean == contrast > clean > 0
+
+
+ROWS = ("clean", "contrast:3", "corrupted,")
+
+
+def test_promises_are_measured_as_they_are_answered(tmp_path):
+    images = random_images(50, seed=4)
+    sets = Sets(method="lac", data="x", count=9, seed=0, scores=tuple(np.linspace(0.1, 0.9, 9)))
+    levels = [{"threshold": 0.5, "answered": 600, "wrong": 0}, {"threshold": -1, "answered": 900, "wrong": 300}]
+    abstention = Abstention(data="x", count=900, delta=0.05, levels=tuple(AbstentionLevel(**level) for level in levels))
+    promises = {"midpoint": {"sets": sets, "abstention": abstention}}
+    predictor = Predictor(Bundle.open(make_bundle(tmp_path / "bundle", promises=promises)), device="cpu", threads=1)
+    answers = softmax(expected_logits("midpoint", images))
+    labels = np.random.default_rng(0).integers(len(LABELS), size=50)
+    found = decisions.measure(predictor, "midpoint", MemoryImages(images, labels), Promises(0.6, 0.05))
+    held = (1 - answers <= 0.6) | (answers == answers.max(axis=1, keepdims=True))
+    surest, wrong = answers.max(axis=1) > 0.5, answers.argmax(axis=1) != labels
+    assert found == pytest.approx(
+        {
+            "error": wrong.mean(),
+            "coverage": held[np.arange(50), labels].mean(),
+            "size": held.sum(axis=1).mean(),
+            "answered": surest.mean(),
+            "wrong": wrong[surest].mean(),
+        }
+    )

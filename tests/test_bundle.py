@@ -50,6 +50,10 @@ def start_writing(target: Path):
 
 
 PARITY = Parity(provider="CPUExecutionProvider", max_abs_diff=0, top1_flips=0, tolerance=1e-4)
+SETS = {"method": "lac", "data": "x", "count": 3, "seed": 0, "scores": [0.1, 0.2, 0.3]}
+ABSTENTION = {
+    "data": "x", "count": 10, "delta": 0.05, "levels": [{"threshold": -1.0, "answered": 10, "wrong": 1}],
+}  # fmt: skip
 FIT = TemperatureFit(
     data="digits:validation",
     count=60,
@@ -133,6 +137,20 @@ def update_ensemble(**fields):
             update_point(temperature_fit=FIT.model_dump() | {"after": {"nll": -1, "ece": 0}}),
             "points.midpoint.temperature_fit.after.nll",
         ),
+        (update_point(sets=SETS | {"scores": [0.2, 0.1, 0.3]}), "scores must be sorted"),
+        (update_point(sets=SETS | {"count": 4}), "of 4 images 4 scores are kept; got 3"),
+        (update_point(sets=SETS | {"method": "best"}), "points.midpoint.sets.method"),
+        (update_point(sets=SETS | {"method": "raps"}), "raps, and no other method, has k_reg and penalty"),
+        (update_point(sets=SETS | {"k_reg": 1, "penalty": 0.1}), "raps, and no other method, has k_reg and penalty"),
+        (update_ensemble(sets=SETS | {"scores": []}), "ensembles.endpoints.sets.scores"),
+        (update_point(abstention=ABSTENTION | {"count": 9}), "the last level must answer all 9 images; got 10"),
+        (
+            update_ensemble(abstention=ABSTENTION | {"levels": [{"threshold": -1.0, "answered": 10, "wrong": 11}]}),
+            "a level answers no more wrongly than it answers",
+        ),
+        (update_point(abstention=ABSTENTION | {"levels": []}), "points.midpoint.abstention.levels"),
+        (update_point(abstention=ABSTENTION | {"score": "mood"}), "points.midpoint.abstention.score"),
+        (update_point(abstention=ABSTENTION | {"delta": 1.0}), "points.midpoint.abstention.delta"),
         (update_point(metrics={"accuracy": float("nan")}), "points.midpoint.metrics.accuracy"),
         (lambda document: document["points"].update({"../x": document["points"]["midpoint"]}), "points"),
         (lambda document: document["ensembles"].update(midpoint=document["ensembles"]["endpoints"]), "both a point"),

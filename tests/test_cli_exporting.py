@@ -59,7 +59,7 @@ def test_temperatures_are_fitted_recorded_and_shown(own_run: Path) -> None:
         assert fit.data == "digits:validation"
         assert fit.count + fit.reported_on == len(opened.data.validation)
     entry = bundle.ensembles["endpoints"]
-    (row,) = (
+    row, *_ = (
         line.replace(" (open)", "").split()
         for line in output.splitlines()
         if line.startswith("endpoints") and "+" not in line

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, label_noise, preprocess
+from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, label_noise, load_data, preprocess
 from subspace_serve.data.drawing import carve
 from subspace_serve.data.preprocessing import measure_preprocessing
-from subspace_serve.data.views import resized
+from subspace_serve.data.views import RepeatedImages, resized, with_channels
 from subspace_serve.errors import DataError
 
 
@@ -268,3 +268,24 @@ def test_label_noise_is_fixed_by_the_seed():
 def test_label_noise_outside_a_fraction_is_refused(fraction):
     with pytest.raises(DataError, match="give a number in"):
         label_noise(np.zeros(3, np.int64), fraction, 2, seed=0)
+
+
+def test_grey_images_are_repeated_in_memory_and_as_they_are_read():
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
+    grey = MemoryImages(pixels, np.array([0, 1]))
+    for images in (with_channels(grey, 3), RepeatedImages(grey, 3)):
+        assert images.shape == (3, 3, 3)
+        found, labels = next(iter(images.subset(np.array([1])).batches(4)))
+        np.testing.assert_array_equal(found, np.stack([pixels[1:, ..., 0]] * 3, axis=-1))
+        assert labels.tolist() == [1]
+    assert with_channels(grey, 1) is grey
+    with pytest.raises(DataError, match="have 3 channels and 1 are wanted"):
+        with_channels(with_channels(grey, 3), 1)
+
+
+def test_a_grey_set_is_loaded_with_three_channels_and_its_normalisation_repeated():
+    grey, repeated = load_data("digits"), load_data("digits", channels=3)
+    assert repeated.shape == (*grey.shape[:2], 3)
+    assert repeated.preprocessing.mean == pytest.approx(grey.preprocessing.mean * 3)
+    assert repeated.fingerprint == grey.fingerprint
+    np.testing.assert_array_equal(repeated.test.take(np.arange(3))[0][..., 2], grey.test.take(np.arange(3))[0][..., 0])

@@ -23,6 +23,7 @@ from service.metrics import Metrics
 from service.openapi import openapi_document
 from service.requests import PredictForm, PredictRequest
 from service.settings import Settings
+from subspace_serve.bundle.prediction_sets import Sets
 
 TOKEN = "a-token"
 ENSEMBLES = ["endpoints", "leaning"]
@@ -37,6 +38,14 @@ def bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def client(bundle) -> Iterator[TestClient]:
     with served(bundle, access_log=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def promising(tmp_path_factory) -> Iterator[TestClient]:
+    sets = Sets(method="lac", data="x", count=3, seed=0, scores=(0.1, 0.5, 0.9))
+    folder = make_bundle(tmp_path_factory.mktemp("promising") / "bundle", promises={"midpoint": {"sets": sets}})
+    with served(folder, access_log=False) as client:
         yield client
 
 
@@ -147,7 +156,7 @@ def test_not_ready_is_answered_as_documented(bundle, state):
         assert refused == ready | {path for path in of_models if path.endswith("/ready")}
 
 
-def test_answers_to_all_models_and_options_fit_the_document(client):
+def test_answers_to_all_models_and_options_fit_the_document(client, promising):
     document = _document(client)
     predict = document["paths"]["/predict"]["post"]
     infer = document["paths"]["/v2/models/{model}/infer"]["post"]
@@ -157,6 +166,20 @@ def test_answers_to_all_models_and_options_fit_the_document(client):
         answer = client.post("/predict", json=request)
         assert answer.status_code == 200
         _check_answer(document, predict, answer)
+    for model, own in itertools.product(("promising", "midpoint"), ({}, {"members": PAIR, "model": None})):
+        request = {"images": [GOOD], "model": "midpoint", "coverage": 0.5, "max_risk": 0.5} | own
+        service = promising if model == "promising" else client
+        answer = service.post("/predict", json=request)
+        assert answer.status_code == 200
+        _check_answer(document, predict, answer)
+        parameters = {"coverage": 0.5, "max_risk": 0.5} | ({"members": json.dumps(PAIR)} if own else {})
+        answer = service.post(
+            f"/v2/models/{'endpoints' if own else 'midpoint'}/infer",
+            json={"inputs": [_tensor()], "parameters": parameters},
+        )
+        assert answer.status_code == 200
+        assert {"sets", "abstained"} <= answer.json()["parameters"].keys()
+        _check_answer(document, infer, answer)
     for model in models:
         for classification in ({}, {"classification": 2}):
             request = {"inputs": [_tensor()], "outputs": [{"name": "probabilities", "parameters": classification}]}

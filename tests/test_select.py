@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
 
 from subspace_serve.cli import cli
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
-from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, Scores, score
+from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
+from subspace_serve.run.statistics import calibration_in, calibration_of_selection
 from subspace_serve.select import candidates_of, select, split
 from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
@@ -74,19 +76,6 @@ def test_points_are_nearer_to_the_midpoint_than_ensembles() -> None:
     ]
     assert distances == sorted(distances)
     assert distances[1] == (1, 0.5)
-
-
-def scores_with(accuracy: np.ndarray) -> Scores:
-    count = len(accuracy)
-    return Scores(accuracy.astype(float), 1 - accuracy, 1 - accuracy, np.full(count, 0.5))
-
-
-def answers(rates: list[float], count: int, seed: int = 0) -> list[Scores]:
-    """Candidates that are right at these rates, on common difficulties of the images."""
-    random = np.random.default_rng(seed)
-    difficulty = random.random(count)
-    noise = random.normal(0, 0.02, (len(rates), count))
-    return [scores_with((difficulty + wobble < rate).astype(float)) for rate, wobble in zip(rates, noise, strict=True)]
 
 
 NEAR = [(1, 0.0), (1, 0.1), (1, 0.2), (1, 0.3)]
@@ -173,27 +162,6 @@ def test_a_bootstrap_of_three_images_is_finite() -> None:
     scores = scores_with(np.array([1.0, 0.0, 1.0]))
     gain = gain_with_interval(scores, scores_with(np.zeros(3)), "accuracy", seed=0)
     assert np.isfinite(gain["interval"]).all()
-
-
-class FixedAnswers:
-    """Networks whose answers are given: image i of the set has its index as the only pixel."""
-
-    def __init__(self, scores: dict[Candidate, Scores]) -> None:
-        self.scores = scores
-        self.measured = 0
-
-    def score(self, candidates, images) -> list[Scores]:
-        indices = np.concatenate([pixels[:, 0, 0, :] @ [1, 256] for pixels, _ in images.batches(100)])
-        self.measured += len(candidates) * len(indices)
-        return [self.scores[candidate].subset(indices.astype(int)) for candidate in candidates]
-
-
-def numbered_images(count: int):
-    from subspace_serve.data import MemoryImages
-
-    numbers = np.arange(count)
-    pixels = np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8)
-    return MemoryImages(pixels[:, None, None, :], np.zeros(count, np.int64))
 
 
 def raced(metric: str = "accuracy") -> tuple[Race, FixedAnswers, list[Candidate]]:
@@ -349,13 +317,13 @@ def test_recalibration_on_the_domain_is_reported_beside_the_usual_one(line_run: 
     selection = run_select(
         line_run,
         domains=[domain],
-        domain_calibration={domain.name: run.calibration_in(domain, 0)},
+        domain_calibration={domain.name: calibration_in(run, domain, 0)},
         calibrated_on="domain",
     )["brightness:5"]
     assert selection["calibration"]["on"] == "domain"
     assert selection["recalibration"]["domain"]["chosen"] == pytest.approx(selection["reported"])
     assert selection["recalibration"]["default"]["midpoint"] != selection["recalibration"]["domain"]["midpoint"]
-    again = run.calibration_for(selection)
+    again = calibration_of_selection(run, selection)
     assert again.to_json() | {"on": "domain"} == selection["calibration"]
     assert len(again) + len(again.held_out) <= len(choosing)
 

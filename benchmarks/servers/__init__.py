@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, and that it is ended, with all its processes."""
+"""The servers that are compared: how each is started, and stopped with all its processes."""
 
 from __future__ import annotations
 
@@ -76,26 +76,26 @@ class Running:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
     def processes(self) -> list[psutil.Process]:
-        """List the server's processes, the one that was started first."""
+        """Return the server's processes, beginning with the one that was started."""
         return [self.process, *self.process.children(recursive=True)]
 
     def worker(self) -> psutil.Process:
-        """Return the process that answers: the largest, beside which there are supervisors and trackers of memory."""
+        """Return the process that answers: the largest one, since the others only supervise or track memory."""
         return max(self.processes(), key=lambda process: process.memory_info().rss)
 
     def suspend(self) -> None:
-        """Stop all processes: a server whose turn it is not may poll, and would take time from the others."""
-        # Parents first, and last when they go on: none ever waits for a child that is stopped.
+        """Suspend all processes: even without requests a server may poll, and would take time from the others."""
+        # Parents first, and on resuming last, so that none ever waits for a suspended child.
         for process in self.processes():
             process.suspend()
 
     def resume(self) -> None:
-        """Let all processes go on."""
+        """Resume all processes."""
         for process in reversed(self.processes()):
             process.resume()
 
     def loop_and_parser(self) -> dict[str, str]:
-        """Return the event loop and the HTTP parser that uvicorn chose, by the libraries that its processes hold."""
+        """Return the event loop and the HTTP parser that uvicorn chose, judging by the libraries that are loaded."""
         held = "\n".join(entry.path for process in self.processes() for entry in process.memory_maps())
         return {
             "loop": "uvloop" if "/uvloop/" in held else "asyncio",
@@ -103,7 +103,7 @@ class Running:
         }
 
     def wait_until_ready(self, log: Path) -> None:
-        """Return when the server answers on its path of readiness."""
+        """Return when the server answers on its readiness path. Raises `click.ClickException` if it does not."""
         with self.client() as client:
             while time.perf_counter() - self._started < _READY_SECONDS:
                 if self.process.poll() is not None:
@@ -121,7 +121,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(server: Server, bundle: Path) -> Iterator[Running]:
-    """Start a server on a free port, wait until it is ready, and end all its processes afterwards."""
+    """Start a server on a free port, wait until it is ready, and stop all its processes afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         home, log = Path(folder), Path(folder) / "log"
         port = free_port()
@@ -146,13 +146,13 @@ def running(server: Server, bundle: Path) -> Iterator[Running]:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
 def _end(process: psutil.Popen) -> None:
-    """End a server's processes, each by its own id."""
+    """Stop a server's processes, each by its own id."""
     processes = [process, *(process.children(recursive=True) if process.is_running() else [])]
     for each in reversed(processes):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""The same images as each server wants them, and what each makes of them."""
+"""The same images in the form that each server takes, and how its answers are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def post(path: str, body: bytes, content_type: str, **headers: str) -> HttpReque
 
 
 def binary(pixels: np.ndarray, path: str) -> HttpRequest:
-    """Return pixels (N, height, width, channels) as they lie in memory, and nothing else."""
+    """Return a request whose body is pixels (N, height, width, channels) as they lie in memory."""
     return post(path, pixels.tobytes(), "application/octet-stream")
 
 
@@ -47,13 +47,13 @@ def inference(pixels: np.ndarray, model: str, **parameters: float | str) -> Http
 
 
 def nested_lists(pixels: np.ndarray, **options: object) -> HttpRequest:
-    """Return pixels (N, height, width, channels) as JSON."""
+    """Return a request for /predict with pixels (N, height, width, channels) as JSON."""
     body = json.dumps({"images": pixels.tolist(), **options}).encode()
     return post("/predict", body, "application/json")
 
 
 def upload(file: bytes, **fields: str) -> HttpRequest:
-    """Return an image file in a multipart form."""
+    """Return a request for /predict_image with an image file in a multipart form."""
     parts = [(f'Content-Disposition: form-data; name="{name}"', value.encode()) for name, value in fields.items()] + [
         ('Content-Disposition: form-data; name="images"; filename="image"\r\nContent-Type: image/png', file)
     ]
@@ -71,7 +71,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A server, what it is asked, and how its answer is read: as the class and its probability of the first image."""
+    """A server, a request, and how to read from its answer the first image's top class and its probability."""
 
     server: Running
     request: HttpRequest
@@ -93,7 +93,7 @@ class Candidate:
 
 
 def read_bytes(response: httpx.Response) -> tuple[int, float]:
-    """Read float32 probabilities, which are all of the body, or what follows its JSON."""
+    """Read float32 probabilities, which are the whole body or follow its JSON."""
     start = int(response.headers.get("inference-header-content-length", 0))
     return _largest(np.frombuffer(response.content[start:], np.float32))
 

@@ -1,6 +1,6 @@
 """The least that answers over HTTP: Starlette and ONNX Runtime, pixels in and probabilities out as plain bytes.
 
-Two variants of the same route, since either is how somebody would write it: `/inline` runs the graph in the event loop,
+Two variants of the same route, since it could be written either way: `/inline` runs the graph on the event loop,
 `/threadpool` on one of Starlette's threads. Nothing is checked, counted or logged.
 """
 

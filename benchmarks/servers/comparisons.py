@@ -1,4 +1,4 @@
-"""The service beside others, and its ensembles beside their members."""
+"""The service compared with others, and its ensembles with their members."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENSEMBLE_LIMIT = 2.05
 
 
 def measure_binary(plan: Plan) -> dict[str, Any]:
-    """Return the service's rate of raw pixels, over that of the faster of two bare servers."""
+    """Return the service's rate for raw pixels, over that of the faster of a bare server's two routes."""
     with plan.started(own=subspace_serve(), bare=bare_starlette()) as servers:
         candidates = {OWN: Candidate(servers["own"], inference(plan.image, plan.model), read_bytes)} | {
             f"starlette_{way}": Candidate(servers["bare"], binary(plan.image, f"/{way}"), read_bytes)
@@ -53,13 +53,13 @@ def measure_binary(plan: Plan) -> dict[str, Any]:
 
 
 def measure_image(plan: Plan) -> dict[str, Any]:
-    """Return the service's rate of uploaded image files, over that of plain BentoML."""
+    """Return the service's rate for uploaded image files, over that of plain BentoML."""
     request = upload(png(plan.image[0]))
     return _measure_against(plan, request, bentoml=plain_bentoml(), bentoml_threads=plain_bentoml(GRAPHS_AT_ONCE))
 
 
 def measure_json(plan: Plan) -> dict[str, Any]:
-    """Return the service's rate of images in JSON, over those of plain BentoML and, where installed, LitServe."""
+    """Return the service's rate for images in JSON, over those of plain BentoML and, if installed, LitServe."""
     servers = {"bentoml": plain_bentoml(), "bentoml_threads": plain_bentoml(GRAPHS_AT_ONCE)}
     if find_spec("litserve"):
         servers["litserve"] = lit_server()
@@ -84,7 +84,7 @@ def _measure_against(plan: Plan, request: HttpRequest, **others: Server) -> dict
 
 
 def rates(candidates: Mapping[str, Candidate], bursts: Mapping[str, list[Burst]]) -> dict[str, Any]:
-    """Return what every comparison reports of its candidates, while they still run."""
+    """Return what every comparison reports about its candidates, which must still be running."""
     return {
         "requests_per_second": {name: summary([own.rate for own in each]) for name, each in bursts.items()},
         "median_seconds": {name: summary([own.p50 for own in each]) for name, each in bursts.items()},
@@ -98,7 +98,7 @@ def over(bursts: Mapping[str, list[Burst]], reference: str) -> dict[str, Any]:
 
 
 def measure_ensemble(plan: Plan) -> dict[str, Any]:
-    """Return what an ensemble of two costs, in what one of its members costs."""
+    """Return what an ensemble of two costs, over what one of its members costs."""
     name, ensemble = next(
         (name, ensemble) for name, ensemble in Bundle.open(plan.bundle).ensembles.items() if len(ensemble.members) == 2
     )
@@ -136,9 +136,9 @@ def measure_ensemble(plan: Plan) -> dict[str, Any]:
 
 
 def counted(server: Running) -> dict[str, float]:
-    """Return sums of the service's own metrics: inference requests, their decodes, and seconds of graphs."""
+    """Return sums of the service's own metrics: inference requests, decodes, and seconds in graphs."""
     with server.client() as client:
-        # wrk leaves without the answers to its last requests, which are still worked on.
+        # wrk ends without waiting for the answers to its last requests, which the service still works on.
         while (sums := _metric_sums(client.get("/metrics")))["subspace_serve_requests_held"]:
             pass
     return {

@@ -18,7 +18,7 @@ from subspace_serve.client.wire import HttpRequest
 OVERLOAD_IMAGES = 32
 OVERLOAD = 4.0
 BEYOND = 1.5
-SETTLED = 0.02  # of the requests, after which memory is compared
+SETTLED = 0.02  # fraction of the requests after which memory is first compared
 
 TAIL_LIMIT = 5.0
 GOODPUT_TARGET = 0.9
@@ -28,7 +28,7 @@ GROWTH_LIMIT = 0.03
 
 
 def measure_latency(plan: Plan) -> dict[str, Any]:
-    """Return how much longer than usual the slowest hundredth waits at half of what the service can take."""
+    """Return the 99th percentile of latency over the median, at half the load that the service can take."""
     _, loads = loaded_beside(plan, inference(plan.image, plan.model), share=0.5)
     latencies = [load.latency for load in loads]
     tails, medians = ([latency[name] for latency in latencies] for name in ("p99", "p50"))
@@ -42,7 +42,7 @@ def measure_latency(plan: Plan) -> dict[str, Any]:
 
 
 def measure_overload(plan: Plan) -> dict[str, Any]:
-    """Return how much of what it can take the service still answers when it is asked for four times as much."""
+    """Return the rate of answers under four times the load that the service can take, over that load."""
     saturations, loads = loaded_beside(plan, inference(plan.pixels[:OVERLOAD_IMAGES], plan.model), share=OVERLOAD)
     return {
         "images_per_request": OVERLOAD_IMAGES,
@@ -54,10 +54,10 @@ def measure_overload(plan: Plan) -> dict[str, Any]:
 
 
 def loaded_beside(plan: Plan, request: HttpRequest, *, share: float) -> tuple[list[float], list[LoadReport]]:
-    """Return, for each round, the rate that the service takes, and what it does with `share` of that at random times.
+    """Return, for each round, the rate that the service can take, and what it does with `share` times that rate.
 
-    It takes what it answers at the most: of clients that wait for their answers, or of requests that come half as often
-    again as theirs, since some of a server's time may pass between an answer and the next request.
+    What it can take is the higher of two rates of answers: to clients that wait for each answer, and to requests that
+    arrive at random times, 1.5 times as often, since a server may be idle between an answer and the next request.
     """
     saturations, loads = [], []
     with running(subspace_serve(), plan.bundle) as server:
@@ -80,7 +80,7 @@ def _loaded(server: Running, request: HttpRequest, rate: float, seconds: float, 
 
 
 def measure_memory(plan: Plan) -> dict[str, Any]:
-    """Return how soon the service is ready, what its worker holds, and how that grows."""
+    """Return how soon the service is ready, how much memory its worker holds, and how that grows."""
     ready, resident = [], []
     for index in range(plan.rounds):
         with running(subspace_serve(), plan.bundle) as server:

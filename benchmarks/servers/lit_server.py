@@ -36,7 +36,7 @@ class Classifier(litserve.LitAPI):
 @click.option("--port", type=int, required=True)
 def main(port: int) -> None:
     """Serve until terminated."""
-    # LitServe ends its processes in order on an interrupt only.
+    # LitServe shuts its processes down cleanly only on an interrupt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = litserve.LitServer(Classifier(), accelerator="cpu", workers_per_device=1)
     server.run(

@@ -1,4 +1,4 @@
-"""The network that every other server answers with: one point of a bundle, on one thread of ONNX Runtime."""
+"""The network behind all the other servers: one point of a bundle, on one thread of ONNX Runtime."""
 
 from __future__ import annotations
 

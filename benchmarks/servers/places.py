@@ -1,4 +1,4 @@
-"""The service at places of a subspace: those that it keeps, those that are new, and very many of them."""
+"""The service at places of a subspace: at cached ones, at new ones, and at very many of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from subspace_serve.client.wire import HttpRequest
 STEP = 1e-6
 KEPT_PLACES = 4
 FLOOD_PLACES = 200
-SETTLED = 500  # evictions, after which memory is compared
+SETTLED = 500  # evictions after which memory is first compared
 EVERY = 500
 
 CACHED_TARGET = 0.97
@@ -39,7 +39,7 @@ GROWTH_LIMIT = 0.03
 
 @dataclass(frozen=True)
 class Networks:
-    """What is measured, how often and for how long; bundles are made in a folder unless they are there."""
+    """What is measured, how often and for how long. Bundles are made in the folder `bundles` unless they exist."""
 
     bundles: Path
     folder: Path
@@ -54,17 +54,17 @@ class Networks:
 
     @cached_property
     def usual_bundle(self) -> Path:
-        """Of most parts, on images of 32 pixels a side."""
+        """The bundle for most parts, with images of 32 pixels a side."""
         return self._bundle(self.architecture, 32, 128)
 
     @cached_property
     def large_bundle(self) -> Path | None:
-        """Of what a large network takes; None where it is left out."""
+        """The bundle of the large network; None if it is left out."""
         return self._bundle(self.large, self.large_side, 16) if self.large else None
 
     @cached_property
     def small_bundle(self) -> Path:
-        """Of the evictions."""
+        """The bundle for the evictions."""
         return self._bundle(self.small, 8, 128)
 
     def plan(self, bundle: Path) -> Plan:
@@ -82,7 +82,7 @@ class Networks:
 
 
 def measure_cached(networks: Networks) -> dict[str, Any]:
-    """Return the rate at a place that is kept, over that of a named point."""
+    """Return the rate at a cached place, over that of a named point."""
     plan = networks.plan(networks.usual_bundle)
     requests = {"point": inference(plan.image, plan.model), "place": inference(plan.image, plan.model, alpha=0.3)}
     rates: dict[str, list[float]] = {name: [] for name in requests}
@@ -116,7 +116,7 @@ def measure_first(networks: Networks) -> dict[str, Any]:
         plan = networks.plan(bundle)
         with running(subspace_serve("--threads=0", f"--alpha-step={STEP}"), bundle) as server:
             asked = _asked(server, plan)
-            # The very first one takes the skeleton apart, too.
+            # The very first request also parses the skeleton.
             after_start, before = next(asked), sum(server.worker().cpu_times()[:2])
             seconds = list(islice(asked, networks.places))
             processor = sum(server.worker().cpu_times()[:2]) - before
@@ -139,13 +139,13 @@ def _asked(server: Running, plan: Plan) -> Iterator[float]:
 
 
 def new_places() -> Iterator[float]:
-    """Yield places of a line, none twice and none near the one before."""
+    """Yield places of a line, none twice and none close to the previous one."""
     golden = (5**0.5 - 1) / 2
     return (round((0.1 + golden * index) % 1, 6) for index in count())
 
 
 def measure_flood(networks: Networks) -> dict[str, Any]:
-    """Return the slowest hundredth's latency of a named point while new places are built, over that without."""
+    """Return a named point's 99th percentile of latency while new places are built, over that without builds."""
     plan = networks.plan(networks.usual_bundle)
     request = inference(plan.image, plan.model)
     flood = [inference(plan.image, plan.model, alpha=alpha) for alpha in islice(new_places(), FLOOD_PLACES)]
@@ -160,7 +160,7 @@ def measure_flood(networks: Networks) -> dict[str, Any]:
 
         def beside() -> None:
             with ThreadPoolExecutor(1) as pool:
-                # Longer than what it is beside, with its warm-up.
+                # Outlasts the load it runs beside, which takes twice `seconds`.
                 longer = replace(plan, seconds=2 * plan.seconds + 2)
                 building = pool.submit(longer.burst, server, *flood, connections=1)
                 tails["beside builds"].append(_tail(server, request, rate, plan.seconds))
@@ -185,7 +185,7 @@ def _tail(server: Running, request: HttpRequest, rate: float, seconds: float) ->
 
 
 def measure_evictions(networks: Networks) -> dict[str, Any]:
-    """Return how the resident set grows while places make room for each other."""
+    """Return how the resident set grows while new places evict old ones."""
     bundle = networks.small_bundle
     memory = KEPT_PLACES * BundledSubspace(Bundle.open(bundle), device="cpu").session_bytes
     settled = min(SETTLED, networks.evictions // 2)

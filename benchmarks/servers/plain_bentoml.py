@@ -22,7 +22,7 @@ from benchmarks.servers.model import Model
     logging={"access": {"enabled": False}},
 )
 class PlainBentoml:
-    """One model; what is sent is taken as BentoML decodes it."""
+    """One model, on inputs as BentoML decodes them."""
 
     def __init__(self) -> None:
         self.model = Model.from_environment()

@@ -23,7 +23,7 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, how often and for how long; `folder` is for temporary files."""
+    """What is measured, for how many rounds, and for how many seconds each; `folder` is for temporary files."""
 
     bundle: Path
     folder: Path
@@ -49,7 +49,7 @@ class Plan:
 
     @contextlib.contextmanager
     def started(self, **servers: Server) -> Iterator[dict[str, Running]]:
-        """Start servers by name, all suspended but for their turns."""
+        """Start servers by name, and suspend them; `awake` gives one its turn."""
         with contextlib.ExitStack() as stack:
             started = {name: stack.enter_context(running(server, self.bundle)) for name, server in servers.items()}
             for server in started.values():
@@ -57,7 +57,7 @@ class Plan:
             yield started
 
     def bursts(self, candidates: Mapping[str, Candidate]) -> dict[str, list[Burst]]:
-        """Return each candidate's bursts, one a round; they take turns."""
+        """Check each candidate's answer, then return their bursts, one per round; they take turns."""
         seen: dict[str, list[Burst]] = {name: [] for name in candidates}
 
         def turn(name: str) -> None:
@@ -72,7 +72,7 @@ class Plan:
         return {name: bursts[1:] for name, bursts in seen.items()}
 
     def burst(self, server: Running, *requests: HttpRequest, connections: int = CONNECTIONS, **options: Any) -> Burst:
-        """Ask one server for a while, as fast as it answers."""
+        """Send requests to one server for `seconds`, as fast as it answers."""
         return burst(server.port, requests, self.folder, seconds=self.seconds, connections=connections, **options)
 
 

@@ -1,4 +1,4 @@
-"""Adapting a bundle to where it runs: statistics of a domain from its images, and with labels a place of its own."""
+"""Adapting a bundle to where it runs: BatchNorm statistics from a domain's images and, given labels, its own place."""
 
 from __future__ import annotations
 

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.adapt.checks import refuse_unfit, warnings_of
-from subspace_serve.answers import entropy_of, softmax
+from subspace_serve.answers import apply_temperature, entropy_of, softmax
+from subspace_serve.bundle.abstention import Abstention
 from subspace_serve.bundle.manifest import TRAINING, DomainImages
+from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.data import Images, permutation
 from subspace_serve.data.domains import Domain
+from subspace_serve.data.drawing import carve
 from subspace_serve.errors import DataError
+from subspace_serve.export.answers import abstention_record, sets_record
+from subspace_serve.measure.conformal import SetsData
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import FittedTemperature, fit_and_report
 from subspace_serve.network.mixing import PRIOR, mixed
@@ -25,13 +30,19 @@ from subspace_serve.network.statistics_set import (
     compute_statistics,
     even_batches,
 )
+from subspace_serve.prediction_sets import Method
 from subspace_serve.select import select, split
 from subspace_serve.space.place import Alpha, place
 
 PARITY_IMAGES = 64
 """How many images a point's graph is compared on."""
 MOST_IMAGES = 2048
-"""More images of a domain tell nothing that these do not."""
+"""How many images of a domain are used at most; more hardly change its statistics."""
+
+_SAME = (
+    "the labelled images are those of the statistics, so neither prediction sets nor abstaining can be promised from "
+    "them; label others"
+)
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,16 @@ class Labels:
     """Labelled images of a domain, and how its place is chosen on them.
 
     Attributes:
-        domain: the images; one half chooses, the other reports.
-        metric: by which is chosen: `accuracy`, `nll`, `ece` or `brier`.
+        domain: the images; one half chooses, the other reports and calibrates prediction sets and abstaining.
+        metric: what the place is chosen by: `accuracy`, `nll`, `ece` or `brier`.
         seed: of the division into halves.
+        sets_method: the score of a label in a prediction set: `lac`, `aps` or `raps`.
     """
 
     domain: Domain
     metric: str = "accuracy"
     seed: int = 0
+    sets_method: Method = "lac"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,18 +70,21 @@ class Adaptation:
         name: of the domain.
         alpha: its place.
         statistics: at the subspace's knots, mixed with those of training images.
-        prior: for how many images the training statistics stand.
+        prior: how many images the training statistics count as.
         shares: how much of each layer's statistics is the domain's own, float64 (layers,).
-        images: which they were.
-        pixels: the first of them, uint8 (N, H, W, C), to compare graphs on.
-        agreement: of how many of these images the answer stays the same, in [0, 1].
-        entropy: the mean entropy of the answers before and after, in nats.
+        images: the record of the images used.
+        pixels: up to 64 of them, uint8 (N, H, W, C), to compare graphs on.
+        agreement: the fraction of the images used whose answer stays the same, in [0, 1].
+        entropy: the mean entropy of the answers `before` and `after`, in nats.
         warnings: what a user should look at.
-        chosen: what `select` records of the choice, with labels.
-        labelled: `accuracy`, `nll`, `ece`, `brier` before and after, on images that chose nothing, with labels. Before
-            is what the bundle answers now: the domain of this name, or the usual place with training's statistics.
-        fit: the temperature, with labels.
-        labels: the labelled images.
+        chosen: what `select` records of the choice; None without labels, and where alpha was given.
+        labelled: `accuracy`, `nll`, `ece` and `brier` `before` and `after`, on the half of the labelled images that had
+            no part in the choice; empty without labels. `before` is what the bundle answers now: the domain of this
+            name, or the usual place with the training statistics.
+        fit: the fitted temperature; None without labels.
+        sets, abstention: what these promises take, from the half of the labelled images that had no part in the choice;
+            None without labels, and where the same images gave the statistics.
+        labels: the labelled images; None where there are none.
     """
 
     name: str
@@ -84,6 +100,8 @@ class Adaptation:
     chosen: dict[str, Any] | None = None
     labelled: dict[str, dict[str, float]] = field(default_factory=dict)
     fit: FittedTemperature | None = None
+    sets: Sets | None = None
+    abstention: Abstention | None = None
     labels: Labels | None = None
 
     @property
@@ -92,7 +110,7 @@ class Adaptation:
         return bool(self.labelled) and self.labelled["after"]["accuracy"] < self.labelled["before"]["accuracy"]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a user may want to know, as JSON values."""
+        """Return the report for users, as JSON values."""
         return {
             "name": self.name,
             "alpha": self.alpha,
@@ -105,6 +123,8 @@ class Adaptation:
             "entropy": self.entropy,
             "labelled": self.labelled or None,
             "temperature": asdict(self.fit) if self.fit else None,
+            "sets": self.sets.model_dump(mode="json", exclude={"scores"}) if self.sets else None,
+            "abstention": self.abstention.model_dump(mode="json") if self.abstention else None,
             "chosen": self.chosen,
             "warnings": self.warnings,
         }
@@ -122,22 +142,23 @@ def adapt(
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Adaptation:
-    """Compute what a domain needs; nothing is written.
+    """Compute a domain's statistics, place and temperature; nothing is written.
 
     Args:
         subspace: the bundle's.
-        images: of the domain; labels, if they have any, are not looked at.
+        images: of the domain; their labels, if any, are ignored.
         name: of the domain.
         data: what the images are, for the record.
-        alpha: the domain's place; with labels it is chosen, else it is the midpoint's unless given.
-        labels: labelled images of the domain, which choose its place and its temperature.
-        prior: for how many images the training statistics stand; 0 leaves the domain's own alone.
+        alpha: the domain's place; None for the midpoint, or with labels for the place that `select` chooses.
+        labels: labelled images of the domain, which fit its temperature and, without alpha, choose its place.
+        prior: how many images the training statistics count as; 0 uses the domain's own statistics alone.
         seed: of the draw where there are more images than are used.
         progress: called with a line for each step that takes a while.
 
     Raises:
-        DataError: the images cannot give statistics, the networks have none, or the labelled ones lack classes.
-        GeometryError: alpha lies outside the domain.
+        DataError: no statistics can be computed from the images, the networks have no BatchNorm, or the labelled images
+            do not have two of every class.
+        GeometryError: alpha lies outside the geometry's domain.
     """
     network, geometry = subspace.network, subspace.geometry
     used = np.sort(permutation(len(images), seed)[:MOST_IMAGES])
@@ -169,11 +190,13 @@ def adapt(
     after = network.at(here, statistics.at(here))
     old, new = softmax(before.logits(pixels) / temperature), softmax(after.logits(pixels))
     labelled: dict[str, dict[str, float]] = {}
-    fit = None
+    fit, sets, abstention = None, None, None
     if labels is not None:
         _, reporting = split(labels.domain.images, network.classes, seed=labels.seed)
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
+        if labels.domain.images.fingerprint() != images.fingerprint():
+            sets, abstention = _promised(everything, fit.temperature, labels)
         labelled = {
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
@@ -188,18 +211,35 @@ def adapt(
         pixels=pixels[:PARITY_IMAGES],
         agreement=float((old.argmax(1) == new.argmax(1)).mean()),
         entropy={"before": float(entropy_of(old).mean()), "after": float(entropy_of(new).mean())},
-        warnings=warnings_of(pixels, old, new),
+        warnings=warnings_of(pixels, old, new) + ([_SAME] if labels is not None and sets is None else []),
         chosen=chosen,
         labelled=labelled,
         fit=fit,
+        sets=sets,
+        abstention=abstention,
         labels=labels,
     )
 
 
-def _answering_now(subspace: BundledSubspace, name: str, usual: Alpha) -> tuple[Answering, float]:
-    """Return what answers the domain before it is adapted, and the temperature of that answer.
+def _promised(probabilities: np.ndarray, temperature: float, labels: Labels) -> tuple[Sets, Abstention]:
+    """Calibrate sets and abstaining on the half that neither chose the place nor fitted the temperature."""
+    images = labels.domain.images
+    # Divided as `select` and `fit_and_report` do.
+    reporting, _ = carve(images.labels, len(images) // 2, labels.seed)
+    data = SetsData(
+        images.subset(reporting),
+        f"{labels.domain.record['data']}, those that chose nothing",
+        labels.sets_method,
+        labels.seed,
+    )
+    own = apply_temperature(probabilities[reporting], temperature)
+    return sets_record(own, data), abstention_record(own, data)
 
-    That is the domain of the name, where there is one, else the usual place with the statistics of training images.
+
+def _answering_now(subspace: BundledSubspace, name: str, usual: Alpha) -> tuple[Answering, float]:
+    """Return the network that answers for the domain before it is adapted, and the temperature of its answers.
+
+    It is the bundle's domain of that name, if there is one, else the usual place with the training statistics.
     """
     network, manifest = subspace.network, subspace.bundle.manifest
     if (domain := manifest.domains.get(name)) is not None:

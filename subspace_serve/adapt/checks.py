@@ -1,4 +1,4 @@
-"""Images that cannot tell a domain's statistics, and those that may tell the wrong ones."""
+"""Refuses images that give no statistics of a domain, and warns of those that may give misleading ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ALIKE = 0.5
 
 
 def refuse_unfit(pixels: np.ndarray, data: str) -> None:
-    """Refuse images from which no statistics can be had.
+    """Refuse images from which no useful statistics can be computed.
 
     Args:
         pixels: uint8 (N, H, W, C).
         data: what they are, for the message.
 
     Raises:
-        DataError: fewer than two images, all of them the same, or none with anything on it.
+        DataError: there are fewer than two images, all are the same, or each is of a single colour.
     """
     if len(pixels) < 2:
         raise DataError(f"{data} has {len(pixels)} images, and statistics take 2 or more; give 16 or more")
@@ -33,11 +33,11 @@ def refuse_unfit(pixels: np.ndarray, data: str) -> None:
 
 
 def warnings_of(pixels: np.ndarray, old: np.ndarray, new: np.ndarray) -> list[str]:
-    """Return what may make statistics of these images the wrong ones.
+    """Return warnings about what may make the statistics of these images misleading.
 
     Args:
         pixels: uint8 (N, H, W, C).
-        old, new: the answers with the statistics of training and with those of these images, (N, classes).
+        old, new: the probabilities before and after adapting to these images, (N, classes).
     """
     found = []
     count, classes = new.shape
@@ -50,7 +50,7 @@ def warnings_of(pixels: np.ndarray, old: np.ndarray, new: np.ndarray) -> list[st
     constant = int((flat.max(axis=1) == flat.min(axis=1)).sum())
     if constant:
         found.append(f"{constant} images are of one colour")
-    # How many classes the answers are spread over, as if evenly: the exponential of their mean's entropy.
+    # The effective number of classes among the answers: the exponential of the entropy of their mean.
     spread = max(math.exp(float(entropy_of(answers.mean(0)))) for answers in (old, new))
     if spread < classes / 3 and spread < count / 2:
         found.append(

@@ -1,13 +1,14 @@
-"""An adaptation becomes a domain and a point of a bundle, in one step."""
+"""Writes an adaptation into a bundle, as a domain and a point, in one step."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,16 @@ _LOOK_SECONDS = 0.1
 
 
 def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:
-    """Enter a domain, its statistics and a point of its name into a bundle; return the bundle.
+    """Add a domain, its statistics and a point of its name to a bundle; return the bundle.
 
     Args:
         subspace: of the bundle that was adapted.
-        adaptation: what to enter.
+        adaptation: what to add.
         target: the bundle's own folder, or another one.
 
     Raises:
-        BundleError: the name is taken by an exported point or an ensemble; the bundle was replaced by one of another
-            checkpoint; or the target cannot be replaced.
+        BundleError: the name cannot be used (`check_name`), the bundle was replaced by one of another checkpoint,
+            another process holds it, or the target cannot be replaced.
         ExportError: the point's graph does not answer as the subspace does.
     """
     images = adaptation.images
@@ -68,20 +69,31 @@ def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: 
     return Bundle.open(target)
 
 
-def write_choice(subspace: BundledSubspace, domain: LabelledDomain, selection: dict[str, Any]) -> Bundle:
+def write_choice(
+    subspace: BundledSubspace, name: str, domains: Sequence[LabelledDomain], selection: Mapping[str, Any]
+) -> Bundle:
     """Enter what `select` chose with the training images' statistics: a domain and a point, in the bundle itself.
+
+    Args:
+        subspace: of the bundle.
+        name: of the domain and of the point.
+        domains: where it was chosen; several of a mixture.
+        selection: what `select` recorded.
 
     Raises:
         BundleError, ExportError: as `write_adaptation`.
     """
-    name, alpha = domain.name, place(selection["alpha"])
-    pixels, _ = domain.images.take(np.arange(min(len(domain.images), PARITY_IMAGES)))
+    alpha = place(selection["alpha"])
+    count = -(-PARITY_IMAGES // len(domains))
+    pixels = np.concatenate([domain.images.take(np.arange(min(len(domain.images), count)))[0] for domain in domains])
     images = DomainImages(
-        data=selection["domain"]["data"], count=len(domain.images), fingerprint=domain.images.fingerprint()
+        data=", ".join(domain.record["data"] for domain in domains),
+        count=sum(len(domain.images) for domain in domains),
+        fingerprint=_fingerprint([domain.images.fingerprint() for domain in domains]),
     )
     known = subspace.record.statistics[TRAINING].calibration
     with _extended(subspace, name, subspace.bundle.folder, adapted=False) as writer:
-        writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=selection)
+        writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=dict(selection))
         _add_point(
             writer, subspace, name, alpha, (TRAINING, subspace.statistics(), known), pixels,
             metrics=selection["reported"],
@@ -91,10 +103,10 @@ def write_choice(subspace: BundledSubspace, domain: LabelledDomain, selection: d
 
 @contextlib.contextmanager
 def _extended(subspace: BundledSubspace, name: str, target: Path, *, adapted: bool = True) -> Iterator[BundleWriter]:
-    """Give what writes into a bundle, under a lock.
+    """Yield a writer that extends a bundle, under a lock.
 
-    The bundle is read again under it, so that what others entered meanwhile stays. The new one takes its place in one
-    step: whenever the process is killed, the old one or the new one is there.
+    The bundle is read again under the lock, so that what others added meanwhile is kept. The new one takes its place in
+    one step, so that a process that is killed leaves the old one or the new one.
     """
     source = subspace.bundle.folder
     with locked(source):
@@ -115,7 +127,10 @@ def _add_point(
     pixels: np.ndarray,
     **answers: Any,
 ) -> None:
-    """Write the network at a place, with statistics of a set by its name, and its answers to the golden images."""
+    """Add the network at a place as a point, with its answers to the golden images.
+
+    `source` is the statistics set that it takes: its name, its values and the images behind it.
+    """
     network = subspace.network
     statistics_set, values, calibration = source
     statistics = values.at(alpha)
@@ -139,12 +154,12 @@ def _add_point(
 
 
 def check_name(bundle: Bundle, name: str, *, adapted: bool = True) -> None:
-    """Raise `BundleError` unless a domain may have a name; another domain of the name is replaced.
+    """Raise `BundleError` unless a domain may have a name; an older domain of that name will be replaced.
 
     Args:
-        bundle: which is to have the domain.
+        bundle: where the domain will be added.
         name: the domain's.
-        adapted: whether the domain has statistics of its own; one that has not takes the place of none that has.
+        adapted: whether the domain has statistics of its own; one without never replaces one with.
     """
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > 100:
         raise BundleError(f"{name!r:.120} cannot name a domain; use letters, digits, '.', '_' and '-', at most 100")
@@ -163,7 +178,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time read a bundle and put another in its place.
 
     Raises:
-        BundleError: another holds it for a minute.
+        BundleError: another process held it for a minute.
     """
     end = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -187,7 +202,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _answers(adaptation: Adaptation) -> dict[str, Any]:
-    """Return what the manifest says of how the point answers."""
+    """Return what the manifest records of the point's answers."""
     fit = adaptation.fit
     if fit is None or adaptation.labels is None:
         return {}
@@ -195,7 +210,14 @@ def _answers(adaptation: Adaptation) -> dict[str, Any]:
         "metrics": fit.after,
         "temperature": fit.temperature,
         "temperature_fit": fit_record(fit, adaptation.labels.domain.record["data"], adaptation.labels.seed),
+        "sets": adaptation.sets,
+        "abstention": adaptation.abstention,
     }
+
+
+def _fingerprint(parts: Sequence[str]) -> str:
+    """Return the fingerprint of one set of images, or one of several sets in their order."""
+    return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _as_pixels(images: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Measures a running service under load that does not wait for its answers. It takes the client's packages."""
+"""Measures a running service under open-loop load. It needs the packages of the extra `client`."""

@@ -1,6 +1,6 @@
 """Open-loop load on a service: requests come at their own rate, as those of users do, however slow the answers are.
 
-A client that waits for an answer before it asks again goes easy on a slow server, and leaves out of its figures all who
+A client that waits for an answer before it asks again goes easy on a slow server, and its figures omit everyone who
 would have waited meanwhile (coordinated omission). Here every latency counts from when the request was due.
 """
 
@@ -36,13 +36,14 @@ _BUSY_SHARE = 0.9
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a server did at one rate of requests. Times are in seconds, rates are a second.
+    """What a server did at one rate of requests. Times are in seconds, rates per second.
 
-    `rate` was asked for; `offered` is the rate of the requests that were due in `duration` (a Poisson process has a
-    few more or less), `requests` their number. `throughput` is the rate of the answers 200 that were complete within
-    the duration, `latency` their percentiles from when each request was due. `statuses` and `errors` count the others
-    too. `late` has the percentiles of how late the generator itself sent, `processor` the share of a core it took, and
-    `waited` counts requests for which no connection was free.
+    `rate` was asked for; `requests` were due within `duration`, at the rate `offered` (a Poisson process has a few more
+    or fewer). `latency` has percentiles of the time from when one of these was due to its answer 200, and `late` of how
+    late the generator itself sent them; `statuses` counts their answers by status, and `errors` those without an
+    answer. `throughput` is the rate of the answers 200 that were complete within `duration`, whenever their requests
+    were due. `processor` is the share of a core that the generator used, and `waited` counts requests for which no
+    connection was free; both cover the warm-up too.
     """
 
     rate: float
@@ -59,14 +60,14 @@ class LoadReport:
 
     @property
     def fell_behind(self) -> bool:
-        """Whether the generator was too slow, so that the figures are rather its own than the server's."""
+        """Whether the generator was too slow, so that the figures are its own rather than the server's."""
         if not self.requests:
             return False
         slack = max(_LATE_SECONDS, _LATE_SHARE * self.latency.get("p99", 0.0))
         return self.late["p99"] > slack or self.processor > _BUSY_SHARE
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON document, in milliseconds where it says so."""
+        """Return a JSON document; keys that end in `_ms` hold milliseconds."""
         document = asdict(self)
         document["statuses"] = {str(status): count for status, count in self.statuses.items()}
         for name in ("latency", "late"):
@@ -80,16 +81,16 @@ def arrivals(rate: float, seconds: float, *, uniform: bool = False, seed: int = 
     if uniform:
         return np.arange(math.ceil(rate * seconds - 1e-9)) / rate
     generator = np.random.default_rng(seed)
-    # Given its number, the times of a Poisson process are uniform and independent.
+    # Given how many there are, the times of a Poisson process are uniform and independent.
     return np.sort(generator.uniform(0, seconds, generator.poisson(rate * seconds)))
 
 
 def percentiles(values: np.ndarray) -> dict[str, float]:
-    """Return the `PERCENTILES` (each a value that occurred) by name; none of no values."""
+    """Return the `PERCENTILES` (each a value that occurred) by name; an empty dictionary for no values."""
     if not len(values):
         return {}
     ordered = np.sort(values)
-    # The nearest rank; rounded, since 99.9 of 1000 are 999 and not a little more.
+    # The nearest rank; rounded, since 99.9 % of 1000 is 999 and not a little more.
     ranks = {name: math.ceil(round(percent * len(ordered) / 100, 6)) for name, percent in PERCENTILES.items()}
     return {name: float(ordered[max(rank, 1) - 1]) for name, rank in ranks.items()}
 
@@ -108,15 +109,16 @@ def run_load(
     token: str | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> LoadReport:
-    """Send requests to a server at a rate a second, and return what it did.
+    """Send requests to a server at `rate` per second, and return what it did.
 
-    A sequence of requests is taken in turn, again and again. Of an iterator each is made when it is due; it must not
-    end, and what it takes is the generator's own time.
+    A sequence of requests is cycled through. An iterator must be endless; each of its requests is made when it is due,
+    and the time that this takes is the load generator's own.
 
-    It takes `warm_up + duration` seconds, whose first part is not reported, and then at most `timeout` for the last
-    answers. At most `connections` are open at once. Not to be called where an event loop runs.
+    It runs for `warm_up + duration` seconds, of which the warm-up is not reported, and then at most `timeout` for the
+    last answers. At most `connections` are open at once. Do not call it from a running event loop.
 
-    Raises `ClientError` for a rate or a duration that cannot be, `ConnectionFailed` when nobody listens.
+    Raises `ClientError` for arguments out of range, no requests or a malformed URL, `ConnectionFailed` when nobody
+    listens.
     """
     for name, value in {"rate": rate, "duration": duration, "timeout": timeout}.items():
         if not (math.isfinite(value) and value > 0):
@@ -144,7 +146,7 @@ def _report(log: Log, rate: float, warm_up: float, duration: float, processor: f
     measured = log.due >= warm_up
     fine = log.statuses == 200
     count = int(measured.sum())
-    # With those that were due in the warm-up, and without those answered after the end: what it had done in the time.
+    # Includes requests that were due in the warm-up, not those answered after the end: what the server did meanwhile.
     complete = fine & (log.done >= warm_up) & (log.done < warm_up + duration)
     statuses = Counter(log.statuses[measured & (log.statuses != ERROR)].tolist())
     errors = Counter(error for number, error in log.errors.items() if measured[number])
@@ -164,7 +166,7 @@ def _report(log: Log, rate: float, warm_up: float, duration: float, processor: f
 
 
 def encoded(request: HttpRequest, url: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a request's bytes for the server at `url`, with more headers than its own."""
+    """Return a request's bytes for the server at `url`, with additional headers."""
     address = httpx.URL(url)
     host, prefix = address.netloc.decode("ascii"), address.raw_path.decode("ascii").rstrip("/")
     fields = {"Host": host, "Content-Length": str(len(request.body)), **(headers or {}), **request.headers}
@@ -174,7 +176,7 @@ def encoded(request: HttpRequest, url: str, headers: Mapping[str, str] | None = 
 
 
 def _reached(url: str, tls: ssl.SSLContext | None) -> dict[str, Any]:
-    """Return how to connect to a server, having tried: names are looked up once, and their addresses may differ."""
+    """Connect once, and return how to connect again: to the address that answered, since a name may have several."""
     parsed = httpx.URL(url)
     secure = parsed.scheme == "https"
     host, port = parsed.raw_host.decode("ascii"), parsed.port or (443 if secure else 80)

@@ -14,8 +14,8 @@ KEPT_UP = 0.98
 class Saturation:
     """The highest rate that held, 0 when none did, with every report on the way.
 
-    `found` is whether a rate just above it was seen not to hold. Else the search ended before: the generator fell
-    behind first, or the limit on rates was reached.
+    `found` is whether a rate just above it did not hold. Otherwise the search ended early: the generator fell behind
+    first, or the limit on rates was reached.
     """
 
     rate: float
@@ -24,7 +24,7 @@ class Saturation:
 
 
 def holds(report: LoadReport, objective: float) -> bool:
-    """Return whether answers kept up with requests (98 of 100), and p99 was within an objective in seconds."""
+    """Return whether answers kept up with requests (98 of 100), and p99 was within `objective` seconds."""
     return report.throughput >= KEPT_UP * report.offered and 0 < report.latency.get("p99", 0.0) <= objective
 
 
@@ -38,8 +38,8 @@ def find_saturation(
 ) -> Saturation:
     """Search for the highest rate that holds: double until one does not, halve until one does, then bisect.
 
-    `measure` puts a rate of load on the server. A rate that does not hold is tried once more, since one pause of the
-    machine is enough to miss an objective. It ends within `precision`, relative.
+    `measure` loads the server at a rate. A rate that does not hold is tried once more, since one pause of the machine
+    is enough to miss the objective. The search ends within the relative `precision`, or below one request per second.
     """
     reports: list[LoadReport] = []
 

@@ -1,6 +1,6 @@
-"""Sends requests when they are due, answered or not, and takes the time of each: HTTP/1.1 on asyncio, with little else.
+"""Sends requests when they are due, answered or not, and times each: HTTP/1.1 on asyncio, with little else.
 
-General clients cost the generator several times as much for a request, which it would then add to what it measures.
+A general-purpose client would cost several times as much per request, and add that to what is measured.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _SWEEP_SECONDS = 0.02
 _LEAD_SECONDS = 0.05  # from the start of the clock to the first request, so that starting is not measured
 
 ERROR = -1
-"""What stands for the status of a request that was not answered."""
+"""The status recorded for a request that was not answered."""
 
 
 class Log:
-    """What becomes of requests that are `due` at these times; times are seconds on the run's clock.
+    """What became of requests that were `due` at these times; times are seconds on the run's clock.
 
-    `late` is by how much later than due the generator came to a request, `done` when its answer was complete;
+    `late` is how long after a request was due the generator got to it, and `done` when its answer was complete.
     `statuses` are HTTP's, or `ERROR`, and then `errors` says what happened, by the request's number. `waited` counts
     requests that waited because all connections were in use.
     """
@@ -47,8 +47,8 @@ def send_all(
 ) -> Log:
     """Send the next of `wires` at each of the ascending times `due`, and return what became of them.
 
-    `address` is what asyncio's `create_connection` takes. At most `connections` are open at once; a request for which
-    none is free waits. One that is not answered within `timeout` seconds from when it was due has failed.
+    `address` holds arguments of asyncio's `create_connection`. At most `connections` are open at once; a request for
+    which none is free waits. One that is not answered within `timeout` seconds of when it was due has failed.
     """
     loop = asyncio.SelectorEventLoop(_precise_selector())
     run = _Run(loop, address, wires, Log(due), connections, timeout)
@@ -64,7 +64,7 @@ def send_all(
 
 
 def _precise_selector() -> selectors.BaseSelector:
-    """Return a selector whose timeouts are exact: those of epoll are whole milliseconds, about an answer's own time."""
+    """Return a selector with exact timeouts: epoll's are whole milliseconds, which an answer may take altogether."""
     if not hasattr(selectors, "EpollSelector"):
         return selectors.SelectSelector()
 
@@ -104,7 +104,7 @@ class _Run:
         if self._due:
             self._loop.call_at(self._start + self._due[0], self._arrive)
         while self._next < len(self._due) or self._asked:
-            # Oldest first: what is not answered in time is given up.
+            # Oldest first; a request that is not answered in time is given up.
             before = self._loop.time() - self._start - self._timeout
             while self._asked and (self._asked[0][0].done() or self._asked[0][1] <= before):
                 self._asked.popleft()[0].cancel()
@@ -113,10 +113,10 @@ class _Run:
             self.log.errors.setdefault(number, f"no answer within {self._timeout:g} s")
         for connection in self._idle:
             connection.abort()
-        await asyncio.sleep(0)  # in which they are really closed
+        await asyncio.sleep(0)  # the event loop closes them only now
 
     def _arrive(self) -> None:
-        """Send what has become due."""
+        """Send the requests that have become due."""
         now = self._loop.time() - self._start
         while self._next < len(self._due) and (due := self._due[self._next]) <= now:
             self.log.late[self._next] = now - due
@@ -126,7 +126,7 @@ class _Run:
             self._loop.call_at(self._start + self._due[self._next], self._arrive)
 
     async def _send(self, number: int) -> None:
-        """Ask one request and write down what became of it."""
+        """Send one request and log what became of it."""
         try:
             self.log.waited += self._free.locked()
             async with self._free:
@@ -136,13 +136,13 @@ class _Run:
             self.log.errors[number] = str(error)
 
     async def _ask(self, wire: bytes) -> tuple[int, float]:
-        """Return an answer's status and when it was complete. Raises `ConnectionError` when there is none."""
+        """Return an answer's status and when it was complete. Raises `ConnectionError` when there is no answer."""
         while True:
             connection = self._idle_connection() or await self._connected()
             try:
                 answer = await connection.ask(wire)
             except ConnectionError:
-                # The server closed what had been idle at the moment when it was used; any client would ask again.
+                # The server closed an idle connection just as it was used; any client would ask again.
                 if not connection.stale:
                     raise
             except asyncio.CancelledError:
@@ -154,7 +154,7 @@ class _Run:
                 return answer
 
     def _idle_connection(self) -> _Connection | None:
-        # The one that was used last: the others grow old, and the server may close them.
+        # The most recently used first: the server may be about to close the older ones.
         while self._idle:
             if (connection := self._idle.pop()).open:
                 return connection
@@ -168,7 +168,7 @@ class _Run:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, kept open, on which one request at a time is asked."""
+    """One keep-alive connection, which carries one request at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.open = True
@@ -188,7 +188,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def ask(self, wire: bytes) -> asyncio.Future[tuple[int, float]]:
-        """Send a request; its answer's status and time follow, or `ConnectionError`."""
+        """Send a request; the future gives its answer's status and time, or `ConnectionError`."""
         self._uses += 1
         self._heard = False
         self._answer = self._loop.create_future()
@@ -220,13 +220,13 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(ConnectionError(f"connection lost: {reason}"))
 
     def abort(self) -> None:
-        """Break it off."""
+        """Close the connection at once."""
         self.open = False
         self._transport.abort()
 
 
 def _short_reason(error: BaseException) -> str:
-    """Return what the operating system says, or the kind of an error: few different texts, to be counted."""
+    """Return the operating system's text, or the kind of error: few different texts, so that they can be counted."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower()
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:

@@ -1,4 +1,4 @@
-"""The requests of a load: the same question again and again, with images of the server's size."""
+"""The requests of a load: the same question over and over, with images of the server's size."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def workload(
     batch: int = 1,
     seed: int = 0,
 ) -> list[HttpRequest]:
-    """Return requests with `batch` images each, for a load to take in turn.
+    """Return requests with `batch` images each, for a load to cycle through.
 
-    The images are `files` in turn, or random pixels of the server's input. The protocol `binary` sends pixels as they
-    are, `json` nested lists (or files in base64), `image` files in a form; unless given, it is `image` with files and
-    `binary` without. Raises `ClientError` for what a protocol cannot say.
+    The images are `files` in turn, or random pixels of the server's input. The protocol `binary` sends raw pixels,
+    `json` nested lists (or files in base64), `image` files in a form; it defaults to `image` with files and to `binary`
+    without. Raises `ClientError` for what a protocol cannot express.
     """
     builds = _builds(catalogue, protocol, files, batch, np.random.default_rng(seed))
     return [built(partial(build, options)) for build in builds]
@@ -53,9 +53,10 @@ def places_workload(
     batch: int = 1,
     seed: int = 0,
 ) -> Iterator[HttpRequest]:
-    """Return requests without end as `workload` has them, each for a place drawn anew, uniformly from the subspace.
+    """Return an endless iterator of requests as `workload` makes them, each for its own random place of the subspace.
 
-    Each is made when it is taken. Raises `ClientError` as `workload` does, and for a server without a subspace.
+    Places are uniform, and each request is made when it is taken. Raises `ClientError` as `workload` does, and for a
+    server without a subspace.
     """
     if catalogue.subspace is None:
         raise ClientError(
@@ -81,7 +82,7 @@ def _builds(
     batch: int,
     generator: np.random.Generator,
 ) -> list[Callable[[Options], HttpRequest]]:
-    """Return what makes requests of options, each with images of its own."""
+    """Return functions that make a request from options, each with images of its own."""
     protocol = protocol or ("image" if files else "binary")
     if protocol == "binary":
         if files:
@@ -95,7 +96,7 @@ def _builds(
     if not files:
         files = [_png(catalogue.input, generator) for _ in range(_DISTINCT)]
     request = json_request if protocol == "json" else form_request
-    # From each file on, the next ones: every request has `batch`, and every file its turn.
+    # One request starts at each file, so that every file has its turn.
     return [
         partial(request, [files[(first + offset) % len(files)] for offset in range(batch)])
         for first in range(len(files))

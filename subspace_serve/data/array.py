@@ -15,7 +15,7 @@ _RANK = 4
 class ArrayImages(Images):
     """Images in a NumPy array, usually a memory-mapped one; only those that are asked for are read.
 
-    A subset is a list of rows. Nothing is copied before a batch is read, and then no more than the batch.
+    A subset is a list of rows. Nothing is copied until a batch is read, and then only that batch.
     """
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -27,7 +27,7 @@ class ArrayImages(Images):
             rows: int64 (N,), where each image lies in `pixels`; None for all of them, in order.
 
         Raises:
-            DataError: pixels or labels of another type or rank, or not as many of one as of the other.
+            DataError: pixels or labels have another type or rank, or their numbers differ.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != _RANK:
             raise DataError(
@@ -58,7 +58,7 @@ class ArrayImages(Images):
         return ArrayImages(self.pixels, labels, self.rows)
 
     def _at(self, indices: np.ndarray | slice) -> np.ndarray:
-        # Copied, so that what is read can be written to; C order, whatever the file's is.
+        # Copied, so that the result is writable; in C order, whatever the file's order is.
         return np.array(self.pixels[indices if self.rows is None else self.rows[indices]], order="C")
 
 
@@ -66,10 +66,12 @@ class MemoryImages(ArrayImages):
     """Images that lie in memory, one after another."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
-        """Hold `pixels`, uint8 (N, height, width, channels), and `labels`, integers (N,); neither is copied.
+        """Hold `pixels`, uint8 (N, height, width, channels), and `labels`, integers (N,).
+
+        Pixels in C order and int64 labels are not copied.
 
         Raises:
-            DataError: pixels or labels of another type or rank, or not as many of one as of the other.
+            DataError: pixels or labels have another type or rank, or their numbers differ.
         """
         super().__init__(pixels, labels)
         self.pixels = np.ascontiguousarray(pixels)

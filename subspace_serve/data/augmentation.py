@@ -36,9 +36,9 @@ def augment(
 ) -> np.ndarray:
     """Return a batch, uint8 (N, height, width, channels), with each image cropped and flipped on its own.
 
-    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. Of a `part` of a
-    batch of `whole` images the crops and flips are those that the whole would have had. Without a generator every
-    batch is varied in the same way.
+    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. The `part` of a batch
+    of `whole` images gets the same crops and flips as it would in the whole batch. Without a generator every batch
+    varies in the same way.
     """
     generator = generator or np.random.default_rng(0)
     whole, part = whole or len(pixels), part or slice(None)
@@ -53,7 +53,7 @@ def augment(
 
 
 def _crops(pixels: np.ndarray, margin: int, top: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Cut images at these places out of what they are with a margin of zeros on every side."""
+    """Pad images with a margin of zeros on every side, and cut out a crop of the original size at each place."""
     count, height, width, channels = pixels.shape
     padded = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     # Columns and channels lie one after another, so that a crop's rows are copied whole.

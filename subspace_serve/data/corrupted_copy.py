@@ -47,7 +47,7 @@ def write_corrupted_copy(
         corruptions: the types.
         severities: of each type.
         preset, seed, workers: as `subspace_serve.data.corruptions.corrupt` takes them.
-        label_names, data, split: for the record: the classes, how the data set was named, which part it is.
+        label_names, data, split: for the record: the classes, the data set's specification, which part it is.
         track: wraps the batches, to show progress.
 
     Raises:
@@ -56,7 +56,7 @@ def write_corrupted_copy(
     """
     check_target(folder)
     levels = sorted(set(severities))
-    # Made before anything is written, so that whatever is wrong is said at once.
+    # Made before anything is written, so that errors are reported at once.
     corrupted = {
         name: [CorruptedImages(images, name, level, preset=preset, seed=seed, workers=workers) for level in levels]
         for name in dict.fromkeys(corruptions)
@@ -118,7 +118,7 @@ def _write_arrays(
 ) -> None:
     """Write all arrays in one pass over the images, so that image files are decoded once.
 
-    Written and not memory-mapped: on a full disk a write is an error that can be told, a mapped page is a crash.
+    Written rather than memory-mapped: on a full disk a write raises an error, but a mapped page crashes the process.
     """
     count, image_bytes = len(images), int(np.prod(images.shape))
     batch_size = max(1, _BATCH_BYTES // image_bytes)

@@ -1,4 +1,4 @@
-"""A data set ready for training: three disjoint parts, and what is to be known about them."""
+"""A data set ready for training: three disjoint parts, and what is known about them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class DataSet:
     """Images to train on, to choose on and to report on; no image is in two of them.
 
     Attributes:
-        spec: how it was named.
+        spec: the specification that named it.
         label_names: one per class.
         preprocessing: normalisation of its pixels.
         augmentation: how its training images vary.
-        fingerprint: SHA-256 of the data as published, wherever they lie and however the parts were carved.
-        validation_seed: decided which images validate; None where the set publishes its validation images.
+        fingerprint: SHA-256 of the data as published, wherever they are stored and however they were divided.
+        validation_seed: decided which images are for validation; None where the set publishes its validation images.
         validation_count: how many they are.
         test_carved: the set publishes no test images, so some of its training images were set aside.
-        left_aside: folders beside those of its parts, of which nothing was read.
-        files: what a look at every image file found; None where nobody looked.
+        left_aside: folders beside those of its parts, which were not read.
+        files: what checking every image file found; None where they were not checked.
     """
 
     name: str

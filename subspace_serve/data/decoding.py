@@ -16,7 +16,7 @@ from subspace_serve.errors import DataError
 from subspace_serve.pixels import FORMATS, cut, fitted, prepared, random_area
 
 CHANNELS = (1, 3)
-# A service does not decode PPM, which in its form as text takes long; in folders to train on it is customary.
+# The service does not decode PPM, whose text form is slow to read; in training folders it is common.
 FILE_FORMATS = (*FORMATS, "PPM")
 _BATCHES_AHEAD = 2
 
@@ -28,7 +28,7 @@ class Decoder:
     Attributes:
         size: height and width wanted.
         channels: 3 (RGB) or 1 (grey).
-        cropped: the files are the middles of pictures already, as ImageNet-C's are, so that nothing is cut off.
+        cropped: the files are central crops already, as ImageNet-C's are, so that no border is cut off.
     """
 
     size: int
@@ -36,10 +36,10 @@ class Decoder:
     cropped: bool = False
 
     def decode(self, path: Path, seed: int | None = None) -> np.ndarray:
-        """Return the middle of a picture, or with a seed a random area of it.
+        """Return the centre of a picture, or with a seed a random area of it.
 
         Raises:
-            DataError: the file cannot be read as an image; it is named.
+            DataError: the file, which the message names, cannot be read as an image.
         """
         try:
             picture = _opened(path, self.channels)
@@ -54,7 +54,7 @@ class Decoder:
 
 
 def decoded_size(path: Path) -> tuple[int, int] | str:
-    """Decode a picture whole; return its width and height, upright, or why it cannot be read."""
+    """Decode a whole picture; return its upright width and height, or why it cannot be read."""
     try:
         return _opened(path, 3).size
     except UnidentifiedImageError:
@@ -66,12 +66,12 @@ def decoded_size(path: Path) -> tuple[int, int] | str:
 
 
 def _why(error: Exception) -> str:
-    """Return what an error says; some say nothing but their name."""
+    """Return an error's text, or its name where it has none."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _opened(path: Path, channels: int) -> Image.Image:
-    # Not by its path: Pillow would map some files into memory, and garbles TIFF files that are to be turned.
+    # Not by its path: Pillow would memory-map some files, and then corrupts TIFF files that need rotating.
     with open(path, "rb") as file, Image.open(file, formats=FILE_FORMATS) as opened:
         return prepared(opened, channels)
 
@@ -87,17 +87,17 @@ def decode_batches(
 ) -> Iterator[np.ndarray]:
     """Yield the pixels of each batch in order, uint8 (B, size, size, channels).
 
-    Threads decode a few batches ahead, since Pillow lets go of the interpreter meanwhile. They end with the iteration,
-    and their number changes no byte.
+    Threads decode a few batches ahead, since Pillow releases the GIL. They end with the iteration, and their number
+    does not change the result.
 
     Args:
         files: encoded paths relative to `root`, bytes (N,).
         batches: the indices of each batch, not empty.
-        seeds: one per file for random areas, int64 (N,); None for the middle.
-        workers: threads; 0 decodes on this one.
+        seeds: one per file for random areas, int64 (N,); None for the centre.
+        workers: threads; 0 decodes on the calling thread.
 
     Raises:
-        DataError: a file cannot be decoded; it is named.
+        DataError: a file, which the message names, cannot be decoded.
     """
 
     def decode(index: int) -> np.ndarray:

@@ -16,9 +16,9 @@ class Domain:
     """Labelled images from one place.
 
     Attributes:
-        name: under which results are kept; `fog:3` for a corruption and its severity.
+        name: the name under which results are kept; `fog:3` for a corruption and its severity.
         images: the images.
-        record: what is needed to find them again: `data`, and for a corruption `corruption`, `severity`, `preset` and
+        record: what is needed to load them again: `data`, and for a corruption `corruption`, `severity`, `preset` and
             `seed`.
     """
 
@@ -40,7 +40,7 @@ def corrupted_domains(
 
     Args:
         images: clean images.
-        spec: how they were named, for the record.
+        spec: their specification, for the record.
         corruptions: types of `subspace_serve.data.corruptions.CORRUPTIONS`.
         severities: from 1 to 5.
         preset: the severity table `cifar`, `tiny` or `imagenet`; by the images' size when None.
@@ -67,7 +67,7 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
     """Read types as the command line takes them: names, lists with commas, or `all`.
 
     Raises:
-        DataError: a name is not among `known`; the nearest are named.
+        DataError: a name is not among `known`; the message suggests similar ones.
     """
     names: list[str] = []
     for name in (part.strip() for text in texts for part in text.split(",") if part.strip()):

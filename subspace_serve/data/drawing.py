@@ -1,6 +1,7 @@
-"""What a seed decides, for good: which images are carved out, which labels are noise, random orders.
+"""What a seed decides: which images are carved out, which labels are noise, and random orders.
 
-RandomState and not default_rng: NumPy promises that its streams never change, and what was drawn is on record.
+It is RandomState and not default_rng, since runs record only the seed, and NumPy promises that RandomState's streams
+never change.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ _LIMIT = (_WORD - 1) // 20
 
 
 def carve(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide a set's indices into what stays and about `count` that are carved out, class by class.
+    """Divide a set's indices into those that stay and about `count` that are carved out, class by class.
 
-    Each class gives its share of `count` (largest remainders first), at least one image and never its last
-    one, so that both parts hold every class that has two images. In small sets this can come to a few more or
-    fewer than `count`.
+    Each class gives its share of `count` (largest remainders first), at least one image but never its last, so that
+    both parts hold every class that has two images. In small sets this can make a few more or fewer than `count`. A
+    count of 0 carves out nothing.
 
     Args:
         labels: int64 (N,).
@@ -43,7 +44,7 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     if count == 0:
         return np.zeros_like(sizes)
     quota = sizes * (count / sizes.sum())
-    # Rounded first: 0.1 of 30 must not become 2.9999999.
+    # Rounded first, so that a tenth of 30 does not become 2.
     shares = np.floor(quota.round(6)).astype(np.int64).clip(1, None)
     shares = np.minimum(shares, sizes - 1)
     for index in np.argsort(shares - quota, kind="stable"):
@@ -78,15 +79,15 @@ def label_noise(labels: np.ndarray, fraction: float, classes: int, seed: int) ->
 def permutation(count: int, seed: int) -> np.ndarray:
     """Return the numbers below `count` in a random order, int64 (count,).
 
-    It is the order that `torch.randperm` gives on a processor with a generator of that seed, which earlier versions
-    drew: Fisher and Yates's, from the front, by the remainders of Mersenne Twister's 32-bit numbers.
+    It is the order that `torch.randperm` gives on a CPU with a generator of that seed, which earlier versions used: a
+    Fisher-Yates shuffle from the front, by remainders of the Mersenne Twister's 32-bit numbers.
 
     Raises:
-        DataError: there are 214,748,364 or more, which torch orders in another way.
+        DataError: there are 214,748,364 or more, which torch shuffles in another way.
     """
     if count >= _LIMIT:
         raise DataError(f"a random order is of fewer than {_LIMIT} images; found {count}; take a part of them")
-    # Like torch, of a longer seed only the last 32 bits.
+    # Like torch, use only the low 32 bits of a seed.
     numbers = np.random.RandomState(seed % _WORD).randint(_WORD, size=max(count - 1, 0), dtype=np.uint32)
     order = list(range(count))
     for place, step in enumerate((numbers % np.arange(count, 1, -1)).tolist()):

@@ -1,4 +1,4 @@
-"""Looking at every image file of a data set once, before anything is computed from it."""
+"""Checking every image file of a data set once, before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FileCheck:
     """What the image files of a data set are like.
 
     Attributes:
-        sizes: how many files that can be read have which width and height.
-        unreadable: why a file cannot be read, by its path below its part's folder, by part.
-        copies: validation and test files that are byte for byte training files, each with one of these, by part.
+        sizes: how many readable files there are, by width and height.
+        unreadable: by part, and by the file's path in that part's folder, why it cannot be read.
+        copies: by part, the validation and test files that equal a training file byte for byte, with that file.
     """
 
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class FileCheck:
 
 
 def check_files(source: Source, track: Track = untracked) -> FileCheck:
-    """Decode every image file of a data set; images that lie in arrays are files no more and are not looked at."""
+    """Decode every image file of a data set; images in arrays are not checked."""
     sizes: Counter[tuple[int, int]] = Counter()
     unreadable: dict[str, dict[str, str]] = {}
-    # Threads, since Pillow lets go of the interpreter while it decodes.
+    # Threads suffice, since Pillow releases the GIL while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part, images in source.splits.items():
             if not isinstance(images, FolderImages):
@@ -73,7 +73,7 @@ def check_files(source: Source, track: Track = untracked) -> FileCheck:
 
 
 def refuse_unreadable(check: FileCheck, source: Source) -> None:
-    """Raise `DataError` when files cannot be read: it names the first ten, with their number."""
+    """Raise `DataError` when files cannot be read; it names the first ten and says how many there are."""
     found = [
         f"{source.splits[part].root / file} ({reason})"  # type: ignore[attr-defined]
         for part, files in check.unreadable.items()
@@ -91,7 +91,7 @@ def refuse_unreadable(check: FileCheck, source: Source) -> None:
 
 
 def leave_out(source: Source, files: Mapping[str, Sequence[str]]) -> Source:
-    """Return a data set without some of its image files, named by part; a name that is not there is no fault."""
+    """Return a data set without some of its image files, named by part; names that are not there are ignored."""
     kept = {}
     for part, names in files.items():
         images = source.splits.get(part)
@@ -102,10 +102,10 @@ def leave_out(source: Source, files: Mapping[str, Sequence[str]]) -> Source:
 
 
 def copied_files(images: Images, originals: Images) -> dict[Path, Path]:
-    """Return which image files are byte for byte files of another part, each with one of these.
+    """Return which image files equal a file of another part byte for byte, with that file.
 
-    Nearly all files differ in size or in their last bytes, so that few are read whole. Images in arrays are not looked
-    at.
+    Nearly all files differ in size or in their last bytes, so that few are read whole. Images in arrays are not
+    compared.
 
     Raises:
         DataError: a file cannot be read.

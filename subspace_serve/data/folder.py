@@ -40,15 +40,15 @@ class FolderImages(Images):
             labels: integers (N,).
             size: height and width of every decoded image.
             channels: 3 (RGB) or 1 (grey).
-            workers: threads that decode; 0 decodes on this one, None chooses by files and processors.
-            cropped: the files are the middles of pictures already, so that nothing is cut off.
+            workers: threads that decode; 0 decodes on the calling thread, None chooses by files and processors.
+            cropped: the files are central crops already, so that no border is cut off.
 
         Raises:
             DataError: the labels do not fit, or the number of channels is neither 1 nor 3.
         """
         if channels not in CHANNELS:
             raise DataError(f"image files are decoded to 1 or 3 channels; found {channels}; use a .npz file instead")
-        # One array of bytes and not a list of strings: of a million names it is a tenth of the size.
+        # One array of bytes rather than a list of strings: for a million names it is a tenth of the size.
         self.files = np.asarray([os.fsencode(file) for file in files], dtype=np.bytes_)
         self.root = root
         self.labels = checked_labels(labels, len(self.files))
@@ -62,14 +62,14 @@ class FolderImages(Images):
         return self.size, self.size, self.channels
 
     def read(self, chosen: Iterable[np.ndarray | slice], areas: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Decode the files as `Images.read` says; the number of workers never changes a byte."""
+        """Decode the files as `Images.read` says; the number of workers does not change the result."""
         everything = np.arange(len(self))
         batches = [everything[indices] for indices in chosen]
         decoder = Decoder(self.size, self.channels, self.cropped)
         return decode_batches(decoder, self.root, self.files, batches, seeds=areas, workers=self._worker_count())
 
     def path_of(self, index: int) -> Path:
-        """Return where one file lies."""
+        """Return the path of one file."""
         return self.root / os.fsdecode(self.files[index])
 
     def subset(self, indices: np.ndarray) -> FolderImages:
@@ -83,7 +83,11 @@ class FolderImages(Images):
         return self._like(self.files, self.labels, size)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names and labels, and of the sizes of up to 4096 evenly spaced files."""
+        """Return the SHA-256 of names and labels, and of the sizes of up to 4096 evenly spaced files.
+
+        Raises:
+            DataError: one of these files is missing.
+        """
         digest = hashlib.sha256(b"\0".join(self.files.tolist()))
         digest.update(self.labels.astype("<i8").tobytes())
         for index in evenly_spaced(len(self), _SAMPLED).tolist():

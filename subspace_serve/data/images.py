@@ -1,4 +1,4 @@
-"""Labelled images: what every data set is, wherever its images lie, and the one way of dividing it into batches."""
+"""Labelled images: the interface of every data set, wherever its images are, and its division into batches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SAMPLED = 4096
 _CHUNK_BYTES = 1 << 25
 
 Part = Callable[[int], slice]
-"""Which images of a batch of so many are wanted, as a slice from `start` to `stop`."""
+"""Given a batch's size, returns which of its images are wanted, as a slice from `start` to `stop`."""
 
 
 class Images(ABC):
-    """Labelled images, wherever they lie: pixels uint8 (N, height, width, channels), labels int64 (N,).
+    """Labelled images, wherever they are: pixels uint8 (N, height, width, channels), labels int64 (N,).
 
-    A kind of images says how some of them are read (`read`), and how others of its kind are made of them (`subset`,
+    A subclass says how images are read (`read`), and how other sets of its kind are made from a set (`subset`,
     `with_labels`).
     """
 
@@ -44,7 +44,7 @@ class Images(ABC):
             areas: a seed per image of the set, int64 (N,), for the random area that is cut out of its file.
 
         Raises:
-            DataError: an image cannot be read, or areas are asked for and there are no files.
+            DataError: an image cannot be read, or areas are given and the images are not files.
         """
 
     @abstractmethod
@@ -69,17 +69,17 @@ class Images(ABC):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every image once, as pixels and labels, `batch_size` at a time; the last batch may be smaller.
 
-        Shuffled when `generator` is given. It decides the order and the augmentation: the same state gives
-        the same bytes. `drop_last` leaves out a smaller last batch. With `part` only that part of each batch is read
-        and yielded, in the same bytes as without. What is yielded is for reading only, as it may share memory with
-        the set.
+        They are shuffled when `generator` is given. It decides the order and the augmentation: the same state gives the
+        same bytes. `drop_last` leaves out a smaller last batch. With `part` only that part of each batch is read and
+        yielded, with the same bytes as in the whole. Do not write to what is yielded: it may share memory with the set.
 
         Raises:
-            DataError: an image cannot be read, or random areas are asked for and there are no files.
+            DataError: the batch size is below 1, an image cannot be read, or random areas are asked for and the images
+                are not files.
         """
         areas = None
         if augmentation is not None and augmentation.resized_crop:
-            # A seed for each file, so that it does not matter which thread decodes it.
+            # A seed per file, so that it does not matter which thread decodes it.
             areas = (generator or np.random.default_rng(0)).integers(2**62, size=len(self))
             augmentation = replace(augmentation, resized_crop=False)
         batches = list(batch_indices(len(self), batch_size, generator, drop_last, part))
@@ -100,7 +100,7 @@ class Images(ABC):
     def fingerprint(self) -> str:
         """Return a SHA-256 that is the same for the same data on every machine.
 
-        It is that of the shape, the labels and the pixels of up to 4096 evenly spaced images.
+        It covers the shape, all labels, and the pixels of up to 4096 evenly spaced images.
         """
         digest = hashlib.sha256(repr((len(self), *self.shape)).encode())
         digest.update(self.labels.astype("<i8").tobytes())
@@ -109,12 +109,12 @@ class Images(ABC):
         return digest.hexdigest()
 
     def _read_in_chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield pixels, a chunk at a time, so that what is decoded or changed on the way need not fit in memory."""
+        """Yield pixels a chunk at a time, so that decoded or changed images need not all fit in memory."""
         return self.read(in_chunks(indices, max(1, _CHUNK_BYTES // math.prod(self.shape))))
 
 
 class Batch(NamedTuple):
-    """What is read of a batch.
+    """What to read of a batch.
 
     Attributes:
         indices: where the images lie in the set.
@@ -130,7 +130,7 @@ class Batch(NamedTuple):
 def batch_indices(
     count: int, batch_size: int, generator: np.random.Generator | None, drop_last: bool, part: Part | None = None
 ) -> Iterator[Batch]:
-    """Yield what is read of each batch: shuffled by the generator, or slices in order without one."""
+    """Yield what to read of each batch: shuffled by the generator, or slices in order without one."""
     if batch_size < 1:
         raise DataError(f"the batch size must be at least 1; found {batch_size}; give a larger one")
     order = None if generator is None else generator.permutation(count)
@@ -147,7 +147,7 @@ def checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
     """Return `labels` as int64 (count,).
 
     Raises:
-        DataError: labels that are not integers, negative, of another rank, or not `count` of them.
+        DataError: the labels are not integers, negative, of another rank, or not `count` of them.
     """
     if labels.dtype.kind not in "iu":
         raise DataError(f"labels must be integers; found {labels.dtype}; give the index of each image's class")
@@ -168,5 +168,5 @@ def evenly_spaced(count: int, most: int) -> np.ndarray:
 
 
 def in_chunks(values: np.ndarray, size: int) -> list[np.ndarray]:
-    """Return an array cut along its first axis into parts of `size`, the last perhaps smaller; none of an empty one."""
+    """Return an array cut along its first axis into parts of `size`, the last perhaps smaller; no parts if empty."""
     return [values[start : start + size] for start in range(0, len(values), size)]

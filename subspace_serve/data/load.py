@@ -10,7 +10,7 @@ from subspace_serve.data.images import Images
 from subspace_serve.data.parts import check, one_part
 from subspace_serve.data.sources import Options, Source
 from subspace_serve.data.specification import read_source, split_of
-from subspace_serve.data.views import resized
+from subspace_serve.data.views import resized, with_channels
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import listed
 
@@ -57,7 +57,8 @@ def load_images(
             or `:test` behind it; or a set of corrupted images with type and severity, as in
             `cifar10-c:PATH:fog:3` (`cifar100-c`, `tiny-imagenet-c`, `imagenet-c`, `medmnist-c`, `corrupted` for
             what `subspace-serve corrupt` wrote, and `mnist-c:PATH:fog`, which has no severities).
-        height, width, channels: what the network takes. Image files are always brought to that size.
+        height, width, channels: what the network takes. Image files are always brought to that size, and grey images
+            repeated for a network of three channels.
         label_names: the network's classes, in its order. The set's are matched to them by name, and labels that are
             numbers without names as `subspace_serve.data.sources.numbers.matched` says.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
@@ -124,6 +125,8 @@ def _fitted(images: Images, spec: str, shape: tuple[int, int, int], resize: bool
     """Return images of the shape that the network takes, resized only where that is asked for."""
     if resize:
         images = resized(images, *shape[:2])
+    if images.shape[2] == 1:
+        images = with_channels(images, shape[2])
     if images.shape != shape:
         remedy = "convert the images" if images.shape[2] != shape[2] else "--resize brings them to that size"
         raise DataError(

@@ -30,7 +30,7 @@ def one_part(source: Source, spec: str, split: str | None, validation: float, se
 
 
 def divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
-    """Return the three parts: those published, and what is carved where there are none.
+    """Return the three parts: the published ones, and parts carved from the training images for those missing.
 
     Raises:
         DataError: there are no training images, or `validation` is no fraction of them.
@@ -51,10 +51,10 @@ def divided(source: Source, validation: float, seed: int) -> dict[str, Images]:
 
 
 def check(source: Source, *, labelled: bool = True) -> None:
-    """Refuse classes whose names are no text, and splits that are empty, of several sizes, or labelled outside them.
+    """Refuse class names that are not text, and splits that are empty, differ in image size, or have unknown labels.
 
     Raises:
-        DataError: what is wrong with which split.
+        DataError: it says what is wrong with which split.
     """
     garbled = [ascii(name) for name in source.label_names if not _is_text(name)]
     if garbled:
@@ -77,7 +77,7 @@ def check(source: Source, *, labelled: bool = True) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """Return whether a name can be written: bytes that are no UTF-8 are read as halves of characters (surrogates)."""
+    """Return whether a name can be encoded: bytes that are not UTF-8 are read as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 

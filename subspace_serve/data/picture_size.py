@@ -1,4 +1,4 @@
-"""The side to which the image files of a folder are brought where the user names none."""
+"""The side to which a folder's image files are resized where the user gives none."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from subspace_serve.data.images import evenly_spaced
 SMALL = 64
 """Pictures of this side or smaller are used at their own size."""
 PHOTOGRAPH = 224
-"""The side to which larger ones are brought, as is customary for ImageNet."""
+"""The side to which larger ones are resized, as is customary for ImageNet."""
 _SAMPLED = 512
 
 
 def typical_sizes(parts: Sequence[FolderImages]) -> list[tuple[int, int]]:
-    """Return width and height of up to 512 evenly spaced files of each part, as their headers say.
+    """Return width and height of up to 512 evenly spaced files of each part, from their headers.
 
-    Files without a readable header are passed over: what cannot be read is another's concern.
+    Files without a readable header are skipped here: `file_check` reports them.
     """
     sizes = []
     for part in parts:
@@ -36,8 +36,8 @@ def typical_sizes(parts: Sequence[FolderImages]) -> list[tuple[int, int]]:
 def fitting_side(sizes: Sequence[tuple[int, int]]) -> int:
     """Return the side that suits pictures of these widths and heights.
 
-    Their own where they are small, or all alike and no larger than a photograph's 224 px; otherwise 224 px. A picture's
-    side is its shorter one, and the median speaks for all.
+    Their own where they are at most 64 px, or all alike and at most 224 px; otherwise 224 px. A picture's side is its
+    shorter one, and the median stands for all.
     """
     sides = sorted(min(size) for size in sizes)
     if not sides:

@@ -29,6 +29,8 @@ class Preprocessing:
                 f"preprocessing needs one mean and one standard deviation per channel; "
                 f"found {len(self.mean)} and {len(self.std)}; give as many of each"
             )
+        if not all(math.isfinite(number) for number in (*self.mean, *self.std)):
+            raise DataError(f"preprocessing needs finite, positive numbers; found {self.mean} and {self.std}")
         if not all(deviation > 0 for deviation in self.std):
             raise DataError(f"preprocessing divides by the standard deviation; found {self.std}; give positive numbers")
 
@@ -54,7 +56,7 @@ class Preprocessing:
 
 
 def scale_and_shift(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a pixel from 0 to 255 is multiplied with, and what is then added; float32 (channels,) each."""
+    """Return the factor for a pixel from 0 to 255, and what is then added; float32 (channels,) each."""
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
@@ -67,7 +69,7 @@ def preprocess(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         preprocessing: constants, one of each per channel.
 
     Returns:
-        float32 (N, channels, height, width); in memory the channels lie together, as they do in the images.
+        float32 (N, channels, height, width); in memory the channels come last, as they do in the images.
     """
     scale, shift = scale_and_shift(preprocessing)
     normalised = images.astype(np.float32)
@@ -79,8 +81,8 @@ def preprocess(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 def measure_preprocessing(images: np.ndarray) -> Preprocessing:
     """Return the mean and standard deviation of each channel of `images`, uint8 (N, height, width, channels).
 
-    Counted from histograms in whole numbers, so that it is exact and the same on every machine. A channel that never
-    changes gets the smallest deviation that a pixel can show, 1/255, instead of a division by zero.
+    Computed from integer histograms, so that it is exact and the same on every machine. A deviation is at least 1/255,
+    one grey level, since pixels are divided by it.
     """
     channels = images.shape[3]
     histograms = np.zeros((channels, _PIXEL_VALUES), np.int64)

@@ -15,7 +15,7 @@ _PARTS_AFTER_PATH = 2
 
 
 def split_of(spec: str) -> tuple[str, str | None]:
-    """Divide `SPEC:train`, `SPEC:validation` (or `val`) or `SPEC:test` into specification and split."""
+    """Split `SPEC:train`, `SPEC:validation` (or `val`) or `SPEC:test` into specification and split's name."""
     head, colon, tail = spec.rpartition(":")
     if colon and tail in SPLITS:
         return head, SPLITS[tail]
@@ -26,7 +26,7 @@ def read_source(spec: str, options: Options) -> Source:
     """Read the data set that `spec` names, as published.
 
     Raises:
-        DataError: nothing has that name, or what has it cannot be read.
+        DataError: nothing has that name, or it cannot be read.
     """
     name, colon, rest = spec.partition(":")
     if name in CORRUPTED_READERS:
@@ -47,13 +47,13 @@ def read_source(spec: str, options: Options) -> Source:
 
 
 def corruptions_in(spec: str) -> Mapping[str, tuple[int, ...]]:
-    """Return the types of corruption that lie in a set of corrupted images, with the severities of each.
+    """Return the types of corruption in a set of corrupted images, with the severities of each.
 
     Args:
         spec: the set without type and severity, such as `cifar10-c:PATH`.
 
     Returns:
-        Severities by type, the types sorted by name; MNIST-C's, which has none, are empty.
+        Severities by type, the types sorted by name; empty for MNIST-C, which has none.
 
     Raises:
         DataError: `spec` names no such set, or nothing is there.
@@ -75,7 +75,7 @@ def trains_nothing(spec: str) -> bool:
 
 
 def _corrupted_parts(name: str, rest: str) -> tuple[Path, str | None, str | None]:
-    """Divide PATH, PATH:TYPE or PATH:TYPE:SEVERITY; a path may have colons itself, so the longest folder is taken."""
+    """Split PATH, PATH:TYPE or PATH:TYPE:SEVERITY; a path may contain colons, so the longest existing one is taken."""
     if not rest:
         raise DataError(f"{name} needs the folder it lies in; found no path; write {name}:PATH:TYPE:SEVERITY")
     parts = rest.split(":")

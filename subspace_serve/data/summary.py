@@ -1,4 +1,4 @@
-"""What a data set is, for people, before anything is trained on it."""
+"""A description of a data set for people, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _PARTS = ("train", "validation", "test")
 
 
 def summary(data: DataSet) -> str:
-    """Return the classes in their order with the images of each in every part, the sizes, and what is amiss.
+    """Return the sizes, the first 20 classes with how many images each part has of them, and notes on problems.
 
     For example::
 
-        10 classes, images of 28x28 pixels, 3 channels (files of 28x28, decoded at 28x28)
+        10 classes, images of 28x28 pixels, 3 channels, from files of 28x28
         class     train  validation  test
         bag         504          56   140
         ...
+        together   5040         560  1400
     """
     height, width, channels = data.shape
     size = f"images of {height}x{width} pixels, {channels} channel{'s' if channels > 1 else ''}"

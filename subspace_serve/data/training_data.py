@@ -13,9 +13,10 @@ from subspace_serve.data.file_check import Track, check_files, copied_files, lea
 from subspace_serve.data.images import Images
 from subspace_serve.data.load import of_size, open_source
 from subspace_serve.data.parts import check, divided
-from subspace_serve.data.preprocessing import measure_preprocessing
+from subspace_serve.data.preprocessing import Preprocessing, measure_preprocessing
 from subspace_serve.data.sources import Options, Source
 from subspace_serve.data.specification import trains_nothing
+from subspace_serve.data.views import with_channels
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import listed
 
@@ -26,6 +27,7 @@ def load_data(
     validation: float = 0.1,
     seed: int = 0,
     image_size: int | None = None,
+    channels: int | None = None,
     decoded_size: int | None = None,
     left_out: Mapping[str, Sequence[str]] | None = None,
     download: bool = False,
@@ -38,23 +40,26 @@ def load_data(
     class by class.
 
     Args:
-        spec: `digits`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `tiny-imagenet:PATH`,
-            `imagenet:PATH`, `mnist-c:PATH:TYPE`, `FILE.npz`, `folder:PATH` or the path of a folder.
+        spec: `digits`, `mnist[:PATH]`, `fashion-mnist[:PATH]`, `cifar10[:PATH]`, `cifar100[:PATH]`,
+            `tiny-imagenet:PATH`, `imagenet:PATH`, `mnist-c:PATH:TYPE`, `FILE.npz`, `folder:PATH` or the path of a
+            folder.
         validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
-        seed: decides which images validate.
+        seed: decides which images are for validation.
         image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
-        decoded_size: pixels on a side to which image files are brought where `image_size` is None, as an earlier run
-            did; None chooses what suits the files (`picture_size.fitting_side`).
-        left_out: image files to leave out, by part, as `DataSet.files` of an earlier run says.
+        channels: of every image; grey images are repeated. None keeps the set's own.
+        decoded_size: pixels on a side at which image files are decoded where `image_size` is None, as in an earlier
+            run; None chooses what suits the files (`picture_size.fitting_side`).
+        left_out: image files to leave out, by part, as `FileCheck.left_out` of an earlier run says.
         download: fetch CIFAR, MNIST or Fashion-MNIST where they are missing.
-        workers: threads that decode image files; None chooses, 0 decodes on this one.
+        workers: threads that decode image files; None chooses, 0 decodes on the calling thread.
 
     Raises:
-        DataError: the set is unknown, missing, damaged or empty, a class has no training image, or an
-            argument is out of range.
+        DataError: the set is unknown, missing, damaged or empty, has a single class, a class has no training image, or
+            an argument is out of range.
     """
-    source = _training_source(spec, Options(image_size=image_size or decoded_size, download=download, workers=workers))
-    return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size)
+    options = Options(image_size=image_size or decoded_size, download=download, workers=workers)
+    source = _training_source(spec, _coloured(options, channels))
+    return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size, channels)
 
 
 def load_checked(
@@ -63,27 +68,33 @@ def load_checked(
     validation: float = 0.1,
     seed: int = 0,
     image_size: int | None = None,
+    channels: int | None = None,
     decoded_size: int | None = None,
     skip_unreadable: bool = False,
     download: bool = False,
     track: Track = untracked,
 ) -> DataSet:
-    """Load a data set as `load_data` does, after every image file was decoded once.
+    """Load a data set as `load_data` does, after decoding every image file once.
 
     Args:
-        skip_unreadable: leave files out that cannot be read, and say so in `DataSet.files`, instead of refusing them.
+        skip_unreadable: leave out files that cannot be read, and say so in `DataSet.files`, instead of raising.
         track: shows the progress of the check.
 
     Raises:
-        DataError: as `load_data`; or files cannot be read, of which the first ten are named.
+        DataError: as `load_data`; or files cannot be read, of which the message names the first ten.
     """
-    source = _training_source(spec, Options(image_size=image_size or decoded_size, download=download))
+    options = Options(image_size=image_size or decoded_size, download=download)
+    source = _training_source(spec, _coloured(options, channels))
     files = check_files(source, track)
     if not skip_unreadable:
         refuse_unreadable(files, source)
-    data = _divided(leave_out(source, files.left_out), spec, validation, seed, image_size)
+    data = _divided(leave_out(source, files.left_out), spec, validation, seed, image_size, channels)
     copies = {"validation": copied_files(data.validation, data.train), "test": copied_files(data.test, data.train)}
     return replace(data, files=replace(files, copies=copies))
+
+
+def _coloured(options: Options, channels: int | None) -> Options:
+    return options if channels is None else replace(options, channels=channels)
 
 
 def _training_source(spec: str, options: Options) -> Source:
@@ -96,8 +107,10 @@ def _training_source(spec: str, options: Options) -> Source:
     return open_source(spec, options)
 
 
-def _divided(source: Source, spec: str, validation: float, seed: int, image_size: int | None) -> DataSet:
-    """Divide what was read into three parts of one size."""
+def _divided(
+    source: Source, spec: str, validation: float, seed: int, image_size: int | None, channels: int | None
+) -> DataSet:
+    """Divide a source into three parts with one image size and number of channels."""
     check(source)
     if len(source.label_names) == 1:
         raise DataError(
@@ -105,6 +118,8 @@ def _divided(source: Source, spec: str, validation: float, seed: int, image_size
             "add images of others"
         )
     parts = {split: of_size(images, image_size) for split, images in divided(source, validation, seed).items()}
+    if channels is not None:
+        parts = {split: with_channels(images, channels) for split, images in parts.items()}
     _check_every_class(parts["train"], source)
     if len(parts["test"]) == 0:
         raise DataError(
@@ -114,7 +129,7 @@ def _divided(source: Source, spec: str, validation: float, seed: int, image_size
         name=source.name,
         spec=spec,
         label_names=source.label_names,
-        preprocessing=source.preprocessing or measure_preprocessing(_all_pixels(parts["train"])),
+        preprocessing=_preprocessing(source, parts["train"]),
         augmentation=source.augmentation,
         train=parts["train"],
         validation=parts["validation"],
@@ -125,6 +140,16 @@ def _divided(source: Source, spec: str, validation: float, seed: int, image_size
         test_carved=source.test is None,
         left_aside=source.left_aside,
     )
+
+
+def _preprocessing(source: Source, train: Images) -> Preprocessing:
+    """Return a set's published normalisation, repeated where grey images are, or else measure it."""
+    known, channels = source.preprocessing, train.shape[2]
+    if known is None:
+        return measure_preprocessing(_all_pixels(train))
+    if len(known.mean) == channels:
+        return known
+    return Preprocessing(known.mean * channels, known.std * channels)
 
 
 def _check_every_class(train: Images, source: Source) -> None:

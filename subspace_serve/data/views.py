@@ -1,4 +1,4 @@
-"""Images that are changed as they are read: resized, or corrupted."""
+"""Images that are changed as they are read: resized, repeated from grey to more channels, or corrupted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 
 from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.images import Images
+from subspace_serve.errors import DataError
 from subspace_serve.pixels import resize
 
 
 class ChangedImages(Images):
     """Images of another set, each changed when it is read; no more than a batch is in memory.
 
-    What is changed is augmented, not the other way round; only a random area (`Augmentation.resized_crop`) is cut out
-    before, when its file is decoded.
+    The change comes before the augmentation, except that a random area (`Augmentation.resized_crop`) is cut out when
+    its file is decoded.
     """
 
     def __init__(self, images: Images) -> None:
@@ -40,7 +41,7 @@ class ChangedImages(Images):
 
     @abstractmethod
     def change(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a batch, uint8 (N, height, width, channels), as it is to be seen; each image on its own."""
+        """Return a changed batch, uint8 (N, height, width, channels); each image is changed on its own."""
 
     @abstractmethod
     def over(self, images: Images) -> Images:
@@ -66,7 +67,7 @@ class ResizedImages(ChangedImages):
 
 
 def resized(images: Images, height: int, width: int) -> Images:
-    """Return images at another size: at once those in memory, as they are read all others."""
+    """Return images at another size: those in memory are resized at once, all others when they are read."""
     if images.shape[:2] == (height, width):
         return images
     if isinstance(images, MemoryImages):
@@ -74,11 +75,45 @@ def resized(images: Images, height: int, width: int) -> Images:
     return ResizedImages(images, height, width)
 
 
+class RepeatedImages(ChangedImages):
+    """Grey images with their one channel repeated, as a grey file is decoded for a network of three channels."""
+
+    def __init__(self, images: Images, channels: int) -> None:
+        super().__init__(images)
+        self.channels = channels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return *self.images.shape[:2], self.channels
+
+    def change(self, pixels: np.ndarray) -> np.ndarray:
+        return np.repeat(pixels, self.channels, axis=3)
+
+    def over(self, images: Images) -> RepeatedImages:
+        return RepeatedImages(images, self.channels)
+
+
+def with_channels(images: Images, channels: int) -> Images:
+    """Return images with so many channels: grey ones are repeated, those in memory at once.
+
+    Raises:
+        DataError: they have another number of channels, and are not grey.
+    """
+    found = images.shape[2]
+    if found == channels:
+        return images
+    if found != 1:
+        raise DataError(f"the images have {found} channels and {channels} are wanted; only grey images are repeated")
+    if isinstance(images, MemoryImages):
+        return MemoryImages(np.repeat(images.pixels, channels, axis=3), images.labels)
+    return RepeatedImages(images, channels)
+
+
 class CorruptedImages(ChangedImages):
     """Images of another set under one corruption, made when they are read; no more than a batch is in memory.
 
-    What an image becomes depends on its pixels, the corruption and the seed, not on its place or its batch: a
-    subset of the corrupted images is the corrupted subset. Who reads them often keeps them in memory with
+    What an image becomes depends on its pixels, the corruption and the seed, not on its position or its batch: a
+    subset of the corrupted images is the corrupted subset. To read them often, keep them in memory with
     `MemoryImages(*corrupted.take(...))`.
     """
 
@@ -92,7 +127,7 @@ class CorruptedImages(ChangedImages):
         seed: int = 0,
         workers: int | None = None,
     ) -> None:
-        """Say how the images are to be corrupted; none is read yet.
+        """Set how the images are corrupted; none is read yet.
 
         Args:
             images: any labelled images, grey or RGB.
@@ -114,7 +149,7 @@ class CorruptedImages(ChangedImages):
         self.preset = preset_for(height, width) if preset is None else preset
         self.seed = seed
         self.workers = workers
-        # No image at all is checked like any other, so that what is wrong is said now and not at the first batch.
+        # Corrupting an empty batch checks the arguments now, and not at the first real batch.
         corrupt(np.empty((0, *images.shape), np.uint8), name, severity, preset=self.preset, seed=seed)
 
     def change(self, pixels: np.ndarray) -> np.ndarray:
@@ -128,6 +163,6 @@ class CorruptedImages(ChangedImages):
         )
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the images' own fingerprint and of all that says how they are corrupted."""
+        """Return the SHA-256 of the images' own fingerprint and of how they are corrupted."""
         how = [self.images.fingerprint(), self.name, self.severity, self.preset, self.seed]
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""Where bundles go: Bento, container, Triton."""
+"""Deployment targets of bundles: Bento, container, Triton."""

@@ -17,13 +17,19 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from subspace_serve.bundle.manifest import MANIFEST_FILE
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.files import atomic_file, atomic_folder, check_replaceable, sha256_of, temporary_folder
+from subspace_serve.files import (
+    MANIFEST_FILE,
+    atomic_file,
+    atomic_folder,
+    check_replaceable,
+    sha256_of,
+    temporary_folder,
+)
 
 BUNDLE_FOLDER = "bundle"
-"""Where the bundle lies in a Bento's sources and in a container's context."""
+"""The bundle's folder in a Bento's sources and in a container's context."""
 
 _PACKAGE = Path(__file__).parent.parent
 _ROOT = _PACKAGE.parent
@@ -49,7 +55,7 @@ FROM server
 
 
 class PackagingError(SubspaceServeError):
-    """A bundle that cannot be packaged as was asked."""
+    """A bundle that cannot be packaged as requested."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class BuiltBento:
 def build_bento(bundle: Bundle, *, name: str, version: str | None = None) -> BuiltBento:
     """Build a Bento of the service and a bundle in BentoML's store (BENTOML_HOME, or ~/bentoml).
 
-    Without a version it is the SHA-256 of what goes in, shortened; what is there already is then not built again.
-    Raises `PackagingError` for what is no name or version, for a version that exists, and when BentoML refuses.
+    The version defaults to a shortened SHA-256 of the contents, and a Bento that exists already is then not built
+    again. Raises `PackagingError` for an invalid name or version, for a given version that exists, and when BentoML
+    fails.
     """
     for part, text in {"name": name, "version": version}.items():
         if text is not None and not _PART.fullmatch(text):
@@ -72,7 +79,7 @@ def build_bento(bundle: Bundle, *, name: str, version: str | None = None) -> Bui
                 f"the Bento's {part} is {text!r:.80}; give at most 63 small letters, digits, '-', '_' and '.', "
                 "with a letter or digit first and last"
             )
-    # Not in the store, which may lie in a hidden folder: BentoML takes nothing from there.
+    # Not in the store, which may be inside a hidden folder: BentoML includes nothing from those.
     with temporary_folder(Path(tempfile.gettempdir(), "subspace-serve-build"), hidden=False) as temporary:
         sources, tools = temporary / "sources", temporary / "bin"
         _write_sources(bundle, sources, name)
@@ -96,9 +103,10 @@ def export_bento(bento: BuiltBento, archive: Path) -> None:
 
 
 def write_container_context(bundle: Bundle, target: Path) -> None:
-    """Write a folder of which `docker build` makes an image that serves the bundle: recipe, packages, bundle.
+    """Write a folder from which `docker build` makes an image that serves the bundle: recipe, packages, bundle.
 
-    A folder that this wrote before is replaced in one step; `PackagingError` is raised for any other that is not empty.
+    A folder that this wrote before is replaced in one step. Raises `PackagingError` for any other that is not empty,
+    and where the container's recipe is not installed.
     """
     check_context(target)
     recipe = _recipe()
@@ -123,7 +131,7 @@ def check_context(target: Path) -> None:
 
 
 def _write_sources(bundle: Bundle, folder: Path, name: str) -> None:
-    """Write what `bentoml build` is run on: only what the Bento shall hold, and its build file."""
+    """Write the folder that `bentoml build` runs on: only what goes into the Bento, and its build file."""
     for package in _BENTO_PACKAGES:
         _copy_package(package, folder)
     _copy_bundle(bundle, folder)
@@ -164,7 +172,7 @@ def _requirements() -> list[str]:
 
 
 def _stand_in_for_uv(folder: Path) -> None:
-    """Put a command `uv` into a folder: BentoML fetches it where there is none, although it locks nothing with it."""
+    """Put a dummy command `uv` into a folder: BentoML downloads uv where it is missing, though nothing is locked."""
     folder.mkdir()
     command = folder / "uv"
     command.write_text("#!/bin/sh\necho 'uv is not installed' >&2\nexit 127\n", encoding="utf-8")
@@ -190,7 +198,7 @@ def _store() -> Path:
 
 
 def _recipe() -> Path:
-    """Return the folder with the Dockerfile and what it copies: in the package when installed, else the checkout's."""
+    """Return the folder with the Dockerfile and what it copies: inside an installed package, else the checkout."""
     for folder in (_PACKAGE / "recipe", _ROOT):
         if all((folder / name).is_file() for name in _RECIPE):
             return folder
@@ -198,7 +206,7 @@ def _recipe() -> Path:
 
 
 def _end_with_bundle(dockerfile: Path) -> None:
-    """Take the last stage off, so that the one before, with the bundle inside, is what is built."""
+    """Remove the last stage, so that the one before it, with the bundle inside, is the default target."""
     text = dockerfile.read_text(encoding="utf-8").removesuffix(_LAST_STAGE)
     if not re.search(r"^FROM server AS with-bundle$(?!.*^FROM)", text, re.MULTILINE | re.DOTALL):
         raise PackagingError("the Dockerfile's last stage but one is not `with-bundle`; restore it")
@@ -218,7 +226,7 @@ def _copy_package(package: str, folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file's contents; whatever its rights were, a server that runs as somebody else can read the copy."""
+    """Copy a file's contents with mode 644, so that a server that runs as another user can read the copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(0o644)

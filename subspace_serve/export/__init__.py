@@ -1,4 +1,4 @@
-"""From points of a subspace to ordinary ONNX files, verified."""
+"""From points of a subspace to verified, ordinary ONNX files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle records of its models' answers on labelled images: temperature and metrics."""
+"""What a bundle records about its models' answers on labelled images: temperature, metrics and promises."""
 
 from __future__ import annotations
 
@@ -7,22 +7,32 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from subspace_serve.abstention import DELTA, levels_of
 from subspace_serve.answers import ensemble_probabilities
+from subspace_serve.bundle.abstention import Abstention, AbstentionLevel, RiskMeasured
 from subspace_serve.bundle.manifest import Reliability, TemperatureFit
+from subspace_serve.bundle.prediction_sets import CoverageMeasured, Sets
 from subspace_serve.data import Images
 from subspace_serve.export.plan import EnsemblePlan, PointPlan
+from subspace_serve.measure.abstention import risk_coverage
+from subspace_serve.measure.conformal import SetsData, calibrate, measure_coverage
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels
 from subspace_serve.measure.temperature import FittedTemperature, TemperatureData, check_divisible, fit_and_report
 
+_Data = TemperatureData | SetsData | None
+"""The images that logits are of; None: the evaluation's."""
+
 
 @dataclass(frozen=True)
 class Record:
-    """What the manifest says of one point's or ensemble's answers; `metrics` are measured at the temperature."""
+    """What the manifest records about a point's or an ensemble's answers, which are those at the temperature."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     temperature_fit: TemperatureFit | None = None
+    sets: Sets | None = None
+    abstention: Abstention | None = None
 
     def describe(self) -> str:
         """Return a line about the temperature, empty when none was fitted."""
@@ -39,45 +49,48 @@ class Record:
 
 
 class Answers:
-    """Points' logits on labelled images, from which temperatures are fitted and metrics measured."""
+    """Points' logits on labelled images: temperatures are fitted, metrics measured and sets calibrated on them."""
 
     def __init__(self, models: Sequence[PointPlan | EnsemblePlan], evaluation: Images | None, classes: int) -> None:
         """Check the images; run nothing yet.
 
         Args:
-            models: the points and ensembles, with the images on which their temperatures are fitted.
+            models: the points and ensembles, with the images for their temperatures and their sets.
             evaluation: images on which metrics are measured; None measures none.
             classes: of the networks.
 
         Raises:
-            DataError: images cannot be divided to fit a temperature, or their labels are not the networks'.
+            DataError: the images for a temperature cannot be divided, or a label is not one of the networks' classes.
         """
         self._models = {model.name: model for model in models}
         self._evaluation = evaluation
-        self._logits: dict[tuple[str, TemperatureData | None], np.ndarray] = {}  # None: the evaluation's images
+        self._logits: dict[tuple[str, _Data], np.ndarray] = {}
         if evaluation is not None:
             check_labels(evaluation, classes)
         for data in {model.temperature for model in models if model.temperature is not None}:
             check_divisible(data.images.labels)
             check_labels(data.images, classes)
+        for sets in {model.sets for model in models if model.sets is not None}:
+            check_labels(sets.images, classes)
 
     def add(self, point: str, answer: Callable[[Images], np.ndarray]) -> None:
-        """Run one point over all images that its own answers, and those of its ensembles, are needed on.
+        """Run one point on all images that it or one of its ensembles is measured on.
 
         `answer` returns the point's logits for labelled images, (N, classes).
         """
         if self._evaluation is not None:
             self._logits[point, None] = answer(self._evaluation)
-        asked = [model.temperature for model in self._models.values() if point in model.ensemble.members]
+        models = [model for model in self._models.values() if point in model.ensemble.members]
+        asked = [data for model in models for data in (model.temperature, model.sets)]
         for data in {data for data in asked if data is not None}:
             self._logits[point, data] = answer(data.images)
 
     def record(self, name: str) -> Record:
-        """Fit a point's or an ensemble's temperature, and measure its answers at it."""
+        """Fit a point's or an ensemble's temperature, and measure and calibrate its answers at it."""
         model = self._models[name]
         ensemble = model.ensemble
 
-        def averaged(data: TemperatureData | None, temperature: float = 1.0) -> np.ndarray:
+        def averaged(data: _Data, temperature: float = 1.0) -> np.ndarray:
             logits = [self._logits[member, data] for member in ensemble.members]
             return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate, temperature)
 
@@ -88,13 +101,85 @@ class Answers:
             temperature = fitted.temperature
             fit = fit_record(fitted, data.name, data.seed)
         metrics: dict[str, float] = {}
+        evaluated = None
         if self._evaluation is not None:
-            metrics = classification_metrics(averaged(None, temperature), self._evaluation.labels)
-        return Record(metrics, temperature, fit)
+            evaluated = averaged(None, temperature), self._evaluation.labels
+            metrics = classification_metrics(*evaluated)
+        if model.sets is None:
+            return Record(metrics, temperature, fit)
+        own = averaged(model.sets, temperature)
+        held_out = evaluated if model.sets.like_evaluation else None
+        return Record(
+            metrics,
+            temperature,
+            fit,
+            sets_record(own, model.sets, held_out),
+            abstention_record(own, model.sets, held_out),
+        )
+
+
+def sets_record(
+    probabilities: np.ndarray, data: SetsData, held_out: tuple[np.ndarray, np.ndarray] | None = None
+) -> Sets:
+    """Calibrate prediction sets, and return the manifest's record of them.
+
+    Args:
+        probabilities: the answers to the images of `data`, shape (N, classes).
+        data: the images.
+        held_out: the answers to other images (M, classes), and their labels (M,), on which coverage is measured.
+
+    Raises:
+        DataError: as `subspace_serve.measure.conformal.calibrate`.
+    """
+    found = calibrate(probabilities, data.images.labels, data.method, seed=data.seed)
+    measured = None if held_out is None else measure_coverage(found, *held_out)
+    return Sets(
+        method=found.method,
+        data=data.name,
+        count=found.count,
+        seed=data.seed,
+        k_reg=found.k_reg,
+        penalty=found.penalty,
+        tuned_on=found.tuned_on,
+        scores=tuple(found.scores.tolist()),
+        measured=None if measured is None else CoverageMeasured(**vars(measured)),
+    )
+
+
+def abstention_record(
+    probabilities: np.ndarray, data: SetsData, held_out: tuple[np.ndarray, np.ndarray] | None = None
+) -> Abstention:
+    """Measure the answers' largest probability as a score, and return what abstaining by it takes.
+
+    Args:
+        probabilities: the answers to the images of `data`, shape (N, classes).
+        data: the images.
+        held_out: the answers to other images (M, classes), and their labels (M,), on which the score is measured; on
+            the same images where there are no others.
+    """
+    scores, right = _surest(probabilities, data.images.labels)
+    curve = risk_coverage(scores, right) if held_out is None else risk_coverage(*_surest(*held_out))
+    return Abstention(
+        data=data.name,
+        count=len(scores),
+        delta=DELTA,
+        levels=tuple(AbstentionLevel(**level._asdict()) for level in levels_of(scores, right)),
+        measured=RiskMeasured(
+            images=len(curve.risks),
+            held_out=held_out is not None,
+            aurc=curve.aurc,
+            answered_at_5_percent=curve.answered_at(0.05),
+        ),
+    )
+
+
+def _surest(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest probabilities (N,), and whether their classes are the labels (N,)."""
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
 def fit_record(fitted: FittedTemperature, data: str, seed: int) -> TemperatureFit:
-    """Return what the manifest says of a temperature that was fitted on images named `data`, divided with `seed`."""
+    """Return the manifest's record of a temperature that was fitted on images named `data`, divided with `seed`."""
     return TemperatureFit(
         data=data,
         count=fitted.count,
@@ -107,5 +192,5 @@ def fit_record(fitted: FittedTemperature, data: str, seed: int) -> TemperatureFi
 
 
 def _reliability(metrics: dict[str, float]) -> Reliability:
-    # Rounding can put both a little outside their range.
+    # Rounding can push both slightly out of their range.
     return Reliability(nll=max(metrics["nll"], 0.0), ece=min(max(metrics["ece"], 0.0), 1.0))

@@ -1,4 +1,4 @@
-"""Answers that training leaves beside a run: what torch said there, for machines that have no torch.
+"""Answers that training leaves with a run: torch's own, for machines without torch.
 
 `golden.safetensors` holds a few images and, for some places of the subspace, BatchNorm statistics and torch's logits.
 """
@@ -47,7 +47,7 @@ def write_golden(run: Path, network: Network, images: np.ndarray, answers: Seque
 def check_golden(run: Path, network: Network) -> bool:
     """Check that a run's skeleton gives the answers that training left; return False where it left none.
 
-    Answers of other endpoints (of an epoch before) count as none.
+    Answers for other endpoints (from an earlier epoch) count as none.
 
     Raises:
         CheckpointError: the file is damaged.

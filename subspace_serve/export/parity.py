@@ -17,11 +17,11 @@ from subspace_serve.space.place import Alpha
 
 BATCHES = (1, 2, 17)
 TOLERANCE = 1e-4
-"""Largest difference of a logit that is allowed, in units of the largest logit (or 1, if that is more)."""
+"""Largest allowed difference of a logit or a probability, relative to the largest logit (or 1, if greater)."""
 
 
 def allowed_difference(expected: np.ndarray) -> float:
-    """Return the largest difference of a logit that is allowed where these are expected."""
+    """Return the largest allowed difference of a logit or a probability from the expected logits (N, classes)."""
     return TOLERANCE * max(1.0, float(np.abs(expected).max()))
 
 
@@ -30,9 +30,10 @@ class Reference:
     """What the exported graphs are compared with.
 
     Attributes:
-        name: `torch`; `training` for the skeleton, after it gave the answers that training left; or `skeleton` for the
-            skeleton where training left none.
-        logits: torch's at a place with its statistics, for uint8 pixels (N, H, W, C); None for the skeleton's own.
+        name: `torch`; `training` for the skeleton once it has reproduced the answers that training left; or `skeleton`
+            for the skeleton where there are none.
+        logits: gives torch's logits at a place, with its statistics, for uint8 pixels (N, H, W, C); None to use the
+            skeleton's own.
     """
 
     name: ReferenceName = "skeleton"
@@ -48,7 +49,7 @@ THE_SKELETON = Reference()
 
 
 def parity_images(pixels: np.ndarray) -> np.ndarray:
-    """Return the images that graphs are compared on, uint8 (20, H, W, C); fewer are repeated.
+    """Return the images that graphs are compared on, uint8 (20, H, W, C); fewer are repeated, more cut off.
 
     Raises:
         ExportError: there are fewer than two.
@@ -61,11 +62,11 @@ def parity_images(pixels: np.ndarray) -> np.ndarray:
 def check_parity(
     file: Path, images: np.ndarray, expected: np.ndarray, *, input: Input, classes: int, reference: Reference
 ) -> Parity:
-    """Compare a graph with expected answers on real images, in batches of 1, 2 and 17.
+    """Compare a graph with expected answers on real images, in batches of 1, 2 and the rest: 17 of `parity_images`.
 
     Args:
         file: the exported graph.
-        images: in the graph's own format, as many as `parity_images` gives.
+        images: in the graph's own input format.
         expected: logits for these, float32 (N, classes).
         input: what the graph must take.
         classes: how many logits it must return.
@@ -73,7 +74,8 @@ def check_parity(
 
     Raises:
         BundleError: the graph cannot be loaded or does not take that input.
-        ExportError: a logit or a probability is not finite or differs by more than the tolerance, or a shape is wrong.
+        ExportError: a logit or a probability is not finite or differs by more than the tolerance, or the logits have
+            another shape.
     """
     opened = open_session(file, input, classes, device="cpu")
     parts = np.split(images, np.cumsum(BATCHES)[:-1])

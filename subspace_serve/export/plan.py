@@ -1,4 +1,4 @@
-"""What is to be exported: of which subspace, which points and ensembles, and the images that each needs."""
+"""What is to be exported: which points and ensembles of which subspace, and the images that each needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, get_args
 from subspace_serve.data import Images, Preprocessing
 from subspace_serve.errors import ExportError
 from subspace_serve.export.parity import THE_SKELETON, Reference
+from subspace_serve.measure.conformal import SetsData
+from subspace_serve.measure.networks import StatisticsSource
 from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
@@ -22,7 +24,7 @@ from subspace_serve.space.subspace import Subspace
 
 @dataclass(frozen=True)
 class Origin:
-    """The trained subspace that points are exported of.
+    """The trained subspace that points are exported from.
 
     Attributes:
         subspace: where the points lie.
@@ -32,7 +34,7 @@ class Origin:
         checkpoint_sha256: of the checkpoint's file, for the record.
         examples: real images for the comparison and for the bundle's golden answers.
         reference: what the graphs are compared with.
-        checkpoint: the file, which a bundle with the subspace takes; None where points alone are exported.
+        checkpoint: the checkpoint's file, which goes into a bundle with the subspace; None to export points only.
     """
 
     subspace: Subspace
@@ -52,15 +54,17 @@ class PointPlan:
     Attributes:
         name: of the point.
         alpha: its place; on a line it may lie a little outside.
-        calibration: images for BatchNorm's statistics.
-        temperature: labelled images on which its temperature is fitted (on one half, and reported on the other), never
-            those of the evaluation; None leaves it at 1.
+        calibration: where BatchNorm's statistics come from: images, or a known set.
+        temperature: labelled images for its temperature, which is fitted on one half and reported on the other; never
+            those of the evaluation. None leaves it at 1.
+        sets: other labelled images, for its prediction sets; None leaves them out.
     """
 
     name: str
     alpha: Alpha
-    calibration: CalibrationData
+    calibration: StatisticsSource
     temperature: TemperatureData | None = None
+    sets: SetsData | None = None
 
     @property
     def ensemble(self) -> Ensemble[str]:
@@ -70,11 +74,12 @@ class PointPlan:
 
 @dataclass(frozen=True)
 class EnsemblePlan:
-    """One ensemble of exported points: its name, what is averaged, and images for its temperature as a point's."""
+    """One ensemble of exported points: its name, what is averaged, and images as a point has them."""
 
     name: str
     ensemble: Ensemble[str]
     temperature: TemperatureData | None = None
+    sets: SetsData | None = None
 
 
 @dataclass(frozen=True)
@@ -102,23 +107,30 @@ class BundlePlan:
     def of(
         cls,
         request: Request,
-        calibrations: Mapping[str, CalibrationData],
+        calibrations: Mapping[str, StatisticsSource],
         temperatures: Mapping[str, TemperatureData] | None = None,
+        sets: Mapping[str, SetsData] | None = None,
         **rest: Any,
     ) -> BundlePlan:
         """Plan what `--alpha` asked for.
 
         Args:
             request: the points and ensembles.
-            calibrations: each point's images.
-            temperatures: those of points and ensembles that get a fitted temperature.
+            calibrations: where each point's statistics come from.
+            temperatures: the images for points and ensembles that get a fitted temperature, by name.
+            sets: the images for those that get prediction sets, by name.
+            sets: the images for those that get prediction sets.
             rest: the other attributes.
         """
-        fitted = temperatures or {}
+        fitted, promised = temperatures or {}, sets or {}
         points = [
-            PointPlan(name, alpha, calibrations[name], fitted.get(name)) for name, alpha in request.points.items()
+            PointPlan(name, alpha, calibrations[name], fitted.get(name), promised.get(name))
+            for name, alpha in request.points.items()
         ]
-        ensembles = [EnsemblePlan(name, ensemble, fitted.get(name)) for name, ensemble in request.ensembles.items()]
+        ensembles = [
+            EnsemblePlan(name, ensemble, fitted.get(name), promised.get(name))
+            for name, ensemble in request.ensembles.items()
+        ]
         return cls(points, ensembles, **rest)
 
     @property
@@ -127,7 +139,7 @@ class BundlePlan:
         return [*self.points, *self.ensembles]
 
     def checked(self, origin: Origin) -> BundlePlan:
-        """Return the plan with every place as its geometry has it, before any work is done.
+        """Return the plan with every place checked and normalised by its geometry, before any work is done.
 
         Raises:
             GeometryError: a place lies outside the domain, or a name is malformed or given twice.
@@ -145,9 +157,10 @@ class BundlePlan:
         request = Request()
         for point in self.points:
             request.add_point(point.name, origin.subspace.geometry.check(point.alpha, extrapolate=True))
-            if point.calibration.preprocessing != origin.preprocessing:
+            drawn = point.calibration
+            if isinstance(drawn, CalibrationData) and drawn.preprocessing != origin.preprocessing:
                 raise ExportError(
-                    f"the calibration images of {point.name} are normalised with {point.calibration.preprocessing}, "
+                    f"the calibration images of {point.name} are normalised with {drawn.preprocessing}, "
                     f"the bundle's input with {origin.preprocessing}; draw them with the run's own preprocessing"
                 )
         for plan in self.ensembles:

@@ -35,8 +35,9 @@ def export_bundle(
 ) -> Path:
     """Write chosen points of a subspace, and ensembles of them, as a bundle that the service deploys.
 
-    Each point is collapsed, recalibrated, checked to be recalibrated on images that were kept apart, written, and
-    compared with the reference. The bundle takes its place in one step; when anything fails the old one stays.
+    Each point is collapsed and gets its BatchNorm statistics, which are checked on held-out images where there are any;
+    its graph is written and compared with the reference. The bundle takes its place in one step; when anything fails
+    the old one stays.
 
     Args:
         origin: the subspace, and what is known of it.
@@ -50,7 +51,8 @@ def export_bundle(
     Raises:
         GeometryError: a place lies outside the domain, or a name is malformed or given twice.
         ExportError: a graph does not answer as the reference does, or the plan contradicts itself or the subspace.
-        CalibrationError: a BatchNorm layer's statistics do not belong to the network.
+        CalibrationError: a BatchNorm layer's statistics are not finite, not the network's on held-out images, or not
+            known at that place.
         DataError: no temperature can be fitted on the images given, or they have other classes.
         BundleError: the target cannot be replaced.
     """
@@ -98,8 +100,8 @@ def _export_point(
     """Write one point's graph and enter it into the bundle; return the reference's logits for `pixels`."""
     network, reference, input_type = origin.network, origin.reference, plan.input_type
     weights = network.weights(point.alpha, extrapolate=True)
-    statistics = network.recalibrate(point.calibration.pixels(), weights=weights)
-    network.check(statistics, point.calibration.held_out_pixels(), weights=weights)
+    statistics = point.calibration.statistics(network, point.alpha, weights)
+    point.calibration.check(network, statistics, weights)
     answering = network.with_weights(weights, statistics)
     answers.add(point.name, answering.logits_of)
     record = answers.record(point.name)
@@ -156,7 +158,7 @@ def write_point(
         pixels: images on which answers are compared, uint8 (N, H, W, C).
         expected: the reference's logits for them.
         reference: where these are from.
-        calibration: the images of the statistics, for the record; left out of a network without BatchNorm.
+        calibration: the images of the statistics, for the record; left out for a network without BatchNorm.
         statistics_set: the name of the set that holds these images' statistics, if any.
         answers: what is recorded of how it answers, as `BundleWriter.add_point` takes it.
 
@@ -165,7 +167,7 @@ def write_point(
     """
     input_type: InputType = "uint8" if input.dtype == "uint8" else "float"
     file = bundle.file(name)
-    file.unlink(missing_ok=True)  # it may be linked to another bundle's
+    file.unlink(missing_ok=True)  # it may be a hard link to another bundle's file
     _write_graph(file, ServedGraph(network, input_type).file(network.weights(alpha, extrapolate=True), statistics))
     parity = check_parity(
         file, as_served(pixels, input_type), expected, input=input, classes=network.classes, reference=reference
@@ -192,7 +194,7 @@ def _write_graph(file: Path, data: bytes) -> None:
 
 
 def _unfinished(subspace: Subspace) -> UnfinishedTraining | None:
-    """Return how far the run had come, for the manifest, when it has not come to its end."""
+    """Return how far training has come, for the manifest; None when it is complete."""
     unfinished = subspace.unfinished_training
     return unfinished and UnfinishedTraining(finished_epochs=unfinished[0], planned_epochs=unfinished[1])
 

@@ -20,7 +20,7 @@ from subspace_serve.network.statistics_set import StatisticsSet, compute_statist
 from subspace_serve.space.place import Alpha
 
 KNOT_IMAGES = 1024
-"""How many images, at most, the statistics at each knot are computed from."""
+"""At most this many images give the statistics at each knot, in whole batches (at least one)."""
 _PLACES = 4
 
 
@@ -32,10 +32,10 @@ def export_subspace(
     *,
     progress: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Enter the subspace, with its statistics of training images, into a bundle.
+    """Add the subspace, with its training statistics, to a bundle.
 
-    Variances are interpolated by polynomials of the degree whose answers are nearer to those of exact statistics, at
-    places between knots and on images that were not used for them; how near is recorded.
+    Variances are interpolated by polynomials of degree one or two, whichever answers are nearer to those with exact
+    statistics at places between knots, on held-out images; how near is recorded.
 
     Raises:
         ExportError: the checkpoint's file is not the one that the points were collapsed from.

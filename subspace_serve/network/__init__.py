@@ -1,4 +1,4 @@
-"""One graph, any weights: the networks of a subspace on ONNX Runtime, and their BatchNorm statistics."""
+"""One graph for any weights: the networks of a subspace on ONNX Runtime, and their BatchNorm statistics."""
 
 from __future__ import annotations
 

@@ -23,17 +23,18 @@ _MEMORY_LIMIT = 1 << 30
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """Calibration images, drawn once with a seed, and as many more that are kept apart to check the result.
+    """Calibration images, drawn once with a seed, and others held out to check the result.
 
-    Batches have one size, and any number of passes yields the same ones.
+    All batches of calibration images have one size, and every pass yields the same ones.
 
     Attributes:
         name: what the images are, for the record.
         images: the images that calibrate.
-        held_out: images that check, disjoint from `images`; up to 512: a fifth of what there was, or 16 of a small set.
+        held_out: images to check with, disjoint from `images`: a fifth of all images, at most 512 and at least 16, but
+            no more than half.
         preprocessing: the network's normalisation.
-        batch_size: images a batch.
-        seed: with which the images were drawn.
+        batch_size: images per batch.
+        seed: the seed that the images were drawn with.
     """
 
     name: str
@@ -48,12 +49,20 @@ class CalibrationData:
         return (pixels for pixels, _ in self.images.batches(self.batch_size))
 
     def held_out_pixels(self) -> Iterator[np.ndarray]:
-        """Yield the pixels of the images that are kept apart."""
+        """Yield the pixels of the held-out images; the last batch may be smaller."""
         return (pixels for pixels, _ in self.held_out.batches(self.batch_size))
 
     def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
         """Recompute the statistics of one network, whose parameters are `weights`."""
         return network.recalibrate(self.pixels(), weights=weights)
+
+    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
+        """Check on the held-out images that statistics are those of one network.
+
+        Raises:
+            CalibrationError: a layer's are not.
+        """
+        network.check(statistics, self.held_out_pixels(), weights=weights)
 
     def __len__(self) -> int:
         """Return how many images calibrate."""
@@ -80,7 +89,7 @@ def draw_calibration_data(
         preprocessing: the network's normalisation.
         name: what the images are, for the record.
         count: how many calibrate, at most; a multiple of `batch_size` is used where there are enough.
-        batch_size: images a batch.
+        batch_size: images per batch.
         seed: of the draw.
 
     Raises:
@@ -91,7 +100,7 @@ def draw_calibration_data(
     if len(images) < 4:
         raise CalibrationError(f"calibration takes at least 4 images; {name} has {len(images)}")
     order = permutation(len(images), seed)
-    # A check takes sixteen images at least, so a small set gives more than a fifth of itself.
+    # A check takes at least sixteen images, so a small set gives more than a fifth of itself.
     held_out = min(HELD_OUT, max(len(images) // 5, min(SMALLEST_CHECK, len(images) // 2)))
     usable = min(count, len(images) - held_out)
     batch_size = min(batch_size, usable)
@@ -107,7 +116,7 @@ def draw_calibration_data(
 
 
 def _at_hand(images: Images, indices: np.ndarray) -> Images:
-    """Return a subset, decoded once into memory when it is small: each point of a sweep reads it again."""
+    """Return a subset, decoded into memory if it is small enough, since each point of a sweep reads it again."""
     height, width, channels = images.shape
     if len(indices) * height * width * channels > _MEMORY_LIMIT:
         return images.subset(indices)

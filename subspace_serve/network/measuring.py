@@ -1,4 +1,4 @@
-"""Skeletons that measure: what BatchNorm layers are given, batch by batch or image by image."""
+"""Skeletons that measure the inputs of BatchNorm layers, batch by batch or image by image."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from subspace_serve.network.onnx_file import FLOAT, INT64, Node, Tensor, integer
 from subspace_serve.network.skeleton import Skeleton
 
 MEAN, VARIANCE, SHAPE, SQUARE = ":mean", ":variance", ":shape", ":square"
-"""What follows the name of a BatchNorm layer's input in the names of what is measured of it."""
+"""Suffixes to the name of a BatchNorm layer's input, which name what is measured of it."""
 
 
 def batches_graph(skeleton: Skeleton) -> bytes:
-    """Return a skeleton in which BatchNorm normalises with its batch's statistics, and gives them out.
+    """Return a skeleton in which BatchNorm normalises with its batch's statistics, and outputs them.
 
     Its outputs are, for each of `batchnorms` and each of its runs, `MEAN` and `VARIANCE` (of the population), shape
     (C,), and `SHAPE`, that of the layer's input.
@@ -37,7 +37,7 @@ def batches_graph(skeleton: Skeleton) -> bytes:
 
 
 def images_graph(skeleton: Skeleton) -> bytes:
-    """Return a skeleton that measures, image by image, what each BatchNorm layer is given.
+    """Return a skeleton that measures, image by image, the input of each BatchNorm layer.
 
     Its outputs are, for each of `batchnorms` and each of its runs, `MEAN` and `SQUARE`: the mean and the mean
     square over an image's pixels of the layer's input, centred and scaled with the layer's statistics, as they

@@ -11,25 +11,25 @@ from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics_set import StatisticsSet, even_batches
 
 PRIOR = 16
-"""For how many images of a domain the training statistics stand (Schneider et al. 2020, figure 3)."""
+"""How many images of a domain the training statistics count as (Schneider et al. 2020, figure 3)."""
 _NOISE_IMAGES, _NOISE_DRAWS = 32, 8
 
 
 def mixed(
     own: StatisticsSet, training: StatisticsSet, skeleton: Skeleton, *, prior: float = PRIOR
 ) -> tuple[StatisticsSet, np.ndarray]:
-    """Return a domain's statistics, from n images, mixed with those of training, and each layer's share.
+    """Return a domain's statistics, from n images, mixed with the training statistics, and each layer's share.
 
-    A layer takes the share n / (n + prior) of its own (Schneider et al. 2020, equation 3), or more where they differ
-    from training's by more than chance: at least 1 - E / D, where D is their distance at the midpoint and E what it
-    would be for n training images. That is how James and Stein shrink an estimate; it asks for many images only where
-    the shift is mild and there is little to gain.
+    The share of the domain's own statistics in a layer is n / (n + prior) (Schneider et al. 2020, equation 3), or more
+    where they differ from the training statistics by more than chance: at least 1 - E / D, where D is their distance
+    (`distances`) at the knot nearest to the midpoint, and E what it would be for n training images. This is James-Stein
+    shrinkage; it needs many images only where the shift is mild and there is little to gain.
 
     Args:
-        own: of the domain's images.
-        training: of training images, with their `noise`.
+        own: from the domain's images.
+        training: from training images; without its `noise` the share is n / (n + prior) everywhere.
         skeleton: of the network.
-        prior: for how many images the training statistics stand; 0 leaves the domain's own.
+        prior: how many images the training statistics count as; 0 uses the domain's own statistics alone.
 
     Returns:
         The mixed set, and the shares, float64 (layers,).
@@ -47,10 +47,10 @@ def mixed(
 
 
 def distances(skeleton: Skeleton, row: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return how far one network's statistics lie from others, a number a layer: float64 (layers,).
+    """Return how far one network's statistics lie from others, one number per layer: float64 (layers,).
 
-    The mean over channels of the squared difference of means, in units of the reference's variance, and half the
-    squared difference of the variances' logarithms.
+    It is the mean over channels of the squared difference of the means, in units of the reference's variance, plus half
+    the squared difference of the variances' logarithms.
     """
     found = []
     for layer in skeleton.batchnorms:
@@ -63,9 +63,10 @@ def distances(skeleton: Skeleton, row: np.ndarray, reference: np.ndarray) -> np.
 
 
 def sampling_noise(network: Network, training: StatisticsSet, images: np.ndarray) -> np.ndarray:
-    """Return how far the statistics of one training image lie from those of many, by layer: float32 (layers,).
+    """Return how far the statistics of one training image would lie from those of many, by layer: float32 (layers,).
 
-    Measured with small draws at the midpoint; that of n images is an n-th of it.
+    It is extrapolated from random draws of up to 32 images at the knot nearest to the midpoint, on the assumption that
+    the distance for n images is an n-th of it.
 
     Args:
         network: the subspace.

@@ -24,7 +24,7 @@ from subspace_serve.space.subspace import Subspace, Weights, distances, weighted
 import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off
 
 BATCH = 64
-"""Images at a time: a processor's caches hold the activations of small batches."""
+"""Images per run of a graph: a CPU's caches hold the activations of small batches."""
 BLOCK = 512
 """Images of a set that are read at a time."""
 CALIBRATION_BATCH = 128
@@ -36,7 +36,7 @@ class Answering:
 
     Attributes:
         session: ONNX Runtime's.
-        provider: on which execution provider it runs.
+        provider: the execution provider that it runs on.
     """
 
     session: Any
@@ -65,13 +65,13 @@ class Network:
         skeleton: the architecture's graph.
         geometry: how a place turns into coefficients.
         endpoints: the parameters of each endpoint by name, float32.
-        mean, std: the normalisation of pixels scaled to [0, 1], one number a channel.
+        mean, std: the normalisation of pixels scaled to [0, 1], one number per channel.
         device: `auto`, `cpu` or `cuda`.
         threads: within an operator on a CPU; 0 for all cores.
 
     Raises:
-        CheckpointError: the endpoints are not the geometry's, or not of the skeleton's network.
-        BundleError: the device is unknown or not there.
+        CheckpointError: the number of endpoints is not the geometry's, or they are not of the skeleton's network.
+        BundleError: the device is unknown or not available.
     """
 
     def __init__(
@@ -107,7 +107,8 @@ class Network:
             device: `auto`, `cpu` or `cuda`.
 
         Raises:
-            CheckpointError: the checkpoint or the skeleton is missing, damaged or another's.
+            CheckpointError: the checkpoint or the skeleton is missing or damaged, or they do not belong together.
+            BundleError: the device is unknown or not available.
         """
         subspace = load_subspace(run)
         preprocessing = Preprocessing.from_json(subspace.provenance_value("preprocessing"))
@@ -120,7 +121,8 @@ class Network:
         """Return a subspace on ONNX Runtime.
 
         Raises:
-            CheckpointError: the skeleton is another architecture's.
+            CheckpointError: the skeleton belongs to another architecture.
+            BundleError: the device is unknown or not available.
         """
         if skeleton.architecture != subspace.architecture.to_json():
             raise CheckpointError(
@@ -148,7 +150,7 @@ class Network:
         return len(providers(self._device)) == 1
 
     def with_threads(self, threads: int) -> Network:
-        """Return the same networks with so many threads within an operator on a CPU; 0 for all cores."""
+        """Return the same networks with another number of threads within an operator on a CPU; 0 for all cores."""
         other = copy.copy(self)
         other._threads = threads
         return other
@@ -191,7 +193,7 @@ class Network:
             weights: its parameters.
 
         Raises:
-            CalibrationError: there are no images, a batch has one only, or the statistics are not finite.
+            CalibrationError: there are no images, a batch has only one, or the statistics are not finite.
             GeometryError: alpha lies outside the domain.
         """
         averages = Averages(self.skeleton)
@@ -216,7 +218,7 @@ class Network:
         """Check that statistics are those of one network, on images that they were not computed from.
 
         Raises:
-            CalibrationError: a layer's are not (see `statistics.agreements`).
+            CalibrationError: a layer's are not, or there are fewer than 16 images (see `statistics.agreements`).
         """
         if not self.skeleton.batchnorms:
             return []
@@ -230,7 +232,7 @@ class Network:
 
         Raises:
             GeometryError: alpha lies outside the domain.
-            CheckpointError: the statistics are of other layers.
+            CheckpointError: the statistics belong to other layers.
         """
         return self.with_weights(self.weights(alpha, extrapolate=extrapolate), statistics)
 
@@ -245,10 +247,10 @@ class Network:
         return self.weights(alpha, extrapolate=True) if alpha is not None else weights  # type: ignore[return-value]
 
     def numbers(self, weights: np.ndarray, statistics: Statistics | None) -> dict[str, np.ndarray]:
-        """Return what a skeleton's graph is given: its three flat vectors by name, float32.
+        """Return what a skeleton's graph takes: its three flat vectors by name, float32; default statistics for None.
 
         Raises:
-            CheckpointError: the weights or the statistics are another network's.
+            CheckpointError: the weights or the statistics belong to another network.
         """
         values = self.skeleton.default_statistics()
         if statistics is not None and statistics.values.shape != values.shape:
@@ -265,13 +267,13 @@ class Network:
         }
 
     def session(self, graph: bytes, numbers: dict[str, np.ndarray], *, arena: bool = True) -> Any:
-        """Return ONNX Runtime's session of a skeleton's graph, or of one made of it, with its numbers.
+        """Return an ONNX Runtime session of a skeleton's graph, or of one made from it, with its numbers.
 
         With an arena it keeps the memory that its largest batch took, which may be many times that of its weights.
         """
         options = session_options(self._threads)
         options.enable_cpu_mem_arena = arena
-        # Held until the session is built: ONNX Runtime reads them only then, and would read freed memory in silence.
+        # Kept alive until the session is built: ONNX Runtime reads them only then, and silently reads freed memory.
         held = {
             name: np.ascontiguousarray(values, np.float32).view(np.uint8)
             for name, values in numbers.items()
@@ -286,7 +288,7 @@ class Network:
 
 
 def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield batches of images, uint8 and contiguous; an array is divided."""
+    """Yield contiguous batches of images; an array is divided into batches of 128."""
     if isinstance(images, np.ndarray):
         images = [images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH)]
     for batch in images:

@@ -1,6 +1,6 @@
-"""ONNX files, read and written without the package onnx: as much of them as a network of a subspace needs.
+"""ONNX files, read and written without the package onnx, as far as the networks of a subspace need.
 
-An ONNX file is one protobuf message. Fields that are not changed here are kept as they are. Numbers of fields and
+An ONNX file is one protobuf message. Fields that are not changed here are kept as they are. Field numbers and enum
 values are those of onnx.proto.
 """
 
@@ -34,7 +34,7 @@ FLOAT, UINT8, INT64 = 1, 2, 7
 
 @dataclass
 class Node:
-    """An operation of a graph: names of its inputs and outputs, and attributes as encoded messages by name."""
+    """A node of a graph: the names of its inputs and outputs, and its attributes, by name, as encoded messages."""
 
     operator: str
     inputs: list[str]
@@ -43,7 +43,7 @@ class Node:
     others: Fields = field(default_factory=list)
 
     def number(self, attribute: str, default: float) -> float:
-        """Return an attribute that is a real number; the operator's default where it is not there."""
+        """Return a floating-point attribute, or the operator's default where it is absent."""
         found = [value for number, _, value in fields(self.attributes.get(attribute, b"")) if number == 2]
         return struct.unpack("<f", as_bytes(found[0]))[0] if found else default
 
@@ -58,7 +58,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An initialiser: its name, element type, shape, and where its bytes lie: here, or in another file."""
+    """An initialiser: its name, element type, shape, and its bytes, either here or at a place in another file."""
 
     name: str
     type: int
@@ -79,7 +79,7 @@ class Tensor:
 
 @dataclass
 class Model:
-    """An ONNX model, taken apart as far as it is changed here."""
+    """An ONNX model, parsed as far as it is changed here."""
 
     nodes: list[Node]
     tensors: list[Tensor]
@@ -91,10 +91,11 @@ class Model:
 
     @classmethod
     def parse(cls, data: bytes) -> Model:
-        """Take a file apart.
+        """Parse a file.
 
         Raises:
-            BundleError: it is truncated, or no protobuf message.
+            BundleError: it is truncated, not a protobuf message, or an initialiser is stored in another form than raw
+                bytes.
         """
         try:
             model = list(fields(data))
@@ -116,7 +117,7 @@ class Model:
             raise BundleError(f"an ONNX file is truncated or damaged ({error}); write it again") from error
 
     def encoded(self) -> bytes:
-        """Return the file."""
+        """Return the file's bytes."""
         graph = [
             *(message_field(_GRAPH_NODE, node.encoded()) for node in self.nodes),
             *(message_field(_GRAPH_INITIALIZER, tensor.encoded()) for tensor in self.tensors),
@@ -129,12 +130,12 @@ class Model:
 
 
 def metadata_field(key: str, text: str) -> bytes:
-    """Return an entry of a file's metadata; it may also stand behind a whole file."""
+    """Return an encoded metadata entry of a model; it may also be appended to a whole file."""
     return message_field(_MODEL_METADATA, text_field(1, key) + text_field(2, text))
 
 
 def value_info(name: str, type: int, shape: Iterable[int | str] | None) -> bytes:
-    """Return what declares an input or an output; a size in words is left open, as is a shape that is None."""
+    """Return the declaration of an input or an output; a size given by name is dynamic, as is a shape of None."""
     dimensions = b""
     if shape is not None:
         sizes = (text_field(2, size) if isinstance(size, str) else number_field(1, size) for size in shape)
@@ -143,17 +144,17 @@ def value_info(name: str, type: int, shape: Iterable[int | str] | None) -> bytes
 
 
 def integer(name: str, value: int) -> bytes:
-    """Return an attribute that is a whole number."""
+    """Return an integer attribute."""
     return text_field(1, name) + number_field(3, value) + number_field(20, 2)
 
 
 def integers(name: str, values: Iterable[int]) -> bytes:
-    """Return an attribute that is a list of whole numbers."""
+    """Return an attribute that is a list of integers."""
     return text_field(1, name) + b"".join(number_field(8, value) for value in values) + number_field(20, 7)
 
 
 def real(name: str, value: float) -> bytes:
-    """Return an attribute that is a number."""
+    """Return a floating-point attribute."""
     return text_field(1, name) + fixed32_field(2, struct.pack("<f", value)) + number_field(20, 1)
 
 

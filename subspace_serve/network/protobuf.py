@@ -1,4 +1,4 @@
-"""Protobuf's wire format: messages taken apart into fields, and put together."""
+"""Protobuf's wire format: messages parsed into fields, and built from them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ VARINT, _FIXED64, _BYTES, FIXED32 = 0, 1, 2, 5
 """How a value is encoded (its wire type)."""
 
 Fields = list[tuple[int, int, "int | bytes"]]
-"""Number, wire type and value of each field: a whole number, or bytes."""
+"""Number, wire type and value of each field; the value is an integer or bytes."""
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Yield a message's fields. Raises `ValueError` or `IndexError` for what is none."""
+    """Yield a message's fields. Raises `ValueError` or `IndexError` for malformed data."""
     position, end = 0, len(data)
     while position < end:
         key, position = _read_varint(data, position)
@@ -82,7 +82,7 @@ def _key(number: int, kind: int) -> bytes:
 
 
 def number_field(number: int, value: int) -> bytes:
-    """Return a field that is a whole number."""
+    """Return an integer field."""
     return _key(number, VARINT) + _varint_bytes(value)
 
 
@@ -92,7 +92,7 @@ def message_field(number: int, data: bytes) -> bytes:
 
 
 def text_field(number: int, text: str) -> bytes:
-    """Return a field that is a text."""
+    """Return a text field."""
     return message_field(number, text.encode())
 
 

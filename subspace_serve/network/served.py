@@ -16,7 +16,7 @@ InputType = Literal["uint8", "float"]
 
 
 class ServedGraph:
-    """A skeleton with the inputs and outputs of a deployed network; its numbers are given when it is used.
+    """A skeleton with the inputs and outputs of a deployed network; it gets its numbers when it is used.
 
     Args:
         network: the subspace.
@@ -43,23 +43,23 @@ class ServedGraph:
         return with_numbers(Model.parse(self._data), self._numbers(weights, statistics))
 
     def session(self, weights: np.ndarray, statistics: Statistics) -> Any:
-        """Return ONNX Runtime's session of one network, which answers as its file does.
+        """Return an ONNX Runtime session of one network, which answers as its file does.
 
-        Many of them may be kept at once, so none keeps memory beside its weights; its answers take no longer.
+        It has no memory arena, since many sessions may be kept at once; that does not make it slower.
         """
         return self._network.session(self._data, self._numbers(weights, statistics), arena=False)
 
     def _numbers(self, weights: np.ndarray, statistics: Statistics) -> dict[str, np.ndarray]:
         numbers = self._network.numbers(weights, statistics)
         if self._input_type == "float":
-            # Its pixels are scaled to [0, 1] already, and what follows scales bytes.
+            # Its pixels are in [0, 1] already, but the graph's normalisation expects bytes.
             scale, shift = np.split(numbers[PREPROCESSING], 2)
             numbers[PREPROCESSING] = np.concatenate([scale * np.float32(255), shift])
         return numbers
 
 
 def as_served(pixels: np.ndarray, input_type: InputType) -> np.ndarray:
-    """Return uint8 pixels (N, H, W, C) as such a graph takes them."""
+    """Return uint8 pixels (N, H, W, C) as a graph with this input takes them."""
     if input_type == "uint8":
         return pixels
     scaled: np.ndarray = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(255)
@@ -67,10 +67,10 @@ def as_served(pixels: np.ndarray, input_type: InputType) -> np.ndarray:
 
 
 def _take_floats(model: Model) -> None:
-    """Let the graph begin at its normalisation, with pixels that are scaled to [0, 1]."""
+    """Make the graph begin at its normalisation, with float pixels (N, C, H, W)."""
     scaling = next(node for node in model.nodes if SCALE in node.inputs)
     scaling.inputs = [IMAGE if name != SCALE else name for name in scaling.inputs]
-    # What brought pixels into that form before is needed no more.
+    # Remove the nodes that brought pixels into that form.
     while unused := [node for node in model.nodes if not _is_needed(node, model)]:
         model.nodes = [node for node in model.nodes if node not in unused]
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime as this program uses it: devices, providers and the options of every session."""
+"""How this program uses ONNX Runtime: devices, providers and the options of every session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from subspace_serve.errors import BundleError
 
-# Official builds report to their maker unless told before they are loaded.
+# Official builds send telemetry unless they are told not to before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
@@ -20,7 +20,7 @@ Device = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _ERRORS_ONLY = 3
-# TF32 would cost the parity that export promised; an exhaustive search runs anew for every batch size.
+# TF32 would break the parity that export promised; an exhaustive search would run again for every batch size.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
@@ -31,16 +31,16 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # Every point has its own pool: waiting threads that spin would take the cores from the point that works.
+    # Every session has its own thread pool: idle threads that spin would take the cores from the session at work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def known_device(name: str) -> Device:
-    """Return a device's name after it was checked.
+    """Check a device's name and return it.
 
     Raises:
-        BundleError: it is none of `auto`, `cpu` and `cuda`, or is `cuda` and ONNX Runtime finds none.
+        BundleError: it is none of `auto`, `cpu` and `cuda`, or it is `cuda` and no CUDA device is available.
     """
     if name not in get_args(Device):
         raise BundleError(f"unknown device {name!r}; choose auto, cpu or cuda (CUDA_VISIBLE_DEVICES says which one)")
@@ -51,7 +51,7 @@ def known_device(name: str) -> Device:
 
 
 def providers(device: Device) -> list[Any]:
-    """List the providers to ask for; CUDA only where it can be, since asking in vain prints errors."""
+    """List the providers to ask for; CUDA only where it may be available, since a failed attempt prints errors."""
     built_with_cuda = CUDA in onnxruntime.get_available_providers()
     has_device = any(os.path.exists(path) for path in _NVIDIA_DEVICES)
     if device == "cpu" or not (built_with_cuda and has_device):
@@ -61,14 +61,14 @@ def providers(device: Device) -> list[Any]:
 
 
 def cores() -> int:
-    """Return how many processor cores there are to be used; OMP_NUM_THREADS limits them, as everywhere."""
+    """Return how many CPU cores to use: OMP_NUM_THREADS where it is set, else all."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
 
 
 @contextmanager
 def several_at_once(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]]:
-    """Give a map that runs its calls on `workers` threads; with one, a plain map."""
+    """Yield a `map` that runs its calls on `workers` threads; with one, the built-in."""
     if workers <= 1:
         yield map
         return

@@ -1,9 +1,9 @@
-"""An architecture's ONNX graph without weights: whatever numbers are put in, it is that network.
+"""An architecture's ONNX graph without weights: it becomes the network of whatever numbers are put in.
 
-Every parameter and every BatchNorm statistic of the graph is an *external* initialiser of the file `parameters` or
+Every parameter and every BatchNorm statistic of the graph is an *external* initialiser in the file `parameters` or
 `statistics`, which exists in memory only: a flat vector that ONNX Runtime is given when a session is built, before it
 optimises anything. A session at a new place of a subspace is then built without torch and without tracing, and runs
-as fast as a graph that was exported with its weights. The normalisation of pixels lies in the file `preprocessing`.
+as fast as a graph that was exported with its weights. The normalisation of pixels is in the file `preprocessing`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IMAGE, LOGITS = "image", "logits"
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one tensor lies in its flat vector: `vector[start : start + size]`, in C order."""
+    """Where one tensor is in its flat vector: `vector[start : start + size]`, in C order."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,8 +53,8 @@ class BatchNorm:
 
     Attributes:
         name: the layer's, as in the network.
-        mean, variance: where its statistics lie in the vector of statistics.
-        inputs: the values that it normalises, one a run.
+        mean, variance: where its statistics are in the vector of statistics.
+        inputs: the values that it normalises, one per run.
         epsilon: what is added to its variance.
     """
 
@@ -66,14 +66,14 @@ class BatchNorm:
 
 
 class Skeleton:
-    """A graph whose numbers are given when it is used.
+    """A graph that gets its numbers when it is used.
 
     Args:
         data: the ONNX file's bytes.
 
     Raises:
         BundleError: the file is truncated or damaged.
-        CheckpointError: it is an ONNX file, but no skeleton, or one of another version, or was altered.
+        CheckpointError: it is an ONNX file, but not a skeleton, or one of another version, or it was altered.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class Skeleton:
             raise CheckpointError("the skeleton was altered after it was made: its SHA-256 is missing or differs")
         self.architecture: dict[str, Any] = json.loads(metadata["architecture"])
         self.unused: frozenset[str] = frozenset(json.loads(metadata["unused"]))
-        """Parameters that training has and the graph does not need."""
+        """Parameters that exist in training but are not needed by the graph."""
         self.opset = int(metadata["opset"])
         self.exporter = metadata["exporter"]
         """What traced the network."""
@@ -119,12 +119,12 @@ class Skeleton:
 
     @cached_property
     def parameters(self) -> dict[str, Slot]:
-        """Where each parameter lies in the vector of parameters."""
+        """Where each parameter is in the vector of parameters."""
         return self._slots(PARAMETERS)
 
     @cached_property
     def statistics(self) -> dict[str, Slot]:
-        """Where each mean and variance lies in the vector of statistics."""
+        """Where each mean and variance is in the vector of statistics."""
         return self._slots(STATISTICS)
 
     @cached_property
@@ -142,7 +142,7 @@ class Skeleton:
         return list(layers.values())
 
     def vector(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return named parameters as one vector, float32 (n,).
+        """Return named parameters as one vector, float32 (n,); those in `unused` are left out.
 
         Raises:
             CheckpointError: a parameter is missing or unknown, or has another shape or type.
@@ -171,11 +171,11 @@ class Skeleton:
         return vector
 
     def model(self) -> Model:
-        """Return the graph taken apart, to be changed."""
+        """Return a parsed copy of the graph, to be changed."""
         return Model.parse(self.data)
 
     def has_statistics(self, node: Node) -> bool:
-        """Return whether an operation is one of a BatchNorm layer's runs."""
+        """Return whether a node is one of a BatchNorm layer's runs."""
         return node.operator == "BatchNormalization" and node.inputs[3] in self.statistics
 
     def _slots(self, location: str) -> dict[str, Slot]:
@@ -187,10 +187,10 @@ class Skeleton:
 
 
 def with_numbers(model: Model, vectors: Mapping[str, np.ndarray]) -> bytes:
-    """Return a graph as one ordinary ONNX file that holds its numbers.
+    """Return a graph as one ordinary ONNX file that contains its numbers.
 
     Args:
-        model: a skeleton, or what was made of one; it is changed.
+        model: a skeleton, or a graph made from one; it is changed.
         vectors: `parameters`, `statistics` and `preprocessing`, float32.
     """
     model.tensors = [_filled(tensor, vectors) for tensor in model.tensors]
@@ -199,12 +199,12 @@ def with_numbers(model: Model, vectors: Mapping[str, np.ndarray]) -> bytes:
 
 
 def sealed(data: bytes) -> bytes:
-    """Return a skeleton's file with its own SHA-256, by which a change is seen."""
+    """Return a skeleton's file with its own SHA-256 appended, which reveals changes."""
     return data + _seal(data)
 
 
 def _seal(data: bytes) -> bytes:
-    """Return what is written behind a file: an entry of its metadata, always of the same length."""
+    """Return what is appended to a file: a metadata entry, always of the same length."""
     return metadata_field("sha256", hashlib.sha256(data).hexdigest())
 
 

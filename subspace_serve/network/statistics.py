@@ -1,7 +1,7 @@
-"""BatchNorm statistics of one network: computed by passes of its graph, and proven on other images.
+"""BatchNorm statistics of one network: computed by passes of its graph, and checked on other images.
 
 Those that training tracks mix many places of the subspace, so a collapsed network has none of its own. They are
-computed with one pass over images (appendix D.3, after Izmailov et al. 2018).
+computed in one pass over images (appendix D.3, after Izmailov et al. 2018).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from subspace_serve.network.measuring import MEAN, SHAPE, SQUARE, VARIANCE
 from subspace_serve.network.skeleton import BatchNorm, Skeleton
 
 TOLERATED_Z = 4.0
-"""How many standard errors, as a root mean square over a layer's channels, stored statistics may lie off."""
+"""How many standard errors stored statistics may be off, as a root mean square over a layer's channels."""
 SMALLEST_CHECK = 16
 
 
@@ -28,7 +28,7 @@ class Statistics:
 
     Attributes:
         values: as `Skeleton.statistics` lays them out, float32 (k,).
-        images: from how many images they were computed.
+        images: how many images they were computed from.
     """
 
     values: np.ndarray
@@ -36,10 +36,10 @@ class Statistics:
 
 
 class Averages:
-    """Gathers the statistics of batches.
+    """Averages the statistics of batches.
 
-    Equal to `torch.optim.swa_utils.update_bn` for batches of one size; otherwise a batch counts by its size. A layer
-    that runs several times in a pass has the mean over its runs.
+    The result equals that of `torch.optim.swa_utils.update_bn` for batches of one size; otherwise batches are weighted
+    by their size. A layer that runs several times in a pass gets the mean over its runs.
     """
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -48,7 +48,7 @@ class Averages:
         self._images = 0
 
     def add(self, images: int, outputs: dict[str, np.ndarray]) -> None:
-        """Take a batch's outputs of `measuring.batches_graph`, by name."""
+        """Add the outputs of `measuring.batches_graph`, by name, for a batch of so many `images`."""
         self._images += images
         for layer in self._skeleton.batchnorms:
             for source in layer.inputs:
@@ -93,10 +93,10 @@ class LayerAgreement:
 def agreements(
     skeleton: Skeleton, statistics: Statistics, measured: Iterable[dict[str, np.ndarray]]
 ) -> list[LayerAgreement]:
-    """Compare statistics with those of the network itself on images that they were not computed from.
+    """Compare statistics with fresh ones of the network, on images that they were not computed from.
 
-    One mean and one mean square an image and channel tell the sampling error of both the fresh and the stored
-    statistics. Stale, interpolated and default statistics lie many standard errors off.
+    The means and mean squares of each image and channel give the sampling error of both the fresh and the stored
+    statistics. Stale and default statistics, and those averaged between the ends, are many standard errors off.
 
     Args:
         skeleton: the network's graph.
@@ -104,11 +104,11 @@ def agreements(
         measured: outputs of `measuring.images_graph`, a batch at a time.
 
     Returns:
-        One entry a layer, in the graph's order.
+        One entry per layer, in the graph's order.
 
     Raises:
-        CalibrationError: a layer is off by more than `TOLERATED_Z` standard errors; the worst is named. Also when
-            fewer than 16 images are given, from which no sampling error can be told.
+        CalibrationError: a layer is off by more than `TOLERATED_Z` standard errors; the message names the worst. Also
+            when fewer than 16 images are given, too few to estimate a sampling error.
     """
     batches = list(measured)
     found = [_agreement(layer, statistics, batches) for layer in skeleton.batchnorms]
@@ -132,7 +132,8 @@ def _off(agreement: LayerAgreement) -> float:
 def _agreement(layer: BatchNorm, statistics: Statistics, batches: list[dict[str, Any]]) -> LayerAgreement:
     stored_variance = statistics.values[layer.variance.where].astype(np.float64)
     scale_of_input = np.sqrt(stored_variance + layer.epsilon)
-    # Of several runs in a pass each image has the mean, as the statistics have. All about the stored mean.
+    # For several runs in a pass each image has the mean over runs, as the statistics have. All are centred on the
+    # stored mean.
     runs = len(layer.inputs)
     means = _joined(batches, layer, MEAN) * scale_of_input / runs
     squares = _joined(batches, layer, SQUARE) * scale_of_input**2 / runs
@@ -146,7 +147,7 @@ def _agreement(layer: BatchNorm, statistics: Statistics, batches: list[dict[str,
     deviations = squares - 2 * fresh_mean * means + fresh_mean**2
     fresh_variance = deviations.mean(0)
     scale = math.sqrt(1 / count + 1 / max(statistics.images, 1))
-    # A floor of a thousandth of a standard deviation: float32 and batch-wise averaging, not sampling.
+    # A floor of a thousandth of a standard deviation, for float32 and batch-wise averaging rather than sampling.
     deviation = np.sqrt(np.maximum(fresh_variance, layer.epsilon))
     mean_error = np.maximum(means.std(0, ddof=1) * scale, 1e-3 * deviation)
     variance_error = np.maximum(deviations.std(0, ddof=1) * scale, 2e-3 * deviation**2)

@@ -1,9 +1,9 @@
-"""BatchNorm statistics of a whole subspace: exact at knots, for one set of images, interpolated between them."""
+"""BatchNorm statistics of a whole subspace for one set of images: exact at knots, interpolated between them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.lattice import Degree, Lattice
-from subspace_serve.space.place import Alpha, place_text
+from subspace_serve.space.place import Alpha, place, place_text
 
 FORMAT = "subspace-serve-statistics"
 VERSION = "1"
@@ -28,19 +28,19 @@ VERSION = "1"
 
 @dataclass(frozen=True, eq=False)
 class StatisticsSet:
-    """Statistics at the knots of a subspace for one set of images; gives those of any place.
+    """Statistics at the knots of a subspace for one set of images; it gives those of any place.
 
-    Means are interpolated linearly between knots. For fixed inputs the variance of a mixture of weights is quadratic
-    in alpha (Jordan et al. 2023, REPAIR), so variances are interpolated by polynomials of degree one or two, whichever
-    was found nearer to exact recalibration at export.
+    Means are interpolated linearly between knots. With fixed inputs to the layer, the variance under a linear mixture
+    of weights is quadratic in alpha (Jordan et al. 2023, REPAIR), so variances are interpolated by polynomials of
+    degree one or two, whichever export found nearer to exact recalibration.
 
     Attributes:
         lattice: the knots.
-        values: a row a knot, as `Skeleton.statistics` lays them out, float32 (knots, k).
+        values: one row per knot, as `Skeleton.statistics` lays them out, float32 (knots, k).
         variances: which of a row's numbers are variances, bool (k,).
-        images: from how many images they were computed.
+        images: how many images they were computed from.
         degree: of the variances' polynomials.
-        noise: of training images, how far the statistics of one image would lie from these by chance, as
+        noise: for training images, how far the statistics of one image would lie from these by chance, as
             `mixing.distances` measures it; float32 (layers,), None where it was not measured.
     """
 
@@ -64,17 +64,33 @@ class StatisticsSet:
         """
         row = self.lattice.weights(alpha) @ self.values
         if self.degree == 2:
-            # A quadratic may undershoot where the variance nearly vanishes; the lesser of the knots bounds it.
+            # A quadratic may undershoot where the variance nearly vanishes; the least value at any knot bounds it.
             quadratic = self.lattice.weights(alpha, 2) @ self.values
             row = np.where(self.variances, np.maximum(quadratic, self.values.min(axis=0)), row)
         return Statistics(row.astype(np.float32), self.images)
 
+    @classmethod
+    def of_ends(cls, geometry: Geometry, skeleton: Skeleton, ends: Sequence[Mapping[str, np.ndarray]]) -> StatisticsSet:
+        """Return a set whose only knots are the ends of a line or simplex, with running averages of its sources.
+
+        Args:
+            geometry: whose endpoints these are.
+            skeleton: of the networks.
+            ends: each end's running means and variances by name, in the order of the endpoints.
+        """
+        lattice = Lattice(geometry, 1)
+        values = np.tile(skeleton.default_statistics(), (len(ends), 1))
+        for end, found in zip(geometry.ends, ends, strict=True):
+            for name, slot in skeleton.statistics.items():
+                values[lattice.knots.index(end), slot.where] = found[name]
+        return cls(lattice, values, _variances(skeleton), 0)
+
     def with_degree(self, degree: Degree) -> StatisticsSet:
-        """Return the same knots, interpolated by other polynomials."""
+        """Return the set with its variances interpolated by polynomials of another degree."""
         return replace(self, degree=degree)
 
     def save(self, file: Path, checkpoint_sha256: str) -> None:
-        """Write the set as a safetensors file, bound to the checkpoint whose networks it belongs to; atomically."""
+        """Write the set atomically as a safetensors file, bound to the checkpoint that it belongs to."""
         metadata = {
             "format": FORMAT,
             "version": VERSION,
@@ -86,8 +102,16 @@ class StatisticsSet:
             save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
-    def load(cls, file: Path, geometry: Geometry, skeleton: Skeleton, checkpoint_sha256: str) -> StatisticsSet:
+    def load(
+        cls, file: Path, geometry: Geometry, skeleton: Skeleton, checkpoint_sha256: str, *, ends_only: bool = False
+    ) -> StatisticsSet:
         """Read a set that `save` wrote.
+
+        Args:
+            file: to read.
+            geometry, skeleton: of the subspace.
+            checkpoint_sha256: of its checkpoint.
+            ends_only: whether it is a set made by `of_ends`.
 
         Raises:
             CheckpointError: the file is damaged or of another format, or belongs to another checkpoint or network.
@@ -99,9 +123,8 @@ class StatisticsSet:
                 noise = opened.get_tensor("noise") if "noise" in opened.keys() else None  # noqa: SIM118
             found = metadata["format"], metadata["version"]
             document = json.loads(metadata["document"])
-            made = cls(
-                Lattice.of(geometry), values, _variances(skeleton), int(document["images"]), document["degree"], noise
-            )
+            lattice = Lattice(geometry, 1) if ends_only else Lattice.of(geometry)
+            made = cls(lattice, values, _variances(skeleton), int(document["images"]), document["degree"], noise)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{file} holds no statistics that can be read ({error}); export again") from error
         if found != (FORMAT, VERSION):
@@ -125,11 +148,24 @@ class KnownStatistics:
     record: dict[str, Any]
 
     def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
-        """Return the statistics of one place."""
+        """Return the statistics of one place.
+
+        Raises:
+            CalibrationError: the set knows the ends only, and this is another place.
+        """
+        lattice = self.statistics_set.lattice
+        if lattice.parts == 1 and place(alpha) not in lattice.knots and network.skeleton.batchnorms:
+            raise CalibrationError(
+                f"the sources' own statistics are those of the ends, and alpha {place_text(alpha)} is none; recompute "
+                "statistics from images of the kind (--calibrate-on SPEC), or take the ends (--alpha endpoints)"
+            )
         return self.statistics_set.at(alpha)
 
+    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
+        """Check nothing: the images are not available."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return what the images were."""
+        """Return the record of the images."""
         return self.record
 
 
@@ -149,7 +185,7 @@ def compute_statistics(
         progress: called with a line for each knot.
 
     Raises:
-        CalibrationError: there are no images, or statistics that are not finite.
+        CalibrationError: there are no images, the statistics are not finite, or a place in `only` is not a knot.
     """
     lattice = Lattice.of(network.geometry)
     skeleton = network.skeleton
@@ -159,7 +195,7 @@ def compute_statistics(
     wanted = lattice.knots if only is None else list(only)
     if unknown := [alpha for alpha in wanted if alpha not in lattice.knots]:
         raise CalibrationError(f"alpha {place_text(unknown[0])} is no knot of the subspace")
-    # One thread each, so that statistics do not depend on how many are computed at a time.
+    # One thread each, so that the statistics do not depend on how many are computed at a time.
     single = network.with_threads(1)
 
     def compute(alpha: Alpha) -> Statistics:
@@ -175,7 +211,7 @@ def compute_statistics(
 
 
 def even_batches(images: np.ndarray, most: int = 128) -> list[np.ndarray]:
-    """Divide images into batches of nearly equal size: a last batch of two would tell a poor variance."""
+    """Divide images into batches of nearly equal size: a last batch of two would give a poor variance."""
     return np.array_split(images, max(1, -(-len(images) // most)))
 
 
@@ -201,10 +237,10 @@ def interpolation_error(
     Args:
         network: the subspace.
         statistics: the set that is interpolated.
-        calibration: gives the images from which it was computed, in batches.
+        calibration: gives the images that it was computed from, in batches.
         images: uint8 (N, H, W, C), on which answers are compared.
         labels: (N,), for the difference in accuracy.
-        places: where.
+        places: where to compare.
 
     Returns:
         The worst over the places: `logits`, the root mean square difference; `flips`, the share of images whose top

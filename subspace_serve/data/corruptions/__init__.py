@@ -1,7 +1,7 @@
 """The 19 corruptions of Hendrycks and Dietterich (2019) at their published severities, without torch.
 
-CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C each have a severity table of their own, a preset here. The same image
-is always corrupted to the same bytes, whatever the order, the batch and the number of workers.
+CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C each have a severity table of their own, called a preset here. The same
+image, with the same seed, always becomes the same bytes, whatever its position, the batch and the number of workers.
 """
 
 from subspace_serve.data.corruptions.corrupt import available, corrupt

@@ -26,7 +26,7 @@ def defocus_blur(images: Floats, generators: Generators, disk: Disk) -> Floats:
 
 @lru_cache(maxsize=32)
 def _disk_kernel(disk: Disk) -> Floats:
-    # The window to smooth in is the published one, at least 17 wide: it decides how the disk's edge is smoothed.
+    # The window is the published one, at least 17 pixels wide: it determines how the disk's edge is smoothed.
     large = disk.radius > 8
     reach = int(disk.radius) if large else 8
     squares = np.arange(-reach, reach + 1) ** 2
@@ -62,7 +62,7 @@ def _displaced(size: int, reach: int) -> np.ndarray:
 
 
 def _followed(sources: np.ndarray) -> np.ndarray:
-    """Return which of the old pixels stands where, once each place has taken the pixel at its source.
+    """Return which of the old pixels ends up where, once each place has taken the pixel at its source.
 
     The published loop runs from the last place to the first and copies in place, so that a place whose source
     comes later in memory receives what that source has already received. Such chains are followed to their ends
@@ -99,7 +99,7 @@ def zoom_blur(images: Floats, generators: Generators, zooms: Zooms) -> Floats:
 
 @lru_cache(maxsize=16)
 def _zoom_matrices(height: int, width: int, zooms: Zooms) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """The magnifications of all factors: one below the other for rows, side by side for columns."""
+    """Return the magnifications of all factors: one below the other for rows, side by side for columns."""
     factors = [float(factor) for factor in np.arange(1, zooms.stop, zooms.step)]
     vertical = sparse.vstack([magnification_matrix(height, factor) for factor in factors], format="csr")
     horizontal = sparse.hstack([magnification_matrix(width, factor) for factor in factors], format="csr")

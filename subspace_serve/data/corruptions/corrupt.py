@@ -33,21 +33,21 @@ Bytes = NDArray[np.uint8]
 SMALLEST = 8
 """The smallest side, in pixels, of an image that can be corrupted."""
 
-# So many values, as float32, are corrupted at once: enough to spread numpy's overhead, few enough for the cache.
+# How many float32 values are corrupted at once: enough to amortise NumPy's overhead, few enough for the cache.
 _CHUNK_VALUES = 1 << 17
-# A value that should be whole may fall short of it by rounding, and must not lose a grey level for that.
+# Rounding may leave a value a little short of a whole number, and it must not lose a grey level for that.
 _GUARD = np.float32(1e-3)
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One of the 19.
+    """How one of the 19 corruptions is made.
 
     Attributes:
         apply: takes images, float32 (N, height, width, channels) in grey levels, a generator per image, and the
             parameters of a severity; returns such images, perhaps out of range.
-        random: whether it draws from the generators; others get none.
-        coloured: whether it brings in or changes colour, and so takes RGB only.
+        random: whether it draws from the generators; otherwise it gets an empty list of them.
+        coloured: whether it adds or changes colour, and so takes RGB images only.
     """
 
     apply: Callable[[Floats, Generators, Any], Floats]
@@ -95,23 +95,23 @@ def corrupt(
     """Return the images under a corruption, in the same shape and type.
 
     Every image is corrupted on its own, by a generator seeded with its bytes and shape, `seed`, `name`, `severity`
-    and the preset. So the same image becomes the same bytes wherever it stands, with any number of workers.
+    and the preset. So the same image becomes the same bytes wherever it lies, with any number of workers.
 
-    A grey image is corrupted as a grey scene: noise is drawn once for its one channel, and where a corruption
-    brings colour in, its luminance is kept. As published, results are rounded down to whole grey levels. Elastic
-    deformation grows with the smaller side, as the tables' fractions of it say; all other lengths stay in pixels.
+    A grey image is corrupted as a grey scene: noise is drawn once for its one channel, and where a corruption adds
+    colour, the luminance of the result is kept. As published, results are rounded down to whole grey levels. Elastic
+    deformation scales with the smaller side, of which its table holds fractions; all other lengths are in pixels.
 
     Args:
         images: uint8, grey (N, height, width) or (N, height, width, 1), or RGB (N, height, width, 3).
         name: one of `CORRUPTIONS`.
         severity: 1 to 5.
         preset: one of `PRESETS`; None takes the one that suits the size, see `preset_for`.
-        seed: any integer; another one draws other noise.
-        workers: threads; None chooses.
+        seed: any integer; it decides the noise.
+        workers: threads; None takes one per processor.
 
     Raises:
         DataError: an unknown name, severity or preset; images of another type or shape, or with a side below 8
-            pixels; less than one worker; frost without its photographs.
+            pixels; fewer than one worker; frost without its photographs.
     """
     check_corruption(name)
     check_severity(severity)

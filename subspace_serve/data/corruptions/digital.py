@@ -1,4 +1,4 @@
-"""Colour and coding: brightness, contrast, saturation, pixels and JPEG. Images and generators as in `noise`."""
+"""Colour and encoding: brightness, contrast, saturation, pixelation and JPEG. Images and generators as in `noise`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luminance(images: Floats) -> Floats:
-    """Return (..., 1): the grey of RGB images (Rec. 601), grey images as they are."""
+    """Return (..., 1): the luminance of RGB images (Rec. 601), grey images as they are."""
     if images.shape[-1] == 1:
         return images
     red, green, blue = (images[..., channel] * _LUMINANCE[channel] for channel in range(3))
@@ -22,22 +22,22 @@ def luminance(images: Floats) -> Floats:
 
 
 def brightness(images: Floats, generators: Generators, amount: float) -> Floats:
-    """Raise the value of hue, saturation and value by `amount`, a fraction of the range."""
+    """Raise the value in HSV by `amount`, a fraction of the range."""
     value = images.max(axis=-1, keepdims=True)
     raised = np.minimum(value + np.float32(amount * WHITE), np.float32(WHITE))
-    # Hue and saturation stay when the channels keep their proportions; black has neither.
+    # Hue and saturation are unchanged when the channels keep their proportions; black has neither.
     return np.where(value > 0, images * (raised / np.maximum(value, 1)), raised)
 
 
 def contrast(images: Floats, generators: Generators, factor: float) -> Floats:
-    """Shrink the distance of every value to the mean of its channel in its image."""
+    """Scale the distance of every value from the mean of its channel in its image by `factor`."""
     # Whole numbers, so that the sum is exact and does not depend on the batch.
     means = images.astype(np.int64).mean(axis=(1, 2), keepdims=True).astype(np.float32)
     return (images - means) * np.float32(factor) + means
 
 
 def saturate(images: Floats, generators: Generators, saturation: Saturation) -> Floats:
-    """Change the saturation of hue, saturation and value; images are RGB. Grey counts as unsaturated red."""
+    """Change the saturation in HSV; images are RGB. Grey counts as unsaturated red."""
     value = images.max(axis=-1, keepdims=True)
     distance = value - images
     range_ = distance.max(axis=-1, keepdims=True)
@@ -47,7 +47,7 @@ def saturate(images: Floats, generators: Generators, saturation: Saturation) -> 
 
 
 def jpeg_compression(images: Floats, generators: Generators, quality: float) -> Floats:
-    """Compress to JPEG of `quality`, and read it again."""
+    """Compress to JPEG at `quality`, and decode it again."""
     result = np.empty_like(images)
     for index, image in enumerate(images.astype(np.uint8)):
         with BytesIO() as stream:

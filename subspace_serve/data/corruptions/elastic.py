@@ -11,7 +11,7 @@ from subspace_serve.data.corruptions.severities import Elastic
 
 
 def elastic_transform(images: Floats, generators: Generators, elastic: Elastic) -> Floats:
-    """Deform images (N, height, width, channels), one generator each; mirrored beyond the edges."""
+    """Deform images (N, height, width, channels), one generator each; beyond the edges they are mirrored."""
     count, height, width, _ = images.shape
     side = min(height, width)
     corners = (uniforms((count, 3, 2), generators) * 2 - 1) * np.float32(side * elastic.affine)
@@ -30,7 +30,7 @@ def elastic_transform(images: Floats, generators: Generators, elastic: Elastic) 
 
 
 def _displaced(image: Floats, columns: Floats, rows: Floats) -> Floats:
-    """Take every pixel from the place that is given for it."""
+    """Take every pixel from the place given for it (bilinear)."""
     displaced = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(displaced, np.float32).reshape(image.shape)
 

@@ -1,6 +1,6 @@
 """Linear filters: Gaussian smoothing, smearing along a line, and magnification.
 
-What depends on sizes and severities alone, kernels and matrices, is computed once and kept.
+Kernels and matrices that depend only on sizes and severities are computed once and kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import sparse
 from subspace_serve.data.corruptions.noise import Floats
 from subspace_serve.data.corruptions.severities import Motion
 
-# A tail of weights below this moves no pixel by a hundredth of a grey level.
+# Weights below this fraction of the sum change no pixel by as much as a hundredth of a grey level.
 _LEAST_WEIGHT = 1e-5
 
 
@@ -43,7 +43,7 @@ def smooth(image: Floats, deviation: float) -> Floats:
 def smoothing_matrix(size: int, deviation: float, truncate: float) -> Floats:
     """Return the matrix (size, size) that smooths a line of pixels mirrored at both edges (edge pixels twice).
 
-    A matrix, as the deviation may be as large as the image, and a kernel several times larger.
+    It is a matrix because the deviation may be as large as the image, and a kernel several times larger.
     """
     weights = gaussian_weights(deviation, truncate)
     radius = len(weights) // 2
@@ -58,8 +58,8 @@ def smoothing_matrix(size: int, deviation: float, truncate: float) -> Floats:
 def smear(image: Floats, motion: Motion, angle: float) -> Floats:
     """Return (height, width[, channels]) smeared in the direction `angle`, in degrees, as ImageMagick does.
 
-    A one-sided Gaussian: every pixel is a mean of those that follow it on a line, each place rounded to a pixel.
-    Pixels beyond the edge are those at it.
+    A one-sided Gaussian: every pixel is a weighted mean of itself and those that follow it on a line, each place
+    rounded to a pixel. Pixels beyond the edge are those at it.
     """
     kernel, anchor = _line_kernel(motion, angle)
     smeared = cv2.filter2D(image, -1, kernel, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
@@ -67,7 +67,7 @@ def smear(image: Floats, motion: Motion, angle: float) -> Floats:
 
 
 def _line_kernel(motion: Motion, angle: float) -> tuple[Floats, tuple[int, int]]:
-    """Return the kernel of `smear` and the place (column, row) of the pixel itself."""
+    """Return the kernel of `smear` and its anchor, the place (column, row) of the pixel itself."""
     weights = _one_sided_weights(motion)
     steps = np.arange(len(weights))
     columns = np.ceil(steps * math.cos(math.radians(angle)) - 0.5).astype(int)
@@ -89,9 +89,9 @@ def _one_sided_weights(motion: Motion) -> Floats:
 def magnification(size: int, factor: float) -> tuple[np.ndarray, Floats]:
     """Return how a line of `size` pixels is magnified about its centre and cut back to `size`.
 
-    Two arrays of `size`: the pixel to the left of each place, and the weight of the one to its right. The cut
+    Two arrays of `size`: the pixel to the left of each place, and the weight of the one to its right. The crop
     comes first: the middle, `size` / `factor` pixels rounded up, is stretched so that its outermost pixels keep
-    their centres, and what is then too much is trimmed evenly.
+    their centres, and any excess is trimmed evenly.
     """
     middle = math.ceil(size / factor)
     stretched = max(round(middle * factor), size)

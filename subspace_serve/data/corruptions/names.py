@@ -37,9 +37,10 @@ PRESETS = ("cifar", "tiny", "imagenet")
 
 
 def preset_for(height: int, width: int) -> str:
-    """Return the preset that suits a size in pixels, by its smaller side: below 48, below 128, and all above.
+    """Return the preset that suits a size in pixels, by its smaller side: `cifar` below 48, `tiny` below 128.
 
-    The tables were made for 32, 64 and 224 pixels; the limits lie about midway between them, in octaves.
+    Above that it is `imagenet`. The tables were made for 32, 64 and 224 pixels; the limits are about halfway between
+    these on a logarithmic scale.
     """
     smaller = min(height, width)
     if smaller < 48:
@@ -51,7 +52,7 @@ def check_corruption(name: str) -> None:
     """Do nothing when `name` is one of the 19.
 
     Raises:
-        DataError: it is not; the message gives near ones, or all.
+        DataError: it is not; the message suggests similar names, or lists all.
     """
     _check_name("corruption", name, CORRUPTIONS)
 
@@ -62,7 +63,7 @@ def check_severity(severity: int) -> None:
     Raises:
         DataError: it is not.
     """
-    # True == 1 and 2.0 == 2, and both are slips.
+    # True == 1 and 2.0 == 2, but both are mistakes.
     if isinstance(severity, bool | float) or severity not in SEVERITIES:
         raise DataError(f"a corruption's severity is an integer from 1 to 5; found {severity!r}; give one of them")
 
@@ -71,7 +72,7 @@ def check_preset(preset: str) -> None:
     """Do nothing when `preset` is one of the three.
 
     Raises:
-        DataError: it is not; the message gives near ones, or all.
+        DataError: it is not; the message suggests similar names, or lists all.
     """
     _check_name("severity preset", preset, PRESETS)
 

@@ -1,4 +1,4 @@
-"""Noise: Gaussian, shot (Poisson), impulse (salt and pepper) and speckle (multiplied).
+"""Noise: Gaussian, shot (Poisson), impulse (salt and pepper) and speckle (multiplicative).
 
 As everywhere in this package, images are float32 (N, height, width, channels) in grey levels from 0 to 255, there
 is one generator per image, and results may leave that range: they are clipped later.
@@ -24,7 +24,7 @@ def gaussian_noise(images: Floats, generators: Generators, deviation: float) -> 
 
 
 def shot_noise(images: Floats, generators: Generators, photons: float) -> Floats:
-    """Count photons, `photons` expected where an image is white."""
+    """Add Poisson noise: pixels count photons, and a white one expects `photons` of them."""
     expected = images * (photons / WHITE)
     counts = np.empty_like(images)
     for count, rate, generator in zip(counts, expected, generators, strict=True):
@@ -39,7 +39,7 @@ def impulse_noise(images: Floats, generators: Generators, share: float) -> Float
 
 
 def speckle_noise(images: Floats, generators: Generators, deviation: float) -> Floats:
-    """Add normal noise that grows with the grey level, of `deviation` where an image is white."""
+    """Add normal noise in proportion to the grey level; `deviation` is that at white, a fraction of the range."""
     return images + images * (np.float32(deviation) * normals(images.shape, generators))
 
 

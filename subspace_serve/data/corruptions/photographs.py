@@ -1,4 +1,4 @@
-"""The photographs of frost: found in an installed package, which is not imported."""
+"""The photographs of frost, taken from an installed package that is not imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
 def frost_photographs() -> tuple[Path, ...]:
-    """Return the files of the photographs, none when the package that holds them is not installed."""
+    """Return the files of the photographs; empty when the package that holds them is not installed."""
     package = importlib.util.find_spec("imagecorruptions")
     if package is None or package.origin is None:
         return ()
@@ -64,6 +64,6 @@ def _photograph(file: Path, scale: float) -> np.ndarray:
 
 def _layer(file: Path, scale: float, height: int, width: int) -> np.ndarray:
     picture = _photograph(file, scale)
-    # A piece starts at one of (side - piece) places, so the photograph must be larger by one pixel at least.
+    # A piece starts at one of (side - piece) places, so the photograph must be at least one pixel larger.
     missing = max((height + 1) / picture.shape[0], (width + 1) / picture.shape[1])
     return _photograph(file, scale * missing * 1.01) if missing > 1 else picture

@@ -19,7 +19,7 @@ class Disk(NamedTuple):
 
 
 class Glass(NamedTuple):
-    """Pixels are displaced by less than `reach` and `rounds` times over, between two Gaussian blurs."""
+    """Pixels are displaced by up to `reach`, `rounds` times, between two Gaussian blurs of `deviation`."""
 
     deviation: float
     reach: int
@@ -34,14 +34,14 @@ class Motion(NamedTuple):
 
 
 class Zooms(NamedTuple):
-    """The mean over magnifications from 1 up to `stop`, by `step`."""
+    """The mean of the image and its magnifications from 1 up to (not including) `stop`, in steps of `step`."""
 
     stop: float
     step: float
 
 
 class Snow(NamedTuple):
-    """Flakes: normal noise magnified by `zoom`, kept above `threshold`, smeared; the scene keeps `scene` of itself."""
+    """Flakes are normal noise, magnified by `zoom`, kept above `threshold`, and smeared; `scene` weighs the scene."""
 
     mean: float
     deviation: float
@@ -52,7 +52,7 @@ class Snow(NamedTuple):
 
 
 class Frost(NamedTuple):
-    """The weights of scene and photograph; the photograph is first brought to `scale` of its size."""
+    """The weights of the scene and of the photograph, which is first resized to `scale` of its size."""
 
     scene: float
     photograph: float
@@ -60,7 +60,7 @@ class Frost(NamedTuple):
 
 
 class Fog(NamedTuple):
-    """`thickness` times a height map whose detail fades by `decay` from scale to scale."""
+    """`thickness` times a height map whose detail falls by `decay` squared from each scale to the next finer one."""
 
     thickness: float
     decay: float

@@ -12,7 +12,7 @@ from subspace_serve.data.corruptions.severities import Spatter
 _WATER = np.array([175, 238, 238], np.float32)
 _MUD = np.array([63, 42, 20], np.float32)
 
-# Lights each drop from one side.
+# The filter that lights each drop from one side.
 _RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
 _FARTHEST = 20
 _LEAST_MUD = 0.8
@@ -34,8 +34,8 @@ def _mud(image: Floats, layer: Floats, spatter: Spatter) -> Floats:
 
 
 def _water(image: Floats, layer: Floats, spatter: Spatter) -> Floats:
-    # What is brighter than white overflows to black, as in the published sets: about a third of Tiny-ImageNet-C's
-    # images of severity 3 would differ otherwise.
+    # Values above white wrap around to black, as in the published sets: otherwise about a third of Tiny-ImageNet-C's
+    # images of severity 3 would differ.
     liquid = np.where(layer < spatter.threshold, 0, layer * np.float32(WHITE)).astype(np.int64).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
     distance = cv2.blur(np.minimum(distance, _FARTHEST), (3, 3)).astype(np.uint8)
@@ -43,6 +43,6 @@ def _water(image: Floats, layer: Floats, spatter: Spatter) -> Floats:
     opacity = liquid * cv2.blur(relief, (3, 3)).astype(np.float32)
     most = opacity.max()
     if most == 0:
-        # A small image may catch no drop.
+        # A small image may have no drop.
         return image
     return image + (opacity * np.float32(spatter.edge / most))[..., None] * _WATER

@@ -20,7 +20,7 @@ def snow(images: Floats, generators: Generators, snow: Snow) -> Floats:
     flakes = np.floor(np.clip(noise, 0, 1) * np.float32(WHITE))
     angles = [generator.uniform(-135, -45) for generator in generators]
     smeared = [smear(flake, snow.motion, angle) for flake, angle in zip(flakes, angles, strict=True)]
-    # ImageMagick, which the published flakes went through, rounds down as well.
+    # ImageMagick, which made the published flakes, rounds down as well.
     fallen = np.floor(np.stack(smeared) + np.float32(1e-3))[..., None]
     grey = luminance(images)
     scene = snow.scene * images + (1 - snow.scene) * np.maximum(images, 1.5 * grey + np.float32(0.5 * WHITE))
@@ -52,7 +52,7 @@ def frost(images: Floats, generators: Generators, frost: Frost) -> Floats:
 
 
 def fog(images: Floats, generators: Generators, fog: Fog) -> Floats:
-    """Add a fractal height map; the brightest value of an image stays within reach of what it was."""
+    """Add a fractal height map, and scale the sum so that no value exceeds the image's brightest."""
     _, height, width, _ = images.shape
     side = 1 << (max(height, width) - 1).bit_length()
     plasma = _plasma(side, fog.decay, generators)[:, :height, :width, None]

@@ -17,10 +17,10 @@ _SEVERAL_EACH = 2
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """Return the array in a .npy file, memory-mapped: only what is used of it is read. Nothing is unpickled.
+    """Return the array in a .npy file, memory-mapped: only the parts used are read. Nothing is unpickled.
 
     Raises:
-        DataError: the file is missing, no .npy file, truncated, or holds Python objects.
+        DataError: the file is missing, not a .npy file, truncated, or holds Python objects.
     """
     try:
         with open(path, "rb") as file:
@@ -46,17 +46,17 @@ def open_npy(path: Path) -> np.ndarray:
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read an open .npy file up to where the numbers begin; return shape, whether in Fortran order, and type."""
+    """Read an open .npy file up to where the data begin; return shape, whether in Fortran order, and type."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
 
 
 def checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Return images as uint8 (N, height, width, channels); a grey image may lack the last axis.
+    """Return images as uint8 (N, height, width, channels); grey images may lack the last axis.
 
     Args:
-        name: what the array is and where it lies, for the message.
+        name: what the array is and where it is stored, for the message.
 
     Raises:
         DataError: the array is of another type or shape.
@@ -72,13 +72,13 @@ def checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def integer_labels(labels: np.ndarray, count: int, name: str) -> np.ndarray:
-    """Return the labels of `count` images as int64 (count,); (count, 1) is the same.
+    """Return the labels of `count` images as int64 (count,); the shape (count, 1) is accepted too.
 
     Args:
-        name: what the array is and where it lies, for the message.
+        name: what the array is and where it is stored, for the message.
 
     Raises:
-        DataError: labels that are not integers, not one per image, or several per image.
+        DataError: the labels are not integers, not one per image, several per image, or beyond int64.
     """
     if labels.shape == (count, 1):
         labels = labels[:, 0]

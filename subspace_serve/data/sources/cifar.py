@@ -28,9 +28,9 @@ class _Set:
     """One of the sets.
 
     Attributes:
-        name: in specifications.
-        folder: that holds its files.
-        address: of its archive.
+        name: its name in specifications.
+        folder: the folder that holds its files.
+        address: where its archive is.
         archive_md5: the archive's checksum.
         train, test, meta: its files and their checksums.
         label_names, labels: the keys of the classes' names in `meta`, and of the labels in the other files.
@@ -120,7 +120,7 @@ def _read(which: _Set, path: Path | None, options: Options) -> Source:
 
 
 def _check(which: _Set, folder: Path) -> None:
-    """Refuse files that are not the published ones: they are pickles, which can do anything when they are read."""
+    """Refuse files that are not the published ones: they are pickles, which could run anything when loaded."""
     for file, md5 in which.files.items():
         path = folder / file
         found = md5_of(path) if path.is_file() else "no file"
@@ -132,7 +132,7 @@ def _check(which: _Set, folder: Path) -> None:
 
 
 def _images(batches: Sequence[Mapping[str, Any]], labels: str) -> MemoryImages:
-    """Return the images of several files; each image lies there as a plane of 32 x 32 for each channel."""
+    """Return the images of several files, which store each image as one plane of 32 x 32 per channel."""
     planes = np.concatenate([batch["data"] for batch in batches]).reshape(-1, _CHANNELS, _SIDE, _SIDE)
     return MemoryImages(planes.transpose(0, 2, 3, 1), np.concatenate([batch[labels] for batch in batches]))
 
@@ -143,7 +143,7 @@ def _download(which: _Set, root: Path) -> None:
     download(which.name, [which.address], which.archive_md5, archive)
     try:
         with tarfile.open(archive) as opened:
-            # The first file, by which the set is found, comes last. No path inside the archive is followed.
+            # The first file, by which the set is recognised, is written last. No path inside the archive is followed.
             for file in reversed(which.files):
                 content = opened.extractfile(f"{which.folder}/{file}")
                 assert content is not None

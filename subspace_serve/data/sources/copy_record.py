@@ -19,16 +19,16 @@ class CopyRecord:
     """What a corrupted copy holds.
 
     Attributes:
-        data: how the data set was named.
+        data: the data set's specification.
         split: the part of it that was corrupted.
-        fingerprint: of that part, before.
+        fingerprint: of that part before it was corrupted.
         label_names: one per class.
         count: images at each severity.
         shape: height, width and channels.
         preset: the table of strengths.
         seed: of what is random in a corruption.
-        severities: in the order in which they lie in each file.
-        corruptions: the types, a file each.
+        severities: in the order in which each file holds them.
+        corruptions: the types, one file each.
         created_by: the version that wrote it.
     """
 

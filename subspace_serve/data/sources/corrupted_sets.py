@@ -19,7 +19,7 @@ class CorruptedReader:
     """How a set of corrupted images is read.
 
     Attributes:
-        contents: returns the types found in a folder and the severities of each, none where the set has none.
+        contents: returns the types found in a folder and the severities of each; empty where the set has none.
         read: reads one type at one severity (0 where there are none) from that folder.
         trains: whether training images are published too, and not only test images.
     """
@@ -30,7 +30,7 @@ class CorruptedReader:
 
 
 def listed_contents(name: str, reader: CorruptedReader, path: Path) -> Contents:
-    """Return what lies in a folder of corrupted images, the types sorted by name, without hidden ones.
+    """Return what is in a folder of corrupted images, the types sorted by name, without hidden ones.
 
     Raises:
         DataError: the folder does not exist or holds nothing of the kind.
@@ -50,7 +50,7 @@ def read_corrupted(
     """Read one type at one severity.
 
     Raises:
-        DataError: the type or severity is not named or not there; what is there is listed.
+        DataError: the type or severity is not given or not there; the message lists what is there.
     """
     contents = listed_contents(name, reader, path)
     types = ", ".join(contents)
@@ -77,10 +77,10 @@ def read_corrupted(
 
 
 def check_rows(path: Path, rows: int, severities: int) -> int:
-    """Return how many images a severity has, of an array with `rows` images, one severity after another.
+    """Return how many images each severity has, in an array of `rows` images that holds one after another.
 
     Raises:
-        DataError: the rows cannot be divided so.
+        DataError: the rows cannot be divided evenly, or there are none.
     """
     count, rest = divmod(rows, severities)
     if rest or not count:

@@ -21,7 +21,11 @@ _LARGEST_VALUE = 16
 
 
 def read_digits(path: Path | None, options: Options) -> Source:
-    """Read the digits; 360 of them are the test set, the same ones always."""
+    """Read the digits; 360 of them, always the same, are the test set.
+
+    Raises:
+        DataError: a path is given.
+    """
     if path is not None:
         raise DataError(f"digits comes with scikit-learn and has no path; found {path}; write digits")
     values, labels = _values()
@@ -45,7 +49,7 @@ def _values() -> tuple[np.ndarray, np.ndarray]:
 
         bunch = load_digits()
         return bunch.images[..., np.newaxis], bunch.target
-    # Importing scikit-learn, for the file that it would read, takes longer than an evaluation.
+    # Importing scikit-learn, which would read the same file, takes longer than an evaluation.
     with gzip.open(file, "rb") as opened:
         rows = np.array([line.split(b",") for line in opened.read().splitlines()]).astype(np.float64)
     return rows[:, :-1].reshape(-1, 8, 8, 1), rows[:, -1].astype(np.int64)

@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file, by which these sets are known; it tells damage, not malice by their publisher."""
+    """Return the MD5 of a file, which is what is published for these sets; it detects damage, not tampering."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
@@ -26,16 +26,16 @@ def md5_of(path: Path) -> str:
 
 
 def download(name: str, addresses: Sequence[str], md5: str, target: Path) -> None:
-    """Fetch a file of the data set `name` from the first address that gives it.
+    """Fetch a file of the data set `name` from the first address that provides it.
 
     Args:
         name: of the data set, for the message.
-        addresses: the same file, at its publisher's and at mirrors.
+        addresses: of the same file, at its publisher and at mirrors.
         md5: the published checksum, in hexadecimal digits.
-        target: where the file is to lie; its folder is made.
+        target: where to put the file; its folder is made.
 
     Raises:
-        DataError: no address gives the file with that checksum.
+        DataError: no address provides the file with that checksum.
     """
     reasons = []
     for address in addresses:

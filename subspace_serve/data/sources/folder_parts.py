@@ -19,7 +19,7 @@ _NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""The usual names of parts, whatever their case."""
+"""The usual names of parts, compared without regard to case."""
 
 
 class Parts(NamedTuple):
@@ -27,7 +27,7 @@ class Parts(NamedTuple):
 
     Attributes:
         folders: the folder of each part that is there.
-        beside: folders beside them, of which nothing is read.
+        beside: folders beside them, which are not read.
     """
 
     folders: dict[str, Path]
@@ -35,13 +35,14 @@ class Parts(NamedTuple):
 
 
 def find_parts(root: Path, classes: Sequence[str] = ()) -> Parts:
-    """Return the folder of each part; all is for training where the folders in `root` are classes.
+    """Return the folder of each part; where the folders in `root` are classes, all of it is for training.
 
-    A class may be called train (beside bus and tram), but then it holds no folders, and unless the `classes` are known
-    already, no other is called like a part.
+    A class may be called train (beside bus and tram), but then it holds no folders, and no other class has the name of
+    a part unless the `classes` are known already.
 
     Raises:
-        DataError: two folders are one part, or classes lie beside test images, with which they would be trained on.
+        DataError: two folders are the same part, or there are classes beside parts but no training part, so that the
+            parts would be trained on as classes.
     """
     names = folders_in(root)
     parts = (name for name in names if name.lower() in _NAMES)

@@ -55,7 +55,7 @@ def read_split(folder: Path, split: str) -> MemoryImages:
 
 
 def folder_of(places: Iterable[Path]) -> Path | None:
-    """Return the first of `places` that holds training images; one with unpacked files goes before the others."""
+    """Return the first of `places` that holds training images; unpacked files are preferred."""
     places, name = list(places), f"{PREFIXES['train']}-{_IMAGES}"
     return first_with(name, places) or first_with(f"{name}.gz", places)
 

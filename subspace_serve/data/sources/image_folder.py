@@ -28,9 +28,9 @@ _ANNOTATION_FIELDS = 2
 def read_folder(path: Path | None, options: Options) -> Source:
     """Read a folder with one folder per class, or with `train`, `val` and `test` folders of that kind (`find_parts`).
 
-    Where labels are not needed, the images may lie in any of these folders without one per class. Files that are
-    trained on are decoded at the size that suits them (`picture_size.fitting_side`) where none is named, and small ones
-    are varied by shifts instead of random areas, of which little would be left.
+    Where labels are not needed, images may also lie directly in any of these folders. Where no size is given, files are
+    decoded at the side that suits them (`picture_size.fitting_side`), or at 224 pixels where the classes are given.
+    Small files are augmented by shifts instead of random areas, which would leave little of them.
     """
     root = need_path("folder", path)
     folders, beside = find_parts(root, options.label_names or ())
@@ -86,7 +86,7 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
 
 
 def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
-    """Read Tiny-ImageNet: `train/<wnid>/images` and `val`, the test set, since the real one has no labels."""
+    """Read Tiny-ImageNet: `train/<wnid>/images`, and `val` as the test set, since the real one has no labels."""
     root = need_path("tiny-imagenet", path)
     label_names = class_folders(_folder(root, "train"))
     size = options.image_size or TINY_IMAGENET_SIZE
@@ -125,16 +125,18 @@ def labelled_files(
     cropped: bool = False,
     listing: Listing | None = None,
 ) -> FolderImages:
-    """List the images of each class's folder, in the order of classes and names.
+    """List the images of each class's folder, in the order of the classes' names and then of their files'.
 
     Args:
         need_every: refuse a class without images.
-        nested: a class's images may all lie in folders of its folder; otherwise these are taken for the classes.
-        cropped: as `FolderImages` has it.
-        listing: of the data set's other parts, which share no file with this one.
+        nested: a class's images may all lie in folders inside its folder; otherwise this is refused, since the inner
+            folders are most likely the classes.
+        cropped: as for `FolderImages`.
+        listing: the one used for the data set's other parts, which must share no file with this one.
 
     Raises:
-        DataError: a folder is none of the classes, a class has no images (where every one is needed), or all have.
+        DataError: a folder is none of the classes, a class has no images (where every one is needed), no class has any,
+            or an image is listed for another class or part.
     """
     listing = listing or Listing()
     for found in class_folders(folder):
@@ -143,7 +145,7 @@ def labelled_files(
                 f"{folder} has a folder {found}, which is none of the classes; {_hint(folder, found, label_names)}"
             )
     known = f"known file types are {', '.join(ENDINGS)}"
-    # By name, whatever the classes' order: the fingerprints of sets on record were taken so.
+    # Sorted by name, whatever the order of the classes: recorded fingerprints depend on it.
     images = {name: listing.images_below(folder / name) for name in sorted(label_names) if (folder / name).is_dir()}
     empty = [name for name in sorted(label_names) if not images.get(name)]
     if empty and need_every:
@@ -167,7 +169,7 @@ def _hint(folder: Path, found: str, label_names: Sequence[str]) -> str:
 
 
 def _refuse_only_folders(folder: Path, images: Mapping[str, Sequence[str]]) -> None:
-    """Refuse classes of which every image lies deeper: most likely the classes do."""
+    """Refuse classes whose images all lie in inner folders: those are most likely the classes."""
     deeper = [name for name, files in images.items() if files and str(folder / name) not in map(os.path.dirname, files)]
     if deeper:
         inside = folders_in(folder / deeper[0])
@@ -178,7 +180,7 @@ def _refuse_only_folders(folder: Path, images: Mapping[str, Sequence[str]]) -> N
 
 
 def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:
-    """List the images of `val_annotations.txt`: a line each with file, class and a box, divided by tabs."""
+    """List the images of `val_annotations.txt`, whose lines hold a file, its class and a box, separated by tabs."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():
         return labelled_files(folder, label_names, size, options)

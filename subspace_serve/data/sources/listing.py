@@ -1,4 +1,4 @@
-"""Which folders and image files of a data set count, and each file once, whatever links lead to it."""
+"""Which folders and image files belong to a data set, with each file counted once, whatever links lead to it."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from pathlib import Path
 from subspace_serve.errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# What systems put beside people's files, besides what begins with a dot (.ipynb_checkpoints, ._1.png).
+# Folders that operating systems and tools create, besides those that begin with a dot (.ipynb_checkpoints).
 _FOLDERS_OF_SYSTEMS = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted: neither hidden ones nor links to what it lies in."""
+    """Return the names of the folders in a folder, sorted, without hidden ones and links to itself or its parents."""
     real = os.path.realpath(folder)
     return [entry.name for entry in _entries(folder) if _is_folder(entry) and not _holds(entry, real)]
 
 
 def has_images(folder: Path) -> bool:
-    """Return whether image files lie in a folder itself."""
+    """Return whether a folder directly contains image files."""
     return any(_is_image(entry) for entry in _entries(folder))
 
 
 class Listing:
     """The image files of a data set's folders, each listed once.
 
-    Links are followed, except to a folder in which they lie themselves. A class's images are in no other class and in
-    no other part: what would be trained on could be what is tested on.
+    Links are followed, except to a folder that contains them. An image must not be in two classes or two parts: an
+    image to train on could otherwise also be one to test on.
     """
 
     def __init__(self) -> None:
-        # The folder for which it was listed, by the real path of a folder, and of a linked file by folder and name.
+        # The folder for which something was listed: by real path for folders, by folder and name for linked files.
         self._folders: dict[str, Path] = {}
         self._linked: dict[str, dict[str, Path]] = {}
 
     def images_below(self, folder: Path) -> list[str]:
-        """Return the image files below a folder, folder by folder, each in the order of its names.
+        """Return the image files below a folder, folder by folder, sorted by name.
 
         Raises:
-            DataError: a folder cannot be read, or images were listed for another folder already.
+            DataError: a folder cannot be read, or some of the images were listed for another folder already.
         """
         start = os.path.realpath(folder)
         found: list[tuple[str, list[str]]] = []
@@ -60,7 +60,7 @@ class Listing:
         return [file for _, files in sorted(found) for file in files]
 
     def _is_new(self, entry: os.DirEntry[str], real: str, folder: Path) -> bool:
-        """Return whether a file was not listed before; note it where a link leads to it."""
+        """Return whether a file was not listed before; remember the target of a link."""
         if not entry.is_symlink():
             owner = self._linked.get(real, {}).get(entry.name)
         else:
@@ -81,7 +81,7 @@ class Listing:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder, by name, without what is hidden."""
+    """Return the entries of a folder, sorted by name, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
@@ -92,12 +92,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     if entry.name in _FOLDERS_OF_SYSTEMS:
         return False
-    # Not `entry.is_dir()`, which raises where a link leads to itself.
+    # Not `entry.is_dir()`, which raises for a link that points to itself.
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Return whether a file is named as an image; a link that leads nowhere is one that cannot be read."""
+    """Return whether a file has an image's name; a broken link counts, as an image that cannot be read."""
     if not _is_named_image(entry.name):
         return False
     return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and not os.path.isdir(entry.path))
@@ -108,7 +108,7 @@ def _is_named_image(name: str) -> bool:
 
 
 def _holds(entry: os.DirEntry[str], real: str) -> bool:
-    """Return whether an entry is a link to a folder, or to one that it lies in."""
+    """Return whether an entry is a link to the folder `real` or to one that contains it."""
     if not entry.is_symlink():
         return False
     target = os.path.realpath(entry.path)

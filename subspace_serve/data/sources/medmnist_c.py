@@ -50,7 +50,7 @@ def _read(path: Path, corruption: str, severity: int, options: Options) -> Sourc
 
 
 def _severity(archive: zipfile.ZipFile, key: str, place: int, places: int, path: Path) -> tuple[np.ndarray, int]:
-    """Return one of `places` equal parts of an array, and the rows of the whole; only the part is kept in memory."""
+    """Return one of `places` equal parts of an array, and how many rows the whole has; only the part is in memory."""
     if f"{key}.npy" not in archive.namelist():
         raise DataError(f"{path} has no {key}; found {', '.join(archive.namelist()) or 'nothing'}; get it again")
     with archive.open(f"{key}.npy") as file:
@@ -65,7 +65,7 @@ def _severity(archive: zipfile.ZipFile, key: str, place: int, places: int, path:
         for chunk in _chunks(file, part.nbytes):
             part[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
             filled += len(chunk)
-        # To the end: the archive's checksum is compared there.
+        # Read to the end, where the archive's checksum is compared.
         while file.read(_CHUNK):
             pass
     return part.view(dtype).reshape(count, *shape[1:]), shape[0]

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 70,000 grey images of 28 x 28, in IDX files as published or as Debian packs them."""
+"""MNIST and Fashion-MNIST: 70,000 grey images of 28 x 28, in IDX files as published or as Debian packages them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ CLOTHES = (
 
 @dataclass(frozen=True)
 class _Set:
-    """One of the sets, which differ in name and constants alone.
+    """One of the sets, which differ only in names, files and constants.
 
     Attributes:
-        name: in specifications, and of a folder in the data root that may hold it.
+        name: its name in specifications, and of a folder in the data root that may hold it.
         published: the name of the folder that holds it, which torchvision chose.
         mirrors: addresses of folders that hold its files.
         files: its files and their MD5.
         label_names: of the ten classes.
-        flip: whether a mirrored image is still one of its class.
+        flip: whether a mirrored image still belongs to its class.
         preprocessing: the published constants.
     """
 

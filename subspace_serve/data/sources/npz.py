@@ -25,8 +25,11 @@ def read_npz(path: Path | None, options: Options) -> Source:
     """Read a .npz file. Nothing in it is unpickled.
 
     It holds `images`, uint8 (N, height, width) or (N, height, width, channels), and `labels`, integers (N,)
-    or (N, 1); or `train_images`, `train_labels` and the like for `val` and `test`, as MedMNIST has them.
-    `label_names`, if there, names the classes.
+    or (N, 1); or `train_images`, `train_labels` and so on for `val` and `test`, as in MedMNIST. `label_names`, if
+    there, names the classes; labels may be absent where they are not needed.
+
+    Raises:
+        DataError: the file is missing, damaged or holds Python objects, or its arrays do not fit each other.
     """
     if path is None:
         raise DataError("npz needs a file; found no path; write FILE.npz")
@@ -80,7 +83,7 @@ def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, labelled:
 
 
 def _label_names(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, MemoryImages]) -> tuple[str, ...]:
-    """Return the names of the classes; none where the file does not name them."""
+    """Return the names of the classes; empty where the file does not name them."""
     names = arrays.get("label_names", np.empty(0, dtype=np.str_))
     wrong = names.ndim != 1 or names.dtype.kind != "U"
     if not wrong:

@@ -13,7 +13,7 @@ from subspace_serve.errors import DataError
 from subspace_serve.suggestions import listed
 
 MOST_CLASSES = 1 << 16
-"""More classes than this, and more than images, are no classes but wrong labels."""
+"""More classes than this that also outnumber the images are taken for wrong labels."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _REMEDY = "name the classes in the order of the labels, as a list of texts `label_names` in the file"
@@ -24,7 +24,8 @@ def numbered(
 ) -> tuple[tuple[str, ...], dict[str, MemoryImages]]:
     """Return the classes of images whose labels are numbers without names, and the images labelled by these classes.
 
-    A network's classes are those that were asked for (`options`): see `matched`. Otherwise the numbers are the names.
+    Where `options` names a network's classes, labels are matched to them: see `matched`. Otherwise the numbers are the
+    names.
 
     Raises:
         DataError: the numbers cannot be those of classes.
@@ -40,13 +41,13 @@ def numbered(
 
 
 def matched(labels: np.ndarray, names: Sequence[str], where: object) -> np.ndarray:
-    """Return which of the classes `names` each label means.
+    """Return which of the classes `names` each label means, as an index.
 
     Where all names are numbers, a label is a name, whatever the order: folders 0 to 10 are sorted 0, 1, 10, 2.
-    Otherwise labels count the classes, unless names have numbers that say otherwise.
+    Otherwise a label is the index of a class, unless numbers in the names may say otherwise.
 
     Raises:
-        DataError: a label is no class, or means one class by its name and another when they are counted.
+        DataError: a label is none of the names, or may mean one class by name and another by index.
     """
     present, inverse = np.unique(labels, return_inverse=True)
     numbers = _numbers_in(names)
@@ -67,10 +68,10 @@ def matched(labels: np.ndarray, names: Sequence[str], where: object) -> np.ndarr
 
 
 def check_class_count(count: int, splits: Mapping[str, MemoryImages], found: str) -> None:
-    """Refuse more classes than images could be of, before anything is made for each of them.
+    """Refuse more classes than the images could have, before anything is allocated for each of them.
 
     Raises:
-        DataError: with what was found.
+        DataError: there are too many; `found` begins the message.
     """
     images = sum(map(len, splits.values()))
     if count > max(images, MOST_CLASSES):
@@ -78,20 +79,20 @@ def check_class_count(count: int, splits: Mapping[str, MemoryImages], found: str
 
 
 def _numbers_in(names: Sequence[str]) -> dict[int, int]:
-    """Return the place of each class by the number in its name, where there is one alone."""
+    """Return the index of each class by the number in its name, where the name has exactly one."""
     found = ((place, _NUMBER.findall(name)) for place, name in enumerate(names))
     return {int(numbers[0]): place for place, numbers in found if len(numbers) == 1}
 
 
 def _contradicts_counting(names: Sequence[str]) -> bool:
-    """Return whether a name is a number other than its place, or the order is that of texts (a1, a10, a2)."""
+    """Return whether a name is a number other than its index, or the order is alphabetical (a1, a10, a2)."""
     if any(_NUMBER.fullmatch(name) and int(name) != place for place, name in enumerate(names)):
         return True
     return list(names) == sorted(names) and list(names) != sorted(names, key=_by_number)
 
 
 def _may_be_names(labels: Sequence[int], numbers: Mapping[int, int], count: int) -> bool:
-    """Return whether all labels are numbers of names and count classes too, and do not mean the same by both."""
+    """Return whether all labels can be read both as numbers in names and as indices, and the two differ."""
     both = all(label in numbers and label < count for label in labels)
     return both and any(numbers[label] != label for label in labels)
 

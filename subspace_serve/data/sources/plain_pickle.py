@@ -10,7 +10,7 @@ import numpy as np
 
 from subspace_serve.errors import DataError
 
-# What an array's pickle calls, by name: NumPy 1 and 2 say it differently.
+# What an array's pickle calls, by name: NumPy 1 and 2 name it differently.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -21,7 +21,7 @@ _ALLOWED = {
 
 
 class _Plain(pickle.Unpickler):
-    """Unpickles arrays and Python's plain values; whatever else is named is refused before it is imported."""
+    """Unpickles arrays and Python's plain values; anything else is refused before it is imported."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

@@ -1,4 +1,4 @@
-"""What a data set publishes, and what every reader of one shares."""
+"""A data set as published, and what all readers share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ROOT_VARIABLE = "SUBSPACE_SERVE_DATA"
 
 @dataclass(frozen=True)
 class Options:
-    """What a user can ask of a reader; each reader uses what concerns it.
+    """What a user can ask of a reader; each reader uses the options that apply to it.
 
     Attributes:
         image_size: pixels on a side; None for the set's own.
         channels: of images decoded from files.
         label_names: the classes in the order wanted; None for the set's own.
-        labelled: refuse images without labels; otherwise they are all labelled 0.
+        labelled: refuse images without labels; if false, such images are all labelled 0.
         download: fetch what is missing, where the set can be fetched.
         workers: threads that decode files; None chooses.
     """
@@ -43,7 +43,7 @@ class Source:
     Attributes:
         preprocessing: the published constants; None to compute them from the training images.
         default: the split that is meant when none is named; None where there is only one, or one must be named.
-        left_aside: folders beside those of the splits, of which nothing is read.
+        left_aside: folders beside those of the splits, which are not read.
     """
 
     name: str
@@ -67,7 +67,7 @@ Reader = Callable[[Path | None, Options], Source]
 
 
 def data_root() -> Path:
-    """Return the folder of named sets: the environment's SUBSPACE_SERVE_DATA, or ./data."""
+    """Return the folder of named sets: the environment variable SUBSPACE_SERVE_DATA, or ./data."""
     return Path(os.environ.get(ROOT_VARIABLE) or "data")
 
 

@@ -9,8 +9,8 @@ from subspace_serve.bundle.manifest import Input
 LABELS_FILE = "labels.txt"
 
 _DATA_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
-# As the service runs graphs: TF32 would cost the parity that export promised, and an exhaustive search would run anew
-# for every size of a dynamic batch. Triton takes the search from the parameters wherever there are any (1: heuristic).
+# As in the service: TF32 would break the parity that export promised, and an exhaustive search would run again for
+# every size of a dynamic batch. Triton takes the search from the model's parameters if it has any (1: heuristic).
 _OPTIMIZATION = """\
 optimization {
   execution_accelerators {
@@ -29,7 +29,7 @@ _SEARCH = {"cudnn_conv_algo_search": "1"}
 def configuration(
     name: str, input: Input, outputs: Mapping[str, tuple[int, ...]], max_batch_size: int, parameters: Mapping[str, str]
 ) -> str:
-    """Return the config.pbtxt of a model; the shapes of `outputs` are those for one image."""
+    """Return the config.pbtxt of a model; `outputs` has their shapes for one image."""
     return "".join(
         [
             f"name: {_quoted(name)}\n",
@@ -55,7 +55,7 @@ def interface(input: Input, outputs: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _tensor(name: str, data_type: str, shape: tuple[int, ...]) -> str:
-    # Triton has no scalars: one number an image is a row of one, which the graph gives without that dimension.
+    # Triton has no scalars: one number per image is declared as a vector of one, and reshaped from the graph's scalar.
     dims = f"dims: [ {', '.join(map(str, shape))} ]" if shape else "dims: [ 1 ]\n    reshape { shape: [ ] }"
     labels = f'\n    label_filename: "{LABELS_FILE}"' if name == "probabilities" else ""
     return f"  {{\n    name: {_quoted(name)}\n    data_type: {data_type}\n    {dims}{labels}\n  }}\n"

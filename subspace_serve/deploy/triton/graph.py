@@ -15,7 +15,7 @@ from subspace_serve.deploy.triton.head import OPSET, build_head, member_logits, 
 from subspace_serve.errors import BundleError
 
 LARGEST_FILE = 2_000_000_000
-"""Bytes of a graph with its weights; protobuf ends at 2 GiB."""
+"""The limit for a graph with its weights, in bytes; protobuf's own is 2 GiB."""
 
 _ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
@@ -37,7 +37,7 @@ def fuse(
         selection: the members, their weights, what is averaged, and the temperature.
         input: what the graph takes.
         classes: how many logits each member gives.
-        properties: what is known of the model, kept in the graph.
+        properties: facts about the model, kept in the graph's metadata.
 
     Raises:
         BundleError: the graphs are together too large for one file, cannot be joined, or the whole is not valid.
@@ -57,7 +57,7 @@ def fuse(
         _merge_opsets(opsets, model, files[member])
         ir_version = max(ir_version, model.ir_version)
         prefix = member_logits(member).removesuffix("logits")
-        # The names that branches take from outside are given: `add_prefix_graph` goes through branches before weights.
+        # Weights are renamed explicitly: `add_prefix_graph` handles branches, which use them, before it renames them.
         renamed = {tensor.name: prefix + tensor.name for tensor in model.graph.initializer}
         compose.add_prefix_graph(model.graph, prefix, inplace=True, name_map=renamed)
         nodes += [helper.make_node("Identity", [input.name], [prefix + input.name]), *model.graph.node]
@@ -86,7 +86,7 @@ def fuse(
 
 
 def _load(file: Path) -> ModelProto:
-    """Read a graph without what its exporter noted about source files."""
+    """Read a graph without its exporter's notes about source files."""
     try:
         model = onnx.load(file, load_external_data=False)
         model = inliner.inline_local_functions(model) if model.functions else model
@@ -107,7 +107,7 @@ def _merge_opsets(opsets: dict[str, int], model: ModelProto, file: Path) -> None
         if known != opset.version:
             raise BundleError(
                 f"{file} has version {opset.version} of the operators {opset.domain or 'ai.onnx'}, another member "
-                f"version {known}; export all points again with one --opset"
+                f"version {known}; export all points again with one version of subspace-serve"
             )
     if opsets.get("", 0) < OPSET:
         raise BundleError(

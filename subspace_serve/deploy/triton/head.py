@@ -1,6 +1,7 @@
-"""What lies behind the members' networks in a fused graph: `combine` of `subspace_serve.bundle.predict` in ONNX.
+"""The end of a fused graph, after the members' networks: `combine` of `subspace_serve.bundle.predict` in ONNX.
 
-All of it is in float32, which every execution provider has, and on logarithms, so that small probabilities stay apart.
+It computes in float32, which every execution provider has, and with logarithms, so that small probabilities stay
+distinct.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from subspace_serve.bundle.selection import Selection
 
 OPSET = 18
-"""The first with the axes of every reduction as an input."""
+"""The first opset in which every reduction used here takes its axes as an input."""
 
 _FLOOR = float(np.log(np.finfo(np.float64).tiny))
-"""The least logit that the service answers with."""
+"""The lowest logit that the service answers with."""
 
 _NO_WEIGHT = 2 * _FLOOR
-"""The logarithm of a weight of 0: finite, and below every logit."""
+"""Stands for the logarithm of a weight of 0: finite, and below every logit."""
 
 
 def member_logits(member: str) -> str:
-    """Return what a member's logits (N, classes) are called; no name of the head's own has a slash."""
+    """Return the name of a member's logits (N, classes); none of the head's own names has a slash."""
     return f"{member}/logits"
 
 
@@ -53,7 +54,7 @@ def build_head(selection: Selection) -> tuple[list[NodeProto], list[TensorProto]
 
 
 def _ensemble(head: _Head, selection: Selection) -> str:
-    """Add what only ensembles have; return what the answer is the softmax of, before the temperature."""
+    """Add the outputs that only ensembles have; return the scores whose softmax is the answer at temperature 1."""
     weights = np.asarray(selection.weights)
     weight = head.constant("weight", weights)
     rows = [

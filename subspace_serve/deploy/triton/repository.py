@@ -1,4 +1,4 @@
-"""Writes a bundle as a model repository of Triton: whole, checked, and in the place of the old one in a single step."""
+"""Writes a bundle as a Triton model repository: whole, checked, and in the place of the old one in a single step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from subspace_serve.bundle.manifest import FORMAT, MANIFEST_FILE
+from subspace_serve.bundle.manifest import FORMAT
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.selection import Selection
@@ -21,16 +21,16 @@ from subspace_serve.deploy.triton.configuration import LABELS_FILE, configuratio
 from subspace_serve.deploy.triton.graph import fuse
 from subspace_serve.deploy.triton.head import output_shapes
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_folder, check_replaceable, sha256_of
+from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
 
 MAX_BATCH_SIZE = 64
 TOLERANCE = 1e-4
-"""Largest difference to the service's answer, in units of the largest number of that output (or 1, if that is more)."""
+"""Largest difference from the service's answer, relative to the largest number of that output (or 1, if greater)."""
 
 CONFIGURATION_FILE = "config.pbtxt"
 GRAPH_FILE = "model.onnx"
 _RECORD = re.compile(r"bundle-([1-9][0-9]*)\.json")
-"""Beside the models lies, for each version, the manifest of the bundle that it was made of."""
+"""For each version, the bundle's manifest is kept beside the models."""
 
 
 def write_triton_repository(
@@ -43,17 +43,17 @@ def write_triton_repository(
 ) -> Path:
     """Write each point and each ensemble of a bundle as a model that Triton's ONNX Runtime backend loads.
 
-    The points of domains are among them; the bundle's subspace is left out, since Triton cannot build networks from it.
-    Every model is one graph, an ensemble's with all its members, and gives what the service answers with. It is
-    compared with `Predictor` on the bundle's golden images, one by one, together, and twice over. The repository takes
-    its place in one step; when anything fails, or the process is killed, the old one stays.
+    The points of domains are included; the bundle's subspace is left out, since Triton cannot build networks from it.
+    Every model is one graph, an ensemble's with all its members, and has the outputs that the service answers with. It
+    is compared with `Predictor` on the bundle's golden images, one by one, all together, and twice over in one batch.
+    The repository takes its place in one step; when anything fails, or the process is killed, the old one stays.
 
     Args:
         bundle: what is to be served.
         target: the repository's folder.
         max_batch_size: images that Triton may put into one batch.
         version: None writes a repository with version 1 of each model, in the place of an old one; a number adds that
-            version to the repository that is there, whose other versions and models stay as they are.
+            version to the existing repository, whose other versions and models stay as they are.
         progress: called with a line for each model.
 
     Returns:
@@ -80,7 +80,10 @@ def write_triton_repository(
 
 
 def check_target(target: str | Path, version: int | None = None) -> None:
-    """Raise `BundleError` unless a repository can be written at `target`; nothing but an older one is ever replaced."""
+    """Raise `BundleError` unless a repository, or a new `version`, can be written at `target`.
+
+    Nothing but an older repository is ever replaced.
+    """
     target = Path(target)
     if version is not None and version < 1:
         raise BundleError(f"Triton counts versions from 1, got {version}")
@@ -114,7 +117,7 @@ def _write_model(folder: Path, predictor: Predictor, images: np.ndarray, max_bat
     input, labels = bundle.manifest.input, bundle.labels
     selection = predictor.select(name)
     outputs = output_shapes(selection, len(labels))
-    # Each label is a line.
+    # One label per line.
     labels_text = "".join(" ".join(label.splitlines()) + "\n" for label in labels)
     _check_versions(folder, interface(input, outputs), labels_text)
     parameters = _parameters(bundle, name, selection)
@@ -136,7 +139,7 @@ def _write_model(folder: Path, predictor: Predictor, images: np.ndarray, max_bat
 
 
 def _check_versions(folder: Path, tensors: str, labels: str) -> None:
-    """Refuse a version that the versions beside it cannot share config.pbtxt and the labels with."""
+    """Refuse a version that cannot share config.pbtxt and the labels with the existing ones."""
     if not folder.exists():
         return
     if (
@@ -150,7 +153,7 @@ def _check_versions(folder: Path, tensors: str, labels: str) -> None:
 
 
 def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, str]:
-    """Return what is known of a model, each as a string."""
+    """Return the facts recorded about a model, as strings."""
     manifest = bundle.manifest
     if name in bundle.points:
         point = bundle.points[name]
@@ -176,7 +179,7 @@ def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, st
 
 
 def _compare(file: Path, predictor: Predictor, selection: Selection, images: np.ndarray) -> float:
-    """Return the greatest difference between a graph's outputs and the service's, in units of the tolerance's."""
+    """Return the greatest difference between a graph's outputs and the service's, relative as in `TOLERANCE`."""
     bundle = predictor.bundle
     outputs = output_shapes(selection, len(bundle.labels))
     opened = open_session(file, bundle.manifest.input, len(bundle.labels), device="cpu", threads=predictor.threads)
