@@ -125,8 +125,10 @@ class Engine:
     @property
     def full(self) -> bool:
         """Whether another request would exceed `concurrency` and `queue`; abandoned batches count too."""
-        abandoned = self._scheduler.abandoned if self._scheduler else 0
-        return self._held + abandoned >= self.settings.concurrency + self.settings.queue
+        free = self.settings.concurrency + self.settings.queue - self._held
+        if self._scheduler is None or self._scheduler.batches < free:
+            return free <= 0
+        return self._scheduler.abandoned >= free
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:

@@ -1,12 +1,19 @@
-"""Prometheus metrics with bounded labels: route templates and names from the bundle, never text from a client."""
+"""Prometheus metrics with bounded labels: route templates and names from the bundle, never text from a client.
+
+What happens is counted in this process first and published every `_PUBLISH_SECONDS`: prometheus_client writes each
+count of several processes to a file, which for the sixteen counts of one request takes longer than reading its body.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
+from bisect import bisect_left
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -19,7 +26,84 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
 _UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
 
-Metric = TypeVar("Metric", Counter, Histogram)
+_PUBLISH_SECONDS = 1.0
+
+
+class _Unpublished(Protocol):
+    def publish(self) -> None:
+        """Hand what was counted to prometheus_client."""
+
+
+Kept = TypeVar("Kept", bound=_Unpublished)
+
+
+class Count:
+    """A counter, or a gauge that goes up and down."""
+
+    def __init__(self, metric: Counter | Gauge) -> None:
+        self._metric = metric
+        self._lock = threading.Lock()
+        self._amount = 0
+
+    def inc(self, amount: int = 1) -> None:
+        """Count so many more."""
+        with self._lock:
+            self._amount += amount
+
+    def dec(self) -> None:
+        """Count one less."""
+        self.inc(-1)
+
+    def publish(self) -> None:
+        """Hand what was counted to prometheus_client."""
+        with self._lock:
+            amount, self._amount = self._amount, 0
+        if amount:
+            self._metric.inc(amount)
+
+
+class _Histogram(Histogram):
+    """prometheus_client's histogram takes one observation at a time; this one many."""
+
+    @property
+    def bounds(self) -> list[float]:
+        """The buckets' upper bounds; the last is infinite."""
+        return self._upper_bounds
+
+    def add(self, counts: list[int], total: float) -> None:
+        """Add so many observations to each bucket, whose sum is `total`."""
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class Distribution:
+    """A histogram."""
+
+    def __init__(self, metric: _Histogram) -> None:
+        self._metric = metric
+        self._bounds = metric.bounds
+        self._lock = threading.Lock()
+        self._clear()
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        with self._lock:
+            self._counts[bisect_left(self._bounds, value)] += 1
+            self._total += value
+
+    def publish(self) -> None:
+        """Hand what was counted to prometheus_client."""
+        with self._lock:
+            counts, total = self._counts, self._total
+            self._clear()
+        if any(counts):
+            self._metric.add(counts, total)
+
+    def _clear(self) -> None:
+        self._counts = [0] * len(self._bounds)
+        self._total = 0.0
 
 
 class Metrics:
@@ -30,8 +114,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._unpublished: list[_Unpublished] = []
         if folder := os.environ.get(_MULTIPROCESS_VARIABLE):
             _allocate(Path(folder))
+            threading.Thread(target=self._publish_often, name="metrics", daemon=True).start()
         self.requests = self._counter("requests", "Requests answered.", "route", "method", "status")
         self.seconds = self._histogram(
             "request_seconds", "Time from a request's arrival to the end of its answer.", _SECONDS, "route"
@@ -66,15 +152,22 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
-        self.held = Gauge(
+        held = Gauge(
             "subspace_serve_requests_held",
             "Requests that are worked on or wait for it.",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self.held = self._kept(Count(held))
+
+    def publish(self) -> None:
+        """Let scrapes see what this process has counted until now."""
+        for unpublished in list(self._unpublished):
+            unpublished.publish()
 
     def render(self) -> tuple[bytes, str]:
-        """Return the text for a scrape and its content type."""
+        """Return the text for a scrape and its content type; what other processes counted may be a second old."""
+        self.publish()
         registry = self._registry
         if os.environ.get(_MULTIPROCESS_VARIABLE):
             registry = CollectorRegistry()
@@ -82,15 +175,36 @@ class Metrics:
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def forget(self, process: int) -> None:
-        """Remove a process that is ending, or has died, from the sums of gauges."""
+        """Remove a process that is ending, or has died, from the sums of gauges; its other counts stay."""
+        self.publish()
         if os.environ.get(_MULTIPROCESS_VARIABLE):
             mark_process_dead(process)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
-        return _by_labels(Counter(f"subspace_serve_{name}", text, labels, registry=self._registry))
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Count]:
+        metric = Counter(f"subspace_serve_{name}", text, labels, registry=self._registry)
+        return self._by_labels(metric, Count)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Histogram]:
-        return _by_labels(Histogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets))
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Distribution]:
+        metric = _Histogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets)
+        return self._by_labels(metric, Distribution)
+
+    def _by_labels(self, metric: Any, kind: Callable[[Any], Kept]) -> Callable[..., Kept]:
+        """Return a cached function from label values to what counts there; looking it up each time would cost more."""
+
+        @cache
+        def labelled(*values: Any) -> Kept:
+            return self._kept(kind(metric.labels(*values) if values else metric))
+
+        return labelled
+
+    def _kept(self, unpublished: Kept) -> Kept:
+        self._unpublished.append(unpublished)
+        return unpublished
+
+    def _publish_often(self) -> None:
+        while True:
+            time.sleep(_PUBLISH_SECONDS)
+            self.publish()
 
 
 def _allocate(folder: Path) -> None:
@@ -103,13 +217,3 @@ def _allocate(folder: Path) -> None:
         file = folder / f"{kind}_{os.getpid()}.db"
         if not file.exists():
             file.write_bytes(bytes(_FILE_BYTES))
-
-
-def _by_labels(metric: Metric) -> Callable[..., Metric]:
-    """Return a cached function from label values to the metric; looking it up each time costs more than counting."""
-
-    @lru_cache(maxsize=1024)
-    def labelled(*values: Any) -> Metric:
-        return metric.labels(*values) if values else metric
-
-    return labelled

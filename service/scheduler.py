@@ -60,6 +60,11 @@ class Scheduler:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def batches(self) -> int:
+        """How many batches are running."""
+        return len(self._batches)
+
+    @property
     def abandoned(self) -> int:
         """How many batches are still running although no job waits for them."""
         return sum(not batch.wanted for batch in self._batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -326,6 +327,7 @@ class Infer:
 
 
 _LARGE = 65_536  # bytes of JSON
+_REPEATED = 2_048  # bytes of JSON, at most, that are kept with what they were parsed to
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -342,8 +344,16 @@ def parse_infer(body: bytes, header_length: str | None) -> Infer:
                 f"at most {len(body)}"
             )
         length = int(header_length)
+    # A client of binary tensors sends the same JSON again and again.
+    parse = _document if length == len(body) or length > _REPEATED else _repeated_document
+    return Infer(parse(body[:length]), body[length:], large=length > _LARGE)
+
+
+def _document(text: bytes) -> InferRequest:
     try:
-        document = InferRequest.model_validate(load_json(body[:length]))
+        return InferRequest.model_validate(load_json(text))
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
-    return Infer(document, body[length:], large=length > _LARGE)
+
+
+_repeated_document = functools.lru_cache(maxsize=64)(_document)
