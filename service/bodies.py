@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
@@ -43,7 +42,7 @@ class Bodies:
         """Return a request's body. Raises `HTTPException` 408, 413, 415, 429, `RequestError`, `ClientDisconnect`."""
         check_headers(request, content_types)
         parts = []
-        with _Buffer(self, request) as buffer, self._in_time():
+        with _Buffer(self, request) as buffer:
             while True:
                 message = await buffer.receive()
                 if message["type"] == "http.disconnect":
@@ -55,7 +54,7 @@ class Bodies:
     async def read_form(self, request: Request) -> list[tuple[str, str | bytes]]:
         """Return a form's fields and files in order. Raises what `read` raises."""
         check_headers(request, ["multipart/form-data"])
-        with _Buffer(self, request) as buffer, self._in_time():
+        with _Buffer(self, request) as buffer:
             parser = _FormParser(
                 request.headers,
                 Request(request.scope, buffer.receive).stream(),
@@ -82,59 +81,37 @@ class Bodies:
             raise HTTPException(429, "too many bytes are being received; try again later")
         self._held += count
 
-    @contextlib.contextmanager
-    def _in_time(self) -> Iterator[None]:
-        try:
-            with _deadline(self._settings.deadline):
-                yield
-        except TimeoutError:
-            raise HTTPException(408, "the body did not arrive in time") from None
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Cancel what the block waits for after so many seconds, and raise `TimeoutError`.
-
-    asyncio's own `timeout` needs Python 3.11; anyio's costs as much as the rest of receiving a small body.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    is_over = False
-
-    def end() -> None:
-        nonlocal is_over
-        is_over = True
-        task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(seconds, end)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not is_over:
-            raise
-        if sys.version_info >= (3, 11):
-            task.uncancel()
-        raise TimeoutError from None
-    finally:
-        timer.cancel()
-
 
 class _Buffer:
-    """One body while it is being received; refused as soon as it is known to exceed a limit."""
+    """One body while it is being received; refused as soon as it is known to exceed a limit, or to take too long.
+
+    Leaving the block in which it is received raises `HTTPException` 408 where the time is up. (asyncio's own `timeout`
+    needs Python 3.11; anyio's costs as much as the rest of receiving a small body.)
+    """
 
     def __init__(self, bodies: Bodies, request: Request) -> None:
         self._bodies = bodies
         self._limit = bodies._settings.max_body
         self._source = request
         self._reserved = 0
+        self._is_late = False
 
     def __enter__(self) -> _Buffer:
         # The announced length is not reserved: a client that then sends nothing would block it for others.
         self._check(int(self._source.headers.get("content-length", 0)))
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(self._bodies._settings.deadline, self._end)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._timer.cancel()
         self._bodies.reserve(-self._reserved)
+        if self._is_late and kind is asyncio.CancelledError:
+            if sys.version_info >= (3, 11):
+                self._task.uncancel()
+            raise HTTPException(408, "the body did not arrive in time") from None
 
     async def receive(self) -> Message:
         """Return the next ASGI message, counted."""
@@ -148,6 +125,10 @@ class _Buffer:
     def _check(self, count: int) -> None:
         if count > self._limit:
             raise HTTPException(413, f"the body is over the limit of {self._limit} bytes")
+
+    def _end(self) -> None:
+        self._is_late = True
+        self._task.cancel()
 
 
 def check_headers(request: Request, content_types: Sequence[str]) -> None:
