@@ -47,6 +47,7 @@ from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import BundlePlan, Origin, export_bundle
 from subspace_serve.files import sha256_of
+from subspace_serve.measure.conformal import SetsData
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
 from subspace_serve.space.alpha import parse_alphas
@@ -97,9 +98,15 @@ class Exporter:
         """Collapse and recalibrate the midpoint, and nothing else."""
         self.network.recalibrate(self.calibration.pixels(), alpha=0.5)
 
-    def export(self, bundle: Path, *alphas: str, checkpoint: Path | None = None) -> None:
-        """Write a bundle of points given as for `--alpha`; with a checkpoint file, it holds the subspace too."""
+    def export(
+        self, bundle: Path, *alphas: str, checkpoint: Path | None = None, labelled: MemoryImages | None = None
+    ) -> None:
+        """Write a bundle of points given as for `--alpha`; with a checkpoint file, it holds the subspace too.
+
+        From `labelled` images it gets prediction sets and thresholds for abstaining.
+        """
         request = parse_alphas(alphas, self.subspace.geometry, {})
+        models = [*request.points, *request.ensembles]
         labels = [str(label) for label in range(CLASSES)]
         digest = sha256_of(save_subspace(self.subspace, checkpoint)) if checkpoint else "0" * 64
         export_bundle(
@@ -107,6 +114,7 @@ class Exporter:
             BundlePlan.of(
                 request,
                 dict.fromkeys(request.points, self.calibration),
+                sets=None if labelled is None else dict.fromkeys(models, SetsData(labelled, "others")),
                 subspace=self.calibration if checkpoint else None,
             ),
             bundle,

@@ -10,6 +10,8 @@ are suspended between them. Before it is measured, each must give the network's 
 - `image`: one PNG file in a form, against a plain BentoML service; `json`: one image as nested lists, against the same
   and against LitServe. `bentoml` runs its methods on one thread, its default, `bentoml_threads` on as many as this
   service runs graphs at once.
+- `promises`: a point asked as in `binary`, with `coverage`, with `max_risk` and with neither: seconds of the worker's
+  processor a request, and requests a second.
 - `ensemble`: requests of several images to an ensemble of two, against one of its members: requests a second, seconds
   of graphs by the service's own metrics, latency of one client; and how often a request's images were decoded.
 - `latency`: the 99th percentile over the median, for single images that arrive at random times, at half the rate that
@@ -31,18 +33,27 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.export import Exporter
-from benchmarks.measure import environment, report
-from benchmarks.servers.comparisons import measure_binary, measure_ensemble, measure_image, measure_json
+from benchmarks.export import CHANNELS, CLASSES, SIDE, Exporter
+from benchmarks.measure import environment, report, synthetic_images
+from benchmarks.servers.comparisons import (
+    measure_binary,
+    measure_ensemble,
+    measure_image,
+    measure_json,
+    measure_promises,
+)
 from benchmarks.servers.endurance import measure_latency, measure_memory, measure_overload
 from benchmarks.servers.plan import CONNECTIONS, Plan
 
+LABELLED = 2000
+"""Images that the bundle's promises are calibrated on."""
 PACKAGES = ("bentoml", "h11", "httptools", "litserve", "onnxruntime", "starlette", "uvicorn", "uvloop")
 
 PARTS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "binary": measure_binary,
     "image": measure_image,
     "json": measure_json,
+    "promises": measure_promises,
     "ensemble": measure_ensemble,
     "latency": measure_latency,
     "overload": measure_overload,
@@ -92,7 +103,8 @@ def main(
         if bundle is None:
             torch.manual_seed(0)
             bundle = folder / "bundle"
-            Exporter(architecture).export(bundle, "midpoint", "endpoints")
+            labelled = synthetic_images(LABELLED, SIDE, SIDE, CHANNELS, CLASSES)
+            Exporter(architecture).export(bundle, "midpoint", "endpoints", labelled=labelled)
         plan = Plan(bundle.absolute(), folder, rounds, seconds, requests)
         for part in parts:
             document[part] = PARTS[part](plan)

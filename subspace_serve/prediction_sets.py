@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -52,6 +53,7 @@ def label_scores(
     return scores
 
 
+@lru_cache(maxsize=256)
 def rank_of(coverage: float, count: int) -> int:
     """Return k = ceil((count + 1) coverage), which is more than `count` where so few images do not support it."""
     # As the number is written: 0.55 x 20 is 11, which floating point makes a little more.

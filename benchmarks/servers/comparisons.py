@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -33,10 +34,11 @@ OWN = "subspace_serve"
 GRAPHS_AT_ONCE = 2  # the service's default
 ENSEMBLE_IMAGES = 8
 
-BINARY_TARGET = 0.8
+BINARY_TARGET = 0.9
 BENTOML_TARGET = 2.0
 LITSERVE_TARGET = 1.5
 ENSEMBLE_LIMIT = 2.05
+PROMISE_LIMIT = 1.03
 
 
 def measure_binary(plan: Plan) -> dict[str, Any]:
@@ -132,6 +134,38 @@ def measure_ensemble(plan: Plan) -> dict[str, Any]:
         "graph_seconds": compared(lambda which: graph_seconds[which]),
         "latency_of_one_client": compared(lambda which: [own.p50 for own in alone[which]]),
         "decodes_per_request": {which: summary(each[1:]) for which, each in decodes.items()},
+    }
+
+
+def measure_promises(plan: Plan) -> dict[str, Any]:
+    """Return what prediction sets and abstaining cost, over the same request without."""
+    options = {"neither": {}, "coverage": {"coverage": 0.9}, "max_risk": {"max_risk": 0.95}}  # labels at random
+    requests = {which: inference(plan.image, plan.model, **asked) for which, asked in options.items()}
+    bursts: dict[str, list[Burst]] = {which: [] for which in requests}
+    seconds: dict[str, list[float]] = {which: [] for which in requests}
+    with running(subspace_serve(), plan.bundle) as server:
+        worker = server.worker()
+
+        def turn(which: str) -> None:
+            before, begin = counted(server), worker.cpu_times()
+            bursts[which].append(plan.burst(server, requests[which]))
+            after, end = counted(server), worker.cpu_times()
+            used = end.user + end.system - begin.user - begin.system
+            seconds[which].append(used / (after["requests"] - before["requests"]))
+
+        with server.client() as client:
+            for which, request in requests.items():
+                answer = client.post(request.path, content=request.body, headers=request.headers).raise_for_status()
+                if which != "neither" and "_reason" in answer.text:
+                    raise click.ClickException(f"the bundle promises nothing: {answer.text[:500]}")
+        interleaved({which: partial(turn, which) for which in requests}, rounds=plan.rounds, warm_up=1)
+    return {
+        "cpu_seconds_per_request": {which: summary(each[1:]) for which, each in seconds.items()},
+        "requests_per_second": {which: summary([own.rate for own in each[1:]]) for which, each in bursts.items()},
+    } | {
+        f"cpu_{which}": at_most(PROMISE_LIMIT, ratio(seconds[which][1:], seconds["neither"][1:]))
+        for which in requests
+        if which != "neither"
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -49,10 +51,14 @@ class Abstention(Record):
 
     _where_used = ("measured",)
 
-    def choose(self, max_risk: float) -> Level | None:
-        """Return the level that answers most among those whose error rate is proven; None where none is."""
+    @cached_property
+    def choose(self) -> Callable[[float], Level | None]:
+        """A function from a risk to the level that answers most among those whose error rate is proven, or None.
+
+        What it found lately it keeps.
+        """
         levels = [Level(level.threshold, level.answered, level.wrong) for level in self.levels]
-        return choose(levels, max_risk, self.delta)
+        return lru_cache(maxsize=64)(partial(choose, levels, delta=self.delta))
 
     @model_validator(mode="after")
     def _fits(self) -> Abstention:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -46,6 +48,11 @@ class Sets(Record):
     measured: CoverageMeasured | None = None
 
     _where_used = ("k_reg", "penalty", "tuned_on", "measured")
+
+    @cached_property
+    def threshold(self) -> Callable[[float], float]:
+        """A function from a coverage to the greatest score of a set's labels; what it found lately it keeps."""
+        return lru_cache(maxsize=64)(partial(prediction_sets.threshold_of, self.scores, self.count))
 
     @model_validator(mode="after")
     def _fits(self) -> Sets:

@@ -8,7 +8,7 @@ import numpy as np
 
 from subspace_serve.abstention import images_for
 from subspace_serve.bundle.selection import Selection, SelectionError
-from subspace_serve.prediction_sets import complaint_about, label_scores, threshold_of
+from subspace_serve.prediction_sets import complaint_about, label_scores
 
 _ANOTHER = (
     "belongs to a point or an ensemble as it was exported: its members, weights, aggregate and statistics, with every "
@@ -82,7 +82,7 @@ def _sets(selection: Selection, probabilities: np.ndarray, coverage: float) -> t
     if (sets := selection.source.sets) is None:
         return None, f"a prediction set {_WITHOUT}"
     scores = label_scores(probabilities, sets.method, k_reg=sets.k_reg, penalty=sets.penalty)
-    return scores <= threshold_of(sets.scores, sets.count, coverage), None
+    return scores <= sets.threshold(coverage), None
 
 
 def _abstained(

@@ -119,7 +119,6 @@ class BundlePlan:
             calibrations: where each point's statistics come from.
             temperatures: the images for points and ensembles that get a fitted temperature, by name.
             sets: the images for those that get prediction sets, by name.
-            sets: the images for those that get prediction sets.
             rest: the other attributes.
         """
         fitted, promised = temperatures or {}, sets or {}
