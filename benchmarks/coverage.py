@@ -127,7 +127,6 @@ def sets_over_splits(
         "held": held,
         "size": float(np.mean(sizes)),
         "band": [low, high],
-        "inside": sum(low <= share <= high for share in held),
     }
 
 

@@ -49,23 +49,26 @@ def draw_picture(documents: Documents, file: Path) -> None:
 
 def _by_coverage(documents: Documents) -> str:
     """Return how many sets hold, by model and coverage."""
-    splits = sum(len(found["coverage"]["midpoint"]["0.9"]["held"]) for found in documents)
     rows = []
     for model in documents[0]["coverage"]:
         for asked in documents[0]["coverage"][model]:
             cells = [found["coverage"][model][asked] for found in documents]
             low, high = cells[0]["band"]
+            held = np.array(_all(cells, "held"))
+            places = ((held < low).sum(), ((low <= held) & (held <= high)).sum(), (held > high).sum())
             rows.append(
                 [
                     model,
                     f"{100 * float(asked):g} %",
                     _percent(_all(cells, "held")),
                     f"{100 * low:.1f} to {100 * high:.1f} %",
-                    f"{sum(cell['inside'] for cell in cells)} of {splits}",
+                    " / ".join(map(str, places)),
                     f"{mean(cell['size'] for cell in cells):.2f}",
                 ]
             )
-    return table(["model", "asked", "sets that hold", "band", "splits inside", "labels in a set"], rows)
+    return table(
+        ["model", "asked", "sets that hold %", "band", "splits below / in / above it", "labels in a set"], rows
+    )
 
 
 def _by_method(documents: Documents) -> str:
@@ -77,7 +80,7 @@ def _by_method(documents: Documents) -> str:
             cells = [document["methods"][method][asked] for document in documents]
             row += [_percent(_all(cells, "held")), f"{mean(cell['size'] for cell in cells):.2f}"]
         rows.append(row)
-    return table(["midpoint", "90 %: hold", "labels", "99 %: hold", "labels"], rows)
+    return table(["midpoint", "90 %: hold %", "labels", "99 %: hold %", "labels"], rows)
 
 
 def _by_abstaining(documents: Documents) -> str:
@@ -94,7 +97,7 @@ def _by_abstaining(documents: Documents) -> str:
         for model in documents[0]["abstaining"]
         if (cells := [found["abstaining"][model] for found in documents])
     ]
-    return table(["clean images", "error", "AURC / 1000", "answered", "wrong of these", "splits over 5 %"], rows)
+    return table(["clean images", "error", "AURC / 1000", "answered %", "wrong of these %", "splits over 5 %"], rows)
 
 
 def _shifted(documents: Documents) -> str:
