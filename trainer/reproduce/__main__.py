@@ -18,6 +18,7 @@ from trainer.reproduce.description import Figure
 from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.page import claim_numbers, figure_document, judge, picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES, Scale
+from trainer.reproduce.unfinished import unfinished_document, write_unfinished
 from trainer.reproduce.work import Task, measured, perform_all, tasks_of
 
 
@@ -56,6 +57,7 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     "[default: the cache's page-SCALE]",
 )
 @click.option("--list", "only_list", is_flag=True, help="List the figures and how much of each is done; do nothing.")
+@click.option("--draw", "only_draw", is_flag=True, help="Train and measure nothing; write the page of what there is.")
 def main(
     names: tuple[str, ...],
     scale_name: str,
@@ -66,11 +68,13 @@ def main(
     measurements: Path | None,
     out: Path | None,
     only_list: bool,
+    only_draw: bool,
 ) -> None:
     """Make the paper's figures again, and test its claims: FIGURE is a number from 2 to 21, several, or all.
 
-    Interrupted work goes on where it stopped. Writes a picture, numbers and verdicts for each figure, and a page of
-    all figures that are complete. Under torchrun each rank takes runs that no other is busy with.
+    Interrupted work goes on where it stopped. Writes a picture, numbers and verdicts for each figure that is complete,
+    what is measured of the others, and a page of all of them. Under torchrun each rank takes runs that no other is busy
+    with.
     """
     scale = SCALES[scale_name]
     _check_data(data, scale)
@@ -86,7 +90,8 @@ def main(
     total = sum(map(len, tasks.values()))
     click.echo(f"figures: {len(figures)}; {len(missing)} of {total} measurements to make", err=True)
     try:
-        perform_all(missing, store, min(processes, max(1, len(missing))))
+        if not only_draw:
+            perform_all(missing, store, min(processes, max(1, len(missing))))
     except DataError as error:
         raise DataError(f"{error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)") from error
     except KeyboardInterrupt:
@@ -97,9 +102,14 @@ def main(
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
             for figure in figures:
-                if not _missing(tasks[figure.name], store):
-                    command = f"python -m trainer.reproduce {figure.name} {options}"
-                    _draw(figure, scale, tasks[figure.name], store, page, command)
+                wanted, command = tasks[figure.name], f"python -m trainer.reproduce {figure.name} {options}"
+                picture = picture_file(page, scale.name, figure.name)
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                if _missing(wanted, store):
+                    write_unfinished(picture, unfinished_document(figure, scale, wanted, store, command))
+                else:
+                    _draw(figure, scale, wanted, store, picture, command)
+            write_page(page)
 
 
 def _check_data(data: dict[str, str], scale: Scale) -> None:
@@ -116,15 +126,12 @@ def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
     return [task for file, task in missing.items() if not file.exists()]
 
 
-def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, page: Path, command: str) -> None:
-    """Draw and judge a figure whose measurements are complete; write the page of all figures."""
+def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, picture: Path, command: str) -> None:
+    """Draw and judge a figure whose measurements are complete."""
     panels = measured(tasks, store)
-    picture = picture_file(page, scale.name, figure.name)
-    picture.parent.mkdir(parents=True, exist_ok=True)
     figure.plot([part for title, results in panels.items() for part in figure.picture(title, results)], picture)
     judged = judge(figure, scale, panels)
     write_figure(picture, figure_document(figure, scale, panels, judged, command))
-    write_page(page)
     click.echo(f"figure {figure.name}, {figure.title}: {picture}")
     for claim in judged:
         click.echo(f"  {claim['word']}: {claim['text']} {claim_numbers(claim)}")

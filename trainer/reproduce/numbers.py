@@ -52,7 +52,7 @@ def numbers_of(run: Measurement) -> dict[str, Any]:
     return kept
 
 
-def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
+def of_one_network(run: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a run's single network, and the accuracy of its ends together; empty if it has none.
 
     For a subspace the network is its midpoint; for figure 21's branches it is the weight average.
@@ -109,7 +109,7 @@ def values_table(
         (f"{name} ({title})" if several else name, own, deep[title])
         for title, results in numbers.items()
         for name, runs in results.items()
-        if all(own := [_of_one_network(run) for run in runs])
+        if all(own := [of_one_network(run) for run in runs])
     ]
     if not rows:
         return []

@@ -46,6 +46,7 @@ class Scale:
         mixtures: networks drawn for each random mixture (figure 21).
         sizes: endpoints of the simplexes of figure 7; the last is the most in any figure.
         deep_ensemble: independent networks in the ensembles by which others are counted; 0 does not count any.
+        remark: what its figures are evidence of, for the page.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Scale:
     mixtures: int = 5
     sizes: tuple[int, ...] = (2, 3, 4, 5, 6)
     deep_ensemble: int = 0
+    remark: str = ""
 
     @property
     def sizes_text(self) -> str:
@@ -135,6 +137,9 @@ SCALES: dict[str, Scale] = {
             lengths=(0.5, 1, 2, 4),
             sweep=(0.1, 0.4),
             shared=(0, 0.1, 0.2, 0.5),
+            remark="These networks are small and trained briefly; they do not fit their training images, and the\n"
+            "paper's claims are about networks that do. `small` shows what the method does then, and that everything\n"
+            "runs. It is no test of the claims at the length at which they are made: that is `long`.",
         ),
         Scale(
             "long",
@@ -149,6 +154,7 @@ SCALES: dict[str, Scale] = {
             sweep=(0.1, 0.4),
             sizes=(2, 3, 6),
             deep_ensemble=5,
+            remark="Four times as wide and ten times as long as `small`, on the same images.",
         ),
         Scale(
             "paper",
