@@ -42,6 +42,7 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     metavar="NAME=SPEC",
     help="Where a data set lies, as in imagenet=imagenet:/data/imagenet (repeatable).",
 )
+@click.option("--device", help="Where to train: cpu, cuda; workers share a device.  [default: the scale's]")
 @click.option("--workers", type=click.IntRange(1), help="Processes that share the work.  [default: one a core]")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
 @click.option(
@@ -63,6 +64,7 @@ def main(
     scale_name: str,
     seeds: int | None,
     data: dict[str, str],
+    device: str | None,
     workers: int | None,
     cache: Path,
     measurements: Path | None,
@@ -79,7 +81,7 @@ def main(
     scale = SCALES[scale_name]
     _check_data(data, scale)
     figures = _figures(names, scale)
-    tasks = {figure.name: tasks_of(figure, scale, data, seeds) for figure in figures}
+    tasks = {figure.name: tasks_of(figure, scale, data, seeds, device) for figure in figures}
     store = Cache(cache, partial(click.echo, err=True), measurements)
     if only_list:
         _list(figures, tasks, store)
@@ -101,6 +103,7 @@ def main(
         if rank == 0:
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
+            options += f" --device {device}" if device else ""
             for figure in figures:
                 wanted, command = tasks[figure.name], f"python -m trainer.reproduce {figure.name} {options}"
                 picture = picture_file(page, scale.name, figure.name)

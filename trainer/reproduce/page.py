@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from subspace_serve.files import write_text
 from subspace_serve.packages import versions
 from trainer.reproduce.by_length import plot_by_length
@@ -69,11 +71,16 @@ def figure_document(
         "command": command,
         "note": figure.note,
         "claims": list(judged),
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "hardware": ", ".join([f"{os.cpu_count()} cores", platform.machine(), *_gpu(command)]),
         "versions": versions(),
         "numbers": {title: {str(case): [numbers_of(run) for run in runs] for case, runs in results.items()}
                     for title, results in panels.items()},
     }  # fmt: skip
+
+
+def _gpu(command: str) -> list[str]:
+    """Return the name of the GPU that a command trained on, if it did."""
+    return [torch.cuda.get_device_name()] if "--device cuda" in command and torch.cuda.is_available() else []
 
 
 def write_figure(picture: Path, document: Document) -> None:
