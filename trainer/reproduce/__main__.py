@@ -99,19 +99,14 @@ def main(
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     finally:
-        # Complete figures are drawn, whatever happened to the rest.
-        if rank == 0:
+        # What is measured is shown, whatever happened to the rest.
+        if rank == 0 and any(_measured(task, store) for wanted in tasks.values() for task in wanted):
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
             options += f" --device {device}" if device else ""
             for figure in figures:
-                wanted, command = tasks[figure.name], f"python -m trainer.reproduce {figure.name} {options}"
-                picture = picture_file(page, scale.name, figure.name)
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                if _missing(wanted, store):
-                    write_unfinished(picture, unfinished_document(figure, scale, wanted, store, command))
-                else:
-                    _draw(figure, scale, wanted, store, picture, command)
+                command = f"python -m trainer.reproduce {figure.name} {options}"
+                _show(figure, scale, tasks[figure.name], store, picture_file(page, scale.name, figure.name), command)
             write_page(page)
 
 
@@ -126,11 +121,19 @@ def _check_data(data: dict[str, str], scale: Scale) -> None:
 def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
     """Return the measurements that have not been made, each once."""
     missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
-    return [task for file, task in missing.items() if not file.exists()]
+    return [task for task in missing.values() if not _measured(task, store)]
 
 
-def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, picture: Path, command: str) -> None:
-    """Draw and judge a figure whose measurements are complete."""
+def _measured(task: Task, store: Cache) -> bool:
+    return store.measured_file(task.config, task.measure.key()).exists()
+
+
+def _show(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, picture: Path, command: str) -> None:
+    """Draw and judge a figure whose measurements are complete; of another, note what there is."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    if _missing(tasks, store):
+        write_unfinished(picture, unfinished_document(figure, scale, tasks, store, command))
+        return
     panels = measured(tasks, store)
     figure.plot([part for title, results in panels.items() for part in figure.picture(title, results)], picture)
     judged = judge(figure, scale, panels)
@@ -161,7 +164,7 @@ def _figures(names: tuple[str, ...], scale: Scale) -> list[Figure]:
 def _list(figures: Sequence[Figure], tasks: dict[str, list[Task]], store: Cache) -> None:
     for figure in figures:
         wanted = tasks[figure.name]
-        done = sum(store.measured_file(task.config, task.measure.key()).exists() for task in wanted)
+        done = sum(_measured(task, store) for task in wanted)
         click.echo(f"{figure.name:>2}  {done:>3} of {len(wanted):>3}  {figure.title}")
 
 
