@@ -196,6 +196,15 @@ What it does not give: with the recipes that come near the standard network, the
 the midpoint; and a standard network may profit from a rate of 0.2 too. Endpoints that part late stay nearly one network
 (cos² near 1).
 
+## Over length
+
+These are short runs. `python -m benchmarks.recipe_search` searches at 10, 40 and 100 epochs, in pieces, judges on
+validation images and confirms on other seeds and test images. It tries what the trainer has (samples, how long places
+spread) and what it does not have yet (`benchmarks/tricks.py`): coordinates shuffled among the ends, ends pulled
+together, antithetic places, the ends and the middle in every batch, averages of the last epochs, sharpness-aware steps
+at the end; what has a meaning for a standard network is given to it too. A trick moves into the trainer once it has
+won. The search has not been run yet.
+
 Hardware: {document["hardware"]["cores"]} cores, {document["hardware"]["processor"]}.
 Versions: {", ".join(f"{k} {v}" for k, v in document["versions"].items())}.
 """

@@ -180,7 +180,7 @@ def train_on_ranks(settings: dict[str, dict], folder: Path, world_size: int = 2)
 def in_parts(parts: int) -> Callable:
     """Return a step's backward pass that computes each group in parts, with BatchNorm's statistics of each part."""
 
-    def backward(self: Stepper, images, labels, drawn, generator, weight):
+    def backward(self: Stepper, images, labels, weight, similar):
         samples = self.config.samples
         losses, correct = [], []
         for forward, group, answers in zip(

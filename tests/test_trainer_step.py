@@ -184,7 +184,7 @@ def test_feature_similarity_is_equation_13() -> None:
     stepper, _ = stepper_for(subspace="line", samples=2, feature_similarity=3.0)
     alphas = np.array([[[0.2]], [[0.9]]])
     stepper._features = {0: torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 1: torch.tensor([[1.0, 1.0], [0.0, 0.0]])}
-    term = stepper._feature_similarity(alphas, np.random.default_rng(0))
+    term = stepper._feature_similarity(stepper._similar(alphas, np.random.default_rng(0)))
     assert term.item() == pytest.approx(3.0 * 0.7 * 0.5)
 
 

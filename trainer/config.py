@@ -135,6 +135,8 @@ class TrainingConfig(BaseModel):
     """bfloat16, by autocast, is for CUDA."""
     compile: bool = False
     """Run the network through torch.compile."""
+    graphs: bool = True
+    """On CUDA, record a step's kernels once and replay them; not for networks that wait for the device."""
     device: str = "auto"
     """auto, cpu or cuda."""
     seed: Seed = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from trainer.architectures import penultimate
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork
+from trainer.replay import Replayed
 from trainer.schedule import StepSettings
 
 
@@ -68,6 +69,14 @@ def _first_only(coefficients: Tensor) -> Tensor:
     return first
 
 
+class _Similar(NamedTuple):
+    """Two of a rank's networks whose features are compared, and how far apart their places are."""
+
+    first: int
+    second: int
+    distance: float
+
+
 class Stepper:
     """Takes training steps on a matrix of endpoints, with one network per sample.
 
@@ -101,6 +110,9 @@ class Stepper:
         forward = [network.model for network in networks]
         self._forward: list[Any] = [torch.compile(model) for model in forward] if config.compile else forward
         self._loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        # Feature similarity compares another pair in every step, and torch.compile launches in its own way.
+        replays = config.graphs and self.device.type == "cuda" and not config.feature_similarity and not config.compile
+        self._run: Callable[..., tuple[Tensor, ...]] = Replayed(self._pass) if replays else self._pass
         self._features: dict[int, Tensor] = {}
         if config.feature_similarity:
             for index, network in enumerate(networks):
@@ -143,12 +155,14 @@ class Stepper:
             device=self.device,
             spread=settings.spread,
         )
-        groups = self.division.groups
-        for network, group in zip(self.networks, groups, strict=True):
-            coefficients = drawn.coefficients[group]
-            self.endpoints.collapse_into(network, _first_only(coefficients) if settings.together else coefficients)
-            network.gradient.zero_()
-        loss, correct = self._backward(images, labels, drawn, generator, self.division.weight(whole or len(images)))
+        own = [drawn.coefficients[group] for group in self.division.groups]
+        loss, correct = self._run(
+            images,
+            labels,
+            *(map(_first_only, own) if settings.together else own),
+            weight=self.division.weight(whole or len(images)),
+            similar=self._similar(drawn.alphas, generator) if self.config.feature_similarity else None,
+        )
         self.endpoints.update(
             self._exchanged([self._shares(coefficients, settings) for coefficients in drawn.coefficients]),
             pair=None if settings.together else drawn.pair,
@@ -180,8 +194,25 @@ class Stepper:
         """
         return torch.ones_like(coefficients) if settings.together else coefficients * self._gradient_scale
 
+    def _pass(
+        self, images: Tensor, labels: Tensor, *coefficients: Tensor, weight: float, similar: _Similar | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run each sample's network forward and backward; return the loss and the number of correct answers.
+
+        Args:
+            images: this rank's, shape (N, C, H, W).
+            labels: shape (N,).
+            coefficients: of each network, shape (m, 1) or (m, layers).
+            weight: of the losses.
+            similar: which networks' features are compared; None for none.
+        """
+        for network, c in zip(self.networks, coefficients, strict=True):
+            self.endpoints.collapse_into(network, c)
+            network.gradient.zero_()
+        return self._backward(images, labels, weight, similar)
+
     def _backward(
-        self, images: Tensor, labels: Tensor, drawn: Draw, generator: np.random.Generator, weight: float
+        self, images: Tensor, labels: Tensor, weight: float, similar: _Similar | None
     ) -> tuple[Tensor, Tensor]:
         """Add each sample's weighted gradient to its network's; return the loss and the number of correct answers."""
         losses, correct = [], []
@@ -190,12 +221,12 @@ class Stepper:
             with self._autocast():
                 logits = forward(group)
                 loss = self._loss(logits, answers) / self.config.samples * weight
-            if not self.config.feature_similarity:
+            if similar is None:
                 loss.backward()  # now, so that only one group's activations are alive
             losses.append(loss)
             correct.append((logits.detach().argmax(1) == answers).sum())
-        if self.config.feature_similarity:
-            (torch.stack(losses).sum() + self._feature_similarity(drawn.alphas, generator)).backward()
+        if similar is not None:
+            (torch.stack(losses).sum() + self._feature_similarity(similar)).backward()
         return torch.stack(losses).detach().sum(), torch.stack(correct).sum()
 
     def _autocast(self) -> contextlib.AbstractContextManager:
@@ -209,21 +240,28 @@ class Stepper:
 
         return keep
 
-    def _feature_similarity(self, alphas: np.ndarray, generator: np.random.Generator) -> Tensor:
-        """Return lambda |alpha_j - alpha_k| cos^2(phi_j, phi_k) for a random pair of samples (equation 13).
+    def _similar(self, alphas: np.ndarray, generator: np.random.Generator) -> _Similar:
+        """Draw which two of this rank's networks are compared, and measure how far apart their places are.
 
-        The features of a group's images are compared as one vector. Each rank compares two of its own groups, and the
-        term is averaged over ranks. For a simplex, where alpha is a vector, |alpha_j - alpha_k| is half the L1 distance
-        (on two endpoints that equals the distance on a line). It is averaged over layers.
+        For a simplex, where alpha is a vector, |alpha_j - alpha_k| is half the L1 distance (on two endpoints that
+        equals the distance on a line). It is averaged over layers.
         """
         j, k = generator.choice(len(self.networks), size=2, replace=False)
-        phi_j, phi_k = self._features[int(j)], self._features[int(k)]
-        count = min(len(phi_j), len(phi_k))
-        cosine = torch.cosine_similarity(phi_j[:count].flatten(), phi_k[:count].flatten(), dim=0)
         first = self.division.groups.start
         difference = np.abs(alphas[first + j] - alphas[first + k])
         distance = float(difference.mean() if difference.shape[-1] == 1 else 0.5 * difference.sum(-1).mean())
-        return self.config.feature_similarity / self.division.ranks.world_size * distance * cosine.square()
+        return _Similar(int(j), int(k), distance)
+
+    def _feature_similarity(self, similar: _Similar) -> Tensor:
+        """Return lambda |alpha_j - alpha_k| cos^2(phi_j, phi_k) for a random pair of samples (equation 13).
+
+        The features of a group's images are compared as one vector. Each rank compares two of its own groups, and the
+        term is averaged over ranks.
+        """
+        phi_j, phi_k = self._features[similar.first], self._features[similar.second]
+        count = min(len(phi_j), len(phi_k))
+        cosine = torch.cosine_similarity(phi_j[:count].flatten(), phi_k[:count].flatten(), dim=0)
+        return self.config.feature_similarity / self.division.ranks.world_size * similar.distance * cosine.square()
 
     def _clip(self, gradients: Sequence[Tensor]) -> None:
         """Scale each network's gradient, of its 1/S share of the loss, down to `clip_gradient` if that is set."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from subspace_serve.data import DataSet
+from subspace_serve.data import DataSet, Images
 from subspace_serve.data.file_check import Track, untracked
 from subspace_serve.errors import TrainingError
 from subspace_serve.network.network import Network
@@ -23,6 +23,7 @@ from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
+from trainer.device_images import DeviceImages, on_device
 from trainer.golden import golden_images, leave_golden_answers
 from trainer.initialise import initial_kept_state
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
@@ -124,10 +125,11 @@ def train(
             run.write_skeleton(skeleton)
         writer = make_writer(str(run.path / "tensorboard")) if make_writer else None
         records = read_metrics(run.path, progress.epochs) if ranks.is_first else []
+        images = on_device(data.train, data.augmentation, stepper.device)
         plan = planned_epochs(config)
         for epoch in plan[progress.epochs :]:
             enter(epoch, config, endpoints, progress, start)
-            record = _train_epoch(epoch, config, data, stepper, schedule, progress, run, track)
+            record = _train_epoch(epoch, config, data, images, stepper, schedule, progress, run, track)
             leave(epoch, config, endpoints, progress)
             progress.epochs += 1
             if len(data.validation) and (config.early_stopping or progress.epochs == len(plan)):
@@ -184,6 +186,7 @@ def _train_epoch(
     epoch: Epoch,
     config: TrainingConfig,
     data: DataSet,
+    images: Images | DeviceImages,
     stepper: Stepper,
     schedule: Schedule,
     progress: Progress,
@@ -198,7 +201,7 @@ def _train_epoch(
     noise = epoch.purpose("network") + (f" of rank {ranks.rank}" if ranks.rank else "")
     torch.manual_seed(derived_seed(config.seed, noise, epoch.index))
     generator = numpy_generator(config.seed, epoch.purpose("alpha"), epoch.index)
-    batches = data.train.batches(
+    batches = images.batches(
         batch_size,
         generator=numpy_generator(config.seed, epoch.purpose("order"), epoch.index),
         augmentation=data.augmentation,
@@ -216,11 +219,12 @@ def _train_epoch(
     label = f"epoch {number}/{len(planned_epochs(config))}"
     shown = track(batches, steps, label) if ranks.is_first else batches
     looked = 0
-    for step, (images, labels) in enumerate(shown, start=epoch.index * steps):
+    for step, (pixels, labels) in enumerate(shown, start=epoch.index * steps):
         settings = schedule.at(step)
         rate = settings.learning_rate
-        pixels = preprocess(images, data.preprocessing, device)
-        loss, right = stepper.step(pixels, torch.from_numpy(labels).to(device), generator, settings, batch_size)
+        normalised = preprocess(pixels, data.preprocessing, device)
+        answers = torch.as_tensor(labels, device=device)
+        loss, right = stepper.step(normalised, answers, generator, settings, batch_size)
         done = step % steps
         losses[done] = loss
         correct += right

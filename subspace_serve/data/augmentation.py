@@ -27,6 +27,31 @@ class Augmentation:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Variation:
+    """What was drawn for each image of a batch; None where that is switched off.
+
+    Attributes:
+        places: the crop's top and left in the padded image, integers (2, N).
+        mirrored: whether it is mirrored, bool (N,).
+    """
+
+    places: np.ndarray | None
+    mirrored: np.ndarray | None
+
+
+def draw_variation(
+    augmentation: Augmentation, generator: np.random.Generator, whole: int, part: slice | None = None
+) -> Variation:
+    """Draw how the `part` of a batch of `whole` images varies; nothing is drawn for what is switched off."""
+    part = part or slice(None)
+    places = (
+        generator.integers(2 * augmentation.padding + 1, size=(2, whole))[:, part] if augmentation.padding else None
+    )
+    mirrored = generator.random(whole)[part] < 0.5 if augmentation.flip else None
+    return Variation(places, mirrored)
+
+
 def augment(
     pixels: np.ndarray,
     augmentation: Augmentation,
@@ -36,19 +61,15 @@ def augment(
 ) -> np.ndarray:
     """Return a batch, uint8 (N, height, width, channels), with each image cropped and flipped on its own.
 
-    One gather cuts every crop out of the padded batch. Nothing is drawn for what is switched off. The `part` of a batch
-    of `whole` images gets the same crops and flips as it would in the whole batch. Without a generator every batch
-    varies in the same way.
+    One gather cuts every crop out of the padded batch. The `part` of a batch of `whole` images gets the same crops and
+    flips as it would in the whole batch. Without a generator every batch varies in the same way.
     """
-    generator = generator or np.random.default_rng(0)
-    whole, part = whole or len(pixels), part or slice(None)
-    if augmentation.padding:
-        places = generator.integers(2 * augmentation.padding + 1, size=(2, whole))[:, part]
-        pixels = _crops(pixels, augmentation.padding, *places)
-    if augmentation.flip:
-        mirrored = generator.random(whole)[part] < 0.5
+    drawn = draw_variation(augmentation, generator or np.random.default_rng(0), whole or len(pixels), part)
+    if drawn.places is not None:
+        pixels = _crops(pixels, augmentation.padding, *drawn.places)
+    if drawn.mirrored is not None:
         images, pixels = pixels, pixels.copy()
-        pixels[mirrored] = images[mirrored][:, :, ::-1]
+        pixels[drawn.mirrored] = images[drawn.mirrored][:, :, ::-1]
     return pixels
 
 

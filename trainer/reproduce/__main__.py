@@ -18,6 +18,7 @@ from trainer.reproduce.description import Figure
 from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.page import claim_numbers, figure_document, judge, picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES, Scale
+from trainer.reproduce.unfinished import unfinished_document, write_unfinished
 from trainer.reproduce.work import Task, measured, perform_all, tasks_of
 
 
@@ -41,6 +42,7 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     metavar="NAME=SPEC",
     help="Where a data set lies, as in imagenet=imagenet:/data/imagenet (repeatable).",
 )
+@click.option("--device", help="Where to train: cpu, cuda; workers share a device.  [default: the scale's]")
 @click.option("--workers", type=click.IntRange(1), help="Processes that share the work.  [default: one a core]")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/reproduce"), show_default=True)
 @click.option(
@@ -56,26 +58,30 @@ def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     "[default: the cache's page-SCALE]",
 )
 @click.option("--list", "only_list", is_flag=True, help="List the figures and how much of each is done; do nothing.")
+@click.option("--draw", "only_draw", is_flag=True, help="Train and measure nothing; write the page of what there is.")
 def main(
     names: tuple[str, ...],
     scale_name: str,
     seeds: int | None,
     data: dict[str, str],
+    device: str | None,
     workers: int | None,
     cache: Path,
     measurements: Path | None,
     out: Path | None,
     only_list: bool,
+    only_draw: bool,
 ) -> None:
     """Make the paper's figures again, and test its claims: FIGURE is a number from 2 to 21, several, or all.
 
-    Interrupted work goes on where it stopped. Writes a picture, numbers and verdicts for each figure, and a page of
-    all figures that are complete. Under torchrun each rank takes runs that no other is busy with.
+    Interrupted work goes on where it stopped. Writes a picture, numbers and verdicts for each figure that is complete,
+    what is measured of the others, and a page of all of them. Under torchrun each rank takes runs that no other is busy
+    with.
     """
     scale = SCALES[scale_name]
     _check_data(data, scale)
     figures = _figures(names, scale)
-    tasks = {figure.name: tasks_of(figure, scale, data, seeds) for figure in figures}
+    tasks = {figure.name: tasks_of(figure, scale, data, seeds, device) for figure in figures}
     store = Cache(cache, partial(click.echo, err=True), measurements)
     if only_list:
         _list(figures, tasks, store)
@@ -86,20 +92,22 @@ def main(
     total = sum(map(len, tasks.values()))
     click.echo(f"figures: {len(figures)}; {len(missing)} of {total} measurements to make", err=True)
     try:
-        perform_all(missing, store, min(processes, max(1, len(missing))))
+        if not only_draw:
+            perform_all(missing, store, min(processes, max(1, len(missing))))
     except DataError as error:
         raise DataError(f"{error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)") from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     finally:
-        # Complete figures are drawn, whatever happened to the rest.
-        if rank == 0:
+        # What is measured is shown, whatever happened to the rest.
+        if rank == 0 and any(_measured(task, store) for wanted in tasks.values() for task in wanted):
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
+            options += f" --device {device}" if device else ""
             for figure in figures:
-                if not _missing(tasks[figure.name], store):
-                    command = f"python -m trainer.reproduce {figure.name} {options}"
-                    _draw(figure, scale, tasks[figure.name], store, page, command)
+                command = f"python -m trainer.reproduce {figure.name} {options}"
+                _show(figure, scale, tasks[figure.name], store, picture_file(page, scale.name, figure.name), command)
+            write_page(page)
 
 
 def _check_data(data: dict[str, str], scale: Scale) -> None:
@@ -113,18 +121,23 @@ def _check_data(data: dict[str, str], scale: Scale) -> None:
 def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
     """Return the measurements that have not been made, each once."""
     missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
-    return [task for file, task in missing.items() if not file.exists()]
+    return [task for task in missing.values() if not _measured(task, store)]
 
 
-def _draw(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, page: Path, command: str) -> None:
-    """Draw and judge a figure whose measurements are complete; write the page of all figures."""
-    panels = measured(tasks, store)
-    picture = picture_file(page, scale.name, figure.name)
+def _measured(task: Task, store: Cache) -> bool:
+    return store.measured_file(task.config, task.measure.key()).exists()
+
+
+def _show(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, picture: Path, command: str) -> None:
+    """Draw and judge a figure whose measurements are complete; of another, note what there is."""
     picture.parent.mkdir(parents=True, exist_ok=True)
+    if _missing(tasks, store):
+        write_unfinished(picture, unfinished_document(figure, scale, tasks, store, command))
+        return
+    panels = measured(tasks, store)
     figure.plot([part for title, results in panels.items() for part in figure.picture(title, results)], picture)
     judged = judge(figure, scale, panels)
     write_figure(picture, figure_document(figure, scale, panels, judged, command))
-    write_page(page)
     click.echo(f"figure {figure.name}, {figure.title}: {picture}")
     for claim in judged:
         click.echo(f"  {claim['word']}: {claim['text']} {claim_numbers(claim)}")
@@ -151,7 +164,7 @@ def _figures(names: tuple[str, ...], scale: Scale) -> list[Figure]:
 def _list(figures: Sequence[Figure], tasks: dict[str, list[Task]], store: Cache) -> None:
     for figure in figures:
         wanted = tasks[figure.name]
-        done = sum(store.measured_file(task.config, task.measure.key()).exists() for task in wanted)
+        done = sum(_measured(task, store) for task in wanted)
         click.echo(f"{figure.name:>2}  {done:>3} of {len(wanted):>3}  {figure.title}")
 
 

@@ -30,7 +30,7 @@ VERSION = 1
 """To be raised when the same settings no longer give the same run or measurement."""
 
 
-_ADDED: dict[str, Any] = {"channels": None, "normalisation": "data"}
+_ADDED: dict[str, Any] = {"channels": None, "normalisation": "data", "graphs": True}
 """Settings that were added later, with the values that have no effect: those are left out of the hash, so that earlier
 entries are still found."""
 

@@ -17,7 +17,8 @@ A claim is tested by one difference a seed, paired: both sides share data, order
 difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where
 only the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the
 margin that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell;
-and of so many claims some land on either side by chance. Claims "beyond the paper" are ours and not counted."""
+and of so many claims some land on either side by chance. Claims "beyond the paper" are ours and not counted. A figure
+whose measurements are not complete, with every seed, has no verdicts. The rule is the same at every scale."""
 
 
 def introduction(scales: Sequence[Scale]) -> str:
@@ -42,7 +43,7 @@ def _made(scale: Scale) -> str:
         corrupted=_count(scale.corrupted_images),
         calibration=scale.calibration,
     )
-    return text.rstrip()
+    return f"{text.rstrip()}\n{scale.remark}".rstrip()
 
 
 def _count(images: int | None) -> str:

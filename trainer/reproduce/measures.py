@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import DataError
 from subspace_serve.measure.evaluation import default_alphas, evaluate
 from subspace_serve.measure.mixtures import mixture_accuracies
-from subspace_serve.measure.networks import Candidate, Networks
+from subspace_serve.measure.networks import Candidate, Networks, combined
 from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
 from subspace_serve.network.network import Network
@@ -29,6 +29,7 @@ from subspace_serve.space.subspace import Subspace
 from trainer.config import TrainingConfig
 from trainer.proof import proven_skeleton
 from trainer.reproduce.cache import data_of
+from trainer.reproduce.calibrated import calibrated_log_likelihood
 
 TEST_SEED = 0
 """Seed of the order in which test images are taken, where not all of them are."""
@@ -106,6 +107,9 @@ class Measure(ABC):
 class Along(Measure):
     """Every network along a subspace, alone and with its opposite, and the ends together (`evaluate`).
 
+    The midpoint and the ends together are also scored at their best temperature; measurements that were made before
+    that was so lack `calibrated_log_likelihood`.
+
     Attributes:
         points: places along a line or curve; of a simplex, its vertices and midpoint are measured.
         images: number of test images; None for all.
@@ -125,13 +129,40 @@ class Along(Measure):
             alphas = [-self.beyond, *alphas, 1 + self.beyond]
         if geometry.endpoints == 1:
             alphas = [geometry.midpoint]
-        return evaluate(
-            run.network,
-            run.test_images(self.images),
-            calibration=run.calibration(self.calibration),
-            alphas=alphas,
-            extrapolate=self.beyond > 0,
+        images, calibration = run.test_images(self.images), run.calibration(self.calibration)
+        measured = evaluate(
+            run.network, images, calibration=calibration, alphas=alphas, extrapolate=self.beyond > 0
         ).to_json()
+        models = {"midpoint": Candidate.point(geometry.midpoint)}
+        if geometry.endpoints > 1:
+            models["ends"] = Candidate(tuple(geometry.ends))
+        likelihoods = _calibrated(Networks(run.network, calibration), list(models.values()), images)
+        return measured | {"calibrated_log_likelihood": dict(zip(models, likelihoods, strict=True))}
+
+
+def _calibrated(networks: Networks, models: Sequence[Candidate], images: Images) -> list[float]:
+    """Return each model's calibrated log-likelihood on the images."""
+    blocks = networks.measure(models, images, lambda model, logits, _: combined(model, logits))
+    return [calibrated_log_likelihood(np.concatenate(answers), images.labels) for answers in blocks]
+
+
+@dataclass(frozen=True)
+class BySize(Measure):
+    """Calibrated log-likelihoods of a run's first 1, 2, 3, ... members together: of deep ensembles by their size.
+
+    Attributes:
+        images: number of test images; None for all.
+        calibration: number of images for BatchNorm's statistics.
+    """
+
+    images: int | None
+    calibration: int
+
+    def of(self, run: Trained) -> dict[str, Any]:
+        ends = run.subspace.geometry.ends
+        ensembles = [Candidate(tuple(ends[: size + 1])) for size in range(len(ends))]
+        networks = Networks(run.network, run.calibration(self.calibration))
+        return {"by_size": _calibrated(networks, ensembles, run.test_images(self.images))}
 
 
 @dataclass(frozen=True)

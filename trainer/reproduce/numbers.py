@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
+from trainer.reproduce.calibrated import deep_ensemble_equivalent
 from trainer.reproduce.description import Measurement
 
 _COLUMNS = {
@@ -14,8 +16,11 @@ _COLUMNS = {
     "nll": ("NLL", 1, 3),
     "brier": ("Brier score", 1, 3),
     "ends_ensemble": ("ends' ensemble (%)", 100, 2),
+    "ends_calibrated": ("its calibrated log-likelihood", 1, 3),
 }
 """Each column's heading, factor and decimals."""
+
+_NETWORKS = "independent networks that reach it"
 
 
 def numbers_of(run: Measurement) -> dict[str, Any]:
@@ -27,6 +32,10 @@ def numbers_of(run: Measurement) -> dict[str, Any]:
         ensemble = run["endpoints_ensemble"]
         kept["ends_ensemble"] = ensemble["metrics"]["accuracy"]
         kept["total_variation"] = ensemble["total_variation"]
+    if "by_size" in run:
+        kept["by_size"] = run["by_size"]
+    if likelihoods := run.get("calibrated_log_likelihood"):
+        kept["calibrated_log_likelihood"] = likelihoods
     if run.get("endpoint_distances"):
         kept["endpoint_distances"] = run["endpoint_distances"][0]
     if "epochs" in run and run["epochs"][-1].get("endpoint_l2") is not None:
@@ -43,7 +52,7 @@ def numbers_of(run: Measurement) -> dict[str, Any]:
     return kept
 
 
-def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
+def of_one_network(run: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a run's single network, and the accuracy of its ends together; empty if it has none.
 
     For a subspace the network is its midpoint; for figure 21's branches it is the weight average.
@@ -53,7 +62,8 @@ def _of_one_network(run: dict[str, Any]) -> dict[str, Any]:
     if "points" in run:
         points = run["points"]
         return points[-1 if isinstance(points[0]["alpha"], list) else len(points) // 2] | {
-            "ends_ensemble": run.get("ends_ensemble")
+            "ends_ensemble": run.get("ends_ensemble"),
+            "ends_calibrated": run.get("calibrated_log_likelihood", {}).get("ends"),
         }
     return run if "accuracy" in run else {}
 
@@ -65,7 +75,23 @@ def _spread(runs: Sequence[dict[str, Any]], name: str) -> str:
     if not values:
         return ""
     deviation = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{decimals}f}{deviation}"
+    part = f" ({len(values)} of {len(runs)} seeds)" if len(values) < len(runs) else ""
+    return f"{statistics.mean(values):.{decimals}f}{deviation}{part}"
+
+
+def _deep(runs: Sequence[dict[str, Any]]) -> bool:
+    """Return whether these are runs of independent networks, measured by their number."""
+    return all("by_size" in run for run in runs)
+
+
+def _counted(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> str:
+    """Return each seed's deep-ensemble equivalent of the ends together, as text: `1.8, 2.1, > 5`."""
+    seeds = []
+    for run, deep in zip(runs, reference, strict=True):
+        likelihood, by_size = run.get("ends_calibrated"), deep["by_size"]
+        equivalent = None if likelihood is None else deep_ensemble_equivalent(likelihood, by_size)
+        seeds.append("–" if equivalent is None else f"> {len(by_size)}" if equivalent == inf else f"{equivalent:.1f}")
+    return ", ".join(seeds) if any(seed != "–" for seed in seeds) else ""
 
 
 def values_table(
@@ -74,25 +100,34 @@ def values_table(
     """Return the runs' own numbers, by panel and case, as a collapsible Markdown table.
 
     Cases whose runs have no accuracy are left out; without any the result is empty. Metrics are of one network, the
-    last column is of the ends together.
+    last columns are of the ends together; where deep ensembles were measured, the very last counts them in independent
+    networks, a number for each seed.
     """
-    columns = (*metrics, "ends_ensemble")
     several = len(numbers) > 1
-    rows: dict[str, Sequence[dict[str, Any]]] = {
-        f"{name} ({title})" if several else name: [_of_one_network(run) for run in runs]
+    deep = {title: next(filter(_deep, results.values()), None) for title, results in numbers.items()}
+    rows = [
+        (f"{name} ({title})" if several else name, own, deep[title])
         for title, results in numbers.items()
         for name, runs in results.items()
-    }
-    rows = {name: runs for name, runs in rows.items() if all(runs)}
+        if all(own := [of_one_network(run) for run in runs])
+    ]
     if not rows:
         return []
+    columns = [*metrics, "ends_ensemble"]
+    if any(run.get("ends_calibrated") is not None for _, runs, _ in rows for run in runs):
+        columns.append("ends_calibrated")
+    headings = [_COLUMNS[name][0] for name in columns] + [_NETWORKS] * any(deep.values())
+    lines = []
+    for name, runs, reference in rows:
+        counted = [_counted(runs, reference) if reference else ""] * any(deep.values())
+        lines.append(f"| {' | '.join([name, *(_spread(runs, column) for column in columns), *counted])} |")
     return [
         "",
         f"<details><summary>{summary}</summary>",
         "",
-        f"| run | {' | '.join(_COLUMNS[name][0] for name in columns)} |",
-        "|---" * (1 + len(columns)) + "|",
-        *(f"| {case} | {' | '.join(_spread(runs, name) for name in columns)} |" for case, runs in rows.items()),
+        f"| run | {' | '.join(headings)} |",
+        "|---" * (1 + len(headings)) + "|",
+        *lines,
         "",
         "</details>",
     ]

@@ -9,15 +9,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from subspace_serve.files import write_text
 from subspace_serve.packages import versions
+from trainer.reproduce.by_length import plot_by_length
 from trainer.reproduce.description import Claim, Figure, Results
 from trainer.reproduce.introduction import introduction
 from trainer.reproduce.numbers import numbers_of, values_table
+from trainer.reproduce.overview import by_text, counts_table, finished_of, row, side_by_side, suffix
 from trainer.reproduce.scales import SCALES, Scale
-from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE, verdict
+from trainer.reproduce.unfinished import unfinished_text
+from trainer.reproduce.verdict import verdict
 
 Document = dict[str, Any]
+
+_BY_LENGTH = """\
+How the verdicts move with length, over epochs, by the rule of the claims: a full marker holds, a half one holds within
+noise, an empty one does not hold here; a bar reaches down to the end of the interval, and the grey line is where the
+claim's side begins.
+
+![Leads and verdicts by length of training]({picture})"""
 
 
 def judge(figure: Figure, scale: Scale, panels: Mapping[str, Results]) -> list[Document]:
@@ -59,11 +71,16 @@ def figure_document(
         "command": command,
         "note": figure.note,
         "claims": list(judged),
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
+        "hardware": ", ".join([f"{os.cpu_count()} cores", platform.machine(), *_gpu(command)]),
         "versions": versions(),
         "numbers": {title: {str(case): [numbers_of(run) for run in runs] for case, runs in results.items()}
                     for title, results in panels.items()},
     }  # fmt: skip
+
+
+def _gpu(command: str) -> list[str]:
+    """Return the name of the GPU that a command trained on, if it did."""
+    return [torch.cuda.get_device_name()] if "--device cuda" in command and torch.cuda.is_available() else []
 
 
 def write_figure(picture: Path, document: Document) -> None:
@@ -86,47 +103,42 @@ def write_page(page: Path) -> None:
     figures = [documents[figure] for figure in sorted(documents, key=int)]
     scales = [name for name in SCALES if any(each["scale"] == name for figure in figures for each in figure)]
     parts = ["# Reproduction of the paper's figures", introduction([SCALES[name] for name in scales])]
-    parts += [_counts(figures, scales), *(_section(each, page) for each in figures)]
+    parts += [
+        counts_table(figures, scales),
+        *side_by_side(figures, scales),
+        *(_section(each, page) for each in figures),
+    ]
+    if lengths := finished_of(documents.get("10", [])):
+        plot_by_length(lengths, _by_length_file(page))
     write_text(page, "\n\n".join(parts) + "\n")
 
 
-def _counts(figures: Sequence[Sequence[Document]], scales: Sequence[str]) -> str:
-    """Return how many claims of the paper got which verdict, by figure and scale, as a Markdown table."""
-    words = (HOLDS, WITHIN_NOISE, FAILS)
-    columns = [(scale, word) for scale in scales for word in words]
-
-    def counts(documents: Sequence[Document]) -> list[int]:
-        found = [(each["scale"], claim["word"]) for each in documents for claim in _claims(each, of_paper=True)]
-        return [found.count(column) for column in columns]
-
-    headings = " | ".join(word + _suffix(scale, scales) for scale, word in columns)
-    lines = [f"| figure | | {headings} |", "|---" * (2 + len(columns)) + "|"]
-    for documents in figures:
-        number = documents[0]["figure"]
-        lines.append(_row(f"[{number}](#figure-{number})", documents[0]["title"], *counts(documents)))
-    totals = counts([document for documents in figures for document in documents])
-    lines.append(f"| all | | {' | '.join(f'**{total}**' for total in totals)} |")
-    return "\n".join(lines)
+def _by_length_file(page: Path) -> Path:
+    return page.with_suffix("") / "verdicts-by-length.png"
 
 
 def _section(documents: Sequence[Document], page: Path) -> str:
     """Return a figure's part of the page."""
     first, scales = documents[0], [document["scale"] for document in documents]
+    finished = finished_of(documents)
     lines = [f"## Figure {first['figure']}", ""]
     made = [
-        f"`{each['command']}`, seeds {', '.join(map(str, each['seeds']))}, {each['hardware']}." for each in documents
+        f"`{each['command']}`, seeds {', '.join(map(str, each['seeds']))}, {each['hardware']}." for each in finished
     ]
     lines.append(" ".join([f"{first['title']}.", *made]))
+    lines += [line for each in documents if "unfinished" in each for line in ("", unfinished_text(each))]
     if first["note"]:
         lines += ["", first["note"]]
-    for scale in scales:
+    if first["figure"] == "10" and finished:
+        lines += ["", _BY_LENGTH.format(picture=_by_length_file(page).relative_to(page.parent).as_posix())]
+    for scale in (document["scale"] for document in finished):
         picture = picture_file(page, scale, first["figure"]).relative_to(page.parent).as_posix()
-        lines += ["", f"![{first['title']}{_suffix(scale, scales)}]({picture})"]
+        lines += ["", f"![{first['title']}{suffix(scale, scales)}]({picture})"]
     lines += _claims_table("the paper says", documents, of_paper=True)
     lines += _claims_table("beyond the paper", documents, of_paper=False)
-    for document in documents:
+    for document in finished:
         scale = document["scale"]
-        summary = "the runs' own numbers" + _suffix(scale, scales)
+        summary = "the runs' own numbers" + suffix(scale, scales)
         lines += values_table(document["numbers"], SCALES[scale].metrics, summary)
     return "\n".join(lines)
 
@@ -135,34 +147,21 @@ def _claims_table(heading: str, documents: Sequence[Document], *, of_paper: bool
     """Return claims and their verdicts at each scale as a Markdown table; nothing where there are none."""
     rows: dict[str, dict[str, Document]] = {}
     for document in documents:
-        claims = _claims(document, of_paper=of_paper)
-        several = len({claim["panel"] for claim in claims}) > 1
-        for claim in claims:
-            text = f"{claim['text']} ({claim['panel']})" if several else claim["text"]
+        for text, claim in by_text(document, of_paper=of_paper).items():
             rows.setdefault(text, {})[document["scale"]] = claim
     if not rows:
         return []
     scales = [document["scale"] for document in documents]
-    headings = [word + _suffix(scale, scales) for scale in scales for word in ("here", "verdict")]
-    lines = ["", _row(heading, *headings), "|---" * (1 + len(headings)) + "|"]
+    headings = [word + suffix(scale, scales) for scale in scales for word in ("here", "verdict")]
+    lines = ["", row(heading, *headings), "|---" * (1 + len(headings)) + "|"]
     for text, found in rows.items():
-        cells = [cell for scale in scales for cell in _verdict(found.get(scale))]
-        lines.append(_row(text, *cells))
+        cells = [cell for document in documents for cell in _verdict(document, found.get(document["scale"]))]
+        lines.append(row(text, *cells))
     return lines
 
 
-def _claims(document: Document, *, of_paper: bool) -> list[Document]:
-    return [claim for claim in document["claims"] if claim.get("of_paper", True) == of_paper]
-
-
-def _verdict(claim: Document | None) -> tuple[str, str]:
+def _verdict(document: Document, claim: Document | None) -> tuple[str, str]:
     """Return a claim's numbers and verdict; empty where a scale does not test it."""
+    if "unfinished" in document:
+        return "", "not measured yet"
     return ("", "") if claim is None else (claim_numbers(claim), f"**{claim['word']}**")
-
-
-def _suffix(scale: str, scales: Sequence[str]) -> str:
-    return f" ({scale})" if len(scales) > 1 else ""
-
-
-def _row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"

@@ -22,11 +22,13 @@ class Verdict:
             not even the mean does. A margin moves where the claim's side begins.
         mean: of the differences, positive on the claim's side.
         deviation: their sample standard deviation; None with one seed.
+        lower: the lower end of the interval; the mean itself with one seed.
     """
 
     word: str
     mean: float
     deviation: float | None
+    lower: float
 
 
 def verdict(differences: Sequence[float], margin: float = 0.0, *, strict: bool = True) -> Verdict:
@@ -40,10 +42,10 @@ def verdict(differences: Sequence[float], margin: float = 0.0, *, strict: bool =
     mean = statistics.mean(differences)
     fails = mean + margin < 0 or (mean + margin == 0 and strict)
     if len(differences) < 2:
-        return Verdict(FAILS if fails else WITHIN_NOISE, mean, None)
+        return Verdict(FAILS if fails else WITHIN_NOISE, mean, None, mean)
     deviation = statistics.stdev(differences)
     count = len(differences)
     lower = mean - float(student_t.ppf(CONFIDENCE, count - 1)) * deviation / count**0.5
     if fails:
-        return Verdict(FAILS, mean, deviation)
-    return Verdict(HOLDS if lower + margin >= 0 else WITHIN_NOISE, mean, deviation)
+        return Verdict(FAILS, mean, deviation, lower)
+    return Verdict(HOLDS if lower + margin >= 0 else WITHIN_NOISE, mean, deviation, lower)

@@ -62,7 +62,9 @@ def measured(tasks: Sequence[Task], cache: Cache) -> dict[str, dict[Case, list[M
     return panels
 
 
-def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | None = None) -> list[Task]:
+def tasks_of(
+    figure: Figure, scale: Scale, data: dict[str, str], seeds: int | None = None, device: str | None = None
+) -> list[Task]:
     """Return a figure's measurements, panel by panel and seed by seed.
 
     Args:
@@ -70,13 +72,14 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
         scale: where its data, networks and seeds are from.
         data: specifications that replace those of the scale's data sets, by name: `{"imagenet": "imagenet:/data"}`.
         seeds: how many; the scale's when None.
+        device: where to train; the panel's when None. What is trained on another device is another run.
 
     Raises:
         TrainingError: the scale has none of the figure's panels.
     """
     count = min(seeds or scale.seeds, figure.seeds or seeds or scale.seeds)
     tasks = [
-        Task(panel.title, case, _config(panel, case, wanted, seed, data), wanted.measure)
+        Task(panel.title, case, _config(panel, case, wanted, seed, data, device), wanted.measure)
         for panel in (scale.panels[name] for name in figure.panels if name in scale.panels)
         for seed in range(count)
         for case, wanted in figure.runs(scale).items()
@@ -89,11 +92,13 @@ def tasks_of(figure: Figure, scale: Scale, data: dict[str, str], seeds: int | No
     return list({(task.panel, task.case, task.config.seed): task for task in tasks}.values())
 
 
-def _config(panel: Panel, case: Case, wanted: Wanted, seed: int, data: dict[str, str]) -> TrainingConfig:
+def _config(
+    panel: Panel, case: Case, wanted: Wanted, seed: int, data: dict[str, str], device: str | None
+) -> TrainingConfig:
     merged = panel.settings | wanted.settings | case.settings | {"seed": seed, "data_seed": seed}
     merged["epochs"] = max(1, round((case.length or 1) * merged["epochs"]))
     merged["data"] = data.get(merged["data"], merged["data"])
-    return TrainingConfig(**merged)
+    return TrainingConfig(**merged | ({"device": device} if device else {}))
 
 
 def perform_all(tasks: Sequence[Task], cache: Cache, workers: int) -> None:

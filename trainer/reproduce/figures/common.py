@@ -8,7 +8,7 @@ import numpy as np
 
 from subspace_serve.show.plot.series import Series, SeriesPanel
 from trainer.reproduce.description import Case, Measurement, Results, Runs, Settings, Wanted
-from trainer.reproduce.measures import Alone, Along, Measure
+from trainer.reproduce.measures import Alone, Along, BySize, Measure
 from trainer.reproduce.scales import Scale
 
 ACCURACY = "test accuracy (%)"
@@ -21,6 +21,7 @@ LINE: Settings = {"subspace": "line"}
 CURVE: Settings = {"subspace": "curve"}
 LAYERWISE: Settings = {"subspace": "line", "layerwise": True}
 INDEPENDENT: Settings = {"subspace": "ensemble", "endpoints": 2}
+INDEPENDENT_NETWORKS = "independent networks"
 
 
 def simplex(endpoints: int, **settings: object) -> Settings:
@@ -46,6 +47,15 @@ def alone(scale: Scale, end: int | None = None) -> Alone:
 def all_measured(methods: dict[str, Settings], measure: Measure) -> dict[Case, Wanted]:
     """Return one run of each method, all measured the same way."""
     return {Case(name): Wanted(settings, measure) for name, settings in methods.items()}
+
+
+def deep_ensemble(scale: Scale) -> dict[Case, Wanted]:
+    """Return the run of independent networks by which a figure's ensembles are counted; none at some scales."""
+    if not scale.deep_ensemble:
+        return {}
+    settings = INDEPENDENT | {"endpoints": scale.deep_ensemble}
+    measure = BySize(scale.test_images, scale.calibration)
+    return {Case(INDEPENDENT_NETWORKS, size=scale.deep_ensemble): Wanted(settings, measure)}
 
 
 def noises(scale: Scale) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from trainer.reproduce.figures.common import (
     STANDARD,
     all_measured,
     along,
+    deep_ensemble,
     ends,
     level,
     midpoint,
@@ -82,7 +83,7 @@ def _ensembles_claims(scale: Scale, results: Results) -> Iterator[Claim]:
 FIGURE_5 = Figure(
     "5",
     "Accuracy of P(α) and P(1 − α) averaged in output space",
-    lambda scale: all_measured({**SHAPES, TWO_NETWORKS.name: INDEPENDENT}, along(scale)),
+    lambda scale: all_measured({**SHAPES, TWO_NETWORKS.name: INDEPENDENT}, along(scale)) | deep_ensemble(scale),
     _ensembles_claims,
     lambda title, results: [_panel(title, results, ENSEMBLES, _SHAPE_NAMES)],
     panels=PANELS,
@@ -95,7 +96,7 @@ def _betas(scale: Scale) -> dict[Case, Wanted]:
     shapes = {
         Case(name, beta=beta): Wanted(settings, along(scale)) for name, settings in SHAPES.items() for beta in BETAS
     }
-    return shapes | all_measured(LEVELS, along(scale))
+    return shapes | all_measured(LEVELS, along(scale)) | deep_ensemble(scale)
 
 
 def _betas_claims(scale: Scale, results: Results) -> Iterator[Claim]:

@@ -1,0 +1,103 @@
+"""Figures at several lengths: unfinished ones have no verdict, finished ones stand side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from trainer.reproduce.__main__ import main
+from trainer.reproduce.by_length import QUESTIONS, leads
+from trainer.reproduce.cache import Cache
+from trainer.reproduce.figures import FIGURES
+from trainer.reproduce.page import picture_file, write_figure, write_page
+from trainer.reproduce.scales import SCALES
+from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE
+from trainer.reproduce.work import tasks_of
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def draw(tmp_path: Path) -> str:
+    options = ["17", "--scale", "smoke", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path), "--draw"]
+    result = CliRunner().invoke(main, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    return (tmp_path / "reproduction.md").read_text()
+
+
+def test_a_missing_seed_leaves_a_figure_without_a_verdict(tmp_path: Path) -> None:
+    tasks, cache = tasks_of(FIGURES["17"], SCALES["smoke"], {}), Cache(tmp_path / "cache")
+    measured = {
+        "points": [{"alpha": alpha, "metrics": {"accuracy": 0.5, "ece": 0.1}} for alpha in (0, 0.5, 1)],
+        "endpoints_ensemble": {"members": [0, 1], "metrics": {"accuracy": 0.5}, "total_variation": 0.25},
+        "endpoint_distances": [{"pair": [0, 1], "l2": 3.0, "cosine_squared": 0.5}],
+        "epochs": [{"endpoint_l2": 1.0, "endpoint_cosine_squared": 0.5}],
+    }
+    *all_but_one, last = tasks
+    for task in all_but_one:
+        cache.measurement(task.config, task.measure.key(), lambda: measured)
+    page = draw(tmp_path)
+    count = f"{len(tasks) - 1} of {len(tasks)} measured"
+    assert f"{count}, so there is no verdict yet" in page
+    assert f"{last.case} (seeds 0)" in page
+    row = next(line for line in page.splitlines() if line.startswith("| [17]"))
+    assert [cell.strip() for cell in row.strip("|").split("|")][2:] == [count, "", ""]
+    assert "| **" not in page.partition("## Figure 17")[2]
+    assert not list((tmp_path / "reproduction").rglob("*.png"))
+    cache.measurement(last.config, last.measure.key(), lambda: measured)
+    page = draw(tmp_path)
+    assert "no verdict yet" not in page
+    assert page.partition("## Figure 17")[2].count("| **") == len(
+        list(FIGURES["17"].claims(SCALES["smoke"], _results(tasks, measured)))
+    )
+    # What was finished once is not taken back.
+    cache.measured_file(last.config, last.measure.key()).unlink()
+    assert draw(tmp_path) == page
+
+
+def _results(tasks, measured):
+    results: dict = {}
+    for task in tasks:
+        results.setdefault(task.case, []).append(measured)
+    return results
+
+
+def test_verdicts_stand_side_by_side(tmp_path: Path) -> None:
+    page = tmp_path / "reproduction.md"
+    document = json.loads((DOCS / "reproduction" / "small" / "figure-04.json").read_text())
+    first, second, _ = document["claims"]
+    other = document | {"scale": "long", "claims": [first | {"word": HOLDS}, second | {"word": WITHIN_NOISE}]}
+    for scale, written in (("small", document), ("long", other)):
+        picture = picture_file(page, scale, "4")
+        picture.parent.mkdir(parents=True)
+        write_figure(picture, written)
+    write_page(page)
+    lines = page.read_text().splitlines()
+    start = lines.index("| figure | the paper says | small | long |")
+    assert lines[start + 2 : start + 5] == [
+        f"| 4 | {first['text']} | {FAILS} | {HOLDS} |",
+        f"| 4 | {second['text']} | {FAILS} | {WITHIN_NOISE} |",
+        "",
+    ]
+    assert "| judged at every scale |  | **0** | **0** | **3** | **1** | **1** | **0** |" in lines
+
+
+def test_leads_by_length_are_those_of_the_claims() -> None:
+    document = json.loads((DOCS / "reproduction" / "small" / "figure-10.json").read_text())
+    accuracy, ece, ends = (leads(document, question, "line") for question in QUESTIONS)
+    assert [lead.epochs for lead in accuracy] == [5, 10, 20, 40]
+    claims = {claim["text"]: claim for claim in document["claims"]}
+    for found, text, length in (
+        (accuracy, "the midpoint of a line is at least as accurate as standard training.", 4),
+        (ece, "the midpoint of a line is better calibrated than standard training.", 4),
+        (ends, "the ends of a line come together within half a point of two independent networks.", 4),
+    ):
+        claim = claims[f"Trained {length} times as long, {text}"]
+        assert 100 * found[-1].verdict.mean == pytest.approx(claim["mean"])
+        assert found[-1].verdict.word == claim["word"]
+        assert found[-1].verdict.lower < found[-1].verdict.mean
+    standard = leads(document, QUESTIONS[0], "standard")
+    assert [lead.verdict.mean for lead in standard] == [0, 0, 0, 0]
+    assert leads(document, QUESTIONS[0], "another") == []
