@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from service.requests import RequestError
 from service.settings import Settings
@@ -85,14 +85,14 @@ class Bodies:
     @contextlib.contextmanager
     def _in_time(self) -> Iterator[None]:
         try:
-            with _deadline(self._settings.deadline):
+            with within(self._settings.deadline):
                 yield
         except TimeoutError:
             raise HTTPException(408, "the body did not arrive in time") from None
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> Iterator[None]:
     """Cancel what the block waits for after so many seconds, and raise `TimeoutError`.
 
     asyncio's own `timeout` needs Python 3.11; anyio's costs as much as the rest of receiving a small body.
@@ -117,6 +117,12 @@ def _deadline(seconds: float) -> Iterator[None]:
         raise TimeoutError from None
     finally:
         timer.cancel()
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when ASGI says that the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Buffer:
