@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hmac
 import time
 from urllib.parse import unquote
@@ -67,11 +66,12 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
 
     def _handler(self, path: str, method: Method | None) -> grpc.RpcMethodHandler:
         # The message is read here, as if it were the first of a stream, so that much is refused before it is received.
-        return grpc.stream_unary_rpc_method_handler(functools.partial(self._run, path, method))
+        async def run(messages: object, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._run(path, method, context)
 
-    async def _run(
-        self, path: str, method: Method | None, messages: object, context: grpc.aio.ServicerContext
-    ) -> bytes:
+        return grpc.stream_unary_rpc_method_handler(run)
+
+    async def _run(self, path: str, method: Method | None, context: grpc.aio.ServicerContext) -> bytes:
         metadata = context.invocation_metadata() or ()
         record = Record.new(next((value for name, value in metadata if name == "x-request-id"), ""))
         timeout = context.time_remaining()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ from subspace_serve.bundle.manifest import describe
 
 _CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
 _OF_HTTP = ("binary_data", "binary_data_output", "binary_data_size")
-_LARGE = 16_384  # numbers that are not raw bytes
+_LARGE = 65_536  # bytes of a message whose numbers are not raw
+_REPEATED = 2_048  # bytes of a message without its raw contents, at most, that are kept with what they are parsed to
 _DIMENSIONS = 9  # one more than a request may have
 
 _Response = RESPONSES["ModelInfer"]
@@ -27,12 +29,24 @@ def parse_request(data: bytes) -> tuple[str, str, Infer]:
     """Return the model's name and version that a ModelInferRequest names, and the request. Raises `RequestError`."""
     message = parse_message("ModelInfer", data)
     raw = message.raw_input_contents
+    if len(raw) > 1:
+        raise RequestError(f"got {len(raw)} raw_input_contents, expected one, of the one input that models have")
+    binary = raw[0] if raw else None
+    message.ClearField("raw_input_contents")
+    # A client of raw tensors sends the same message around them again and again.
+    head = message.SerializeToString()
+    parse = _repeated_head if len(head) <= _REPEATED else _parse_head
+    request = parse(head, None if binary is None else len(binary))
+    large = binary is None and len(data) > _LARGE
+    return message.model_name, message.model_version or VERSION, Infer(request, binary or b"", large)
+
+
+def _parse_head(head: bytes, raw_bytes: int | None) -> InferRequest:
+    """Return the request that a message is without its raw contents, which have `raw_bytes` if there are any."""
+    message = parse_message("ModelInfer", head)
     # A list that is too long is refused when it is validated, and so need not be read to its end.
     tensors = message.inputs[: MAX_ENTRIES + 1]
-    if raw and len(raw) != len(tensors):
-        raise RequestError(f"got {len(raw)} raw_input_contents of {len(tensors)} inputs; give one for each")
-    binary = raw[0] if raw else b""
-    inputs = [_input(tensor, len(binary) if raw else None) for tensor in tensors]
+    inputs = [_input(tensor, raw_bytes) for tensor in tensors]
     document: dict[str, Any] = {"parameters": _parameters(message.parameters), "inputs": inputs}
     if message.id:
         document["id"] = message.id
@@ -42,11 +56,12 @@ def parse_request(data: bytes) -> tuple[str, str, Infer]:
             for output in message.outputs[: MAX_ENTRIES + 1]
         ]
     try:
-        request = InferRequest.model_validate(document)
+        return InferRequest.model_validate(document)
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
-    large = any(len(tensor.get("data", ())) > _LARGE for tensor in inputs)
-    return message.model_name, message.model_version or VERSION, Infer(request, binary, large)
+
+
+_repeated_head = functools.lru_cache(maxsize=64)(_parse_head)
 
 
 def response_to(request: InferRequest, answer: Answer, asked_model: str) -> bytes:
