@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -374,6 +376,7 @@ def test_too_many_images_and_too_large_messages(service):
     )  # fmt: skip
     code, text, _ = refused(lambda: service.call("ModelInfer", bytes(200_000)))
     assert (code, "200000 vs. 100000" in text) == ("RESOURCE_EXHAUSTED", True)
+    until(lambda: service.metric('subspace_serve_rejections_total{reason="too_large"} 1.0'))
     long = [("x-long", "y" * 70_000)]
     assert refused(lambda: service.call("ServerLive", b"", long))[0] == "RESOURCE_EXHAUSTED"
 
@@ -533,6 +536,22 @@ def test_a_port_in_use_is_refused():
         with pytest.raises(SubspaceServeError, match="choose another with --grpc-port"):
             _reserve(Settings(grpc_port=address[1]))
         server.stop(None).wait(20)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_tls(bundle, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    message = infer_request().SerializeToString()
+    trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
+    with served(bundle, tls_certificate=certificate, tls_key=key) as own:
+        with grpc.secure_channel(own.address, trusted) as channel:
+            assert channel.unary_unary(f"/{SERVICE}/ModelInfer")(message, timeout=20)
+        assert refused(lambda: own.call("ModelInfer", message))[0] == "UNAVAILABLE"
 
 
 def status(channel: Any) -> int | None:

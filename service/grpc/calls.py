@@ -17,7 +17,6 @@ from service.logs import log_access, logger
 from service.metrics import Metrics
 from service.record import Record
 from service.refusals import REFUSALS, refused
-from service.requests import RequestError
 from service.tracing import Tracing
 
 _HEALTH = "/grpc.health.v1.Health/"
@@ -26,11 +25,12 @@ _PUSHBACK = "grpc-retry-pushback-ms"  # what Retry-After is in HTTP
 
 
 class RefusedCall(Exception):
-    """A call that is refused before a method takes it, with its status."""
+    """A call that is refused before a method takes it, with its status; `code` is that status's own unless given."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code or REFUSALS[status].code
 
 
 class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -88,16 +88,13 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
             status = 504 if context.time_remaining() == 0 else 499
             raise
         except Exception as error:
-            if isinstance(error, RefusedCall):
-                status, text = error.status, str(error)
-            else:
-                status, text = refused(error)
+            refusal = error if isinstance(error, RefusedCall) else RefusedCall(*refused(error))
+            status = refusal.status
             if status == 500:
                 logger.exception("request %s failed", record.request_id)
-            refusal = REFUSALS[status]
-            if seconds := refusal.headers.get("Retry-After"):
+            if seconds := REFUSALS[status].headers.get("Retry-After"):
                 trailing.append((_PUSHBACK, seconds + "000"))
-            await context.abort(grpc.StatusCode[refusal.code], text, tuple(trailing))
+            await context.abort(grpc.StatusCode[refusal.code], str(refusal), tuple(trailing))
             raise  # not reached, since aborting raises
         finally:
             self._note(path, method, record, status, size, context)
@@ -120,7 +117,7 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
         return scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._token)
 
     async def _received(self, context: grpc.aio.ServicerContext) -> bytes:
-        """Return a call's message. Raises `RequestError` when there is none, and what refuses the call."""
+        """Return a call's message. Raises `RefusedCall`, also when there is none."""
         settings = self._engine.settings
         if self._receiving >= settings.concurrency + settings.queue:
             raise RefusedCall(429, "too many messages are being received; try again later")
@@ -133,7 +130,8 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
         finally:
             self._receiving -= 1
         if message is grpc.aio.EOF:
-            raise RequestError("the call has no message; send one")
+            # Nearly always grpcio has refused one over the limit, which it does not tell; no client omits it.
+            raise RefusedCall(413, "the call has no message; send one", "INVALID_ARGUMENT")
         return bytes(message)
 
     def _note(

@@ -25,7 +25,7 @@ _NOT_FLAGS = {"bundle", "token", "ensembles"}
 @click.option("--check", is_flag=True, help="Check configuration and bundle, and exit.")
 @setting_options(Settings, without=_NOT_FLAGS)
 def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -> None:
-    """Serve a bundle over HTTP.
+    """Serve a bundle over HTTP, and with --grpc-port over gRPC.
 
     The bundle is copied and verified first. Every setting is a flag, a key of the TOML file and a variable: --max-body,
     max_body, SUBSPACE_SERVE_MAX_BODY; flags go first, then variables, then the file. Ensembles are tables of the file,
