@@ -85,14 +85,14 @@ class Bodies:
     @contextlib.contextmanager
     def _in_time(self) -> Iterator[None]:
         try:
-            with within(self._settings.deadline):
+            with _deadline(self._settings.deadline):
                 yield
         except TimeoutError:
             raise HTTPException(408, "the body did not arrive in time") from None
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
+def _deadline(seconds: float) -> Iterator[None]:
     """Cancel what the block waits for after so many seconds, and raise `TimeoutError`.
 
     asyncio's own `timeout` needs Python 3.11; anyio's costs as much as the rest of receiving a small body.
@@ -117,12 +117,6 @@ def within(seconds: float) -> Iterator[None]:
         raise TimeoutError from None
     finally:
         timer.cancel()
-
-
-async def disconnected(receive: Receive) -> None:
-    """Return when ASGI says that the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class _Buffer:
@@ -171,3 +165,9 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when ASGI says that the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

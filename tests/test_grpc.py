@@ -450,7 +450,7 @@ def test_cancelled_calls_and_deadlines_leave_nothing(bundle, monkeypatch):
 
     monkeypatch.setattr(Scheduler, "run", recorded)
     message = infer_request().SerializeToString()
-    with served(bundle, concurrency=1) as own, grpc.insecure_channel(own.address) as channel:
+    with served(bundle, concurrency=1, deadline=60) as own, grpc.insecure_channel(own.address) as channel:
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         with held_up(monkeypatch) as begun:
             first = infer.future(message, timeout=20)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import sys
 import time
 from urllib.parse import unquote
 
 import grpc
 
-from service.bodies import within
 from service.engine import Engine, OverloadedError
 from service.grpc.messages import METHODS, SERVICE
 from service.grpc.methods import Call, Method, Methods
@@ -122,12 +122,20 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
         if self._receiving >= settings.concurrency + settings.queue:
             raise RefusedCall(429, "too many messages are being received; try again later")
         self._receiving += 1
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(settings.deadline, task.cancel)
         try:
-            with within(settings.deadline):
-                message = await context.read()
-        except TimeoutError:
+            message = await context.read()
+        except asyncio.CancelledError:
+            if timer.when() > loop.time():  # not the timer's doing, but the client's
+                raise
+            if sys.version_info >= (3, 11):
+                task.uncancel()
             raise RefusedCall(408, "the message did not arrive in time") from None
         finally:
+            timer.cancel()
             self._receiving -= 1
         if message is grpc.aio.EOF:
             # Nearly always grpcio has refused one over the limit, which it does not tell; no client omits it.
