@@ -458,10 +458,12 @@ def test_cancelled_calls_and_deadlines_leave_nothing(bundle, monkeypatch):
             waiting = infer.future(message, timeout=20)
             until(lambda: len(jobs) == 2)
             waiting.cancel()
+            noted = ('"deadline"} 1.0', '"client_gone"} 2.0')
             until(lambda: hasattr(jobs[1], "done") and jobs[1].done.cancelled())
             until(lambda: own.metric('subspace_serve_rejections_total{reason="client_gone"} 1.0'))
             assert refused(lambda: infer(message, timeout=0.2))[0] == "DEADLINE_EXCEEDED"
-            until(lambda: own.metric('subspace_serve_rejections_total{reason="deadline"} 1.0'))
+            # At its deadline a client cancels, which may arrive before the server's own clock says so.
+            until(lambda: any(own.metric(f"subspace_serve_rejections_total{{reason={found}") for found in noted))
             shorter = with_parameter("timeout", int64_param=100_000)
             code, text, _ = refused(lambda: infer(shorter, timeout=20))
             assert (code, text) == ("DEADLINE_EXCEEDED", "no answer within the request's timeout of 0.1 s")
