@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # Test files run beside each other, each in one worker.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast stress check setup clean
+.PHONY: messages demo test test-fast stress check setup clean
 
 setup: $(READY)
 
@@ -41,6 +41,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The compiled form of the protocol's messages, after a change of their definition.
+messages: $(READY)
+	$(BIN)/python -m grpc_tools.protoc -I service/grpc --descriptor_set_out=service/grpc/open_inference.binpb open_inference.proto
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

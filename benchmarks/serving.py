@@ -7,6 +7,7 @@ are suspended between them. Before it is measured, each must give the network's 
 
 - `binary`: one image as raw pixels, by the Open Inference Protocol's binary tensors both ways, against Starlette with
   ONNX Runtime and nothing else: the faster of running the graph on the event loop and on a thread.
+- `grpc`: the same image over gRPC, 16 calls at once on one connection, against the service's own `binary`.
 - `image`: one PNG file in a form, against a plain BentoML service; `json`: one image as nested lists, against the same
   and against LitServe. `bentoml` runs its methods on one thread, its default, `bentoml_threads` on as many as this
   service runs graphs at once.
@@ -44,13 +45,15 @@ from benchmarks.servers.comparisons import (
 )
 from benchmarks.servers.endurance import measure_latency, measure_memory, measure_overload
 from benchmarks.servers.plan import CONNECTIONS, Plan
+from benchmarks.servers.transports import measure_grpc
 
 LABELLED = 2000
 """Images that the bundle's promises are calibrated on."""
-PACKAGES = ("bentoml", "h11", "httptools", "litserve", "onnxruntime", "starlette", "uvicorn", "uvloop")
+PACKAGES = ("bentoml", "grpc", "h11", "httptools", "litserve", "onnxruntime", "starlette", "uvicorn", "uvloop")
 
 PARTS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "binary": measure_binary,
+    "grpc": measure_grpc,
     "image": measure_image,
     "json": measure_json,
     "promises": measure_promises,

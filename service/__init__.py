@@ -1,4 +1,4 @@
-"""The HTTP service on a bundle: `bentoml serve service:SubspaceService`. Imports no torch."""
+"""The service on a bundle, over HTTP and gRPC: `bentoml serve service:SubspaceService`. Imports no torch."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import os
 import sys
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")  # before BentoML looks
 
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
 from service.engine import Engine
+from service.grpc import check_installed
 from service.lifecycle import drain_on_sigterm, end_when_orphaned, end_worker
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -28,6 +30,9 @@ from service.settings import Settings
 from service.staging import State, stage
 from service.tracing import make_tracing
 from subspace_serve.errors import SubspaceServeError
+
+if TYPE_CHECKING:
+    from service.grpc.server import GrpcServer
 
 # BentoML holds a timer for every request until this time has passed, answered or not, so it must not be long; the
 # service's own deadline answers first.
@@ -39,6 +44,8 @@ _tracing = make_tracing(_settings)
 _state = State.from_environment()
 _engine = Engine(_settings, _metrics, _state)
 _application = create_app(_engine, _metrics, _tracing)
+if _settings.grpc_port is not None:
+    check_installed()
 
 
 @bentoml.service(
@@ -52,6 +59,8 @@ _application = create_app(_engine, _metrics, _tracing)
 )
 class SubspaceService:
     """Classifies images with the points and ensembles of one bundle."""
+
+    _grpc: GrpcServer | None = None
 
     @bentoml.on_deployment
     def check() -> None:
@@ -79,10 +88,17 @@ class SubspaceService:
         loading = _engine.start(on_failure=end_worker)
         if others_serve:
             await asyncio.to_thread(loading.join)
+        if _settings.grpc_port is not None:
+            from service.grpc.server import GrpcServer
+
+            self._grpc = GrpcServer(_engine, _metrics, _tracing)
+            await self._grpc.start()
 
     @bentoml.on_shutdown
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Take no more work."""
+        if self._grpc is not None:
+            await self._grpc.stop()
         _engine.close()
         _metrics.forget(os.getpid())
         if _tracing is not None:

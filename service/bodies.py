@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from service.requests import RequestError
 from service.settings import Settings
@@ -146,3 +146,9 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when ASGI says that the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
@@ -10,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from service.bodies import Bodies
+from service.bodies import Bodies, disconnected
 from service.engine import LARGE_JSON, Engine
 from service.inference_protocol.routes import ProtocolEndpoints
 from service.openapi import openapi_document
@@ -152,7 +153,9 @@ class Endpoints:
 
     async def _answer(self, parsed: PredictRequest, request: Request, is_large: bool = False) -> Response:
         question = parsed.question(self._engine.settings, large=is_large)
-        answer = await self._engine.answer(question, Record.of(request.scope), request.receive)
+        answer = await self._engine.answer(
+            question, Record.of(request.scope), functools.partial(disconnected, request.receive)
+        )
         return JSONResponse(answer.to_json(parsed.top_k, parsed.return_members))
 
 

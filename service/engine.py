@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from starlette.types import Receive
 
 from service.job import DeadlineError, Job, Points, QuorumError
 from service.loading import Loaded, Loader, NotReadyError
@@ -169,14 +168,17 @@ class Engine:
         record.phases["decode"] = (begin, time.time_ns())
         return result
 
-    async def answer(self, question: Question, record: Record, receive: Receive) -> Answer:
+    async def answer(
+        self, question: Question, record: Record, left: Callable[[], Awaitable[object]] | None = None
+    ) -> Answer:
         """Decode a request's images and have them answered; to be called while `admitted`.
 
-        Raises what decoding, selecting and `Places.pinned` raise, `DeadlineError`, `QuorumError`, `NotReadyError`, and
-        `ClientGoneError` when `receive` says that the client has disconnected.
+        Gives the work up when it is cancelled, or when what `left` returns says, by its end, that the client has left.
+        Raises what decoding, selecting and `Places.pinned` raise, `DeadlineError`, `QuorumError`, `NotReadyError` and
+        `ClientGoneError`.
         """
         with self._named_deadline(question.timeout):
-            return await self._answer(question, record, receive)
+            return await self._answer(question, record, left)
 
     @contextlib.contextmanager
     def _named_deadline(self, timeout: float | None = None) -> Iterator[None]:
@@ -188,7 +190,7 @@ class Engine:
             which = f"the request's timeout of {own:g} s" if own < servers else f"the deadline of {servers:g} s"
             raise DeadlineError(f"no answer within {which}") from None
 
-    async def _answer(self, question: Question, record: Record, receive: Receive) -> Answer:
+    async def _answer(self, question: Question, record: Record, left: Callable[[], Awaitable[object]] | None) -> Answer:
         loaded = self.loaded
         predictor = loaded.predictor
         deadline = record.arrival + min(self.settings.deadline, question.timeout or float("inf"))
@@ -205,7 +207,7 @@ class Engine:
         record.images = len(images)
         job = Job(points, selection.members, images, deadline, self._quorum(selection))
         try:
-            with _leaving_with_client(job, receive):
+            with _leaving_with_client(job, left) if left else contextlib.nullcontext():
                 await self._scheduling.run(job)
         except QuorumError:
             raise QuorumError(_below_quorum(job)) from None
@@ -284,13 +286,12 @@ class Engine:
 
 
 @contextlib.contextmanager
-def _leaving_with_client(job: Job, receive: Receive) -> Iterator[None]:
-    """Give a job up when its client disconnects; checked only for jobs that take a while, since checking has a cost."""
+def _leaving_with_client(job: Job, left: Callable[[], Awaitable[object]]) -> Iterator[None]:
+    """Give a job up when its client leaves; checked only for jobs that take a while, since checking has a cost."""
     watcher: asyncio.Future[None] | None = None
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await left()
         if not job.done.done():
             job.done.set_exception(ClientGoneError())
 

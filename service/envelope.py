@@ -108,7 +108,13 @@ class Envelope:
                 inference_ms=record.milliseconds("inference"),
             )
         if self._tracing is not None and scope["path"] not in _PROBES:
-            self._tracing.record(scope, record, route, status)
+            method = scope["method"][:20]
+            attributes = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+            }
+            self._tracing.record(f"{method} {route}", attributes, scope["headers"], record, failed=status >= 500)
 
     def _route(self, path: str) -> str:
         """Return a path's route template; all unknown paths share one."""

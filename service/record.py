@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from starlette.types import Scope
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 @dataclass
@@ -25,16 +25,21 @@ class Record:
     phases: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scope: Scope) -> Record:
-        """Return the record that was attached to the request."""
+    def of(cls, scope: MutableMapping[str, Any]) -> Record:
+        """Return the record that was attached to the request of an ASGI scope."""
         record: Record = scope["subspace_serve.record"]
         return record
 
     @classmethod
-    def attach(cls, scope: Scope) -> Record:
-        """Make a request's record; its id is the client's X-Request-ID if that is well-formed, else random."""
-        own = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        record = cls(own.decode("ascii") if _REQUEST_ID.fullmatch(own) else secrets.token_hex(8))
+    def new(cls, own: str | bytes) -> Record:
+        """Make a request's record; its id is the client's own X-Request-ID if that is well-formed, else random."""
+        own = own if isinstance(own, str) else own.decode("latin-1")
+        return cls(own if _REQUEST_ID.fullmatch(own) else secrets.token_hex(8))
+
+    @classmethod
+    def attach(cls, scope: MutableMapping[str, Any]) -> Record:
+        """Make the record of an ASGI scope's request."""
+        record = cls.new(next((value for name, value in scope["headers"] if name == b"x-request-id"), b""))
         scope["subspace_serve.record"] = record
         return record
 

@@ -81,6 +81,9 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every one.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(3000, description="Port to listen on.")
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="Port of the Open Inference Protocol over gRPC (none unless given)."
+    )
     tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain, for HTTPS.")
     tls_key: Path | None = Field(None, description="PEM file with the certificate's key.")
     token: str | None = Field(None, description="Bearer token that requests must carry.", min_length=1)
@@ -125,6 +128,8 @@ class Settings(BaseModel):
     def _fits(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together; give both")
+        if self.grpc_port == self.port:
+            raise ValueError(f"grpc_port is {self.grpc_port}, which port is too; give another")
         if self.grace < self.drain:
             raise ValueError(f"grace ({self.grace:g} s) is shorter than drain ({self.drain:g} s)")
         return self

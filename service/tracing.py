@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -11,7 +12,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.status import Status, StatusCode
-from starlette.types import Scope
 
 from service.record import Record
 from service.settings import Settings, SettingsError
@@ -27,24 +27,27 @@ class Tracing:
         self._tracer = self._provider.get_tracer("subspace_serve", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def record(self, scope: Scope, record: Record, route: str, status: int) -> None:
+    def record(
+        self,
+        name: str,
+        attributes: Mapping[str, str | int],
+        headers: list[tuple[bytes, bytes]],
+        record: Record,
+        *,
+        failed: bool,
+    ) -> None:
         """Hand a request's spans to the processor; a traceparent header makes them part of the client's trace."""
         span = self._tracer.start_span(
-            f"{scope['method'][:20]} {route}",
-            context=self._propagator.extract(scope["headers"], getter=_Headers()),
+            name,
+            context=self._propagator.extract(headers, getter=_Headers()),
             kind=SpanKind.SERVER,
             start_time=record.arrival_ns,
-            attributes={
-                "http.request.method": scope["method"][:20],
-                "http.route": route,
-                "http.response.status_code": status,
-                "subspace_serve.request_id": record.request_id,
-            },
+            attributes={**attributes, "subspace_serve.request_id": record.request_id},
         )
-        for name in ("model", "images", "members"):
-            if (value := getattr(record, name)) is not None:
-                span.set_attribute(f"subspace_serve.{name}", value)
-        if status >= 500:
+        for known in ("model", "images", "members"):
+            if (value := getattr(record, known)) is not None:
+                span.set_attribute(f"subspace_serve.{known}", value)
+        if failed:
             span.set_status(Status(StatusCode.ERROR))
         parent = set_span_in_context(span)
         for phase, (begin, end) in record.phases.items():
@@ -73,7 +76,7 @@ def make_tracing(settings: Settings) -> Tracing | None:
 
 
 class _Headers(Getter[list[tuple[bytes, bytes]]]):
-    """Reads ASGI's headers."""
+    """Reads pairs of bytes, as ASGI's headers are."""
 
     def get(self, carrier: list[tuple[bytes, bytes]], key: str) -> list[str] | None:
         """Return a header's values."""

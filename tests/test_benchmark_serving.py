@@ -13,9 +13,9 @@ from bundle_factory import make_bundle, random_images
 from click import ClickException
 from click.testing import CliRunner
 
-from benchmarks import any_alpha, http_load, serving
+from benchmarks import any_alpha, grpc_load, http_load, serving
 from benchmarks.http_load import Burst
-from benchmarks.servers import Server, asking, bare_starlette, running
+from benchmarks.servers import Server, asking, bare_starlette, free_port, running, subspace_serve
 from benchmarks.servers.places import new_places
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
@@ -52,6 +52,22 @@ def test_raw_pixels_against_bare_servers(bundle):
     assert {parser["parser"] for parser in figures["uvicorn"].values()} <= {"h11", "httptools"}
     assert document["versions"]["uvicorn"]
     assert document["hardware"]["cores"] >= 1
+
+
+@needs_wrk
+def test_grpc_against_http(bundle):
+    figures = run(bundle, "grpc")["grpc"]
+    rates = {name: figure["median"] for name, figure in figures["requests_per_second"].items()}
+    assert set(rates) == {"http", "grpc"}
+    assert figures["to_http"]["median"] == pytest.approx(rates["grpc"] / rates["http"], rel=1e-2)
+    assert figures["to_http"]["at_least"] == 0.9
+    assert all(figure["median"] > 0 for figure in figures["processor_seconds_per_request"].values())
+
+
+def test_a_grpc_call_that_is_refused_is_no_answer(bundle):
+    port = free_port()
+    with running(subspace_serve(f"--grpc-port={port}"), bundle), pytest.raises(ClickException, match="refused a call"):
+        grpc_load.burst(port, "/inference.GRPCInferenceService/ModelInfer", b"", seconds=1, in_flight=2)
 
 
 @needs_wrk

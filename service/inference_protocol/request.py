@@ -302,10 +302,10 @@ class Infer:
         if size is None:
             raise RequestError(f"{input.name} has neither data nor the parameter binary_data_size")
         if size != expected or len(self.binary) != expected:
-            raise RequestError(
-                f"{input.name} of shape {tensor.shape} is {expected} bytes; binary_data_size is {size} "
-                f"and {len(self.binary)} bytes follow the JSON"
-            )
+            found = f"binary_data_size is {size} and {len(self.binary)} bytes follow the JSON"
+            if size == len(self.binary):
+                found = f"got {size}"
+            raise RequestError(f"{input.name} of shape {tensor.shape} is {expected} bytes; {found}")
         images = np.frombuffer(self.binary, _WIRE_TYPES[input.dtype]).reshape(tensor.shape)
         if input.dtype == "float32" and not (images.min() >= 0 and images.max() <= 1):
             raise RequestError(f"{input.name} must hold numbers from 0 to 1")

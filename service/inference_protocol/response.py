@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -101,17 +101,12 @@ class InferResponse(TypedDict):
 
 def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> Response:
     """Return the answer to an inference request. Raises `RequestError` for an output that only ensembles have."""
-    prediction, labels = answer.prediction, answer.labels
-    # Freely chosen members, and a place, answer under the name that the path asked for.
-    model = prediction.selection.model or asked_model
-    asked = request.outputs or [OutputTensor(name=name) for name in _USUAL if _OUTPUTS[name](prediction) is not None]
+    labels = answer.labels
+    model = answering_model(answer, asked_model)
     tensors: list[InferOutput] = []
     buffers = []
-    for output in asked:
-        values = _OUTPUTS[output.name](prediction)
-        if values is None:
-            raise RequestError(f"the output {output.name} is of ensembles, and {model} is a single point")
-        tensor, data = _encoded(output, values, labels)
+    for output, values in asked_outputs(request, answer, model):
+        tensor, data = encoded(output, values, labels)
         as_binary = output.parameters.binary_data
         if request.parameters.binary_data_output if as_binary is None else as_binary:
             tensor["parameters"] = {"binary_data_size": len(data)}
@@ -119,6 +114,42 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         else:
             tensor["data"] = _listed(output, values, labels)
         tensors.append(tensor)
+    document: InferResponse = {
+        "model_name": model,
+        "model_version": VERSION,
+        **({} if request.id is None else {"id": request.id}),  # type: ignore[typeddict-item]
+        "parameters": answered_by(answer),
+        "outputs": tensors,
+    }
+    text = to_json(document)
+    if not buffers:
+        return Response(text, media_type="application/json")
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return Response(b"".join([text, *buffers]), headers=headers, media_type="application/octet-stream")
+
+
+def answering_model(answer: Answer, asked_model: str) -> str:
+    """Return the name under which is answered: of freely chosen members, and of a place, the one that was asked."""
+    return answer.prediction.selection.model or asked_model
+
+
+def asked_outputs(request: InferRequest, answer: Answer, model: str) -> Iterator[tuple[OutputTensor, np.ndarray]]:
+    """Yield each output that was asked for with its values, or the usual ones.
+
+    Raises `RequestError` for an output that only ensembles have.
+    """
+    prediction = answer.prediction
+    asked = request.outputs or [OutputTensor(name=name) for name in _USUAL if _OUTPUTS[name](prediction) is not None]
+    for output in asked:
+        values = _OUTPUTS[output.name](prediction)
+        if values is None:
+            raise RequestError(f"the output {output.name} is of ensembles, and {model} is a single point")
+        yield output, values
+
+
+def answered_by(answer: Answer) -> Answered:
+    """Return who answered, and what was promised of the answer."""
+    prediction, labels = answer.prediction, answer.labels
     selection = prediction.selection
     parameters: Answered = {
         "members": to_json(named(selection)).decode(),
@@ -140,21 +171,10 @@ def infer_response(request: InferRequest, answer: Answer, asked_model: str) -> R
         abstained = promised.abstained
         parameters["abstained"] = to_json(None if abstained is None else abstained.tolist()).decode()
     parameters |= promised.reasons()  # type: ignore[typeddict-item]
-    document: InferResponse = {
-        "model_name": model,
-        "model_version": VERSION,
-        **({} if request.id is None else {"id": request.id}),  # type: ignore[typeddict-item]
-        "parameters": parameters,
-        "outputs": tensors,
-    }
-    text = to_json(document)
-    if not buffers:
-        return Response(text, media_type="application/json")
-    headers = {"Inference-Header-Content-Length": str(len(text))}
-    return Response(b"".join([text, *buffers]), headers=headers, media_type="application/octet-stream")
+    return parameters
 
 
-def _encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> tuple[InferOutput, bytes]:
+def encoded(output: OutputTensor, values: np.ndarray, labels: Sequence[str]) -> tuple[InferOutput, bytes]:
     """Return a tensor without its data, and the data as bytes."""
     tensor: InferOutput = {"name": output.name, "datatype": "FP32", "shape": list(values.shape)}
     if output.parameters.classification is None:

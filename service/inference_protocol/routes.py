@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.bodies import Bodies
+from service.bodies import Bodies, disconnected
 from service.engine import Engine
 from service.inference_protocol.metadata import (
     VERSION,
@@ -67,7 +67,9 @@ class ProtocolEndpoints:
             self._check(request)
             size = len(body) if json_length is None else 0
             infer = await engine.parsed(lambda: parse_infer(body, json_length), size, record)
-            answer = await engine.answer(infer.question(name, engine.settings), record, request.receive)
+            answer = await engine.answer(
+                infer.question(name, engine.settings), record, functools.partial(disconnected, request.receive)
+            )
         return infer_response(infer.document, answer, name)
 
     @_operation("GET /v2/models/{model}", {JSON: ModelMetadata}, refusals=(503,))

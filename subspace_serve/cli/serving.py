@@ -25,7 +25,7 @@ _NOT_FLAGS = {"bundle", "token", "ensembles"}
 @click.option("--check", is_flag=True, help="Check configuration and bundle, and exit.")
 @setting_options(Settings, without=_NOT_FLAGS)
 def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -> None:
-    """Serve a bundle over HTTP.
+    """Serve a bundle over HTTP, and with --grpc-port over gRPC.
 
     The bundle is copied and verified first. Every setting is a flag, a key of the TOML file and a variable: --max-body,
     max_body, SUBSPACE_SERVE_MAX_BODY; flags go first, then variables, then the file. Ensembles are tables of the file,
@@ -38,28 +38,37 @@ def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -
     settings = load_settings(given | ({"bundle": bundle} if bundle else {}), config=config)
     # The server runs in another folder than the one that a relative path is meant for.
     settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
-    _check_files(settings)
+    _check_usable(settings)
     state = State.create()
+    reserved = None
     # Until the supervisor installs its own handler, so that what was begun is cleaned up. (Without one, the signal
     # would not end a container's first process at all.)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         listener = None if check else _listen(settings.host, settings.port)
+        reserved = None if check else _reserve(settings)
         print_verification(stage_in_subprocess(settings, state))
         if listener is None:
             click.echo(f"the configuration holds: {_described(settings)}")
             return
-        click.echo(f"listening on {_address(settings)} with {_described(settings)}")
+        grpc = f", for gRPC on port {settings.grpc_port}," if settings.grpc_port else ""
+        click.echo(f"listening on {_address(settings)}{grpc} with {_described(settings)}")
         sys.stdout.flush()
         supervise(settings, state, listener)
     finally:
+        if reserved is not None:
+            reserved.close()
         state.remove()
 
 
-def _check_files(settings: Settings) -> None:
-    """Refuse a certificate that cannot be used, before any worker fails over it."""
+def _check_usable(settings: Settings) -> None:
+    """Refuse a certificate that cannot be used, and gRPC without its packages, before any worker fails over it."""
     import ssl
 
+    from service.grpc import check_installed
+
+    if settings.grpc_port is not None:
+        check_installed()
     if settings.tls_certificate is None:
         return
     try:
@@ -71,7 +80,16 @@ def _check_files(settings: Settings) -> None:
         ) from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _reserve(settings: Settings) -> socket.socket | None:
+    """Return a socket that keeps the gRPC port for the workers, each of which listens there with one of its own."""
+    if settings.grpc_port is None:
+        return None
+    reserved = _listen(settings.host, settings.grpc_port, "--grpc-port")
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return reserved
+
+
+def _listen(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Return a socket bound to an address; the workers listen on it."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -81,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise SubspaceServeError(
             f"cannot listen on {host} port {port} ({error.strerror or error}); "
-            "stop what uses it, or choose another with --port or --host"
+            f"stop what uses it, or choose another with {flag} or --host"
         ) from None
     listener.set_inheritable(True)
     return listener
