@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hmac
 import re
-import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.bookkeeping import Bookkeeping, Ended
 from service.endpoints import OPERATIONS
 from service.engine import Engine
-from service.logs import log_access, logger
+from service.logs import logger
 from service.metrics import Metrics
 from service.record import Record
-from service.refusals import FULL, REFUSALS, refuse
+from service.refusals import FULL, refuse
 from service.tracing import Tracing
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
@@ -27,9 +27,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, engine: Engine, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
         self._engine = engine
-        self._metrics = metrics
-        self._tracing = tracing
-        self._log = engine.settings.access_log
+        self._books = Bookkeeping(metrics, tracing, log=engine.settings.access_log)
         token = engine.settings.token
         self._token = token.encode() if token else None
         routes = [operation.path for operation in OPERATIONS]
@@ -60,7 +58,7 @@ class Envelope:
             # The application has already answered 500; what is left is to log why.
             logger.exception("request %s failed", record.request_id)
         finally:
-            self._note(scope, record, status, size)
+            self._books.note(record, self._ended(scope, status, size))
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return the answer to a request that is refused before its body is read, or None."""
@@ -82,39 +80,25 @@ class Envelope:
             headers.append((b"connection", b"close"))
         return headers
 
-    def _note(self, scope: Scope, record: Record, status: int, size: int) -> None:
-        seconds = time.monotonic() - record.arrival
-        route = self._route(scope["path"])
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests(route, method, str(status)).inc()
-        self._metrics.seconds(route).observe(seconds)
-        if status >= 400:
-            self._metrics.rejections(REFUSALS[status].reason if status in REFUSALS else "other").inc()
-        if self._log and scope["path"] not in _PROBES:
-            client = scope.get("client")
-            log_access(
-                request_id=record.request_id,
-                client=client[0] if client else None,
-                method=scope["method"][:20],
-                path=scope["path"][:200],
-                status=status,
-                bytes=size,
-                ms=round(seconds * 1e3, 3),
-                model=record.model,
-                images=record.images,
-                members=record.members,
-                decode_ms=record.milliseconds("decode"),
-                queue_ms=record.milliseconds("queue"),
-                inference_ms=record.milliseconds("inference"),
-            )
-        if self._tracing is not None and scope["path"] not in _PROBES:
-            method = scope["method"][:20]
-            attributes = {
-                "http.request.method": method,
-                "http.route": route,
-                "http.response.status_code": status,
-            }
-            self._tracing.record(f"{method} {route}", attributes, scope["headers"], record, failed=status >= 500)
+    def _ended(self, scope: Scope, status: int, size: int) -> Ended:
+        path, method = scope["path"], scope["method"]
+        route, client = self._route(path), scope.get("client")
+
+        def attributes() -> dict[str, str | int]:
+            return {"http.request.method": method[:20], "http.route": route, "http.response.status_code": status}
+
+        return Ended(
+            route=route,
+            method=method if method in _METHODS else "other",
+            own_method=method,
+            path=path,
+            status=status,
+            size=size,
+            client=client[0] if client else None,
+            is_probe=path in _PROBES,
+            attributes=attributes,
+            headers=lambda: scope["headers"],
+        )
 
     def _route(self, path: str) -> str:
         """Return a path's route template; all unknown paths share one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -16,6 +16,8 @@ from opentelemetry.trace.status import Status, StatusCode
 from service.record import Record
 from service.settings import Settings, SettingsError
 from subspace_serve import __version__
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Tracing:
@@ -31,7 +33,7 @@ class Tracing:
         self,
         name: str,
         attributes: Mapping[str, str | int],
-        headers: list[tuple[bytes, bytes]],
+        headers: Headers,
         record: Record,
         *,
         failed: bool,
@@ -75,13 +77,13 @@ def make_tracing(settings: Settings) -> Tracing | None:
     return Tracing(BatchSpanProcessor(OTLPSpanExporter(settings.trace_endpoint)))
 
 
-class _Headers(Getter[list[tuple[bytes, bytes]]]):
+class _Headers(Getter[Headers]):
     """Reads pairs of bytes, as ASGI's headers are."""
 
-    def get(self, carrier: list[tuple[bytes, bytes]], key: str) -> list[str] | None:
+    def get(self, carrier: Headers, key: str) -> list[str] | None:
         """Return a header's values."""
         return [value.decode("latin-1") for name, value in carrier if name == key.encode()] or None
 
-    def keys(self, carrier: list[tuple[bytes, bytes]]) -> list[str]:
+    def keys(self, carrier: Headers) -> list[str]:
         """Return the headers' names."""
         return [name.decode("latin-1") for name, _ in carrier]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import sys
-import time
 from urllib.parse import unquote
 
 import grpc
 
+from service.bookkeeping import Bookkeeping, Ended
 from service.engine import Engine, OverloadedError
 from service.grpc.messages import METHODS, SERVICE
 from service.grpc.methods import Call, Method, Methods
-from service.logs import log_access, logger
+from service.logs import logger
 from service.metrics import Metrics
 from service.record import Record
 from service.refusals import REFUSALS, refused
@@ -41,9 +41,7 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
 
     def __init__(self, engine: Engine, metrics: Metrics, tracing: Tracing | None) -> None:
         self._engine = engine
-        self._metrics = metrics
-        self._tracing = tracing
-        self._log = engine.settings.access_log
+        self._books = Bookkeeping(metrics, tracing, log=engine.settings.access_log)
         token = engine.settings.token
         self._token = token.encode() if token else None
         self._receiving = 0
@@ -97,7 +95,7 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
             await context.abort(grpc.StatusCode[refusal.code], str(refusal), tuple(trailing))
             raise  # not reached, since aborting raises
         finally:
-            self._note(path, method, record, status, size, context)
+            self._books.note(record, self._ended(path, method, status, size, context))
 
     def _checked(self, path: str, method: Method | None, metadata: tuple[tuple[str, str | bytes], ...]) -> Method:
         """Return the method, unless a call is refused before its message is received."""
@@ -142,54 +140,37 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
             raise RefusedCall(413, "the call has no message; send one", "INVALID_ARGUMENT")
         return bytes(message)
 
-    def _note(
-        self,
-        path: str,
-        method: Method | None,
-        record: Record,
-        status: int,
-        size: int,
-        context: grpc.aio.ServicerContext,
-    ) -> None:
-        seconds = time.monotonic() - record.arrival
+    def _ended(
+        self, path: str, method: Method | None, status: int, size: int, context: grpc.aio.ServicerContext
+    ) -> Ended:
         name = path.rpartition("/")[2] if method else "unknown"
-        route = f"grpc:{name}"
-        self._metrics.requests(route, "POST", str(status)).inc()
-        self._metrics.seconds(route).observe(seconds)
-        if status >= 400:
-            self._metrics.rejections(REFUSALS[status].reason).inc()
-        if method is not None and method.is_probe:
-            return
-        if self._log:
-            log_access(
-                request_id=record.request_id,
-                client=_address(context.peer()),
-                method="POST",
-                path=path[:200],
-                status=status,
-                bytes=size,
-                ms=round(seconds * 1e3, 3),
-                model=record.model,
-                images=record.images,
-                members=record.members,
-                decode_ms=record.milliseconds("decode"),
-                queue_ms=record.milliseconds("queue"),
-                inference_ms=record.milliseconds("inference"),
-            )
-        if self._tracing is not None:
+
+        def attributes() -> dict[str, str | int]:
             code = grpc.StatusCode[REFUSALS[status].code if status in REFUSALS else "OK"]
-            attributes = {
+            service = SERVICE if method else "unknown"
+            return {
                 "rpc.system": "grpc",
-                "rpc.service": SERVICE if method else "unknown",
+                "rpc.service": service,
                 "rpc.method": name,
                 "rpc.grpc.status_code": code.value[0],
             }
-            headers = [
-                (key.encode(), value.encode())
-                for key, value in context.invocation_metadata() or ()
-                if isinstance(value, str)
-            ]
-            self._tracing.record(f"POST {route}", attributes, headers, record, failed=status >= 500)
+
+        def headers() -> list[tuple[bytes, bytes]]:
+            metadata = context.invocation_metadata() or ()
+            return [(key.encode(), value.encode()) for key, value in metadata if isinstance(value, str)]
+
+        return Ended(
+            route=f"grpc:{name}",
+            method="POST",
+            own_method="POST",
+            path=path,
+            status=status,
+            size=size,
+            client=_address(context.peer()),
+            is_probe=method is not None and method.is_probe,
+            attributes=attributes,
+            headers=headers,
+        )
 
 
 def _address(peer: str) -> str:
