@@ -12,14 +12,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_FILES = ("counter", "histogram", "gauge_livesum")
+_FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemostrecent")
 _FILE_BYTES = 512 * 1024  # some 5000 time series
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
 _UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
 
-Metric = TypeVar("Metric", Counter, Histogram)
+Metric = TypeVar("Metric", Counter, Histogram, Gauge)
 
 
 class Metrics:
@@ -66,6 +66,9 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self.drift_wealth = self._latest("drift_log10_wealth", "Evidence of drift; at log10 20 there is an alarm.")
+        self.drift_alarm = self._latest("drift_alarm", "1 since the drift alarm, 0 before.")
+        self.drift_images = self._latest("drift_images", "Images that the drift alarm has watched since it began.")
         self.held = Gauge(
             "subspace_serve_requests_held",
             "Requests that are worked on or wait for it.",
@@ -88,6 +91,14 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
         return _by_labels(Counter(f"subspace_serve_{name}", text, labels, registry=self._registry))
+
+    def _latest(self, name: str, text: str) -> Callable[..., Gauge]:
+        """Return a gauge by model of what all workers share, so that the last one to set it is right."""
+        return _by_labels(
+            Gauge(
+                f"subspace_serve_{name}", text, ["model"], multiprocess_mode="livemostrecent", registry=self._registry
+            )
+        )
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Histogram]:
         return _by_labels(Histogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets))

@@ -53,7 +53,8 @@ REFUSALS = {
         headers={"WWW-Authenticate": "Bearer"},
     ),
     403: Refusal(
-        "forbidden", "This server was started without a token, so it does not reload over HTTP; send it SIGHUP."
+        "forbidden",
+        "This server was started without a token, so it neither reloads (send it SIGHUP) nor resets over HTTP.",
     ),
     404: Refusal(
         "unknown",
@@ -86,7 +87,8 @@ REFUSALS = {
     ),
     503: Refusal(
         "unavailable",
-        "The bundle is still being loaded, or fewer members answered than the quorum asks for.",
+        "The bundle is still being loaded, fewer members answered than the quorum asks for, or a file of the server's own "
+        "cannot be used.",
         {NotReadyError: "the bundle is still being loaded; try again later", QuorumError: None},
         RETRY_AFTER,
     ),
