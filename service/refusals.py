@@ -87,8 +87,7 @@ REFUSALS = {
     ),
     503: Refusal(
         "unavailable",
-        "The bundle is still being loaded, fewer members answered than the quorum asks for, or a file of the server's own "
-        "cannot be used.",
+        "The bundle is still being loaded, fewer members answered than the quorum asks for, or its disk fails.",
         {NotReadyError: "the bundle is still being loaded; try again later", QuorumError: None},
         RETRY_AFTER,
     ),
