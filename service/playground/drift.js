@@ -23,7 +23,7 @@ function showDrift(found) {
   driftBadge.textContent = found.alarm
     ? `Drifted since ${since.toLocaleString()} (image ${found.since.image} of ${found.images})`
     : found.images
-      ? `No drift in ${images}`
+      ? `No sign of drift in ${images}`
       : "Watched for drift";
   driftBadge.title = sentence(found.advice);
   driftBadge.hidden = false;
