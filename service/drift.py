@@ -41,6 +41,7 @@ class DriftAlarm:
         self._metrics = metrics
         self._store = DriftStore(state.folder / "drift" if state else None, sha256)
         self._random = np.random.default_rng()
+        self._adding = threading.Lock()  # so that who waits for it finds everything added
         self._lock = threading.Lock()
         self._waiting: dict[str, list[np.ndarray]] = {}
         self._number = 0
@@ -97,19 +98,20 @@ class DriftAlarm:
         self._add_up()
 
     def _add_up(self) -> None:
-        with self._lock:
-            waiting, self._waiting, self._number = self._waiting, {}, 0
-        try:
-            for name in list(waiting):
-                self._add(name, np.concatenate(waiting[name], axis=1))
-                del waiting[name]
-            self._is_failing = False
-        except OSError as error:
-            self._complain(error)
+        with self._adding:
             with self._lock:
-                for name, values in waiting.items():
-                    self._waiting[name] = values + self._waiting.get(name, [])
-                    self._number += sum(part.shape[1] for part in values)
+                waiting, self._waiting, self._number = self._waiting, {}, 0
+            try:
+                for name in list(waiting):
+                    self._add(name, np.concatenate(waiting[name], axis=1))
+                    del waiting[name]
+                self._is_failing = False
+            except OSError as error:
+                self._complain(error)
+                with self._lock:
+                    for name, values in waiting.items():
+                        self._waiting[name] = values + self._waiting.get(name, [])
+                        self._number += sum(part.shape[1] for part in values)
 
     def _add(self, name: str, values: np.ndarray) -> None:
         with self._store.changing(name, lambda: self._begin(name)) as kept:
