@@ -41,7 +41,7 @@ from subspace_serve.drift import bins_of, mean_intensities, values_of
 
 PARTS = ("false", "delay", "slow", "disorder", "cost")
 BEFORE = (0, 1_000, 10_000)
-SLOW = (("brightness", 3), ("gaussian_noise", 3))
+SLOW = ("brightness:3", "gaussian_noise:3", "jpeg_compression:3")
 SLOW_IMAGES = (1_000, 10_000, 100_000)
 IN_A_ROW = 10
 COST_LIMIT = 1.02
@@ -258,7 +258,7 @@ def main(
             elif part == "delay":
                 found = delays(own, changed[model], changes, calibration, patience, seed)
             elif part == "slow":
-                slow = {f"{name}:{severity}": changed[model][f"{name}:{severity}"] for name, severity in SLOW}
+                slow = {name: changed[model][name] for name in SLOW if name in changed[model]}
                 found = slow_drift(own, slow, changes, calibration, seed)
             else:
                 found = disordered(own, labels, changes, calibration, min(images, 10_000), seed)
