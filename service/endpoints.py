@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from service.bodies import Bodies, disconnected
+from service.drift import DriftAlarm
 from service.engine import LARGE_JSON, Engine
 from service.inference_protocol.routes import ProtocolEndpoints
 from service.openapi import openapi_document
@@ -20,12 +22,14 @@ from service.playground import page
 from service.record import Record
 from service.refusals import Error, refuse
 from service.requests import PredictForm, PredictRequest, parse_form, parse_json
-from service.responses import Models, Predictions, Reloaded, Subspace
+from service.responses import Drift, Models, Predictions, Reloaded, Subspace
 from service.staging import BusyError
 from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.selection import UnknownModelError
 from subspace_serve.errors import BundleError
 
 _POINT_FIELDS = {"alpha", "statistics", "coefficients", "metrics", "temperature"}
+_NOT_LISTED = {"temperature_fit", "sets", "abstention", "drift"}
 _Document = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["openapi"]})]
 
 
@@ -82,7 +86,7 @@ class Endpoints:
             for name, point in predictor.points.items()
         ]
         ensembles: list[Any] = [
-            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude={"temperature_fit", "sets", "abstention"})}
+            {"name": name, "type": "ensemble", **ensemble.model_dump(exclude=_NOT_LISTED)}
             for name, ensemble in predictor.ensembles.items()
         ]
         domains: list[Any] = [
@@ -101,6 +105,25 @@ class Endpoints:
         }
         return JSONResponse(document)
 
+    @operation("GET /models/{model}/drift", {JSON: Drift}, tag="models", refusals=(503,))
+    async def drift(self, request: Request) -> Response:
+        """Whether the images that a model answers have changed.
+
+        Of a point's or an ensemble's own answers alone, as it was exported; without labels. In a stream without a
+        change there is ever an alarm with a probability of at most 5 %.
+        """
+        return await self._drift(lambda alarm: alarm.document(request.path_params["model"]))
+
+    @operation("POST /models/{model}/drift/reset", {JSON: Drift}, tag="models", refusals=(403, 429, 503))
+    async def reset_drift(self, request: Request) -> Response:
+        """Begin to watch a model anew, and answer as `GET /models/{model}/drift`.
+
+        Takes no body. Only a server that was started with a token does it.
+        """
+        if self._engine.settings.token is None:
+            raise HTTPException(403, "a reset over HTTP needs a token; start the server with one, or restart it")
+        return await self._drift(lambda alarm: alarm.reset(request.path_params["model"]))
+
     @operation("GET /livez", {TEXT: str}, is_probe=True)
     async def live(self, request: Request) -> Response:
         """Whether the process answers."""
@@ -117,6 +140,8 @@ class Endpoints:
     @operation("GET /metrics", {TEXT: str})
     async def metrics(self, request: Request) -> Response:
         """Metrics for Prometheus, in its text format."""
+        if self._engine.ready and (alarm := self._engine.loaded.drift) is not None:
+            await asyncio.to_thread(alarm.refresh)
         content, media_type = await asyncio.to_thread(self._engine.metrics.render)
         return Response(content, media_type=media_type)
 
@@ -150,6 +175,15 @@ class Endpoints:
         except (BundleError, BusyError) as error:
             return refuse(409, f"still serving the old bundle: {error}")
         return JSONResponse(Reloaded(bundle={"sha256": sha256}))
+
+    async def _drift(self, ask: Callable[[DriftAlarm], Drift]) -> Response:
+        alarm = self._engine.loaded.drift
+        if alarm is None:
+            raise UnknownModelError("nothing is watched for drift here; start the server without --no-drift")
+        try:
+            return JSONResponse(await asyncio.to_thread(ask, alarm))
+        except OSError as error:
+            return refuse(503, f"the drift alarm cannot use its state folder ({error.strerror}); look at its disk")
 
     async def _answer(self, parsed: PredictRequest, request: Request, is_large: bool = False) -> Response:
         question = parsed.question(self._engine.settings, large=is_large)

@@ -219,6 +219,8 @@ class Engine:
             except SelectionError:  # those that answered have no weight
                 raise QuorumError(_below_quorum(job)) from None
         prediction = await self._combined(job, selection, deadline)
+        if loaded.drift is not None:
+            loaded.drift.observe(prediction, images)
         return Answer(prediction, predictor.bundle.labels, question.promises)
 
     async def reload(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.drift import DriftAlarm
 from service.logs import logger
 from service.metrics import Metrics
 from service.places import Places
@@ -30,13 +31,15 @@ class NotReadyError(Exception):
 class Loaded:
     """A bundle whose every graph is loaded and has answered once; `sha256` is its manifest's.
 
-    `places` are its networks between points; None if only its points answer.
+    `places` are its networks between points; None if only its points answer. `drift` watches its answers; None where
+    nobody does.
     """
 
     predictor: Predictor
     providers: dict[str, str]
     sha256: str
     places: Places | None = None
+    drift: DriftAlarm | None = None
 
 
 class Loader:
@@ -66,6 +69,8 @@ class Loader:
         self._closed.set()
         if self._loaded is not None and self._loaded.places is not None:
             self._loaded.places.close()
+        if self._loaded is not None and self._loaded.drift is not None:
+            self._loaded.drift.close()
 
     @property
     def is_loaded(self) -> bool:
@@ -131,11 +136,14 @@ class Loader:
         places = None
         if predictor.subspace is not None:
             places = Places(predictor, self._settings.alpha_memory // self._settings.workers, self._metrics)
+        drift = DriftAlarm(predictor, sha256, self._metrics, self._state) if self._settings.drift else None
         before = self._loaded
         # A single assignment: requests in flight keep the bundle that they started with.
-        self._loaded = Loaded(predictor, providers, sha256, places)
+        self._loaded = Loaded(predictor, providers, sha256, places, drift)
         if before is not None and before.places is not None:
             before.places.let_go()
+        if before is not None and before.drift is not None:
+            before.drift.close(successor=drift)
         _settle_memory()
         if self._state is not None and staged is not None:
             self._state.serves(staged)

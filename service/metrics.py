@@ -1,7 +1,6 @@
 """Prometheus metrics with bounded labels: route templates and names from the bundle, never text from a client.
 
-What happens is counted in this process first and published every `_PUBLISH_SECONDS`: prometheus_client writes each
-count of several processes to a file, which for the sixteen counts of one request takes longer than reading its body.
+What happens is counted in this process first (`service.counting`) and published every `_PUBLISH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -9,101 +8,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.counting import Count, Distribution, ManyHistogram, Unpublished
+
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_FILES = ("counter", "histogram", "gauge_livesum")
+_FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemostrecent")
 _FILE_BYTES = 512 * 1024  # some 5000 time series
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
 _UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
-
 _PUBLISH_SECONDS = 1.0
 
-
-class _Unpublished(Protocol):
-    def publish(self) -> None:
-        """Hand what was counted to prometheus_client."""
-
-
-Kept = TypeVar("Kept", bound=_Unpublished)
-
-
-class Count:
-    """A counter, or a gauge that goes up and down."""
-
-    def __init__(self, metric: Counter | Gauge) -> None:
-        self._metric = metric
-        self._lock = threading.Lock()
-        self._amount = 0
-
-    def inc(self, amount: int = 1) -> None:
-        """Count so many more."""
-        with self._lock:
-            self._amount += amount
-
-    def dec(self) -> None:
-        """Count one less."""
-        self.inc(-1)
-
-    def publish(self) -> None:
-        """Hand what was counted to prometheus_client."""
-        with self._lock:
-            amount, self._amount = self._amount, 0
-        if amount:
-            self._metric.inc(amount)
-
-
-class _Histogram(Histogram):
-    """prometheus_client's histogram takes one observation at a time; this one many."""
-
-    @property
-    def bounds(self) -> list[float]:
-        """The buckets' upper bounds; the last is infinite."""
-        return self._upper_bounds
-
-    def add(self, counts: list[int], total: float) -> None:
-        """Add so many observations to each bucket, whose sum is `total`."""
-        self._sum.inc(total)
-        for bucket, count in zip(self._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
-
-
-class Distribution:
-    """A histogram."""
-
-    def __init__(self, metric: _Histogram) -> None:
-        self._metric = metric
-        self._bounds = metric.bounds
-        self._lock = threading.Lock()
-        self._clear()
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        with self._lock:
-            self._counts[bisect_left(self._bounds, value)] += 1
-            self._total += value
-
-    def publish(self) -> None:
-        """Hand what was counted to prometheus_client."""
-        with self._lock:
-            counts, total = self._counts, self._total
-            self._clear()
-        if any(counts):
-            self._metric.add(counts, total)
-
-    def _clear(self) -> None:
-        self._counts = [0] * len(self._bounds)
-        self._total = 0.0
+Kept = TypeVar("Kept", bound=Unpublished)
 
 
 class Metrics:
@@ -114,7 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._unpublished: list[_Unpublished] = []
+        self._unpublished: list[Unpublished] = []
         if folder := os.environ.get(_MULTIPROCESS_VARIABLE):
             _allocate(Path(folder))
             threading.Thread(target=self._publish_often, name="metrics", daemon=True).start()
@@ -152,6 +76,9 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self.drift_wealth = self._latest("drift_log10_wealth", "Evidence of drift; at log10 20 there is an alarm.")
+        self.drift_alarm = self._latest("drift_alarm", "1 since the drift alarm, 0 before.")
+        self.drift_images = self._latest("drift_images", "Images that the drift alarm has watched since it began.")
         held = Gauge(
             "subspace_serve_requests_held",
             "Requests that are worked on or wait for it.",
@@ -185,8 +112,14 @@ class Metrics:
         return self._by_labels(metric, Count)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Callable[..., Distribution]:
-        metric = _Histogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets)
+        metric = ManyHistogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets)
         return self._by_labels(metric, Distribution)
+
+    def _latest(self, name: str, text: str) -> Callable[[str], Gauge]:
+        """Return a gauge by model of what all workers share, so that the last one to set it is right."""
+        return Gauge(
+            f"subspace_serve_{name}", text, ["model"], multiprocess_mode="livemostrecent", registry=self._registry
+        ).labels
 
     def _by_labels(self, metric: Any, kind: Callable[[Any], Kept]) -> Callable[..., Kept]:
         """Return a cached function from label values to what counts there; looking it up each time would cost more."""

@@ -60,7 +60,9 @@ def operation(
     is_probe: bool = False,
     takes_empty: bool = False,
 ) -> Callable[[_Method], _Method]:
-    """Make a method the endpoint of a route, such as `GET /models`; one on a model also gets the route with a version.
+    """Make a method the endpoint of a route, such as `GET /models`.
+
+    A protocol's route on a model is also one with a version.
 
     To `refusals` are added 405, those that come with a body, and 404 for a route on a model.
     """
@@ -74,7 +76,8 @@ def operation(
             unready, is_open or is_probe, is_probe, takes_empty,
         )  # fmt: skip
         versioned = path.replace("{model}", "{model}/versions/{version}")
-        of_version = [replace(found, name=name + "_version", path=versioned)] if versioned != path else []
+        has_version = tag == "open inference protocol" and versioned != path
+        of_version = [replace(found, name=name + "_version", path=versioned)] if has_version else []
         function.operations = [found, *of_version]  # type: ignore[attr-defined]
         return function
 

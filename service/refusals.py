@@ -58,7 +58,7 @@ REFUSALS = {
     403: Refusal(
         "forbidden",
         "PERMISSION_DENIED",
-        "This server was started without a token, so it does not reload over HTTP; send it SIGHUP.",
+        "This server was started without a token, so it neither reloads (send it SIGHUP) nor resets over HTTP.",
     ),
     404: Refusal(
         "unknown",
@@ -105,7 +105,7 @@ REFUSALS = {
     503: Refusal(
         "unavailable",
         "UNAVAILABLE",
-        "The bundle is still being loaded, or fewer members answered than the quorum asks for.",
+        "The bundle is still being loaded, fewer members answered than the quorum asks for, or its disk fails.",
         {NotReadyError: "the bundle is still being loaded; try again later", QuorumError: None},
         RETRY_AFTER,
     ),

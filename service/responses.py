@@ -11,6 +11,7 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
 from subspace_serve.bundle.manifest import Aggregate, Count, Name, Sha256
+from subspace_serve.drift import Statistic
 
 ModelName = TypeAliasType("ModelName", Name)
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -186,6 +187,46 @@ class Models(TypedDict):
     input: Input
     subspace: Annotated[Subspace | None, Field(description="Null where the bundle holds points only.")]
     domains: list[Domain]
+
+
+class DriftStatistic(TypedDict):
+    """What a statistic of the images says of drift."""
+
+    name: Statistic
+    log10_wealth: Annotated[float, Field(description="Now. It falls slowly while nothing changes.")]
+    log10_highest: Annotated[float, Field(description="The greatest that it ever was; from log10 20 on, an alarm.")]
+
+
+class DriftCalibration(TypedDict):
+    """The images that a stream is compared with, besides its own earlier ones."""
+
+    data: str
+    images: Count
+
+
+class DriftSince(TypedDict):
+    """When there was an alarm."""
+
+    image: Annotated[int, Field(ge=1, description="The image, counted from 1, after which there was an alarm.")]
+    time: Annotated[str, Field(description="In UTC, to a second or two.", json_schema_extra={"format": "date-time"})]
+
+
+class Drift(TypedDict):
+    """The answer to GET /models/{model}/drift."""
+
+    model: ModelName
+    domain: Annotated[ModelName | None, Field(description="Whose own point the model is; null of others.")]
+    bundle: BundleIdentity
+    images: Annotated[int, Field(ge=0, description="Images watched, by all workers, since the stream began.")]
+    calibration: Annotated[DriftCalibration | None, Field(description="Null where the bundle keeps no such images.")]
+    statistics: Annotated[list[DriftStatistic], Field(min_length=2)]
+    log10_wealth: Annotated[float, Field(description="The greatest of the statistics', now.")]
+    p_value: Annotated[
+        Unit, Field(description="A bound on how probable so much evidence is, ever, if nothing has changed.")
+    ]
+    alarm: Annotated[bool, Field(description="Whether `p_value` ever came to 0.05; stays until the stream is reset.")]
+    since: DriftSince | None
+    advice: Annotated[str, Field(description="What to do.")]
 
 
 class Reloaded(TypedDict):

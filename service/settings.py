@@ -108,6 +108,8 @@ class Settings(BaseModel):
         0.01, description="To multiples of this a place is brought before its network is built."
     )
 
+    drift: bool = Field(True, description="Watch the answers for drift; see GET /models/NAME/drift.")
+
     queue: Annotated[int, Field(ge=0)] = Field(64, description="Requests that may wait; the next is answered 429.")
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="Seconds from a request's arrival to 504."

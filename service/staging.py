@@ -7,6 +7,7 @@ what the others serve, and a bad bundle never replaces a good one.
     STATE/current -> bundles/NAME      the copy that is served
     STATE/workers/PID                  what each worker serves
     STATE/metrics/                     Prometheus's files
+    STATE/drift/                       the streams that the drift alarm watches (`service.drift_store`)
 
 `python -m service.staging` does this in a separate process, so that verifying the graphs leaves no memory behind.
 """
@@ -64,7 +65,7 @@ class State:
         _remove_abandoned()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
-        for name in ("bundles", "workers", "metrics"):
+        for name in ("bundles", "workers", "metrics", "drift"):
             (folder / name).mkdir()
         return cls(folder)
 

@@ -67,13 +67,13 @@ class Answer:
         return _mean(total_variation(self.members, self.mixture), self.weights)
 
 
-def ensemble_probabilities(
+def ensemble_answer(
     logits: np.ndarray | Iterable[np.ndarray],
     weights: Sequence[float] | None = None,
     aggregate: str = "probabilities",
     temperature: float = 1.0,
-) -> np.ndarray:
-    """Check that the parts of an `Answer` fit each other, and return its probabilities (N, classes).
+) -> Answer:
+    """Check that the parts of an `Answer` fit each other, and return it.
 
     Args:
         logits: one (N, classes) array per member, of any numeric type, or all as (members, N, classes).
@@ -91,7 +91,17 @@ def ensemble_probabilities(
     shares = _shares(weights, len(members))
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate must be one of {AGGREGATES}; found {aggregate!r}.")
-    return Answer(np.stack(members), shares, aggregate, temperature).probabilities
+    return Answer(np.stack(members), shares, aggregate, temperature)
+
+
+def ensemble_probabilities(
+    logits: np.ndarray | Iterable[np.ndarray],
+    weights: Sequence[float] | None = None,
+    aggregate: str = "probabilities",
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Return the probabilities (N, classes) of an `ensemble_answer`; raises `ValueError` as that does."""
+    return ensemble_answer(logits, weights, aggregate, temperature).probabilities
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -129,10 +129,16 @@ def test_labels_that_chose_nothing_calibrate_the_domains_own_sets(
     assert not abstention.measured.held_out
     curve = risk_coverage(answer.probabilities.max(axis=1), ~wrong)
     assert abstention.measured.aurc == pytest.approx(curve.aurc, abs=1e-4)
+    drift = written.points["dark"].drift
+    assert drift is not None
+    assert (drift.data, drift.count) == (sets.data, sets.count)
+    edges = np.flatnonzero(drift.bins["mean_intensity"])
+    assert 150 / 255 <= edges.min() / 256 < edges.max() / 256 <= 252 / 255
     # Without labels there are none, and older ones of the name are gone.
     write_adaptation(subspace, adapt(subspace, dark.subset(np.arange(64)), name="dark", data="x"), bundle)
     assert Bundle.open(bundle).points["dark"].sets is None
     assert Bundle.open(bundle).points["dark"].abstention is None
+    assert Bundle.open(bundle).points["dark"].drift is None
 
 
 def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(

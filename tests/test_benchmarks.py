@@ -11,7 +11,18 @@ from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from click.testing import CliRunner
 
 import benchmarks.memory
-from benchmarks import decisions, domains, export, measure, methods, scores, selection, training
+from benchmarks import (
+    decisions,
+    domains,
+    drift,
+    drift_streams,
+    export,
+    measure,
+    methods,
+    scores,
+    selection,
+    training,
+)
 from subspace_serve.answers import Answer, softmax
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.abstention import Abstention, AbstentionLevel
@@ -19,6 +30,7 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.data import MemoryImages
+from subspace_serve.drift import Stream, bins_of, counts_of
 from subspace_serve.run.opened import OpenRun
 from trainer.architectures import build
 
@@ -203,3 +215,38 @@ def test_promises_are_measured_as_they_are_answered(tmp_path):
             "wrong": wrong[surest].mean(),
         }
     )
+
+
+def test_many_streams_raise_the_alarms_that_each_raises_alone():
+    random = np.random.default_rng(0)
+    clean, changed = bins_of(random.beta(5, 2, (2, 500))), bins_of(random.beta(2, 5, (2, 500)))
+    many = drift_streams.Streams.begin(clean[np.newaxis, :, :400].repeat(3, axis=0))
+    clean_bins, changed_bins = (
+        drift_streams.drawn_from(pool, 3, random)(0, count) for pool, count in ((clean, 200), (changed, 50))
+    )
+    many = many.after(200, lambda begin, end: clean_bins[..., begin:end], random)
+    assert (many.images, many.alarms.tolist(), many.counts.sum()) == (200, [0, 0, 0], 3 * 2 * 600)
+    delays = many.delays(50, lambda begin, end: changed_bins[..., begin:end], random)
+    for index, delay in enumerate(delays):
+        alone = Stream.begin(counts_of(clean[:, :400]))
+        alone.add(np.concatenate([clean_bins[index], changed_bins[index]], axis=1), random)
+        # Only chance breaks ties otherwise.
+        assert alone.alarm is not None
+        assert 1 <= delay <= 50
+        assert abs(alone.alarm - 200 - delay) <= 10
+
+
+def test_the_drift_alarms_benchmark_reports_every_part(tmp_path):
+    images = random_images(60, seed=4)
+    np.savez(tmp_path / "own.npz", images=images, labels=np.arange(60) % 4, label_names=np.array(LABELS))
+    arguments = [str(make_bundle(tmp_path / "bundle")), "--data", str(tmp_path / "own.npz"), "--only", "false,disorder"]
+    sizes = ["--streams", "5", "--images", "300", "--changes", "4", "--calibration", "50"]
+    result = CliRunner().invoke(drift.main, [*arguments, *sizes, "--json", "-"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    document = json.loads(result.stdout)
+    for model in ("midpoint", "endpoints"):
+        own = document["false"][model]
+        assert (own["streams"], own["images"], own["share"]) == (5, 300, own["alarms"] / 5)
+        assert own["interval"][0] <= own["share"] <= own["interval"][1]
+        assert document["disorder"][model]["one image for ever"]["alarms"] == 4
+    assert CliRunner().invoke(drift.main, [*arguments[:3], "--only", "mood"]).exit_code == 2

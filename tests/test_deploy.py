@@ -372,6 +372,8 @@ def samples() -> dict[str, set[str]]:
         metrics.reloads("done"),
     ):
         child.inc()
+    for gauge in (metrics.drift_wealth("m"), metrics.drift_alarm("m"), metrics.drift_images("m")):
+        gauge.set(1)
     for histogram in (
         metrics.seconds("/predict"), metrics.inference_seconds("p"), metrics.members("m"), metrics.disagreement("m"),
     ):  # fmt: skip
@@ -438,7 +440,7 @@ def test_alerts_ask_for_what_there_is(samples):
             names.add(rule["alert"])
     assert names == {
         "SubspaceServeErrors", "SubspaceServeSlow", "SubspaceServeQueueFull", "SubspaceServeMemberFailures",
-        "SubspaceServeReloadFailed",
+        "SubspaceServeDrift", "SubspaceServeReloadFailed",
     }  # fmt: skip
 
 

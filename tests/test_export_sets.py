@@ -12,10 +12,12 @@ from click.testing import CliRunner, Result
 
 from subspace_serve.abstention import levels_of
 from subspace_serve.bundle import Bundle, Ensemble, Point
+from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.cli import cli
 from subspace_serve.data import Images
 from subspace_serve.data.drawing import carve
+from subspace_serve.drift import mean_intensities, values_of
 from subspace_serve.measure.abstention import risk_coverage
 from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.domains import recorded_domain
@@ -112,6 +114,24 @@ def test_the_same_images_say_when_to_abstain_and_the_test_images_how_well(own_ru
         assert measured.answered_at_5_percent == pytest.approx(curve.answered_at(0.05), abs=0.01)
 
 
+def test_the_same_images_are_what_drift_is_compared_with(own_run: Path) -> None:
+    bundle, data = exported(own_run, "--temperature"), OpenRun(own_run).data
+    _, others = halves(data.validation)
+    pixels, _ = others.take(np.arange(len(others)))
+    predictor = Predictor(bundle, device="cpu", threads=1)
+    for name, model in models(bundle).items():
+        answer = predictor.predict(pixels, predictor.select(name))
+        expected = DriftReference.of(
+            values_of(answer.probabilities, answer.disagreement, mean_intensities(pixels)), model.sets.data
+        )
+        assert (model.drift.data, model.drift.count, model.drift.bins.keys()) == (
+            expected.data, len(others), expected.bins.keys(),
+        )  # fmt: skip
+        for statistic, counts in expected.bins.items():
+            # A value on the edge of two bins may be rounded into the other one.
+            assert np.abs(np.cumsum(np.subtract(counts, model.drift.bins[statistic]))).max() <= 1
+
+
 def test_images_that_fitted_a_temperature_are_left_out(own_run: Path) -> None:
     bundle, data = exported(own_run, "--temperature", "--sets-method", "aps"), OpenRun(own_run).data
     _, others = halves(data.validation)
@@ -204,7 +224,7 @@ def test_sets_can_be_left_out(own_run: Path) -> None:
     bundle = exported(own_run, "--no-sets")
     assert all(model.sets is None for model in models(bundle).values())
     text = (own_run / "bundle" / "manifest.json").read_text()
-    assert not any(f'"{name}"' in text for name in ("sets", "abstention"))
+    assert not any(f'"{name}"' in text for name in ("sets", "abstention", "drift"))
     assert invoke("export", own_run, "--no-sets", "--sets-data", "validation").exit_code == 2
 
 

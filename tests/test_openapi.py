@@ -151,7 +151,7 @@ def test_not_ready_is_answered_as_documented(bundle, state):
     of_models = {path for path in statuses if path.startswith("/v2/models/")}
     ready = {"/readyz", "/v2/health/ready"}
     if state == "loading":
-        assert refused == ready | of_models | {"/predict", "/predict_image", "/models"}
+        assert refused == ready | of_models | {"/predict", "/predict_image", "/models", "/models/{model}/drift"}
     else:
         assert refused == ready | {path for path in of_models if path.endswith("/ready")}
 

@@ -200,7 +200,7 @@ def test_an_upload_shows_what_numpy_expects_and_nothing_leaves_the_origin(opened
     assert watched.errors == []
     origin = address.removesuffix("playground")
     paths = {request.removeprefix(origin) for request in watched.requests if not request.startswith("data:")}
-    assert paths == {"playground", "models", "predict_image"}
+    assert paths == {"playground", "models", "predict_image", "models/midpoint/drift"}
     response = watched.page.request.get(address)
     assert response.headers["content-security-policy"] == playground_page()[1]["content-security-policy"]
 
@@ -241,12 +241,13 @@ def test_sliding_asks_for_one_answer_and_the_members_only_once(opened, address):
     upload(page)
     page.wait_for_selector("#chart svg")
     expect_probabilities(page, own("midpoint"))
-    before = len(watched.requests)
+    asked = lambda: sum(request.endswith("/predict_image") for request in watched.requests)  # noqa: E731
+    before = asked()
     with page.expect_response("**/predict_image"):
         page.focus("#slider")
         page.keyboard.press("Home")
     expect_probabilities(page, own("endpoint-0"))
-    assert len(watched.requests) == before + 1
+    assert asked() == before + 1
 
 
 def test_ticking_members_changes_the_mixture_and_its_disagreement(opened, address):
@@ -294,6 +295,37 @@ def test_a_named_ensemble_answers_at_its_own_temperature(opened, address):
     page.get_by_label("Model", exact=True).select_option("leaning")
     logits = 0.75 * expected_logits("endpoint-0", IMAGES[:1]) + 0.25 * expected_logits("endpoint-1", IMAGES[:1])
     expect_probabilities(page, softmax(logits)[0])
+
+
+def test_a_badge_says_whether_the_model_that_answered_has_drifted(opened, tmp_path):
+    with served(make_bundle(tmp_path / "bundle"), max_images=200) as address:
+        watched = opened(address)
+        page, badge = watched.page, watched.page.locator("#drift")
+        upload(page)
+        playwright.expect(badge).to_have_text(re.compile(r"No sign of drift in \d+ images?"))
+        assert "keeps no calibration images" in badge.get_attribute("title")
+        address = address.removesuffix("playground")
+        images = random_images(200, seed=3)
+        for pixels in (images, images, images // 3):
+            page.request.post(address + "predict", data={"images": pixels.tolist()})
+        since = page.request.get(address + "models/midpoint/drift").json()["since"]
+        upload(page, IMAGES[1])
+        playwright.expect(badge).to_contain_text(f"(image {since['image']} of ")
+        playwright.expect(badge).to_have_class("badge drifted")
+        shown = page.evaluate("time => new Date(time).toLocaleString()", since["time"])
+        playwright.expect(badge).to_contain_text(f"Drifted since {shown}")
+        page.get_by_label("A mixture").check()
+        playwright.expect(page.locator("#answered-by")).to_contain_text("a mixture of")
+        playwright.expect(badge).to_be_hidden()
+        page.get_by_label("A model").check()
+        playwright.expect(badge).to_have_class("badge")
+        assert watched.errors == []
+    with served(make_bundle(tmp_path / "without"), drift=False) as address:
+        page = opened(address).page
+        with page.expect_response("**/drift"):
+            upload(page)
+        expect_answered_by(page, "midpoint · α 0.5 · temperature 1")
+        playwright.expect(page.locator("#drift")).to_be_hidden()
 
 
 def test_everything_can_be_done_by_keyboard(opened, address):

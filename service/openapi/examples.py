@@ -179,6 +179,23 @@ MODELS: dict[str, Any] = {
     "domains": [{"name": "fog", "statistics": "fog", "alpha": 0.4, "temperature": 1.2}],
 }
 
+DRIFT: dict[str, Any] = {
+    "model": "midpoint",
+    "domain": None,
+    "bundle": {"sha256": "3f" * 32},
+    "images": 12_000,
+    "calibration": {"data": "cifar10:validation", "images": 5000},
+    "statistics": [
+        {"name": "max_probability", "log10_wealth": 0.7, "log10_highest": 0.9},
+        {"name": "mean_intensity", "log10_wealth": 2.1, "log10_highest": 2.1},
+    ],
+    "log10_wealth": 2.1,
+    "p_value": 0.008,
+    "alarm": True,
+    "since": {"image": 11_950, "time": "2026-11-28T09:30:00Z"},
+    "advice": "the images are no longer answered as those before them; look at the images and where they come from",
+}
+
 EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("predict", "body", JSON): {"examples": PREDICT_REQUESTS},
     ("predict", "answer", JSON): {"examples": PREDICT_ANSWERS},
@@ -189,5 +206,12 @@ EXAMPLES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("protocol_live", "answer", JSON): {"example": {"live": True}},
     ("protocol_ready", "answer", JSON): {"example": {"ready": True}},
     ("models", "answer", JSON): {"example": MODELS},
+    ("drift", "answer", JSON): {"example": DRIFT},
+    ("reset_drift", "answer", JSON): {
+        "example": DRIFT
+        | {"images": 0, "log10_wealth": -0.3, "p_value": 1.0, "alarm": False, "since": None}
+        | {"statistics": [entry | {"log10_wealth": -0.3, "log10_highest": -0.3} for entry in DRIFT["statistics"]]}
+        | {"advice": "nothing: there is no evidence of a change"}
+    },
 }
 """By operation, `body` or `answer`, and media type."""

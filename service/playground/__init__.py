@@ -23,6 +23,7 @@ _SCRIPTS = (
     "mixture.js",
     "chart.js",
     "answer.js",
+    "drift.js",
     "statistics.js",
     "playground.js",
 )

@@ -23,6 +23,7 @@ const askForAnswer = newest(
       const answer = await predict(image, choice, top(), signal, tell);
       notify();
       showAnswer(answer, version);
+      askForDrift(answer.model, signal).catch((error) => signal.aborted || failed(error));
       if (bundle.subspace && mode() === "point" && alongQuestion === question()) showAlong(answer);
     } else {
       notify();

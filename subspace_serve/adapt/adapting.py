@@ -11,14 +11,16 @@ import numpy as np
 from subspace_serve.adapt.checks import refuse_unfit, warnings_of
 from subspace_serve.answers import apply_temperature, entropy_of, softmax
 from subspace_serve.bundle.abstention import Abstention
+from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.manifest import TRAINING, DomainImages
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.data import Images, permutation
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
+from subspace_serve.drift import values_of
 from subspace_serve.errors import DataError
-from subspace_serve.export.answers import abstention_record, sets_record
+from subspace_serve.export.answers import abstention_record, intensities_of, sets_record
 from subspace_serve.measure.conformal import SetsData
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import FittedTemperature, fit_and_report
@@ -82,8 +84,8 @@ class Adaptation:
             no part in the choice; empty without labels. `before` is what the bundle answers now: the domain of this
             name, or the usual place with the training statistics.
         fit: the fitted temperature; None without labels.
-        sets, abstention: what these promises take, from the half of the labelled images that had no part in the choice;
-            None without labels, and where the same images gave the statistics.
+        sets, abstention, drift: what these promises and the drift alarm take, from the half of the labelled images that
+            had no part in the choice; None without labels, and where the same images gave the statistics.
         labels: the labelled images; None where there are none.
     """
 
@@ -102,6 +104,7 @@ class Adaptation:
     fit: FittedTemperature | None = None
     sets: Sets | None = None
     abstention: Abstention | None = None
+    drift: DriftReference | None = None
     labels: Labels | None = None
 
     @property
@@ -190,13 +193,13 @@ def adapt(
     after = network.at(here, statistics.at(here))
     old, new = softmax(before.logits(pixels) / temperature), softmax(after.logits(pixels))
     labelled: dict[str, dict[str, float]] = {}
-    fit, sets, abstention = None, None, None
+    fit, sets, abstention, drift = None, None, None, None
     if labels is not None:
         _, reporting = split(labels.domain.images, network.classes, seed=labels.seed)
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
         if labels.domain.images.fingerprint() != images.fingerprint():
-            sets, abstention = _promised(everything, fit.temperature, labels)
+            sets, abstention, drift = _promised(everything, fit.temperature, labels)
         labelled = {
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
@@ -217,12 +220,13 @@ def adapt(
         fit=fit,
         sets=sets,
         abstention=abstention,
+        drift=drift,
         labels=labels,
     )
 
 
-def _promised(probabilities: np.ndarray, temperature: float, labels: Labels) -> tuple[Sets, Abstention]:
-    """Calibrate sets and abstaining on the half that neither chose the place nor fitted the temperature."""
+def _promised(probabilities: np.ndarray, temperature: float, labels: Labels) -> tuple[Sets, Abstention, DriftReference]:
+    """Calibrate all three on the half that neither chose the place nor fitted the temperature."""
     images = labels.domain.images
     # Divided as `select` and `fit_and_report` do.
     reporting, _ = carve(images.labels, len(images) // 2, labels.seed)
@@ -233,7 +237,8 @@ def _promised(probabilities: np.ndarray, temperature: float, labels: Labels) -> 
         labels.seed,
     )
     own = apply_temperature(probabilities[reporting], temperature)
-    return sets_record(own, data), abstention_record(own, data)
+    drift = DriftReference.of(values_of(own, None, intensities_of(data.images)), data.name)
+    return sets_record(own, data), abstention_record(own, data), drift
 
 
 def _answering_now(subspace: BundledSubspace, name: str, usual: Alpha) -> tuple[Answering, float]:

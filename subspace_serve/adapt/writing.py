@@ -212,6 +212,7 @@ def _answers(adaptation: Adaptation) -> dict[str, Any]:
         "temperature_fit": fit_record(fit, adaptation.labels.domain.record["data"], adaptation.labels.seed),
         "sets": adaptation.sets,
         "abstention": adaptation.abstention,
+        "drift": adaptation.drift,
     }
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 
 from subspace_serve.bundle.abstention import Abstention
+from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.record import Count as Count
 from subspace_serve.bundle.record import Record
@@ -28,7 +29,7 @@ _READ = (1, VERSION)
 TRAINING = "training"
 """The statistics set of training images, which every subspace has."""
 
-_LISTED = re.compile(r'"(?:scores|class_coverage|levels)": \[[^\]]*\]')
+_LISTED = re.compile(r'"(?:scores|class_coverage|levels|max_probability|disagreement|mean_intensity)": \[[^\]]*\]')
 """Lists of many numbers, which stand on one line."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -150,14 +151,15 @@ class TemperatureFit(Record):
 class _Model(Record):
     """What points and ensembles have in common.
 
-    The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are measured on the result, and
-    `sets` and `abstention` are what is promised of it.
+    The answer's probabilities p become p^(1 / temperature), normalised; `metrics` are measured on the result, `sets`
+    and `abstention` are what is promised of it, and `drift` is what later answers are compared with.
     """
 
     sets: Sets | None = None
     abstention: Abstention | None = None
+    drift: DriftReference | None = None
 
-    _where_used = ("temperature_fit", "sets", "abstention")
+    _where_used = ("temperature_fit", "sets", "abstention", "drift")
 
 
 class Point(_Model):

@@ -123,8 +123,8 @@ class BundleWriter:
     ) -> None:
         """Add a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
 
-        `answers` is what the manifest records of its answers: `metrics`, `temperature`, `temperature_fit`, `sets`
-        and `abstention`.
+        `answers` is what the manifest records of its answers: `metrics`, `temperature`, `temperature_fit`, `sets`,
+        `abstention` and `drift`.
         """
         file = self.file(name)
         if not file.is_file():

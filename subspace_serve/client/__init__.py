@@ -6,6 +6,7 @@ from subspace_serve.client.answers import Answer, Label, MemberPrediction, Predi
 from subspace_serve.client.async_client import AsyncClient
 from subspace_serve.client.catalogue import Catalogue, Domain, InputFormat, Model, Subspace
 from subspace_serve.client.client import Client
+from subspace_serve.client.drift import Drift
 from subspace_serve.client.errors import (
     ClientError,
     ConnectionFailed,
@@ -23,6 +24,7 @@ __all__ = [
     "ClientError",
     "ConnectionFailed",
     "Domain",
+    "Drift",
     "InputFormat",
     "Label",
     "MemberPrediction",

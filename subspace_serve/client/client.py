@@ -13,6 +13,7 @@ import httpx
 from subspace_serve.client.answers import Answer
 from subspace_serve.client.catalogue import Catalogue
 from subspace_serve.client.conversation import RELOAD_SECONDS, Conversation
+from subspace_serve.client.drift import Drift
 from subspace_serve.client.exchange import Lost, Pause, Reply, Result, Send, Steps
 from subspace_serve.client.transport import LATE, arguments, lost, reply_of, standing_headers
 from subspace_serve.client.wire import HttpRequest, Options
@@ -97,6 +98,14 @@ class Client:
     def models(self) -> Catalogue:
         """Return what is served: models, labels and input."""
         return self._run(self._conversation.models())
+
+    def drift(self, model: str) -> Drift:
+        """Return whether the images that a model answers have changed."""
+        return self._run(self._conversation.drift(model))
+
+    def reset_drift(self, model: str) -> Drift:
+        """Begin to watch a model anew; only a server that was started with a token does it."""
+        return self._run(self._conversation.drift(model, reset=True))
 
     def ready(self) -> bool:
         """Return whether the server takes requests; False also when nobody answers."""

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 
 from subspace_serve.client.answers import Answer
 from subspace_serve.client.catalogue import Catalogue
+from subspace_serve.client.drift import Drift
 from subspace_serve.client.errors import (
     ClientError,
     ConnectionFailed,
@@ -90,6 +92,13 @@ class Conversation:
     def models(self) -> Steps[Catalogue]:
         """Return what is served, freshly fetched."""
         return (yield from self._fetch_catalogue(self._clock() + self._timeout))
+
+    def drift(self, model: str, *, reset: bool = False) -> Steps[Drift]:
+        """Return what the drift alarm knows of a model, after it has begun anew where it is `reset`."""
+        path = f"/models/{quote(model, safe='')}/drift"
+        request = HttpRequest("POST", f"{path}/reset") if reset else HttpRequest("GET", path)
+        reply = yield from self._ask(request, self._clock() + self._timeout)
+        return self._read(reply, lambda: Drift.from_json(json.loads(reply.body)))
 
     def check(self, request: HttpRequest) -> Steps[None]:
         """Send a request, and ignore what a successful answer says."""

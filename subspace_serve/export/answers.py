@@ -1,4 +1,4 @@
-"""What a bundle records about its models' answers on labelled images: temperature, metrics and promises."""
+"""What a bundle records about its models' answers on labelled images: temperature, metrics, promises and drift."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from subspace_serve.abstention import DELTA, levels_of
-from subspace_serve.answers import ensemble_probabilities
+from subspace_serve.answers import Answer, ensemble_answer
 from subspace_serve.bundle.abstention import Abstention, AbstentionLevel, RiskMeasured
+from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.manifest import Reliability, TemperatureFit
 from subspace_serve.bundle.prediction_sets import CoverageMeasured, Sets
 from subspace_serve.data import Images
+from subspace_serve.drift import mean_intensities, values_of
 from subspace_serve.export.plan import EnsemblePlan, PointPlan
 from subspace_serve.measure.abstention import risk_coverage
 from subspace_serve.measure.conformal import SetsData, calibrate, measure_coverage
@@ -22,6 +24,7 @@ from subspace_serve.measure.temperature import FittedTemperature, TemperatureDat
 
 _Data = TemperatureData | SetsData | None
 """The images that logits are of; None: the evaluation's."""
+_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Record:
     temperature_fit: TemperatureFit | None = None
     sets: Sets | None = None
     abstention: Abstention | None = None
+    drift: DriftReference | None = None
 
     def describe(self) -> str:
         """Return a line about the temperature, empty when none was fitted."""
@@ -65,6 +69,7 @@ class Answers:
         self._models = {model.name: model for model in models}
         self._evaluation = evaluation
         self._logits: dict[tuple[str, _Data], np.ndarray] = {}
+        self._intensities: dict[SetsData, np.ndarray] = {}
         if evaluation is not None:
             check_labels(evaluation, classes)
         for data in {model.temperature for model in models if model.temperature is not None}:
@@ -90,24 +95,26 @@ class Answers:
         model = self._models[name]
         ensemble = model.ensemble
 
-        def averaged(data: _Data, temperature: float = 1.0) -> np.ndarray:
+        def averaged(data: _Data, temperature: float = 1.0) -> Answer:
             logits = [self._logits[member, data] for member in ensemble.members]
-            return ensemble_probabilities(logits, ensemble.weights, ensemble.aggregate, temperature)
+            return ensemble_answer(logits, ensemble.weights, ensemble.aggregate, temperature)
 
         temperature, fit = 1.0, None
         if model.temperature is not None:
             data = model.temperature
-            fitted = fit_and_report(averaged(data), data.images.labels, seed=data.seed)
+            fitted = fit_and_report(averaged(data).probabilities, data.images.labels, seed=data.seed)
             temperature = fitted.temperature
             fit = fit_record(fitted, data.name, data.seed)
         metrics: dict[str, float] = {}
         evaluated = None
         if self._evaluation is not None:
-            evaluated = averaged(None, temperature), self._evaluation.labels
+            evaluated = averaged(None, temperature).probabilities, self._evaluation.labels
             metrics = classification_metrics(*evaluated)
         if model.sets is None:
             return Record(metrics, temperature, fit)
-        own = averaged(model.sets, temperature)
+        answer = averaged(model.sets, temperature)
+        own = answer.probabilities
+        disagreement = answer.disagreement if isinstance(model, EnsemblePlan) else None
         held_out = evaluated if model.sets.like_evaluation else None
         return Record(
             metrics,
@@ -115,7 +122,19 @@ class Answers:
             fit,
             sets_record(own, model.sets, held_out),
             abstention_record(own, model.sets, held_out),
+            DriftReference.of(values_of(own, disagreement, self._intensities_of(model.sets)), model.sets.name),
         )
+
+    def _intensities_of(self, data: SetsData) -> np.ndarray:
+        """Return the images' mean intensities, computed once for all models."""
+        if data not in self._intensities:
+            self._intensities[data] = intensities_of(data.images)
+        return self._intensities[data]
+
+
+def intensities_of(images: Images) -> np.ndarray:
+    """Return the mean intensity of each of N images, shape (N,)."""
+    return np.concatenate([mean_intensities(pixels) for pixels, _ in images.batches(_BATCH)])
 
 
 def sets_record(
