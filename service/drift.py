@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 import numpy as np
@@ -23,6 +23,11 @@ from subspace_serve.suggestions import listed
 
 _SECONDS = 1.0
 """How long an answer waits, at most, before it is added to its stream."""
+_MOST_AT_ONCE = 100
+"""How many images are watched between two times of adding up, so that a fast stream costs no more than a slow one.
+
+They are the first to come. What they show has no part in that, so those that are watched are as exchangeable as all.
+"""
 _MOST_WAITING = 50_000
 """How many images wait at most where nothing can be written; later ones are not watched."""
 
@@ -31,7 +36,7 @@ class DriftAlarm:
     """The streams of images that each point and each ensemble of a bundle has answered, by any worker process.
 
     An answer is watched if it is the model's own, as it was exported: what may be promised of it
-    (`subspace_serve.bundle.promises`). The request pays for a few numbers, a thread adds them up.
+    (`subspace_serve.bundle.promises`). A request only hands its answer over; a thread computes and adds up.
     """
 
     def __init__(self, predictor: Predictor, sha256: str, metrics: Metrics, state: State | None) -> None:
@@ -42,9 +47,10 @@ class DriftAlarm:
         self._store = DriftStore(state.folder / "drift" if state else None, sha256)
         self._random = np.random.default_rng()
         self._adding = threading.Lock()  # so that who waits for it finds everything added
-        self._lock = threading.Lock()
+        self._handing = threading.Lock()
+        self._answers: dict[str, list[tuple[Prediction, np.ndarray]]] = {}
+        self._room = _MOST_AT_ONCE
         self._waiting: dict[str, list[np.ndarray]] = {}
-        self._number = 0
         self._is_failing = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
@@ -53,12 +59,12 @@ class DriftAlarm:
     def observe(self, prediction: Prediction, images: np.ndarray) -> None:
         """Note the answer to N images, in the graph's format, if it is watched."""
         name = prediction.selection.model
-        if prediction.selection.source is None or name is None or self._number >= _MOST_WAITING:
+        if prediction.selection.source is None or name is None or self._room <= 0:
             return
-        values = values_of(prediction.probabilities, prediction.disagreement, mean_intensities(images))
-        with self._lock:
-            self._waiting.setdefault(name, []).append(values)
-            self._number += len(images)
+        with self._handing:
+            watched = images[: self._room]
+            self._room -= len(watched)
+            self._answers.setdefault(name, []).append((prediction, watched))
 
     def document(self, name: str) -> Drift:
         """Return what is known of a model's stream. Raises `UnknownModelError`; `OSError` if it cannot be read."""
@@ -99,19 +105,18 @@ class DriftAlarm:
 
     def _add_up(self) -> None:
         with self._adding:
-            with self._lock:
-                waiting, self._waiting, self._number = self._waiting, {}, 0
+            with self._handing:
+                answers, self._answers, self._room = self._answers, {}, _MOST_AT_ONCE
+            if sum(values.shape[1] for parts in self._waiting.values() for values in parts) < _MOST_WAITING:
+                for name, own in answers.items():
+                    self._waiting.setdefault(name, []).append(_values(own))
             try:
-                for name in list(waiting):
-                    self._add(name, np.concatenate(waiting[name], axis=1))
-                    del waiting[name]
+                for name in list(self._waiting):
+                    self._add(name, np.concatenate(self._waiting[name], axis=1))
+                    del self._waiting[name]
                 self._is_failing = False
             except OSError as error:
                 self._complain(error)
-                with self._lock:
-                    for name, values in waiting.items():
-                        self._waiting[name] = values + self._waiting.get(name, [])
-                        self._number += sum(part.shape[1] for part in values)
 
     def _add(self, name: str, values: np.ndarray) -> None:
         with self._store.changing(name, lambda: self._begin(name)) as kept:
@@ -169,6 +174,20 @@ class DriftAlarm:
             "since": None if stream.alarm is None else {"image": stream.alarm, "time": _time(kept.since)},
             "advice": _advice(name, stream, model.drift),
         }
+
+
+def _values(answers: Sequence[tuple[Prediction, np.ndarray]]) -> np.ndarray:
+    """Return the statistics (S, N) of a model's answers, each to the first images of a request."""
+    probabilities, disagreements = [], []
+    for answer, images in answers:
+        probabilities.append(answer.probabilities[: len(images)])
+        if answer.disagreement is not None:
+            disagreements.append(answer.disagreement[: len(images)])
+    return values_of(
+        np.concatenate(probabilities),
+        np.concatenate(disagreements) if disagreements else None,
+        mean_intensities(np.concatenate([images for _, images in answers])),
+    )
 
 
 def _advice(name: str, stream: Stream, reference: DriftReference | None) -> str:

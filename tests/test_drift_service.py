@@ -83,7 +83,7 @@ def gauges(client: TestClient, model: str) -> dict[str, float]:
 def test_a_change_raises_the_alarm_of_the_model_that_saw_it(client):
     for begin in range(0, 300, 100):
         ask(client, USUAL[begin : begin + 100])
-    before = drift(client)
+        before = drift(client)
     assert before["images"] == 300
     assert before["calibration"] == {"data": "digits:validation", "images": 600}
     assert [entry["name"] for entry in before["statistics"]] == ["max_probability", "mean_intensity"]
@@ -140,6 +140,16 @@ def test_an_answer_without_a_member_is_not_watched(bundle, monkeypatch):
         assert drift(client, "endpoints")["images"] == 2
 
 
+def test_of_a_burst_the_first_images_to_come_are_watched(bundle, monkeypatch):
+    monkeypatch.setattr("service.drift._SECONDS", 3600.0)
+    with served(bundle, max_images=100) as client:
+        for images in (USUAL[:70], USUAL[70:140], DARK[:100]):
+            ask(client, images)
+        assert [drift(client)[key] for key in ("images", "alarm")] == [100, False]
+        ask(client, DARK[:100])
+        assert [drift(client)[key] for key in ("images", "alarm")] == [200, True]
+
+
 def test_other_routes_count_the_same(client):
     tensor = {"name": "image", "datatype": "UINT8", "shape": [5, *USUAL.shape[1:]], "data": USUAL[:5].ravel().tolist()}
     assert client.post("/v2/models/midpoint/infer", json={"inputs": [tensor]}).status_code == 200
@@ -149,7 +159,7 @@ def test_other_routes_count_the_same(client):
 def test_without_calibration_images_only_changes_within_the_stream_are_seen_and_the_answer_says_so(client):
     for begin in range(0, 500, 100):
         ask(client, USUAL[begin : begin + 100], model="endpoint-0")
-    found = drift(client, "endpoint-0")
+        found = drift(client, "endpoint-0")
     assert (found["calibration"], found["alarm"]) == (None, False)
     assert "only changes since the first image are seen" in found["advice"]
     ask(client, DARK[:100], model="endpoint-0")
@@ -185,7 +195,7 @@ def test_what_cannot_be_answered_is_refused(client, bundle):
 def test_a_reset_begins_the_stream_anew_and_no_other(bundle):
     with served(bundle, token="secret", max_images=100) as client:
         client.headers.update(TOKEN)
-        ask(client, DARK[:100])
+        ask(client, DARK[:90])
         ask(client, DARK[:7], model="endpoints")
         assert drift(client)["alarm"] is True
         answer = client.post("/models/midpoint/drift/reset").json()
@@ -193,7 +203,7 @@ def test_a_reset_begins_the_stream_anew_and_no_other(bundle):
         assert (answer["images"], answer["alarm"], answer["since"], answer["p_value"]) == (0, False, None, 1)
         assert gauges(client, "midpoint")["alarm"] == 0
         assert drift(client, "endpoints")["images"] == 7
-        ask(client, DARK[:100])
+        ask(client, DARK[:90])
         assert drift(client)["alarm"] is True
 
 
