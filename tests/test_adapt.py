@@ -21,10 +21,11 @@ from subspace_serve.adapt.checks import warnings_of
 from subspace_serve.adapt.writing import locked
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
+from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.cli import cli
-from subspace_serve.data import MemoryImages
+from subspace_serve.data import MemoryImages, load_images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, DataError
@@ -148,8 +149,8 @@ def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(
     labels = Labels(Domain("domain", images, {"data": "labelled"}))
     found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
     assert found.fit is not None
-    assert found.sets is None
-    assert found.abstention is None
+    assert found.promised.sets is None
+    assert found.promised.abstention is None
     assert any("label others" in warning for warning in found.warnings)
 
 
@@ -386,7 +387,17 @@ class TestCommand:
         manifest = Bundle.open(bundle).manifest
         assert manifest.domains["fog-3"].statistics == manifest.points["fog-3"].statistics == "training"
         assert manifest.domains["fog-3"].chosen is not None
-        assert manifest.points["fog-3"].alpha == manifest.domains["fog-3"].chosen["alpha"]
+        point, choice = manifest.points["fog-3"], manifest.domains["fog-3"].chosen
+        assert point.alpha == choice["alpha"]
+        assert point.sets.count == point.abstention.count == point.drift.count == choice["reported_on"]
+        assert sum(point.drift.bins["mean_intensity"]) == choice["reported_on"]
+        predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
+        images = load_images(str(labelled), height=8, width=8, channels=1, label_names=manifest.labels).take(
+            np.arange(20)
+        )[0]
+        selection = predictor.select("fog-3")
+        promised = Promises(0.9, 0.9).of(selection, predictor.predict(images, selection).probabilities)
+        assert (promised.sets.shape, promised.abstained.shape) == ((20, 10), (20,))
         code, output = self.run("select", bundle, "--val-data", labelled, "--name", "inverted")
         assert (code, "adapted domain inverted, which would be lost" in output) == (1, True)
         code, output = self.run("select", bundle, "--val-data", labelled, "--among", "all")

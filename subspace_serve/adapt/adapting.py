@@ -9,19 +9,13 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.adapt.checks import refuse_unfit, warnings_of
-from subspace_serve.answers import apply_temperature, entropy_of, softmax
-from subspace_serve.bundle.abstention import Abstention
-from subspace_serve.bundle.drift import DriftReference
+from subspace_serve.adapt.promised import NOTHING, Promised, promised_by
+from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle.manifest import TRAINING, DomainImages
-from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.data import Images, permutation
 from subspace_serve.data.domains import Domain
-from subspace_serve.data.drawing import carve
-from subspace_serve.drift import values_of
 from subspace_serve.errors import DataError
-from subspace_serve.export.answers import abstention_record, intensities_of, sets_record
-from subspace_serve.measure.conformal import SetsData
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import FittedTemperature, fit_and_report
 from subspace_serve.network.mixing import PRIOR, mixed
@@ -84,8 +78,8 @@ class Adaptation:
             no part in the choice; empty without labels. `before` is what the bundle answers now: the domain of this
             name, or the usual place with the training statistics.
         fit: the fitted temperature; None without labels.
-        sets, abstention, drift: what these promises and the drift alarm take, from the half of the labelled images that
-            had no part in the choice; None without labels, and where the same images gave the statistics.
+        promised: what promises and the drift alarm take, from the half of the labelled images that had no part in the
+            choice; nothing without labels, and where the same images gave the statistics.
         labels: the labelled images; None where there are none.
     """
 
@@ -102,9 +96,7 @@ class Adaptation:
     chosen: dict[str, Any] | None = None
     labelled: dict[str, dict[str, float]] = field(default_factory=dict)
     fit: FittedTemperature | None = None
-    sets: Sets | None = None
-    abstention: Abstention | None = None
-    drift: DriftReference | None = None
+    promised: Promised = NOTHING
     labels: Labels | None = None
 
     @property
@@ -114,6 +106,7 @@ class Adaptation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report for users, as JSON values."""
+        sets, abstention, _ = self.promised
         return {
             "name": self.name,
             "alpha": self.alpha,
@@ -126,8 +119,8 @@ class Adaptation:
             "entropy": self.entropy,
             "labelled": self.labelled or None,
             "temperature": asdict(self.fit) if self.fit else None,
-            "sets": self.sets.model_dump(mode="json", exclude={"scores"}) if self.sets else None,
-            "abstention": self.abstention.model_dump(mode="json") if self.abstention else None,
+            "sets": sets.model_dump(mode="json", exclude={"scores"}) if sets else None,
+            "abstention": abstention.model_dump(mode="json") if abstention else None,
             "chosen": self.chosen,
             "warnings": self.warnings,
         }
@@ -193,13 +186,19 @@ def adapt(
     after = network.at(here, statistics.at(here))
     old, new = softmax(before.logits(pixels) / temperature), softmax(after.logits(pixels))
     labelled: dict[str, dict[str, float]] = {}
-    fit, sets, abstention, drift = None, None, None, None
+    fit, promised = None, NOTHING
     if labels is not None:
         _, reporting = split(labels.domain.images, network.classes, seed=labels.seed)
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
         if labels.domain.images.fingerprint() != images.fingerprint():
-            sets, abstention, drift = _promised(everything, fit.temperature, labels)
+            promised = promised_by(
+                labels.domain,
+                everything,
+                temperature=fit.temperature,
+                seed=labels.seed,
+                method=labels.sets_method,
+            )
         labelled = {
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
@@ -214,31 +213,13 @@ def adapt(
         pixels=pixels[:PARITY_IMAGES],
         agreement=float((old.argmax(1) == new.argmax(1)).mean()),
         entropy={"before": float(entropy_of(old).mean()), "after": float(entropy_of(new).mean())},
-        warnings=warnings_of(pixels, old, new) + ([_SAME] if labels is not None and sets is None else []),
+        warnings=warnings_of(pixels, old, new) + ([_SAME] if labels is not None and promised.sets is None else []),
         chosen=chosen,
         labelled=labelled,
         fit=fit,
-        sets=sets,
-        abstention=abstention,
-        drift=drift,
+        promised=promised,
         labels=labels,
     )
-
-
-def _promised(probabilities: np.ndarray, temperature: float, labels: Labels) -> tuple[Sets, Abstention, DriftReference]:
-    """Calibrate all three on the half that neither chose the place nor fitted the temperature."""
-    images = labels.domain.images
-    # Divided as `select` and `fit_and_report` do.
-    reporting, _ = carve(images.labels, len(images) // 2, labels.seed)
-    data = SetsData(
-        images.subset(reporting),
-        f"{labels.domain.record['data']}, those that chose nothing",
-        labels.sets_method,
-        labels.seed,
-    )
-    own = apply_temperature(probabilities[reporting], temperature)
-    drift = DriftReference.of(values_of(own, None, intensities_of(data.images)), data.name)
-    return sets_record(own, data), abstention_record(own, data), drift
 
 
 def _answering_now(subspace: BundledSubspace, name: str, usual: Alpha) -> tuple[Answering, float]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.adapt.adapting import PARITY_IMAGES, Adaptation
+from subspace_serve.adapt.promised import NOTHING, promised_by
+from subspace_serve.answers import softmax
 from subspace_serve.bundle.manifest import NAME_PATTERN, TRAINING, Calibration, DomainImages
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.subspace import BundledSubspace
@@ -92,11 +94,15 @@ def write_choice(
         fingerprint=_fingerprint([domain.images.fingerprint() for domain in domains]),
     )
     known = subspace.record.statistics[TRAINING].calibration
+    promised = NOTHING
+    if len(domains) == 1:  # the images of several would calibrate for none of them
+        network = subspace.network.at(alpha, subspace.statistics().at(alpha))
+        promised = promised_by(domains[0], softmax(network.logits_of(domains[0].images)), seed=selection["seed"])
     with _extended(subspace, name, subspace.bundle.folder, adapted=False) as writer:
         writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=dict(selection))
         _add_point(
             writer, subspace, name, alpha, (TRAINING, subspace.statistics(), known), pixels,
-            metrics=selection["reported"],
+            metrics=selection["reported"], **promised._asdict(),
         )  # fmt: skip
     return Bundle.open(subspace.bundle.folder)
 
@@ -210,9 +216,7 @@ def _answers(adaptation: Adaptation) -> dict[str, Any]:
         "metrics": fit.after,
         "temperature": fit.temperature,
         "temperature_fit": fit_record(fit, adaptation.labels.domain.record["data"], adaptation.labels.seed),
-        "sets": adaptation.sets,
-        "abstention": adaptation.abstention,
-        "drift": adaptation.drift,
+        **adaptation.promised._asdict(),
     }
 
 

@@ -169,10 +169,10 @@ def _print(found: Adaptation) -> None:
         print_table([f"on {found.fit.reported_on} labelled images", "accuracy %", "NLL", "ECE %", "Brier"], rows)
         reason = found.chosen["reason"] if found.chosen else "as --alpha says"
         click.echo(f"place: {reason}; temperature {found.fit.temperature:.3f}")
-    if found.sets is not None:
-        most = percent(largest_coverage(found.sets.count))
+    if (sets := found.promised.sets) is not None:
+        most = percent(largest_coverage(sets.count))
         click.echo(
-            f"prediction sets of a coverage up to {most} %, from {found.sets.count} labelled images that chose nothing"
+            f"prediction sets of a coverage up to {most} %, from {sets.count} labelled images that chose nothing"
         )
 
 

@@ -1,0 +1,49 @@
+"""What a domain's own labels let a bundle promise of its point."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from subspace_serve.answers import apply_temperature
+from subspace_serve.bundle.abstention import Abstention
+from subspace_serve.bundle.drift import DriftReference
+from subspace_serve.bundle.prediction_sets import Sets
+from subspace_serve.data.domains import Domain
+from subspace_serve.data.drawing import carve
+from subspace_serve.drift import values_of
+from subspace_serve.export.answers import abstention_record, intensities_of, sets_record
+from subspace_serve.measure.conformal import SetsData
+from subspace_serve.prediction_sets import Method
+
+
+class Promised(NamedTuple):
+    """What prediction sets, abstaining and the drift alarm take, under the names that `write_point` has for it."""
+
+    sets: Sets | None = None
+    abstention: Abstention | None = None
+    drift: DriftReference | None = None
+
+
+NOTHING = Promised()
+
+
+def promised_by(
+    domain: Domain, probabilities: np.ndarray, *, temperature: float = 1.0, seed: int = 0, method: Method = "lac"
+) -> Promised:
+    """Calibrate all three on the half of a domain that neither chose its place nor fitted its temperature.
+
+    Args:
+        domain: labelled images.
+        probabilities: the point's answers to all of them, without a temperature, shape (N, classes).
+        temperature: of its answers.
+        seed: of the division into halves, as `select` and `fit_and_report` have it.
+        method: the score of a label in a prediction set.
+    """
+    images = domain.images
+    reporting, _ = carve(images.labels, len(images) // 2, seed)
+    data = SetsData(images.subset(reporting), f"{domain.record['data']}, those that chose nothing", method, seed)
+    own = apply_temperature(probabilities[reporting], temperature)
+    drift = DriftReference.of(values_of(own, None, intensities_of(data.images)), data.name)
+    return Promised(sets_record(own, data), abstention_record(own, data), drift)
