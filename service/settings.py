@@ -100,8 +100,8 @@ class Settings(BaseModel):
 
     precision_gate: GatePolicy = Field(
         "refuse",
-        description="Where a point in fp16 or int8 loses too much here: refuse the bundle, answer with its float point, "
-        "or off: look at none.",
+        description="Where a point in fp16 or int8 loses too much here: refuse the bundle, answer with its float "
+        "point, or off: look at none.",
     )
 
     alpha_memory: Annotated[int, Field(ge=0)] = Field(

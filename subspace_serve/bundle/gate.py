@@ -95,7 +95,7 @@ def in_float(bundle: Bundle, names: Collection[str]) -> Bundle:
 
 
 def read_gate(bundle: Bundle) -> GateImages:
-    """Return what a bundle's gates are repeated on. Raises `BundleError` when it cannot be read or is of other models."""
+    """Return what a bundle's gates are repeated on. Raises `BundleError` when it is damaged or of other models."""
     assert bundle.manifest.gate is not None
     file = bundle.folder / bundle.manifest.gate.file
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -183,7 +183,7 @@ class _Model(Record):
     sets: Sets | None = None
     abstention: Abstention | None = None
 
-    _where_used = ("temperature_fit", "sets", "abstention")
+    _where_used: ClassVar[tuple[str, ...]] = ("temperature_fit", "sets", "abstention")
 
 
 class Point(_Model):

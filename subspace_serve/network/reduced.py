@@ -111,14 +111,15 @@ def _halved(model: ModelProto, calibration: Iterable[np.ndarray], folder: Path) 
     halved.remove_cascaded_cast_nodes()
     halved.remove_useless_cast_nodes()
     halved.topological_sort()
-    return halved.model
+    sorted_model: ModelProto = halved.model
+    return sorted_model
 
 
 def _quantised(model: ModelProto, calibration: Iterable[np.ndarray], folder: Path) -> ModelProto:
     import onnx
     from onnxruntime import quantization
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches = iter(calibration)
 
