@@ -3,7 +3,8 @@
 Trains a line with each seed, writes its midpoint and its ends in float32, fp16 and int8, the ends' ensemble as one
 graph, and the line as one graph with alpha as an input. Measures accuracy and NLL on the test images, also of the
 midpoint with test-time flips (the answers to an image and to its mirror image, averaged: two passes, as an ensemble of
-two takes), and speed in turns on this machine. Prints one JSON document and draws docs/graphs.png.
+two takes), and speed in turns on this machine, also of a larger network, whose weights do not matter for it. Prints one
+JSON document and draws docs/graphs.png.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from benchmarks.export import PREPROCESSING, Exporter
 from benchmarks.measure import at_least, at_most, environment, interleaved, measurement_options, ratio, report
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle.dynamic import dynamic_session
@@ -28,7 +30,7 @@ from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.bundle.session import PointSession, open_session
-from subspace_serve.data import DataSet, load_data
+from subspace_serve.data import Images, Preprocessing, load_data
 from subspace_serve.export.fused.graph import fuse
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
@@ -41,11 +43,12 @@ from trainer.config import TrainingConfig
 from trainer.training import train
 
 DATA, ARCHITECTURE = "fashion-mnist", "cresnet8-16"
+LARGER = "cresnet20-32"
 TRAINING = {"train_images": 20_000, "epochs": 5, "batch_size": 64}
 SEEDS = (0, 1, 2)
 PLACES = {"midpoint": 0.5, "endpoint-0": 0.0, "endpoint-1": 1.0}
 ENDS = ("endpoint-0", "endpoint-1")
-PRECISIONS = ("float32", "fp16", "int8")
+PRECISIONS: tuple[Literal["float32", "fp16", "int8"], ...] = ("float32", "fp16", "int8")
 BATCH = 16
 INT8_SPEED, INT8_DROP, FUSED_COST, DYNAMIC_COST = 1.35, 0.5, 1.02, 2.2
 CALIBRATION_BATCHES, KNOT_BATCHES = 4, 8
@@ -58,20 +61,21 @@ class Graphs:
     Args:
         folder: for the files.
         network: the line.
-        data: for calibration.
+        images: for calibration.
+        preprocessing: the network's normalisation.
         seed: of the calibration images.
         threads: of the sessions.
     """
 
-    def __init__(self, folder: Path, network: Network, data: DataSet, seed: int, threads: int) -> None:
-        height, width, channels = data.train.shape
-        mean, std = data.preprocessing.mean, data.preprocessing.std
-        self.input = Input(
-            height=height, width=width, channels=channels, preprocessing=ManifestPreprocessing(mean=mean, std=std)
-        )
+    def __init__(
+        self, folder: Path, network: Network, images: Images, preprocessing: Preprocessing, seed: int, threads: int
+    ) -> None:
+        height, width, channels = images.shape
+        normalisation = ManifestPreprocessing(mean=preprocessing.mean, std=preprocessing.std)
+        self.input = Input(height=height, width=width, channels=channels, preprocessing=normalisation)
         self.classes = network.classes
         self._threads = threads
-        calibration = draw_calibration_data(data.train, data.preprocessing, name="train", count=2048, seed=seed)
+        calibration = draw_calibration_data(images, preprocessing, name="train", count=2048, seed=seed)
         self.files = dict(self._points(folder, network, calibration))
         self.sessions = {name: self._open(file) for name, file in self.files.items()}
         fused = folder / "fused.onnx"
@@ -94,8 +98,7 @@ class Graphs:
             graph = served.file(network.weights(alpha), network.recalibrate(calibration.pixels(), alpha=alpha))
             for precision in PRECISIONS:
                 file = folder / f"{name}-{precision}.onnx"
-                reduced = graph if precision == "float32" else reduce_graph(graph, precision, ranges).data
-                file.write_bytes(reduced)
+                file.write_bytes(graph if precision == "float32" else reduce_graph(graph, precision, ranges).data)
                 yield f"{name}-{precision}", file
 
     def _open(self, file: Path) -> PointSession:
@@ -142,7 +145,7 @@ def speed(graphs: Graphs, pixels: np.ndarray, rounds: int) -> dict[str, Any]:
             graphs.sessions["midpoint-float32"].logits(batch) for batch in (pixels, mirrored)
         ],
         "fused": lambda: graphs.fused.session.run(outputs, {"image": pixels}),
-        "dynamic": lambda: graphs.dynamic.run(["logits"], {"image": pixels, ALPHA: np.float32([0.4])}),
+        "dynamic": lambda: graphs.dynamic.run(["logits"], {"image": pixels, ALPHA: np.array([0.4], np.float32)}),
     }
     seconds = interleaved(candidates, rounds=rounds, warm_up=3)
     base = seconds["midpoint, float32"]
@@ -201,11 +204,17 @@ def main(rounds: int, threads: int, json_file: str | None, runs: Path, test_imag
         for seed in SEEDS:
             place = Path(folder) / str(seed)
             place.mkdir()
-            graphs = Graphs(place, trained(seed, runs), data, seed, threads)
+            graphs = Graphs(place, trained(seed, runs), data.train, data.preprocessing, seed, threads)
             document["seeds"].append({"seed": seed, "quality": quality(graphs, pixels, labels)})
             click.echo(f"seed {seed}: {document['seeds'][-1]['quality']}", err=True)
         document["speed"] = speed(graphs, np.ascontiguousarray(pixels[:BATCH]), rounds)
         document["speed of one image"] = speed(graphs, np.ascontiguousarray(pixels[:1]), rounds)
+        (large := Path(folder) / "large").mkdir()
+        exporter = Exporter(LARGER, images=400)
+        larger = Graphs(large, exporter.network, exporter.images, PREPROCESSING, 0, threads)
+        noise, _ = exporter.images.take(np.arange(BATCH))
+        document[f"speed of {LARGER}"] = speed(larger, noise, rounds)
+        document[f"speed of one image, {LARGER}"] = speed(larger, noise[:1], rounds)
         sizes = {name: file.stat().st_size for name, file in graphs.files.items()}
     document["bytes"] = {precision: sizes[f"midpoint-{precision}"] for precision in PRECISIONS}
     drops = [

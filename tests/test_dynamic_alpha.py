@@ -204,7 +204,7 @@ def test_the_page_answers_in_a_browser_as_the_service_does(bundle: Bundle, runti
     predictor = Predictor(bundle, device="cpu")
     with files_served(tmp_path) as address, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 620, "height": 560})
+        page = browser.new_page(viewport={"width": 620, "height": 640})
         errors: list[str] = []
         requests: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -217,6 +217,14 @@ def test_the_page_answers_in_a_browser_as_the_service_does(bundle: Bundle, runti
             )
             expected = predictor.predict(pixels, predictor.select(alpha=alpha))
             np.testing.assert_allclose(found, expected.probabilities[0], atol=1e-5)
+        # A stroke is another image, and so another answer.
+        before = page.inner_text("#answer")
+        box = page.locator("#drawing").bounding_box()
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.1 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.85 * box["height"], steps=12)
+        page.mouse.up()
+        page.wait_for_function("before => document.querySelector('#answer').innerText !== before", arg=before)
         if picture := os.environ.get("GRAPHS_SCREENSHOT"):
             page.screenshot(path=picture)
         browser.close()

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     type=click.Choice(["int8"]),
-    help="Also measure the ends' ensemble in int8 beside the midpoint in float: two networks for about the time of one.",
+    help="Also measure the ends' ensemble in int8 beside the midpoint in float, and what each costs here.",
 )
 @calibrate_on_option(domain=True)
 @click.option(

@@ -60,8 +60,8 @@ def _print_int8(name: str, selection: Mapping[str, Any], metric: str) -> None:
     value, interval = _gain_cells(metric, found["gain"])
     lower, upper = found["cost"]["quartiles"]
     click.echo(
-        f"{name}: the ends' ensemble in int8 against the midpoint in float, on the reporting half {value} ({interval}), "
-        f"in {found['cost']['median']:.2f} times its time here ({lower:.2f} to {upper:.2f}); "
+        f"{name}: the ends' ensemble in int8 against the midpoint in float, on the reporting half {value} "
+        f"({interval}), in {found['cost']['median']:.2f} times its time here ({lower:.2f} to {upper:.2f}); "
         "export --alpha endpoints --precision int8 writes it"
     )
 
