@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 
+from service.engine import Engine
+from service.metrics import Metrics
 from service.settings import Settings
 from service.staging import make_predictor
 from subspace_serve.bundle import Bundle
@@ -21,6 +23,7 @@ from subspace_serve.bundle.manifest import parse_manifest
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import SelectionError
 from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.bundle.writer import extend_bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import MemoryImages
 from subspace_serve.errors import BundleError, ExportError
@@ -300,3 +303,35 @@ def test_without_the_package_onnx_export_says_so(
     done = invoke("export", line_run, "--precision", "int8", "--max-drop", DROP, "--out", tmp_path / "bundle")
     assert done.exit_code == 1
     assert "made with the package onnx, which is not installed" in str(done.exception)
+
+
+def test_extending_a_bundle_keeps_them(bundle: Bundle, tmp_path: Path) -> None:
+    with extend_bundle(bundle, tmp_path / "extended"):
+        pass
+    extended = Bundle.open(tmp_path / "extended")
+    assert extended.manifest == bundle.manifest
+    assert verify_bundle(extended.folder, device="cpu", threads=1).gates.keys() == repeat_gates(bundle).keys()
+
+
+def test_a_triton_repository_of_them_answers_as_the_service(line_run: Path, bundle: Bundle, tmp_path: Path) -> None:
+    words = ("--precision", "int8", "--max-drop", DROP, "--layout", "triton", "--calibration-count", 256)
+    done = invoke("export", line_run, *words, "--out", tmp_path / "triton")
+    assert done.exit_code == 0, (done.output, done.exception)
+    session = onnxruntime.InferenceSession(tmp_path / "triton" / "endpoints-int8" / "1" / "model.onnx")
+    images = np.load(bundle.golden)["images"]
+    found = session.run(["member_probabilities"], {"image": images})[0].swapaxes(0, 1)
+    predictor = Predictor(bundle, device="cpu")
+    own = [predictor.predict(images, predictor.select(member)) for member in ("endpoint-0-int8", "endpoint-1-int8")]
+    np.testing.assert_allclose(found, np.concatenate([one.member_probabilities for one in own]), atol=1e-4)
+
+
+def test_a_worker_looks_at_the_gates_before_it_serves(copy: Path) -> None:
+    broken(copy)
+    for policy, failure in (("refuse", "midpoint-int8 does not pass its gate"), ("float", None)):
+        engine = Engine(Settings(bundle=copy, device="cpu", threads=1, precision_gate=policy), Metrics())
+        engine.start().join()
+        try:
+            assert engine.ready == (failure is None)
+            assert engine.failure is None if failure is None else failure in engine.failure
+        finally:
+            engine.close()
