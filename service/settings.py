@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from subspace_serve.bundle.gate import GatePolicy
 from subspace_serve.bundle.images import MAX_PIXELS
 from subspace_serve.bundle.manifest import Aggregate, Ensemble, Name, describe
 from subspace_serve.errors import SubspaceServeError
@@ -99,6 +100,12 @@ class Settings(BaseModel):
     )
     max_batch: Count = Field(32, description="Images, at most, that are joined in one batch.")
     batch_delay: Seconds = Field(0.0, description="Seconds that a batch may wait to fill.")
+
+    precision_gate: GatePolicy = Field(
+        "refuse",
+        description="Where a point in fp16 or int8 loses too much here: refuse the bundle, answer with its float "
+        "point, or off: look at none.",
+    )
 
     alpha_memory: Annotated[int, Field(ge=0)] = Field(
         256 * 1024 * 1024,

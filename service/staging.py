@@ -29,7 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.logs import logger
 from service.settings import CONFIG_VARIABLE, Settings
+from subspace_serve.bundle.gate import check_gates, failed, in_float, repeat_gates
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
@@ -138,10 +140,14 @@ class State:
             yield
 
 
-def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
-    """Open a bundle, hashes checked, with the configured ensembles and default; no graph is loaded yet."""
+def make_predictor(settings: Settings, bundle: Path | None = None, *, gates: bool = False) -> Predictor:
+    """Open a bundle, hashes checked, with the configured ensembles and default; no graph is loaded yet.
+
+    With `gates`, those of points in fp16 and int8 are repeated first, and the configuration says what follows.
+    """
+    opened = Bundle.open(bundle or settings.bundle)
     return Predictor(
-        Bundle.open(bundle or settings.bundle),
+        _gated(settings, opened) if gates else opened,
         device=settings.device,
         threads=settings.threads_per_worker,
         ensembles={name: ensemble.as_ensemble() for name, ensemble in settings.ensembles.items()},
@@ -151,6 +157,19 @@ def make_predictor(settings: Settings, bundle: Path | None = None) -> Predictor:
         anywhere=settings.alpha_memory > 0 and settings.models is None,
         step=settings.alpha_step,
     )
+
+
+def _gated(settings: Settings, bundle: Bundle) -> Bundle:
+    """Return what serves of a bundle: points that do not pass their gates here are their float points."""
+    if settings.precision_gate == "off":
+        return bundle
+    reports = repeat_gates(bundle, device=settings.device, threads=settings.threads_per_worker)
+    if settings.precision_gate == "refuse":
+        check_gates(reports)
+    reasons = failed(reports)
+    for reason in reasons.values():
+        logger.warning("answering in float: %s", reason)
+    return in_float(bundle, reasons)
 
 
 def stage(settings: Settings, state: State) -> dict[str, Any]:
@@ -164,7 +183,12 @@ def stage(settings: Settings, state: State) -> dict[str, Any]:
         try:
             _copy(Bundle.open(settings.bundle, check_hashes=False), target)
             _check_configuration(settings, target)
-            report = verify_bundle(target, device=settings.device, threads=settings.threads_per_worker).to_json()
+            report = verify_bundle(
+                target,
+                device=settings.device,
+                threads=settings.threads_per_worker,
+                gates=settings.precision_gate,
+            ).to_json()
             state.switch(target)
         except BaseException as error:
             shutil.rmtree(target, ignore_errors=True)

@@ -387,3 +387,21 @@ def test_selections_are_kept_by_name_and_bound_to_their_checkpoint(tmp_path: Pat
 def test_names_that_cannot_be_stored(name: str) -> None:
     with pytest.raises(DataError, match="cannot name a selection"):
         check_selection_name(name)
+
+
+def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(line_run, tmp_path / "run"))
+    words = ["select", str(run), "--precision", "int8", "--points", "2", "--refine", "0", "--calibration-count", "256"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "the ends' ensemble in int8 against the midpoint in float" in done.stdout
+    found = json.loads((run / "selections.json").read_text())["best"]
+    rival = found["int8"]
+    assert (rival["members"], rival["weights"], rival["aggregate"]) == ([0.0, 1.0], [0.5, 0.5], "probabilities")
+    gained = rival["reported"]["accuracy"] - found["midpoint"]["accuracy"]
+    assert rival["gain"]["value"] == pytest.approx(gained, abs=1e-9)
+    assert rival["gain"]["interval"][0] <= gained <= rival["gain"]["interval"][1]
+    low, high = rival["cost"]["quartiles"]
+    assert 0 < low <= rival["cost"]["median"] <= high
+    refused = CliRunner().invoke(cli, [*words, "--mixture", "a=1"])
+    assert refused.exit_code == 2

@@ -24,11 +24,11 @@ from subspace_serve.bundle import Bundle, Input, Preprocessing
 from subspace_serve.bundle.predict import Prediction, Predictor, combine
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.cli import cli
-from subspace_serve.deploy.triton import graph as graph_module
-from subspace_serve.deploy.triton import head as head_module
 from subspace_serve.deploy.triton import write_triton_repository
-from subspace_serve.deploy.triton.graph import fuse
 from subspace_serve.errors import BundleError
+from subspace_serve.export.fused import graph as graph_module
+from subspace_serve.export.fused import head as head_module
+from subspace_serve.export.fused.graph import fuse
 from subspace_serve.files import sha256_of
 
 PAIR = ("endpoint-0", "endpoint-1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -18,6 +18,7 @@ from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.record import Count as Count
 from subspace_serve.bundle.record import Record
+from subspace_serve.bundle.reduced import GraphParity, Precision, Reduction
 from subspace_serve.errors import BundleError
 from subspace_serve.files import MANIFEST_FILE
 from subspace_serve.space.ensemble import Aggregate as Aggregate
@@ -112,7 +113,8 @@ class Parity(Record):
 
     `reference` is None when torch itself computed the network's. Otherwise the skeleton did: `training` when it had
     first reproduced the answers that torch left beside the run at training, `skeleton` when there were none to
-    reproduce, as for a domain's point.
+    reproduce, as for a domain's point. A point in fp16 or int8 is compared with its float point and may differ by the
+    largest logit, which only a broken graph exceeds: its gate says how good it is.
     """
 
     provider: str
@@ -148,6 +150,30 @@ class TemperatureFit(Record):
     at_bound: bool = False
 
 
+class BundleFile(Record):
+    """A file of the bundle."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class FusedGraph(BundleFile):
+    """A whole ensemble as one ONNX file: members, average and temperature."""
+
+    parity: GraphParity
+
+
+class DynamicGraph(BundleFile):
+    """The subspace as one ONNX file with the inputs `image` and `alpha`, float32 (`size`,).
+
+    It has the statistics of training images; `parity` is over `places` places between knots.
+    """
+
+    size: Count
+    places: Count
+    parity: GraphParity
+
+
 class _Model(Record):
     """What points and ensembles have in common.
 
@@ -159,14 +185,14 @@ class _Model(Record):
     abstention: Abstention | None = None
     drift: DriftReference | None = None
 
-    _where_used = ("temperature_fit", "sets", "abstention", "drift")
+    _where_used: ClassVar[tuple[str, ...]] = ("temperature_fit", "sets", "abstention", "drift")
 
 
 class Point(_Model):
     """One collapsed network. `calibration` is None for a network without BatchNorm.
 
     `statistics` is the statistics set of the images that its BatchNorm statistics come from: `training`, or a domain's;
-    None for other images.
+    None for other images. A point in fp16 or int8 stands beside its float point, and `reduction` says how it was made.
     """
 
     alpha: float | tuple[float, ...] | None
@@ -179,10 +205,23 @@ class Point(_Model):
     metrics: dict[str, float] = Field(default_factory=dict)
     temperature: Temperature = 1.0
     temperature_fit: TemperatureFit | None = None
+    precision: Precision = "float32"
+    reduction: Reduction | None = None
+
+    _where_used = (*_Model._where_used, "precision", "reduction")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Point:
+        if (self.precision == "float32") != (self.reduction is None):
+            raise ValueError("a point in fp16 or int8, and no other, says how it was reduced")
+        return self
 
 
 class Ensemble(_Model):
-    """Points whose outputs are averaged; the weights need not sum to 1. The temperature is the average's own."""
+    """Points whose outputs are averaged; the weights need not sum to 1. The temperature is the average's own.
+
+    `fused` is the same as one ONNX file, for other runtimes.
+    """
 
     members: Annotated[tuple[Name, ...], Field(min_length=1)]
     weights: tuple[Annotated[float, Field(ge=0)], ...]
@@ -190,6 +229,9 @@ class Ensemble(_Model):
     temperature: Temperature = 1.0
     temperature_fit: TemperatureFit | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    fused: FusedGraph | None = None
+
+    _where_used = (*_Model._where_used, "fused")
 
     @model_validator(mode="after")
     def _fits(self) -> Ensemble:
@@ -200,13 +242,6 @@ class Ensemble(_Model):
         if not sum(self.weights) > 0:
             raise ValueError("at least one weight must be positive")
         return self
-
-
-class BundleFile(Record):
-    """A file of the bundle."""
-
-    file: FileName
-    sha256: Sha256
 
 
 class InterpolationError(Record):
@@ -244,11 +279,14 @@ class SubspaceRecord(Record):
     skeleton: BundleFile
     endpoints: BundleFile
     statistics: dict[Name, StatisticsRecord]
+    dynamic: DynamicGraph | None = None
+
+    _where_used = ("dynamic",)
 
     @property
     def files(self) -> list[BundleFile]:
         """Every file of the subspace."""
-        return [self.skeleton, self.endpoints, *self.statistics.values()]
+        return [self.skeleton, self.endpoints, *self.statistics.values(), *([self.dynamic] if self.dynamic else [])]
 
     @model_validator(mode="after")
     def _fits(self) -> SubspaceRecord:
@@ -301,6 +339,10 @@ class Manifest(Record):
     onnx: Onnx
     subspace: SubspaceRecord | None = None
     domains: dict[Name, Domain] = Field(default_factory=dict)
+    gate: BundleFile | None = None
+    """Labelled images and float points' top answers, on which the gates of points in fewer bits are repeated."""
+
+    _where_used = ("gate",)
 
     @property
     def files(self) -> dict[str, str]:
@@ -309,7 +351,9 @@ class Manifest(Record):
 
     @property
     def _entries(self) -> list[Point | BundleFile]:
-        return [*self.points.values(), self.golden, *(self.subspace.files if self.subspace else [])]
+        fused = [ensemble.fused for ensemble in self.ensembles.values() if ensemble.fused]
+        others = [*fused, *(self.subspace.files if self.subspace else []), *([self.gate] if self.gate else [])]
+        return [*self.points.values(), self.golden, *others]
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON."""
@@ -326,6 +370,9 @@ class Manifest(Record):
         for name, ensemble in self.ensembles.items():
             if unknown := [member for member in ensemble.members if member not in self.points]:
                 raise ValueError(f"ensemble {name} has the member {unknown[0]}, which is not a point")
+        for name, point in self.points.items():
+            if point.reduction is not None and (self.gate is None or not self._is_float(point.reduction.of)):
+                raise ValueError(f"point {name} in {point.precision} needs its float point and the gate's images")
         for name, domain in self.domains.items():
             if self.subspace is None or domain.statistics not in self.subspace.statistics:
                 raise ValueError(f"domain {name} has the statistics {domain.statistics}, which are not there")
@@ -334,6 +381,9 @@ class Manifest(Record):
         if self.default not in self.points and self.default not in self.ensembles:
             raise ValueError(f"the default {self.default} is neither a point nor an ensemble")
         return self
+
+    def _is_float(self, name: str) -> bool:
+        return name in self.points and self.points[name].precision == "float32"
 
 
 def parse_manifest(data: bytes | str, origin: str = MANIFEST_FILE) -> Manifest:

@@ -21,6 +21,6 @@ class Record(BaseModel):
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = serialize(self)
         for name in self._where_used:
-            if document.get(name, ...) is None:
+            if name in document and getattr(self, name) == type(self).model_fields[name].default:
                 del document[name]
         return document

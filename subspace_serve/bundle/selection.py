@@ -239,6 +239,8 @@ class Models:
         alpha = self.points[name].alpha
         if statistics is None or self.points[name].statistics == statistics:
             return name
+        if (reduction := self.points[name].reduction) is not None:
+            raise SelectionError(f"{name} has no statistics of a domain; name its float point {reduction.of}")
         if alpha is None:
             raise SelectionError(f"{name} lies nowhere in the subspace, so it has no statistics of a domain")
         return self._at(alpha, statistics, snap=False)
@@ -279,8 +281,9 @@ class Models:
 
     @cached_property
     def _located(self) -> list[tuple[str, tuple[float, ...]]]:
-        """Each point's name and coordinates, cached: every request for a place goes through all of them."""
-        return [(name, _coordinates(point.alpha)) for name, point in self.points.items()]
+        """Each float point's name and coordinates, cached: every request for a place goes through all of them."""
+        exact = {name: point for name, point in self.points.items() if point.precision == "float32"}
+        return [(name, _coordinates(point.alpha)) for name, point in exact.items()]
 
 
 def _coordinates(alpha: Alpha | None) -> tuple[float, ...]:

@@ -19,7 +19,9 @@ from subspace_serve.bundle.manifest import (
     Calibration,
     Domain,
     DomainImages,
+    DynamicGraph,
     Ensemble,
+    FusedGraph,
     Input,
     InterpolationError,
     Manifest,
@@ -32,6 +34,7 @@ from subspace_serve.bundle.manifest import (
     describe,
 )
 from subspace_serve.bundle.reader import Bundle
+from subspace_serve.bundle.reduced import GraphParity
 from subspace_serve.bundle.verify import read_golden
 from subspace_serve.errors import BundleError
 from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
@@ -39,7 +42,9 @@ from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha
 
 ENDPOINTS_FILE = "subspace.safetensors"
+GATE_FILE = "gate.npz"
 GOLDEN_FILE = "golden.npz"
+DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
 
 
@@ -104,6 +109,7 @@ class BundleWriter:
         self._subspace = base.subspace if base else None
         self._domains: dict[str, Domain] = dict(base.domains) if base else {}
         self._golden: BundleFile | None = base.golden if base else None
+        self._gate = base.gate if base else None
         self._replaceable = set(self._domains)
 
     def file(self, point: str) -> Path:
@@ -124,7 +130,7 @@ class BundleWriter:
         """Add a point whose graph lies at `file(name)`; `alpha` is a number, a sequence, or None.
 
         `answers` is what the manifest records of its answers: `metrics`, `temperature`, `temperature_fit`, `sets`,
-        `abstention` and `drift`.
+        `abstention` and `drift`; of a point in fewer bits also its `precision` and `reduction`.
         """
         file = self.file(name)
         if not file.is_file():
@@ -229,6 +235,32 @@ class BundleWriter:
         self._golden = self._entry(GOLDEN_FILE)
         self.golden = images, dict(logits)
 
+    def set_gate(self, images: np.ndarray, labels: np.ndarray, tops: Mapping[str, np.ndarray]) -> None:
+        """Store the images on which gates are repeated, uint8 (N, H, W, C), their labels, and float points' answers.
+
+        Each answer is the index of the top class, (N,).
+        """
+        arrays: dict[str, Any] = {f"top.{name}": np.asarray(top, np.int64) for name, top in tops.items()}
+        np.savez_compressed(self.folder / GATE_FILE, **arrays, images=images, labels=np.asarray(labels, np.int64))
+        self._gate = self._entry(GATE_FILE)
+
+    def fused_file(self, ensemble: str) -> Path:
+        """Return the path at which an ensemble's fused graph is to be written."""
+        return self.folder / f"{ensemble}.fused.onnx"
+
+    def set_fused(self, ensemble: str, parity: GraphParity) -> None:
+        """Enter the graph at `fused_file`; the ensemble was added before."""
+        entry = self._entry(self.fused_file(ensemble).name)
+        fused = FusedGraph(**entry.model_dump(), parity=parity)
+        self._ensembles[ensemble] = self._ensembles[ensemble].model_copy(update={"fused": fused})
+
+    def set_dynamic(self, *, size: int, places: int, parity: GraphParity) -> None:
+        """Enter the subspace's graph with alpha as an input, which lies at `DYNAMIC_FILE`."""
+        if self._subspace is None:
+            raise BundleError("a graph with alpha as an input belongs to a subspace, which this bundle does not hold")
+        graph = DynamicGraph(**self._entry(DYNAMIC_FILE).model_dump(), size=size, places=places, parity=parity)
+        self._subspace = self._subspace.model_copy(update={"dynamic": graph})
+
     def _entry(self, file: str) -> BundleFile:
         return BundleFile(file=file, sha256=sha256_of(self.folder / file))
 
@@ -251,6 +283,7 @@ class BundleWriter:
                 ensembles=self._ensembles,
                 default=self.default or next(iter(self._points)),
                 golden=self._golden,
+                gate=self._gate,
                 subspace=self._subspace,
                 domains=self._domains,
                 **self._fields,

@@ -11,6 +11,7 @@ import click
 from subspace_serve.cli.ensembles import SYNTAX as ENSEMBLE_SYNTAX
 from subspace_serve.cli.ensembles import read_ensembles
 from subspace_serve.cli.export_images import calibrations_of, knot_images_of, temperature_data_of
+from subspace_serve.cli.gate_images import gate_data_of
 from subspace_serve.cli.options import (
     aggregate_option,
     calibrate_on_option,
@@ -22,6 +23,7 @@ from subspace_serve.cli.output import json_option, percent, print_table, progres
 from subspace_serve.cli.sets_images import sets_data_of
 from subspace_serve.cli.sets_tables import print_abstention, print_sets
 from subspace_serve.cli.skeletons import open_run, origin_of
+from subspace_serve.packages import is_installed
 from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
@@ -145,6 +147,33 @@ def collapse(
 )
 @sets_method_option
 @click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["fp16", "int8"]),
+    help="Write each point and ensemble also in fewer bits, as NAME-fp16 or NAME-int8, gated on labelled images "
+    "(repeatable).",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="--precision: refuse a point that loses more points (hundredths) of accuracy than this.",
+)
+@click.option(
+    "--gate-data",
+    metavar="SPEC",
+    help="--precision: labelled images for the gate; never the test set.  [default: validation]",
+)
+@click.option("--fused", is_flag=True, help="Write each ensemble also as one ONNX file, NAME.fused.onnx.")
+@click.option(
+    "--dynamic-alpha",
+    is_flag=True,
+    help="Write the subspace also as one ONNX file with the inputs `image` and `alpha`, dynamic.onnx.",
+)
+@click.option(
     "--points-only",
     is_flag=True,
     help="Leave the subspace out: the bundle answers at its points alone, and cannot be adapted.",
@@ -186,6 +215,11 @@ def export(
     with_sets: bool,
     sets_data: str | None,
     sets_method: Any,
+    precisions: tuple[Any, ...],
+    max_drop: float,
+    gate_data: str | None,
+    fused: bool,
+    dynamic_alpha: bool,
     points_only: bool,
     layout: str,
     model_version: int | None,
@@ -214,6 +248,17 @@ def export(
         raise click.UsageError("--sets-data says on what the sets of --sets are calibrated; leave out --no-sets")
     if layout != "triton" and (model_version is not None or max_batch_size is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
+    if gate_data is not None and not precisions:
+        raise click.UsageError("--gate-data says on what --precision is gated; give both")
+    if layout == "triton" and (fused or dynamic_alpha):
+        raise click.UsageError(
+            "a Triton repository holds every ensemble as one graph already, and no subspace: leave out --fused and "
+            "--dynamic-alpha, or take --layout bundle"
+        )
+    if dynamic_alpha and points_only:
+        raise click.UsageError("--dynamic-alpha is a graph of the subspace, which --points-only leaves out")
+    if fused and not is_installed("onnx"):
+        raise click.UsageError("--fused takes the package onnx: install subspace-serve[train]")
     opened = open_run(run, **options)
     target = out or opened.folder / layout
     if layout == "triton":
@@ -241,10 +286,15 @@ def export(
         calibrations,
         temperatures,
         sets_data_of(opened, request, sets_data, sets_method, temperatures, calibrations) if with_sets else {},
-        default=default or request.models[0],
+        # Who asks for fewer bits is answered in them.
+        default=default or "-".join([request.models[0], *precisions[:1]]),
         evaluation=opened.data.test if evaluated and opened.has_data else None,
         input_type=input_dtype,
         subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on),
+        precisions=precisions,
+        gate=gate_data_of(opened, gate_data, max_drop, calibrations) if precisions else None,
+        fused=fused,
+        dynamic=dynamic_alpha,
     )
     if layout == "bundle":
         bundle = Bundle.open(export_bundle(origin_of(opened), plan, target, progress=progress_line))
@@ -261,6 +311,7 @@ def export(
     if not write_report(bundle.manifest.model_dump(mode="json"), json_file):
         return
     _print_models(bundle)
+    _print_gates(bundle)
     if fit_temperatures:
         _print_temperatures(bundle)
     print_sets({**bundle.points, **bundle.ensembles})
@@ -284,6 +335,26 @@ def _print_models(bundle: Bundle) -> None:
     ]
     rows += [[name, _mixture(entry), accuracy(entry.metrics)] for name, entry in bundle.ensembles.items()]
     print_table(["model", "alpha or members", "test accuracy %"], rows)
+
+
+def _print_gates(bundle: Bundle) -> None:
+    rows = []
+    for name, point in bundle.points.items():
+        if point.reduction is None:
+            continue
+        gate = point.reduction.gate
+        changes = (gate.reduced.accuracy - gate.float32.accuracy, gate.reduced.ece - gate.float32.ece)
+        rows.append(
+            [
+                name,
+                *(f"{100 * change:+.2f}" for change in changes),
+                f"{gate.reduced.nll - gate.float32.nll:+.4f}",
+                percent(gate.flips),
+                f"{gate.images} of {gate.data}",
+            ]
+        )
+    if rows:
+        print_table(["in fewer bits", "accuracy, points", "ECE, points", "NLL", "flips %", "gated on"], rows)
 
 
 def _mixture(ensemble: BundleEnsemble) -> str:

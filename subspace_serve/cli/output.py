@@ -109,9 +109,29 @@ def print_verification(report: Mapping[str, Any]) -> None:
     graphs = "checked" if report["onnx_checked"] else "loaded (their full check needs the package onnx)"
     click.echo(f"{report['bundle']}: {report['files']} files unchanged, graphs {graphs}")
     rows = [
-        [name, point["provider"], f"{point['max_abs_diff']:.2e}", f"{point['tolerance']:.0e}", str(point["top1_flips"])]
+        [
+            name,
+            point["provider"],
+            f"{point['max_abs_diff']:.2e}",
+            f"{point['tolerance']:.0e}",
+            str(point["top1_flips"]),
+        ]
         for name, point in report["points"].items()
     ]
     print_table(["point", "provider", "difference to export", "tolerance", "flips"], rows)
+    passed = {name: gate for name, gate in report["gates"].items() if gate["failure"] is None}
+    rows = [
+        [name, gate["precision"], f"{gate['drop']:.2f}", f"{gate['allowed']:.2f}", percent(gate["flips"])]
+        for name, gate in passed.items()
+    ]
+    if rows:
+        click.echo(f"gates, repeated here on {next(iter(passed.values()))['images']} labelled images:")
+        print_table(["point", "precision", "points of accuracy lost", "allowed", "flips %"], rows)
+    for name in report["gates"].keys() - passed.keys():
+        click.echo(f"{report['gates'][name]['failure']}: its float point answers")
+    for name, difference in report["fused"].items():
+        click.echo(f"{name}.fused.onnx: answers as its members do, to {difference:.1e}")
+    if report["dynamic"] is not None:
+        click.echo(f"dynamic.onnx: answers at any alpha as the service does, to {report['dynamic']:.1e}")
     if report["statistics"]:
         click.echo(f"subspace: answers between its points too, with the statistics {', '.join(report['statistics'])}")

@@ -59,6 +59,11 @@ if TYPE_CHECKING:
 @click.option("--refine", type=click.IntRange(0), default=2, show_default=True, help="Halvings around the best.")
 @aggregate_option()
 @click.option("--greedy", is_flag=True, help="Take the best even where chance explains it.")
+@click.option(
+    "--precision",
+    type=click.Choice(["int8"]),
+    help="Also measure the ends' ensemble in int8 beside the midpoint in float, and what each costs here.",
+)
 @calibrate_on_option(domain=True)
 @click.option(
     "--name",
@@ -80,6 +85,7 @@ def select(
     refine: int,
     aggregate: str,
     greedy: bool,
+    precision: str | None,
     calibrate_on: str | None,
     name: str | None,
     json_file: str | None,
@@ -96,12 +102,15 @@ def select(
     from subspace_serve.select import select as choose
 
     mixed = read_mixture(mixture, at_least, name)
+    if precision is not None and mixed is not None:
+        raise click.UsageError("--precision measures on one domain at a time: leave --mixture and --at-least out")
     _check_usage(method, among, greedy, mixed, calibrate_on)
     opened = open_run(run, **options)
     opened.selections()
-    if opened.bundled is not None and (among != "points" or calibrate_on):
+    if opened.bundled is not None and (among != "points" or calibrate_on or precision):
         raise click.UsageError(
-            "in a bundle points are chosen, with the statistics that it has: leave --among and --calibrate-on out; "
+            "in a bundle float points are chosen, with the statistics that it has: leave --among, --precision and "
+            "--calibrate-on out; "
             "subspace-serve adapt recomputes statistics"
         )
     _say_midpoint_not_recommended(opened)
@@ -132,6 +141,7 @@ def select(
             aggregate=aggregate,
             greedy=greedy,
             mixture=mixed,
+            int8=precision == "int8",
             seed=options["seed"],
             progress=say,
         )

@@ -33,6 +33,7 @@ def print_selections(selections: Mapping[str, Any], metric: str) -> None:
             click.echo(f"  the best was {_place(best)}, on the reporting half {value} ({interval}); --greedy takes it")
         _print_domains(name, selection, metric)
         _print_soups(name, selection, metric)
+        _print_int8(name, selection, metric)
     _print_recalibration({name: found for name, found in selections.items() if "recalibration" in found})
 
 
@@ -49,6 +50,20 @@ def _print_domains(name: str, selection: Mapping[str, Any], metric: str) -> None
         gained = ["-", "-"] if selection["kept_midpoint"] else _gain_cells(metric, found["gain"])
         rows.append([domain, f"{found['weight']:.3g}", *metric_cells(found["reported"]), *gained, bound])
     print_table(["domain", "weight", *_METRICS, _gain_title(metric), "95 % interval", "at least %"], rows)
+
+
+def _print_int8(name: str, selection: Mapping[str, Any], metric: str) -> None:
+    """Print how the ends' int8 ensemble does against the float midpoint."""
+    if "int8" not in selection:
+        return
+    found = selection["int8"]
+    value, interval = _gain_cells(metric, found["gain"])
+    lower, upper = found["cost"]["quartiles"]
+    click.echo(
+        f"{name}: the ends' ensemble in int8 against the midpoint in float, on the reporting half {value} "
+        f"({interval}), in {found['cost']['median']:.2f} times its time here ({lower:.2f} to {upper:.2f}); "
+        "export --alpha endpoints --precision int8 writes it"
+    )
 
 
 def _print_soups(name: str, selection: Mapping[str, Any], metric: str) -> None:

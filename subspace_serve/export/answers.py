@@ -68,6 +68,7 @@ class Answers:
         """
         self._models = {model.name: model for model in models}
         self._evaluation = evaluation
+        self.classes = classes
         self._logits: dict[tuple[str, _Data], np.ndarray] = {}
         self._intensities: dict[SetsData, np.ndarray] = {}
         if evaluation is not None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from subspace_serve.data import Images, Preprocessing
+from subspace_serve.data import Images, Preprocessing, permutation
 from subspace_serve.errors import ExportError
 from subspace_serve.export.parity import THE_SKELETON, Reference
 from subspace_serve.measure.conformal import SetsData
-from subspace_serve.measure.networks import StatisticsSource
+from subspace_serve.measure.networks import StatisticsSource, check_labels
 from subspace_serve.measure.temperature import TemperatureData
 from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
+from subspace_serve.network.reduced import Precision, check_tools
 from subspace_serve.network.served import InputType
 from subspace_serve.space.alpha import Request
 from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
+
+REPEATED = 1000
+"""How many of a gate's images go into the bundle, at most."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,44 @@ class Origin:
     checkpoint: Path | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class GateData:
+    """Labelled images on which points in fewer bits are compared with their float points; never the test set.
+
+    Attributes:
+        images: in a random order.
+        name: what they are, for the record.
+        seed: of the order.
+        max_drop: by how many points (hundredths) the accuracy may fall.
+    """
+
+    images: Images
+    name: str
+    seed: int = 0
+    max_drop: float = 0.5
+
+    @classmethod
+    def drawn(cls, images: Images, name: str, *, seed: int, max_drop: float) -> GateData:
+        """Return the images in a random order.
+
+        Raises:
+            ExportError: they are so few that one image alone is more than the accuracy may fall.
+        """
+        if len(images) * max_drop < 100:
+            needed = f"{math.ceil(100 / max_drop)} or more" if max_drop > 0 else "more"
+            raise ExportError(
+                f"the gate has {len(images)} images of {name}, of which one is {100 / max(len(images), 1):.2f} points "
+                f"of accuracy: a drop of {max_drop:g} cannot be seen; give {needed} with --gate-data, or a greater "
+                "--max-drop"
+            )
+        return cls(images.subset(permutation(len(images), seed)), name, seed, max_drop)
+
+    @property
+    def repeated(self) -> int:
+        """How many of them go into the bundle."""
+        return min(len(self.images), REPEATED)
+
+
 @dataclass(frozen=True)
 class PointPlan:
     """One network to be exported.
@@ -71,6 +114,10 @@ class PointPlan:
         """What answers: the point alone."""
         return Ensemble.point(self.name)
 
+    def in_precision(self, precision: Precision) -> PointPlan:
+        """Return the plan of the same point in fewer bits."""
+        return replace(self, name=reduced_name(self.name, precision))
+
 
 @dataclass(frozen=True)
 class EnsemblePlan:
@@ -80,6 +127,16 @@ class EnsemblePlan:
     ensemble: Ensemble[str]
     temperature: TemperatureData | None = None
     sets: SetsData | None = None
+
+    def in_precision(self, precision: Precision) -> EnsemblePlan:
+        """Return the plan of the same ensemble of points in fewer bits."""
+        members = tuple(reduced_name(member, precision) for member in self.ensemble.members)
+        return replace(self, name=reduced_name(self.name, precision), ensemble=replace(self.ensemble, members=members))
+
+
+def reduced_name(name: str, precision: Precision) -> str:
+    """Return the name of a point or an ensemble in fewer bits."""
+    return f"{name}-{precision}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +151,10 @@ class BundlePlan:
         input_type: `uint8` for pixels (N, H, W, C), `float` for (N, C, H, W) in [0, 1].
         subspace: training images for the statistics of the subspace, which the bundle then holds too; None leaves it
             out.
+        precisions: in which every point and ensemble is written beside its float one, which `gate` is compared with.
+        gate: the images of that comparison.
+        fused: whether every ensemble is also written as one graph.
+        dynamic: whether the subspace is also written as one graph with alpha as an input.
     """
 
     points: Sequence[PointPlan]
@@ -102,6 +163,10 @@ class BundlePlan:
     evaluation: Images | None = None
     input_type: InputType = "uint8"
     subspace: CalibrationData | None = None
+    precisions: Sequence[Precision] = ()
+    gate: GateData | None = None
+    fused: bool = False
+    dynamic: bool = False
 
     @classmethod
     def of(
@@ -135,7 +200,20 @@ class BundlePlan:
     @property
     def models(self) -> list[PointPlan | EnsemblePlan]:
         """Everything that answers under a name."""
-        return [*self.points, *self.ensembles]
+        found: list[PointPlan | EnsemblePlan] = [*self.points, *self.ensembles]
+        return found + [model.in_precision(precision) for precision in self.precisions for model in found]
+
+    @property
+    def all_ensembles(self) -> list[EnsemblePlan]:
+        """The ensembles, and those of points in fewer bits."""
+        return [model for model in self.models if isinstance(model, EnsemblePlan)]
+
+    @property
+    def required_gate(self) -> GateData:
+        """The gate. Raises `ExportError` where there is none."""
+        if self.gate is None:
+            raise ExportError("points in fp16 and int8 are compared with float ones on labelled images; give some")
+        return self.gate
 
     def checked(self, origin: Origin) -> BundlePlan:
         """Return the plan with every place checked and normalised by its geometry, before any work is done.
@@ -162,9 +240,22 @@ class BundlePlan:
                     f"the calibration images of {point.name} are normalised with {drawn.preprocessing}, "
                     f"the bundle's input with {origin.preprocessing}; draw them with the run's own preprocessing"
                 )
-        for plan in self.ensembles:
-            request.add_ensemble(plan.name, plan.ensemble)
+        for model in self.models[len(self.points) :]:
+            if isinstance(model, EnsemblePlan):
+                request.add_ensemble(model.name, model.ensemble)
+            else:
+                request.add_point(model.name, model.alpha)
+        if self.precisions:
+            check_tools()
+            check_labels(self.required_gate.images, classes)
+        if self.dynamic and (self.subspace is None or origin.subspace.geometry.endpoints == 1):
+            raise ExportError(
+                "a graph with alpha as an input takes a subspace with its statistics, and this bundle has none; export "
+                "a line, a curve or a simplex without --points-only"
+            )
         names = [model.name for model in self.models]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ExportError(f"the name {twice[0]} is also that of a point in fewer bits; name one of them otherwise")
         if self.default is not None and self.default not in names:
             raise ExportError(f"the default {self.default!r} is not in this bundle; choose one of {', '.join(names)}")
         return replace(self, points=[replace(point, alpha=request.points[point.name]) for point in self.points])

@@ -15,8 +15,9 @@ from subspace_serve.bundle.writer import BundleWriter, write_bundle
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.answers import Answers
 from subspace_serve.export.parity import BATCHES, Reference, check_parity, parity_images
-from subspace_serve.export.plan import BundlePlan, Origin, PointPlan
-from subspace_serve.export.whole import export_subspace
+from subspace_serve.export.plan import BundlePlan, EnsemblePlan, Origin, PointPlan
+from subspace_serve.export.reduced import Reducer
+from subspace_serve.export.whole import export_dynamic, export_subspace
 from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, ServedGraph, as_served
 from subspace_serve.network.statistics import Statistics
@@ -73,16 +74,21 @@ def export_bundle(
         labels=origin.labels,
         onnx=Onnx(opset=skeleton.opset, exporter=skeleton.exporter),
     ) as bundle:
+        input = _input(origin, plan.input_type)
+        reducer = Reducer(bundle, origin.network, plan, input, pixels, answers, progress)
         for point in plan.points:
             expected = _export_point(bundle, origin, plan, point, pixels, answers, progress)
-            golden[point.name] = expected[:GOLDEN_COUNT]
-        for name, ensemble in ((entry.name, entry.ensemble) for entry in plan.ensembles):
-            record = answers.record(name)
-            bundle.add_ensemble(name, **vars(ensemble), **vars(record))
-            if record.temperature_fit is not None:
-                progress(f"{name}: {record.describe()}")
+            logits = {point.name: expected} | reducer.write(point, expected)
+            golden |= {name: rows[:GOLDEN_COUNT] for name, rows in logits.items()}
+        reducer.finish()
+        for entry in plan.all_ensembles:
+            _export_ensemble(bundle, plan, entry, answers, input, as_served(pixels, plan.input_type), progress)
         if plan.subspace is not None and origin.checkpoint is not None:
-            export_subspace(bundle, origin, origin.checkpoint, plan.subspace, progress=progress)
+            statistics = export_subspace(bundle, origin, origin.checkpoint, plan.subspace, progress=progress)
+            if plan.dynamic:
+                export_dynamic(
+                    bundle, origin.network, statistics, plan.input_type, pixels[:GOLDEN_COUNT], progress=progress
+                )
         bundle.set_golden(as_served(pixels[:GOLDEN_COUNT], plan.input_type), golden)
         bundle.default = plan.default
     return Path(target)
@@ -130,6 +136,29 @@ def _export_point(
     if record.temperature_fit is not None:
         progress(f"{point.name}: {record.describe()}")
     return expected
+
+
+def _export_ensemble(
+    bundle: BundleWriter,
+    plan: BundlePlan,
+    entry: EnsemblePlan,
+    answers: Answers,
+    input: Input,
+    images: np.ndarray,
+    progress: Callable[[str], None],
+) -> None:
+    """Enter an ensemble into the bundle and, where the plan says so, write it as one graph."""
+    record = answers.record(entry.name)
+    bundle.add_ensemble(entry.name, **vars(entry.ensemble), **vars(record))
+    if record.temperature_fit is not None:
+        progress(f"{entry.name}: {record.describe()}")
+    if plan.fused:
+        from subspace_serve.export.fused.writing import write_fused  # needs the package onnx
+
+        difference = write_fused(
+            bundle, entry.name, entry.ensemble, record.temperature, input=input, classes=answers.classes, images=images
+        )
+        progress(f"{entry.name}: as one graph it differs from its members' average by at most {difference:.1e}")
 
 
 def write_point(

@@ -6,16 +6,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from subspace_serve.bundle.dynamic import TOLERANCE, compare_dynamic, compared_places, dynamic_session
 from subspace_serve.bundle.manifest import TRAINING, Calibration, InterpolationError
-from subspace_serve.bundle.writer import BundleWriter
-from subspace_serve.errors import ExportError
+from subspace_serve.bundle.reduced import GraphParity
+from subspace_serve.bundle.verify import check_graph
+from subspace_serve.bundle.writer import DYNAMIC_FILE, BundleWriter
+from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.plan import Origin
 from subspace_serve.files import sha256_of
 from subspace_serve.network.calibration_data import CalibrationData
+from subspace_serve.network.dynamic import dynamic_graph
 from subspace_serve.network.mixing import sampling_noise
+from subspace_serve.network.network import Network
+from subspace_serve.network.served import InputType, ServedGraph, as_served
 from subspace_serve.network.statistics_set import StatisticsSet, compute_statistics, interpolation_error
 from subspace_serve.space.place import Alpha
 
@@ -31,8 +38,8 @@ def export_subspace(
     calibration: CalibrationData,
     *,
     progress: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Add the subspace, with its training statistics, to a bundle.
+) -> StatisticsSet:
+    """Add the subspace, with its training statistics, to a bundle; return the statistics.
 
     Variances are interpolated by polynomials of degree one or two, whichever answers are nearer to those with exact
     statistics at places between knots, on held-out images; how near is recorded.
@@ -66,6 +73,51 @@ def export_subspace(
             f"statistics at {len(statistics.knots)} knots; between them logits differ from exact ones by "
             f"{error.logits:.1e}, {100 * error.flips:.2f} % of top answers"
         )
+    return statistics
+
+
+def export_dynamic(
+    bundle: BundleWriter,
+    network: Network,
+    statistics: StatisticsSet,
+    input_type: InputType,
+    pixels: np.ndarray,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Add the subspace as one graph with alpha as an input, compared with networks built at several places.
+
+    Args:
+        bundle: that is being written; it holds the subspace.
+        network: the subspace.
+        statistics: of training images.
+        input_type: what the bundle's graphs take.
+        pixels: to compare on, uint8 (N, H, W, C).
+        progress: called with a line.
+
+    Raises:
+        ExportError: the graph is not valid, or does not answer as those networks do.
+    """
+    file = bundle.folder / DYNAMIC_FILE
+    file.write_bytes(dynamic_graph(network, statistics, input_type))
+    served = ServedGraph(network, input_type)
+
+    def build(alpha: Alpha) -> Any:
+        return served.session(network.weights(alpha), statistics.at(alpha))
+
+    places = compared_places(network.geometry)
+    try:
+        check_graph(file)
+        session = dynamic_session(file, device="cpu")
+        difference = compare_dynamic(session, build, as_served(pixels, input_type), places)
+    except BundleError as error:
+        raise ExportError(f"{error}; the bundle was not written") from error
+    size = network.geometry.endpoints if network.geometry.barycentric else 1
+    parity = GraphParity(max_relative_difference=difference, tolerance=TOLERANCE)
+    bundle.set_dynamic(size=size, places=len(places), parity=parity)
+    progress(
+        f"alpha as an input: at {len(places)} places the graph differs from networks built there by {difference:.1e}"
+    )
 
 
 def _interpolated(

@@ -38,6 +38,15 @@ class ServedGraph:
         model.outputs = [value_info(name, FLOAT, ["batch", network.classes]) for name in (LOGITS, PROBABILITIES)]
         self._data = model.encoded()
 
+    def model(self) -> Model:
+        """Return the graph, without its numbers, to be changed."""
+        return Model.parse(self._data)
+
+    def normalisation(self) -> np.ndarray:
+        """Return the numbers of the graph's normalisation, float32."""
+        numbers = self._numbers(self._network.endpoints[0], None)
+        return numbers[PREPROCESSING]
+
     def file(self, weights: np.ndarray, statistics: Statistics) -> bytes:
         """Return one network as an ordinary ONNX file with a dynamic batch."""
         return with_numbers(Model.parse(self._data), self._numbers(weights, statistics))
@@ -49,7 +58,7 @@ class ServedGraph:
         """
         return self._network.session(self._data, self._numbers(weights, statistics), arena=False)
 
-    def _numbers(self, weights: np.ndarray, statistics: Statistics) -> dict[str, np.ndarray]:
+    def _numbers(self, weights: np.ndarray, statistics: Statistics | None) -> dict[str, np.ndarray]:
         numbers = self._network.numbers(weights, statistics)
         if self._input_type == "float":
             # Its pixels are in [0, 1] already, but the graph's normalisation expects bytes.

@@ -18,6 +18,7 @@ from subspace_serve.select.decide import Compared, decide, taken
 from subspace_serve.select.mixture import MixedRace, Mixture
 from subspace_serve.select.race import Race
 from subspace_serve.select.reporting import Selection, both_calibrations, recorded, recorded_soups
+from subspace_serve.select.rival import int8_rival
 from subspace_serve.select.soups import GRID, METHODS, check_soups, make_soups
 from subspace_serve.space.geometry import Geometry
 
@@ -41,6 +42,7 @@ def select(
     aggregate: str = "probabilities",
     greedy: bool = False,
     mixture: Mixture | None = None,
+    int8: bool = False,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Selection]:
@@ -66,6 +68,7 @@ def select(
         greedy: take the best even where chance explains it.
         mixture: choose one place for all domains: by the mean of their metrics by weight, among those that are good
             enough on each. Where the midpoint is not, the best of those is taken.
+        int8: also measure the ends' int8 ensemble against the float midpoint on the reporting half (`int8_rival`).
         seed: of the division into halves, of the order of the images and of the bootstrap.
         progress: called with a line for each network and each choice.
 
@@ -88,6 +91,8 @@ def select(
     """
     settings = _Settings(metric, method, kind, points, refine, aggregate, greedy, seed)
     settings.check(mixture)
+    if int8 and mixture is not None:
+        raise DataError("an int8 ensemble is measured on one domain at a time; leave out the mixture or int8")
     if method != GRID:
         check_soups(network.geometry)
     aims = aims_of(domains, mixture, network.classes, seed)
@@ -100,6 +105,11 @@ def select(
         if on_domain is not None and calibration is not on_domain:
             pair = [Candidate.point(network.geometry.midpoint), chosen]
             selection["recalibration"] = both_calibrations(pair, usual, networks, aim)
+        if int8:
+            reporting = aim.parts[0].reporting
+            selection["int8"] = int8_rival(
+                network, networks.calibration, reporting, metric, aggregate=aggregate, seed=seed
+            )
         used = networks.calibration.to_json() | {"on": DEFAULT_CALIBRATION if on_domain is None else calibrated_on}
         selections[aim.name] = selection | aim.record() | {"calibration": used, **settings.to_json()}
         progress(f"{aim.name}: {selection['reason']}")

@@ -77,14 +77,30 @@ class Lattice:
             weights[self._rows[tuple(map(sum, zip(first, second, strict=True)))]] += 4 * share * other
         return weights
 
+    def hats(self, degree: Degree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `weights` is as one formula in cumulative sums, for graphs that compute it themselves.
+
+        With x_i the sum of all coordinates after the i-th, times the corners' number of parts, corner v has the hat
+        h_v = max(0, 1 - max(0, max_i(x_i - v_i)) - max(0, max_i(v_i - x_i))), which is linear in each cell of Kuhn's
+        triangulation. Of degree one a knot's weight is its corner's hat. Of degree two corners are every second knot;
+        such a knot's weight is h (2 h - 1), and that of a knot between corners u and v is 4 h_u h_v.
+
+        Returns:
+            The corners' cumulative sums, int64 (corners, sides - 1), and for each knot the rows of the two corners
+            that it lies between, (knots,); they are the same for a knot that is a corner.
+        """
+        rows = {_sums(counts): row for row, counts in enumerate(_corners(self.geometry, self.parts // degree))}
+        pairs = []
+        for counts in self._rows:
+            sums = np.asarray(_sums(counts))
+            pairs.append([rows[tuple((bound // degree).tolist())] for bound in (sums, sums + degree - 1)])
+        lower, upper = np.array(pairs).T
+        return np.array(list(rows), np.int64).reshape(len(rows), -1), lower, upper
+
     @cached_property
     def _rows(self) -> dict[tuple[int, ...], int]:
         """The row of each knot by its coordinates, counted in steps."""
-        sides = 1 if self.geometry.endpoints == 1 else self.geometry.endpoints if self.geometry.barycentric else 2
-        found = (counts for counts in itertools.product(range(self.parts + 1), repeat=sides - 1))
-        whole = ((*counts, self.parts - sum(counts)) for counts in found if sum(counts) <= self.parts)
-        # A number's coordinates are (1 - alpha, alpha): sorting by the last makes alpha ascend.
-        return {counts: row for row, counts in enumerate(sorted(whole, key=lambda counts: counts[::-1]))}
+        return {counts: row for row, counts in enumerate(_corners(self.geometry, self.parts))}
 
     def _place(self, counts: tuple[int, ...]) -> Alpha:
         if self.geometry.barycentric:
@@ -94,6 +110,20 @@ class Lattice:
     def _coordinates(self, alpha: Alpha) -> np.ndarray:
         values = np.asarray(alpha, dtype=np.float64)
         return values / values.sum() if values.ndim else np.array([1 - values, values])
+
+
+def _corners(geometry: Geometry, parts: int) -> list[tuple[int, ...]]:
+    """Return the coordinates of all knots, counted in steps of 1 / parts."""
+    sides = 1 if geometry.endpoints == 1 else geometry.endpoints if geometry.barycentric else 2
+    found = (counts for counts in itertools.product(range(parts + 1), repeat=sides - 1))
+    whole = ((*counts, parts - sum(counts)) for counts in found if sum(counts) <= parts)
+    # A number's coordinates are (1 - alpha, alpha): sorting by the last makes alpha ascend.
+    return sorted(whole, key=lambda counts: counts[::-1])
+
+
+def _sums(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sums of all coordinates after the first, after the second, and so on."""
+    return tuple(np.cumsum(counts[:0:-1])[::-1].tolist())
 
 
 def _cell(coordinates: np.ndarray, parts: int) -> list[tuple[tuple[int, ...], float]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from subspace_serve.bundle.fused import compare_fused, output_shapes
 from subspace_serve.bundle.manifest import FORMAT
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
@@ -18,14 +19,11 @@ from subspace_serve.bundle.selection import Selection
 from subspace_serve.bundle.session import open_session
 from subspace_serve.bundle.verify import read_golden
 from subspace_serve.deploy.triton.configuration import LABELS_FILE, configuration, interface
-from subspace_serve.deploy.triton.graph import fuse
-from subspace_serve.deploy.triton.head import output_shapes
 from subspace_serve.errors import BundleError
+from subspace_serve.export.fused.graph import fuse
 from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
 
 MAX_BATCH_SIZE = 64
-TOLERANCE = 1e-4
-"""Largest difference from the service's answer, relative to the largest number of that output (or 1, if greater)."""
 
 CONFIGURATION_FILE = "config.pbtxt"
 GRAPH_FILE = "model.onnx"
@@ -135,7 +133,10 @@ def _write_model(folder: Path, predictor: Predictor, images: np.ndarray, max_bat
     text = configuration(name, input, outputs, max_batch_size, parameters)
     (folder / CONFIGURATION_FILE).write_text(text, encoding="utf-8")
     (folder / LABELS_FILE).write_text(labels_text, encoding="utf-8")
-    return _compare(file, predictor, selection, images)
+    opened = open_session(file, input, len(labels), device="cpu", threads=predictor.threads)
+    return compare_fused(
+        name, opened, lambda batch: predictor.predict(batch, selection), selection, images, len(labels)
+    )
 
 
 def _check_versions(folder: Path, tensors: str, labels: str) -> None:
@@ -176,31 +177,3 @@ def _parameters(bundle: Bundle, name: str, selection: Selection) -> dict[str, st
         "created_by": manifest.created_by,
     }
     return {f"subspace_serve.{key}": value for key, value in own.items()}
-
-
-def _compare(file: Path, predictor: Predictor, selection: Selection, images: np.ndarray) -> float:
-    """Return the greatest difference between a graph's outputs and the service's, relative as in `TOLERANCE`."""
-    bundle = predictor.bundle
-    outputs = output_shapes(selection, len(bundle.labels))
-    opened = open_session(file, bundle.manifest.input, len(bundle.labels), device="cpu", threads=predictor.threads)
-    greatest = 0.0
-    for batch in (*np.split(images, len(images)), images, np.concatenate([images, images])):
-        prediction = predictor.predict(batch, selection)
-        found = opened.session.run(list(outputs), {opened.input_name: batch})
-        for output, values in zip(outputs, found, strict=True):
-            expected = getattr(prediction, output)
-            if output == "member_probabilities":
-                expected = expected.swapaxes(0, 1)  # (N, members, classes), as every output begins with the batch
-            if values.shape != expected.shape:
-                raise BundleError(
-                    f"the graph of {file.parent.parent.name} gives {output} of shape {values.shape}, "
-                    f"expected {expected.shape}; nothing was written"
-                )
-            difference = float(np.abs(values - expected).max()) / max(1.0, float(np.abs(expected).max()))
-            if not difference <= TOLERANCE:
-                raise BundleError(
-                    f"the graph of {file.parent.parent.name} does not answer as the service does: {output} differs "
-                    f"by {difference:.3g}, allowed are {TOLERANCE:.3g}; nothing was written"
-                )
-            greatest = max(greatest, difference)
-    return greatest

@@ -9,10 +9,11 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, checker, compose, external_data_helper, helper, inliner
 
 from subspace_serve import __version__
+from subspace_serve.bundle.fused import output_shapes
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.selection import Selection
-from subspace_serve.deploy.triton.head import OPSET, build_head, member_logits, output_shapes
 from subspace_serve.errors import BundleError
+from subspace_serve.export.fused.head import OPSET, build_head, member_logits
 
 LARGEST_FILE = 2_000_000_000
 """The limit for a graph with its weights, in bytes; protobuf's own is 2 GiB."""
@@ -54,6 +55,7 @@ def fuse(
     ir_version = 0
     for member in selection.names:
         model = _load(files[member])
+        _check_input(model, input, files[member])
         _merge_opsets(opsets, model, files[member])
         ir_version = max(ir_version, model.ir_version)
         prefix = member_logits(member).removesuffix("logits")
@@ -99,6 +101,19 @@ def _load(file: Path) -> ModelProto:
             part.ClearField("metadata_props")
             part.ClearField("doc_string")
     return model
+
+
+def _check_input(model: ModelProto, input: Input, file: Path) -> None:
+    """Refuse a member that takes something else than the others: one input is shared by all."""
+    tensors = {value.name: value.type.tensor_type for value in model.graph.input}
+    found = {
+        name: (tensor.elem_type, tuple(size.dim_value for size in tensor.shape.dim)) for name, tensor in tensors.items()
+    }
+    if found != {input.name: (_ELEMENT_TYPES[input.dtype], (0, *input.shape))}:
+        raise BundleError(
+            f"{file} takes {found} and the members of one graph share the input {input.name}, {input.dtype} of shape "
+            f"(batch, {', '.join(map(str, input.shape))}); fuse members that were exported with one --input"
+        )
 
 
 def _merge_opsets(opsets: dict[str, int], model: ModelProto, file: Path) -> None:

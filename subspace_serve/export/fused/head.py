@@ -29,15 +29,6 @@ def member_logits(member: str) -> str:
     return f"{member}/logits"
 
 
-def output_shapes(selection: Selection, classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the outputs and their shapes for one image."""
-    shapes: dict[str, tuple[int, ...]] = {"probabilities": (classes,), "logits": (classes,), "entropy": ()}
-    if selection.aggregate is not None:
-        shapes |= {"mutual_information": (), "disagreement": ()}
-        shapes |= {"member_probabilities": (len(selection.names), classes)}
-    return shapes
-
-
 def build_head(selection: Selection) -> tuple[list[NodeProto], list[TensorProto]]:
     """Return the nodes that turn members' logits into the outputs, and their constants."""
     head = _Head()

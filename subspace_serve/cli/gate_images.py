@@ -1,0 +1,51 @@
+"""Which labelled images gate the points in fp16 and int8 that `export` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from subspace_serve.cli.export_images import full_name
+from subspace_serve.run.images import OWN_PARTS, labelled_images
+from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.opened import OpenRun
+
+if TYPE_CHECKING:
+    from subspace_serve.export.plan import GateData
+    from subspace_serve.measure.networks import StatisticsSource
+
+
+def gate_data_of(
+    opened: OpenRun, spec: str | None, max_drop: float, calibrations: Mapping[str, StatisticsSource]
+) -> GateData:
+    """Return the images on which points in fewer bits are compared with their float points.
+
+    Args:
+        opened: the run.
+        spec: labelled images; None for the run's validation images.
+        max_drop: by how many points the accuracy may fall.
+        calibrations: where the statistics of each point, and the ranges of int8, come from.
+
+    Raises:
+        UsageError: the run has no labelled images and none are named, or they are images that had a part in a network.
+        DataError: they are test images.
+        ExportError: they are too few for `max_drop` to be seen.
+    """
+    from subspace_serve.export.plan import GateData
+
+    if spec is None and not opened.has_data:
+        raise click.UsageError("a point in fewer bits is gated on labelled images; name some with --gate-data SPEC")
+    name = spec or "validation"
+    images, shown = labelled_images(opened, name), full_name(opened, name)
+    refuse_test_names(name)
+    if name not in OWN_PARTS:
+        refuse_test_images(opened, images)
+    used = {full_name(opened, calibration.to_json()["data"]) for calibration in calibrations.values()}
+    if shown in used or shown == full_name(opened, "train"):
+        raise click.UsageError(
+            f"{shown} trained or calibrated the networks, and a gate takes images that they have not seen; name others "
+            "with --gate-data"
+        )
+    return GateData.drawn(images, shown, seed=opened.seed, max_drop=max_drop)

@@ -1,0 +1,1 @@
+"""Several networks as one ONNX graph that averages their answers."""
