@@ -64,7 +64,8 @@ def choose(levels: Sequence[Level], max_risk: float, delta: float = DELTA) -> Le
     if not tested:
         return None
     share = delta / len(tested)
-    ordered = sorted(levels, key=lambda level: -level.answered)
+    # Where scores are equal a candidate may answer fewer than it was to; it is left out if it may be one of the others.
+    ordered = sorted((level for level in levels if level.answered >= tested[0]), key=lambda level: -level.answered)
     return next((level for level in ordered if binomial_tail(level.wrong, level.answered, max_risk) <= share), None)
 
 

@@ -89,6 +89,13 @@ def test_the_level_that_answers_most_among_the_proven_is_chosen() -> None:
     assert choose([Level(-1, 10, 0)], 0.9) == Level(-1, 10, 0)
 
 
+def test_only_candidates_that_were_counted_are_chosen() -> None:
+    assert candidates_of(22, 0.15) == [22]
+    # 19 answers without a mistake would prove it as the only candidate, and 22 are the only candidate.
+    assert choose([Level(0.9, 19, 0), Level(-1, 22, 3)], 0.15) is None
+    assert choose([Level(0.9, 19, 0), Level(-1, 22, 0)], 0.15) == Level(-1, 22, 0)
+
+
 def error_rate(threshold: float) -> float:
     """The error rate above a threshold where scores are uniform and an answer of score s is wrong at (1 - s)^2 / 2."""
     rest = 1 - max(threshold, 0)

@@ -212,12 +212,42 @@ def test_test_and_training_images_are_refused(own_run: Path, spec: str, message:
     assert not (own_run / "bundle").exists()
 
 
-def test_test_images_under_another_name_are_refused(own_run: Path, tmp_path: Path) -> None:
-    pixels, labels = OpenRun(own_run).data.test.take(np.arange(50))
+@pytest.mark.parametrize(("part", "kind"), [("test", "test"), ("train", "training")])
+def test_images_under_another_name_are_refused(own_run: Path, tmp_path: Path, part: str, kind: str) -> None:
+    pixels, labels = getattr(OpenRun(own_run).data, part).take(np.arange(50))
     np.savez(tmp_path / "own.npz", images=pixels, labels=labels)
     result = invoke("export", own_run, "--sets-data", tmp_path / "own.npz")
     assert result.exit_code == 1
-    assert "50 of the 50 images are test images of this run" in str(result.exception)
+    assert f"50 of the 50 images are {kind} images of this run" in str(result.exception)
+
+
+@pytest.mark.parametrize("spelling", ["cam.npz", "./cam.npz", "twin.npz"])
+def test_images_that_chose_are_left_out_whatever_they_are_called(
+    own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels, labels = OpenRun(own_run).data.validation.take(np.arange(60))
+    for name in ("cam.npz", "twin.npz"):
+        np.savez(name, images=255 - pixels, labels=labels)
+    result = invoke("select", own_run, "--val-data", "cam.npz", "--name", "cam", "--points", 3)
+    assert result.exit_code == 0, (result.output, result.exception)
+    point = exported(own_run, "--alpha", "best:cam", "--sets-data", spelling).points["cam"]
+    assert point.sets.count == 60 - json.loads((own_run / "selections.json").read_text())["cam"]["chosen_on"]
+    assert point.sets.data == f"{spelling}, those that chose nothing"
+    # The test images are not of that kind, and tell nothing of these.
+    assert (point.sets.measured, point.abstention.measured.held_out) == (None, False)
+
+
+def test_where_a_corruption_chose_its_clean_images_had_a_part(own_run: Path, tmp_path: Path) -> None:
+    copy = ("corrupt", "--split", "validation", "--corruption", "contrast", "--severity", 3)
+    result = invoke(*copy, "--out", tmp_path / "dull")
+    assert result.exit_code == 0, (result.output, result.exception)
+    spec = f"corrupted:{tmp_path / 'dull'}:contrast:3"
+    result = invoke("select", own_run, "--val-data", spec, "--name", "dull", "--points", 3)
+    assert result.exit_code == 0, (result.output, result.exception)
+    chosen_on = json.loads((own_run / "selections.json").read_text())["dull"]["chosen_on"]
+    sets = exported(own_run, "--alpha", "best:dull", "--sets-data", "validation").points["dull"].sets
+    assert sets.count == len(OpenRun(own_run).data.validation) - chosen_on
 
 
 def test_sets_can_be_left_out(own_run: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 from subspace_serve.cli.export_images import full_name
 from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def gate_data_of(
     refuse_test_names(name)
     if name not in OWN_PARTS:
         refuse_test_images(opened, images)
+        refuse_training_images(opened, images)
     used = {full_name(opened, calibration.to_json()["data"]) for calibration in calibrations.values()}
     if shown in used or shown == full_name(opened, "train"):
         raise click.UsageError(

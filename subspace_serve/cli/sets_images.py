@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from subspace_serve.cli.export_images import domain_data_name, full_name
 from subspace_serve.cli.output import say_note
-from subspace_serve.run.domains import recorded_domain
+from subspace_serve.run.domains import clean_part, recorded_domain
 from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def _refuse(opened: OpenRun, spec: str) -> None:
             "them; give others, such as validation"
         )
     if spec not in OWN_PARTS:
-        refuse_test_images(opened, labelled_images(opened, spec))
+        images = labelled_images(opened, spec)
+        refuse_test_images(opened, images)
+        refuse_training_images(opened, images)
 
 
 class _Finder:
@@ -107,6 +109,7 @@ class _Finder:
             source = self._spec or "validation"
             images, shown = labelled_images(self._opened, source), full_name(self._opened, source)
         source = full_name(self._opened, source)
+        like_evaluation = not of_domain and source == full_name(self._opened, "validation")
         free = np.ones(len(images), dtype=bool)
         for used in self._used(name, source, images, temperature, calibrations):
             free[used] = False
@@ -116,7 +119,7 @@ class _Finder:
         if key not in self._known:
             text = shown if free.all() else f"{shown}, those that chose nothing"
             self._known[key] = SetsData(
-                images.subset(np.flatnonzero(free)), text, self._method, self._opened.seed, not of_domain
+                images.subset(np.flatnonzero(free)), text, self._method, self._opened.seed, like_evaluation
             )
         return self._known[key]
 
@@ -141,14 +144,28 @@ class _Finder:
         ):
             yield slice(None)  # they chose the epoch
         members = request.ensembles[name].members if name in request.ensembles else (name,)
+        fingerprint = images.fingerprint()  # a set may be named in several ways, or be a copy
+        clean = _clean_name(opened, source)
         for selected in {request.selected[part] for part in (name, *members) if part in request.selected}:
             selection = self._selections[selected]
-            if any(full_name(opened, record["data"]) == source for record in _domains_of(selection)):
-                yield half(images.labels, selection.get("seed", opened.seed))
+            for record in _domains_of(selection):
+                # Images that are alike but for a corruption had a part too.
+                if _clean_name(opened, record["data"]) == clean or record.get("fingerprint") == fingerprint:
+                    yield half(images.labels, selection.get("seed", opened.seed))
         if any(full_name(opened, calibrations[member].to_json()["data"]) == source for member in members):
             yield slice(None)
-        if temperature is not None and temperature.name.partition(", ")[0] == source:
+        if temperature is not None and temperature.images.fingerprint() == fingerprint:
             yield half(temperature.images.labels, temperature.seed)
+
+
+def _clean_name(opened: OpenRun, spec: str) -> str:
+    """Return the full name of images, or of the clean ones that they were made of."""
+    from subspace_serve.errors import DataError
+
+    try:
+        return full_name(opened, clean_part(opened, spec))
+    except DataError:  # a copy of other images than the run's
+        return spec
 
 
 def _domains_of(selection: Mapping[str, Any]) -> list[dict[str, Any]]:

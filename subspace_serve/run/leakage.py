@@ -48,27 +48,34 @@ def corrupted_copy(spec: str) -> CopyRecord | None:
 def refuse_test_images(run: OpenRun, images: Images) -> None:
     """Refuse images of which more than a hundredth are, byte for byte, the run's test images.
 
-    Only test sets in memory are compared: files would have to be decoded all. A bundle is used where its training data
-    is not, and weights may be imported without data: then nothing can be compared.
+    Only sets in memory are compared: files would have to be decoded all. A bundle is used where its training data is
+    not, and weights may be imported without data: then nothing can be compared.
 
     Raises:
         DataError: they are, or the data set that a run was trained on is not there to be compared with.
     """
+    _refuse_images_of(run, "test", images, "nothing is chosen or fitted on test images")
+
+
+def refuse_training_images(run: OpenRun, images: Images) -> None:
+    """Refuse images of which more than a hundredth are, byte for byte, the run's training images, as above."""
+    _refuse_images_of(run, "train", images, "nothing about new images can be promised from them")
+
+
+def _refuse_images_of(run: OpenRun, part: str, images: Images, rule: str) -> None:
     from subspace_serve.data import MemoryImages
     from subspace_serve.errors import DataError
 
     try:
-        test = run.data.test
+        own = getattr(run.data, part)
     except DataError:
         if run.bundled is None and run.has_data:
             raise
         return
-    if not isinstance(test, MemoryImages) or images.shape != test.shape:
+    if not isinstance(own, MemoryImages) or images.shape != own.shape:
         return
-    known = {image.tobytes() for pixels, _ in test.batches(1024) for image in pixels}
+    known = {image.tobytes() for pixels, _ in own.batches(1024) for image in pixels}
     shared = sum(image.tobytes() in known for pixels, _ in images.batches(1024) for image in pixels)
     if shared > _MOST_SHARED * len(images):
-        raise DataError(
-            f"{shared} of the {len(images)} images are test images of this run, and nothing is chosen or fitted on "
-            "test images: give others"
-        )
+        kind = {"test": "test", "train": "training"}[part]
+        raise DataError(f"{shared} of the {len(images)} images are {kind} images of this run, and {rule}: give others")
