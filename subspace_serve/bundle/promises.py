@@ -15,8 +15,8 @@ _ANOTHER = (
     "member answering; this answer is another"
 )
 _WITHOUT = (
-    "takes labelled images that chose nothing, and the bundle keeps none for this model; export it with --sets-data (an "
-    "ensemble of the server's own settings with --ensemble first), or adapt with --val-data"
+    "takes labelled images that chose nothing, and the bundle keeps none for this model; export it with --sets-data "
+    "(with --ensemble too, if it is one of the server's own settings), or adapt with --val-data"
 )
 
 
