@@ -31,7 +31,7 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
     bodies = Bodies(settings)
     routes = [
         Route(found.path, functools.partial(function, endpoints), methods=[found.method])
-        for endpoints in (Endpoints(engine, bodies), ProtocolEndpoints(engine, bodies))
+        for endpoints in (ProtocolEndpoints(engine, bodies), Endpoints(engine, bodies))
         for found, function in operations_of(type(endpoints))
     ]
     # Routes are tried in order: those that carry images come first.

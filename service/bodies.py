@@ -136,13 +136,14 @@ def check_headers(request: Request, content_types: Sequence[str]) -> None:
 
     An empty string among `content_types` allows a request without one. Raises `HTTPException` 415, `RequestError`.
     """
-    content_type = request.headers.get("content-type", "")
+    headers = request.headers
+    content_type = headers.get("content-type", "")
     if content_type.split(";")[0].strip().lower() not in content_types:
         expected = " or ".join(name for name in content_types if name)
         raise HTTPException(415, f"got the content type {content_type!r:.120}, expected {expected}")
     # One header or several, each a list whose elements may be empty (RFC 9110, section 5.6.1).
-    encoding = ", ".join(request.headers.getlist("content-encoding"))
-    if not {part.strip().lower() for part in encoding.split(",")} <= {"", "identity"}:
+    encoding = ", ".join(headers.getlist("content-encoding"))
+    if encoding and not {part.strip().lower() for part in encoding.split(",")} <= {"", "identity"}:
         raise HTTPException(415, f"got the content encoding {encoding!r:.120}; send the body as it is")
     if request.scope["query_string"]:
         raise RequestError("options go into the body; got some in the address, where they would have no effect")

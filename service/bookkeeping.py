@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.logs import log_access
 from service.metrics import Metrics
@@ -13,8 +13,7 @@ from service.refusals import REFUSALS
 from service.tracing import Headers, Tracing
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a request ended. `status` is HTTP's, or that of the same answer over HTTP, and `size` the answer's bytes.
 
     `route` and `method` are labels of metrics, so never a client's own words; `own_method` and `path` are the client's.

@@ -163,8 +163,10 @@ class Engine:
         if size <= LARGE_JSON:
             return parse()
         begin = time.time_ns()
-        with self._named_deadline():
+        try:
             result = await self.off_loop(parse, record.arrival + self.settings.deadline)
+        except DeadlineError:
+            raise self._deadline_passed() from None
         record.phases["decode"] = (begin, time.time_ns())
         return result
 
@@ -177,18 +179,16 @@ class Engine:
         Raises what decoding, selecting and `Places.pinned` raise, `DeadlineError`, `QuorumError`, `NotReadyError` and
         `ClientGoneError`.
         """
-        with self._named_deadline(question.timeout):
-            return await self._answer(question, record, left)
-
-    @contextlib.contextmanager
-    def _named_deadline(self, timeout: float | None = None) -> Iterator[None]:
-        """Make a `DeadlineError` say which deadline passed: the server's, or the request's own if that is sooner."""
         try:
-            yield
+            return await self._answer(question, record, left)
         except DeadlineError:
-            own, servers = timeout or float("inf"), self.settings.deadline
-            which = f"the request's timeout of {own:g} s" if own < servers else f"the deadline of {servers:g} s"
-            raise DeadlineError(f"no answer within {which}") from None
+            raise self._deadline_passed(question.timeout) from None
+
+    def _deadline_passed(self, timeout: float | None = None) -> DeadlineError:
+        """Say which deadline passed: the server's, or the request's own if that is sooner."""
+        own, servers = timeout or float("inf"), self.settings.deadline
+        which = f"the request's timeout of {own:g} s" if own < servers else f"the deadline of {servers:g} s"
+        return DeadlineError(f"no answer within {which}")
 
     async def _answer(self, question: Question, record: Record, left: Callable[[], Awaitable[object]] | None) -> Answer:
         loaded = self.loaded
@@ -207,7 +207,7 @@ class Engine:
         record.images = len(images)
         job = Job(points, selection.members, images, deadline, self._quorum(selection))
         try:
-            with _leaving_with_client(job, left) if left else contextlib.nullcontext():
+            with _LeavingWithClient(job, left) if left else contextlib.nullcontext():
                 await self._scheduling.run(job)
         except QuorumError:
             raise QuorumError(_below_quorum(job)) from None
@@ -287,27 +287,29 @@ class Engine:
         return prediction
 
 
-@contextlib.contextmanager
-def _leaving_with_client(job: Job, left: Callable[[], Awaitable[object]]) -> Iterator[None]:
-    """Give a job up when its client leaves; checked only for jobs that take a while, since checking has a cost."""
-    watcher: asyncio.Future[None] | None = None
+class _LeavingWithClient:
+    """Gives a job up when its client leaves; checked only for jobs that take a while, since checking has a cost."""
 
-    async def watch() -> None:
-        await left()
-        if not job.done.done():
-            job.done.set_exception(ClientGoneError())
+    def __init__(self, job: Job, left: Callable[[], Awaitable[object]]) -> None:
+        self._job = job
+        self._left = left
+        self._watcher: asyncio.Future[None] | None = None
 
-    def begin() -> None:
-        nonlocal watcher
-        watcher = asyncio.ensure_future(watch())
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._begin)
 
-    timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        await self._left()
+        if not self._job.done.done():
+            self._job.done.set_exception(ClientGoneError())
 
 
 def _label(selection: Selection) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from service.requests import RequestError
 from service.responses import AbstainedReason, ModelName, SetReason, Temperature
 from subspace_serve.bundle.manifest import Aggregate
 from subspace_serve.bundle.predict import Prediction, named
+from subspace_serve.bundle.selection import Selection
 
 _USUAL: tuple[OutputName, ...] = ("probabilities", "entropy", "mutual_information", "disagreement")
 
@@ -151,6 +153,21 @@ def answered_by(answer: Answer) -> Answered:
     """Return who answered, and what was promised of the answer."""
     prediction, labels = answer.prediction, answer.labels
     selection = prediction.selection
+    parameters = _described(selection).copy()
+    if prediction.missing:
+        parameters["missing"] = to_json(dict(prediction.missing)).decode()
+    promised = answer.promises.of(selection, prediction.probabilities)
+    if answer.promises.coverage is not None:
+        parameters["sets"] = to_json(prediction.listed_sets(labels, promised)).decode()
+    if answer.promises.max_risk is not None:
+        abstained = promised.abstained
+        parameters["abstained"] = to_json(None if abstained is None else abstained.tolist()).decode()
+    parameters |= promised.reasons()  # type: ignore[typeddict-item]
+    return parameters
+
+
+@functools.lru_cache(maxsize=64)
+def _described(selection: Selection) -> Answered:
     parameters: Answered = {
         "members": to_json(named(selection)).decode(),
         "weights": to_json(selection.weights).decode(),
@@ -162,15 +179,6 @@ def answered_by(answer: Answer) -> Answered:
         parameters["alpha"] = to_json(selection.alpha).decode()
     if selection.statistics is not None:
         parameters["statistics"] = selection.statistics
-    if prediction.missing:
-        parameters["missing"] = to_json(dict(prediction.missing)).decode()
-    promised = answer.promises.of(selection, prediction.probabilities)
-    if answer.promises.coverage is not None:
-        parameters["sets"] = to_json(prediction.listed_sets(labels, promised)).decode()
-    if answer.promises.max_risk is not None:
-        abstained = promised.abstained
-        parameters["abstained"] = to_json(None if abstained is None else abstained.tolist()).decode()
-    parameters |= promised.reasons()  # type: ignore[typeddict-item]
     return parameters
 
 
