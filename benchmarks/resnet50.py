@@ -32,17 +32,22 @@ class Bottleneck(nn.Module):
         return F.relu(self.convolutions(features) + self.shortcut(features), inplace=True)
 
 
-def resnet50(*, classes: int, channels: int, height: int, width: int) -> nn.Module:
-    """Return the network; average pooling takes any height and width."""
+def resnet50(*, classes: int, channels: int, height: int, width: int, first: int = 64) -> nn.Module:
+    """Return the network, `first` channels wide at its beginning; average pooling takes any height and width."""
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False),
-        nn.BatchNorm2d(64),
+        nn.Conv2d(channels, first, 7, 2, padding=3, bias=False),
+        nn.BatchNorm2d(first),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, padding=1),
     ]
-    inputs = 64
+    inputs = first
     for stage, blocks in enumerate((3, 4, 6, 3)):
         for block in range(blocks):
-            layers.append(Bottleneck(inputs, 64 * 2**stage, 2 if stage and not block else 1))
-            inputs = EXPANSION * 64 * 2**stage
+            layers.append(Bottleneck(inputs, first * 2**stage, 2 if stage and not block else 1))
+            inputs = EXPANSION * first * 2**stage
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+def thin_resnet50(*, classes: int, channels: int, height: int, width: int) -> nn.Module:
+    """Return a network of the same layers with an eighth of the channels."""
+    return resnet50(classes=classes, channels=channels, height=height, width=width, first=8)
