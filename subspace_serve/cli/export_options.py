@@ -78,8 +78,8 @@ def export_options(command: Callable) -> Callable:
             "with_sets",
             default=True,
             show_default=True,
-            help="Keep what answers a request's `coverage` with prediction sets and its `max_risk` by abstaining, and what "
-            "the drift alarm compares with, from images that chose nothing.",
+            help="Keep what answers a request's `coverage` with prediction sets and its `max_risk` by abstaining, and "
+            "what the drift alarm compares with, from images that chose nothing.",
         ),
         click.option(
             "--sets-data",
