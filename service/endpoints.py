@@ -28,7 +28,7 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import UnknownModelError
 from subspace_serve.errors import BundleError
 
-_POINT_FIELDS = {"alpha", "statistics", "coefficients", "metrics", "temperature"}
+_POINT_FIELDS = {"alpha", "statistics", "coefficients", "metrics", "temperature", "precision"}
 _NOT_LISTED = {"temperature_fit", "sets", "abstention", "drift"}
 _Document = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["openapi"]})]
 
@@ -85,6 +85,9 @@ class Endpoints:
             {"name": name, "type": "point", **point.model_dump(include=_POINT_FIELDS)}
             for name, point in predictor.points.items()
         ]
+        for entry in points:
+            if (float_point := predictor.bundle.float_points.get(entry["name"])) is not None:
+                entry["float_point"] = float_point
         ensembles: list[Any] = [
             {"name": name, "type": "ensemble", **ensemble.model_dump(exclude=_NOT_LISTED)}
             for name, ensemble in predictor.ensembles.items()

@@ -127,6 +127,18 @@ class Point(TypedDict):
     coefficients: Annotated[list[float], Field(description="The endpoints' weights in this point.")]
     metrics: _Metrics
     temperature: Temperature
+    precision: NotRequired[
+        Annotated[Literal["fp16", "int8"], Field(description="Of the graph that answers, unless it is float32.")]
+    ]
+    float_point: NotRequired[
+        Annotated[
+            ModelName,
+            Field(
+                description="The float32 point that answers instead, as everything here says of it: this one did not "
+                "pass its gate on this server's processor."
+            ),
+        ]
+    ]
 
 
 class Ensemble(TypedDict):

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
+from service_client import served
 
 from service.engine import Engine
 from service.metrics import Metrics
@@ -209,6 +210,24 @@ def test_an_ensemble_with_a_member_that_fails_is_its_float_rival(copy: Path, bun
     assert selection.source == bundle.ensembles["endpoints"]
     assert selection.temperature == bundle.ensembles["endpoints"].temperature
     assert serving.select("endpoints-fp16").members == ("endpoint-0-fp16", "endpoint-1-fp16")
+
+
+def test_models_name_the_precision_that_answers(copy: Path) -> None:
+    broken(copy)
+    with served(copy, precision_gate="float") as client:
+        document = client.get("/models").json()
+        schemas = client.get("/docs.json").json()["components"]["schemas"]
+    assert schemas["Point"]["properties"].keys() >= {"precision", "float_point"}
+    assert not {"precision", "float_point"} & set(schemas["Point"]["required"])
+    points = {model["name"]: model for model in document["models"] if model["type"] == "point"}
+    said = {name: (point.get("precision"), point.get("float_point")) for name, point in points.items()}
+    assert said == {
+        **dict.fromkeys(("midpoint", "endpoint-0", "endpoint-1"), (None, None)),
+        **dict.fromkeys(("midpoint-fp16", "endpoint-0-fp16", "endpoint-1-fp16"), ("fp16", None)),
+        **dict.fromkeys(("endpoint-0-int8", "endpoint-1-int8"), ("int8", None)),
+        "midpoint-int8": (None, "midpoint"),
+    }
+    assert points["midpoint"].keys() == set(schemas["Point"]["required"])
 
 
 def test_a_provider_without_the_precision_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,8 @@ def in_float(bundle: Bundle, names: Collection[str]) -> Bundle:
         name: _in_float(bundle, ensemble, of) if of.keys() & set(ensemble.members) else ensemble
         for name, ensemble in bundle.ensembles.items()
     }
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"points": points, "ensembles": ensembles}))
+    manifest = bundle.manifest.model_copy(update={"points": points, "ensembles": ensembles})
+    return replace(bundle, manifest=manifest, float_points=of)
 
 
 def read_gate(bundle: Bundle) -> GateImages:

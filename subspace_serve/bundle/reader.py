@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from subspace_serve.bundle.manifest import Ensemble, Manifest, Point, parse_manifest
@@ -24,6 +25,8 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    float_points: Mapping[str, str] = field(default_factory=dict)
+    """Of points in fewer bits that did not pass their gates here: the float points that answer in their stead."""
 
     @classmethod
     def open(cls, path: Path | str, *, check_hashes: bool = True) -> Bundle:

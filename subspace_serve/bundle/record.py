@@ -1,4 +1,4 @@
-"""What the parts of a manifest have in common."""
+"""What the parts of a manifest have in common: names, numbers, files, and how a part is read and written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 Count = Annotated[int, Field(ge=1)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+# A plain name: a manifest can point nowhere but into its own folder.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 class Record(BaseModel):
@@ -24,3 +30,10 @@ class Record(BaseModel):
             if name in document and getattr(self, name) == type(self).model_fields[name].default:
                 del document[name]
         return document
+
+
+class BundleFile(Record):
+    """A file of the bundle."""
+
+    file: FileName
+    sha256: Sha256

@@ -35,7 +35,7 @@ _COMMANDS = {
     "select": _Entry("selecting", "Choose the point that suits labelled images from a domain."),
     "corrupt": _Entry("corrupting", "Write a corrupted copy of a data set in CIFAR-10-C's layout."),
     "report": _Entry("reporting", "Write one HTML page about a run, for people."),
-    "collapse": _Entry("exporting", "Write one point as an ordinary state dict."),
+    "collapse": _Entry("collapsing", "Write one point as an ordinary state dict."),
     "export": _Entry("exporting", "Write chosen points as a verified ONNX bundle."),
     "adapt": _Entry("adapting", "Fit a bundle to a domain by a few of its unlabelled images."),
     "verify": _Entry("asking", "Check a bundle: hashes, graphs and answers."),

@@ -1,0 +1,60 @@
+"""The command that writes one network as weights: `collapse`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from subspace_serve.cli.export_images import calibrations_of
+from subspace_serve.cli.export_options import calibrate_points_on_option
+from subspace_serve.cli.options import extrapolate_option, run_options
+from subspace_serve.cli.skeletons import open_run
+from subspace_serve.space.alpha import SYNTAX
+
+
+@click.command()
+@run_options
+@click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=SYNTAX + ".")
+@extrapolate_option
+@calibrate_points_on_option
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors]")
+def collapse(
+    run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
+) -> None:
+    """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
+    from subspace_serve.space.alpha import parse_alphas
+    from subspace_serve.space.checkpoint import FILE_NAME, save_weights
+    from subspace_serve.space.place import place_text
+    from trainer.modules import collapsed, with_statistics
+
+    opened = open_run(run, **options)
+    request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
+    if len(request.points) > 1:
+        places = ", ".join(place_text(place) for place in request.points.values())
+        raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
+    name, place = next(iter(request.points.items()))
+    target = out or opened.folder / f"{name}.safetensors"
+    if target.name == FILE_NAME:
+        raise click.UsageError(f"{FILE_NAME} is the checkpoint's own name; choose another with --out")
+    calibration = calibrations_of(opened, request, calibrate_on)[name]
+    # A selected place may lie outside the line, if that was allowed when it was selected.
+    model = collapsed(opened.subspace, place, extrapolate=True, architecture=opened.arch)
+    weights = opened.network.weights(place, extrapolate=True)
+    statistics = calibration.statistics(opened.network, place, weights)
+    with_statistics(model, opened.network.skeleton, statistics)
+    save_weights(
+        {name: tensor.numpy() for name, tensor in model.state_dict().items()},
+        target,
+        {
+            "architecture": opened.subspace.architecture.name,
+            "alpha": place_text(place),
+            "calibration": calibration.to_json()["data"],
+            "checkpoint_sha256": opened.checkpoint_sha256,
+        },
+    )
+    click.echo(f"{target}: {opened.subspace.architecture.name} at alpha {place_text(place)}")
+
+
+COMMANDS = {"collapse": collapse}
