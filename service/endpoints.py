@@ -29,7 +29,7 @@ from subspace_serve.bundle.selection import UnknownModelError
 from subspace_serve.errors import BundleError
 
 _POINT_FIELDS = {"alpha", "statistics", "coefficients", "metrics", "temperature", "precision"}
-_NOT_LISTED = {"temperature_fit", "sets", "abstention", "drift"}
+_NOT_LISTED = {"temperature_fit", "sets", "abstention", "drift", "fused"}
 _Document = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "required": ["openapi"]})]
 
 

@@ -61,7 +61,7 @@ class Prediction:
         if promised.sets is None:
             return None
         rows = zip(promised.sets, self.probabilities, strict=True)
-        return [_ranked(own, np.flatnonzero(held), labels) for held, own in rows]
+        return [_ranked(own, held.nonzero()[0], labels) for held, own in rows]
 
     def to_json(
         self, labels: Sequence[str], *, top_k: int = 5, return_members: bool = False, promises: Promises = NOTHING
@@ -276,14 +276,18 @@ def combine(logits: np.ndarray, selection: Selection, missing: Mapping[Member, s
 
 def _top(probabilities: np.ndarray, labels: Sequence[str], count: int) -> list[dict[str, Any]]:
     order = np.argsort(-probabilities, kind="stable")[:count]
-    return _listed(probabilities, order, labels)
+    return _listed(order.tolist(), probabilities[order].tolist(), labels)
 
 
 def _ranked(probabilities: np.ndarray, indices: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
-    return _listed(probabilities, indices[np.argsort(-probabilities[indices], kind="stable")], labels)
+    """Return labels, the most probable first. Sets are small, so they are not sorted by numpy."""
+    values = probabilities[indices].tolist()
+    pairs = sorted(zip(values, indices.tolist(), strict=True), key=lambda pair: -pair[0])
+    return _listed([index for _, index in pairs], [value for value, _ in pairs], labels)
 
 
-def _listed(probabilities: np.ndarray, indices: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+def _listed(indices: Sequence[int], values: Sequence[float], labels: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        {"label": labels[index], "index": int(index), "probability": float(probabilities[index])} for index in indices
+        {"label": labels[index], "index": index, "probability": value}
+        for index, value in zip(indices, values, strict=True)
     ]
