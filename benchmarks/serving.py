@@ -71,10 +71,10 @@ def installed_versions() -> dict[str, str]:
     return {name: metadata.version(found[name][0]) for name in PACKAGES if name in found}
 
 
-def labelled_by(exporter: Exporter) -> MemoryImages:
+def labelled_by(exporter: Exporter, side: int = SIDE) -> MemoryImages:
     """Return images labelled as the midpoint answers them, but for a tenth: sets are then as small as in use."""
     network = exporter.network
-    images = synthetic_images(LABELLED, SIDE, SIDE, CHANNELS, CLASSES)
+    images = synthetic_images(LABELLED, side, side, CHANNELS, CLASSES)
     statistics = network.recalibrate(exporter.calibration.pixels(), alpha=0.5)
     labels = network.at(0.5, statistics).logits_of(images).argmax(axis=1)
     labels[::10] = images.labels[::10]
