@@ -485,6 +485,7 @@ def test_a_failure_is_internal_and_says_no_more(service, monkeypatch, caplog):
     assert found[:2] == ("INTERNAL", "the server failed; its log has the reason")
     assert found[2]["x-request-id"] == "a1"
     assert "request a1 failed" in caplog.text
+    until(lambda: service.metric('requests_total{method="POST",route="grpc:ModelInfer",status="500"} 1.0'))
 
 
 def test_metrics_the_log_and_the_trace(bundle, caplog, monkeypatch):
