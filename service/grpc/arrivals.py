@@ -26,16 +26,12 @@ class Arrivals:
         self._reading: dict[asyncio.Task[object], float] = {}  # since when, the longest first
 
     async def only(self, context: grpc.aio.ServicerContext) -> bytes:
-        """Return the one message of a call. Raises `RefusedCall`, also where there is none or another."""
-        with self._place():
-            message = await context.read()
-            more = message is not grpc.aio.EOF and await context.read() is not grpc.aio.EOF
-        if message is grpc.aio.EOF:
+        """Return the one message of a call. Raises `RefusedCall`, also where there is none."""
+        message = await self.next(context)
+        if message is None:
             # Nearly always grpcio has refused one over the limit, which it does not tell; no client omits it.
             raise RefusedCall(413, "the call has no message; send one", "INVALID_ARGUMENT")
-        if more:
-            raise RefusedCall(400, "the call has several messages; send one")
-        return bytes(message)
+        return message
 
     async def next(self, context: grpc.aio.ServicerContext) -> bytes | None:
         """Return a stream's next message, None at its end. Raises `RefusedCall`."""

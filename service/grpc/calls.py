@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 import grpc
@@ -23,6 +23,7 @@ from service.record import Record
 from service.refusals import REFUSALS
 from service.tracing import Tracing
 
+_Metadata = Sequence[tuple[str, str | bytes]]
 _Stream = Callable[[grpc.aio.ServicerContext, Arrivals], Awaitable[None]]
 _PATIENCE_SECONDS = 1.0
 """So long a message may be on its way even when others wait to be received."""
@@ -84,7 +85,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         trailing = (("x-request-id", record.request_id),)
         status, answer = 500, b""
         try:
-            outcome = await self._outcome(path, method, context, record)
+            outcome = await self._outcome(path, method, metadata, context, record)
             if isinstance(outcome, Refusal):
                 status = outcome.status
                 await refuse(context, outcome, trailing)
@@ -99,18 +100,18 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._books.note(record, self._ended(path, method, status, len(answer), context))
 
     async def _outcome(
-        self, path: str, method: Method | None, context: grpc.aio.ServicerContext, record: Record
+        self, path: str, method: Method | None, metadata: _Metadata, context: grpc.aio.ServicerContext, record: Record
     ) -> bytes | Refusal:
         try:
             timeout = context.time_remaining()
-            method = self._checked(path, method, context.invocation_metadata() or ())
+            method = self._checked(path, method, metadata)
             arrivals = self._probes if method.is_probe else self._arrivals
             call = Call(await arrivals.only(context) if method.has_message else b"", record, timeout)
             return await method.answer(call)
         except Exception as error:
             return self._refusal_of(error, record.request_id)
 
-    def _checked(self, path: str, method: Method | None, metadata: tuple[tuple[str, str | bytes], ...]) -> Method:
+    def _checked(self, path: str, method: Method | None, metadata: _Metadata) -> Method:
         """Return the method, unless a call is refused before its message is received."""
         if method is None or not method.is_probe:
             self._check_token(metadata)
@@ -120,7 +121,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise OverloadedError
         return method
 
-    def _check_token(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+    def _check_token(self, metadata: _Metadata) -> None:
         if self._token is None:
             return
         own = next((value for name, value in metadata if name == "authorization"), "")
