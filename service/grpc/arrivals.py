@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Iterator
 
 import grpc
 
@@ -35,19 +33,13 @@ class Arrivals:
 
     async def next(self, context: grpc.aio.ServicerContext) -> bytes | None:
         """Return a stream's next message, None at its end. Raises `RefusedCall`."""
-        with self._place():
-            message = await context.read()
-        return None if message is grpc.aio.EOF else bytes(message)
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         self._make_room(loop.time())
         self._reading[task] = loop.time()
         timer = loop.call_later(self._deadline, self._expel, task)
         try:
-            yield
+            message = await context.read()
         except asyncio.CancelledError:
             if task in self._reading:  # not expelled, but given up by the client
                 raise
@@ -57,6 +49,7 @@ class Arrivals:
         finally:
             timer.cancel()
             self._reading.pop(task, None)
+        return None if message is grpc.aio.EOF else bytes(message)
 
     def _make_room(self, now: float) -> None:
         if len(self._reading) < self._limit:
