@@ -139,6 +139,8 @@ class Settings(BaseModel):
             raise ValueError("tls_certificate and tls_key belong together; give both")
         if self.grpc_port == self.port:
             raise ValueError(f"grpc_port is {self.grpc_port}, which port is too; give another")
+        if self.grpc_port is not None and self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError("the token has characters other than printable ASCII, which gRPC cannot send")
         if self.grace < self.drain:
             raise ValueError(f"grace ({self.grace:g} s) is shorter than drain ({self.drain:g} s)")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -10,24 +9,19 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundle_factory import LABELS, make_bundle, random_images
+from grpc_service import Served, infer_request, refused, served, until
 from ports import free_port
 from service_client import IMAGES, expected, held_up
-from starlette.testclient import TestClient
 from stress.server import serving
 
-from service.app import create_app
-from service.engine import Engine
 from service.job import Job
-from service.metrics import Metrics
 from service.scheduler import Scheduler
 from service.settings import Settings, SettingsError, load_settings
 from service.tracing import Tracing
@@ -46,57 +40,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # no
 )
 
 from service.grpc.messages import REQUESTS, RESPONSES, SERVICE  # noqa: E402
-from service.grpc.server import GrpcServer  # noqa: E402
 
 HEALTH = health_pb2.HealthCheckResponse
 SETS = Sets(method="lac", data="x", count=19, seed=0, scores=tuple(np.linspace(0.05, 0.95, 19)))
 OUTPUTS = ["probabilities", "logits", "entropy"]
-
-
-@dataclass
-class Served:
-    """One engine below both transports."""
-
-    engine: Engine
-    http: TestClient
-    address: str
-
-    def call(self, method: str, message: bytes, metadata: Any = (), **options: Any) -> bytes:
-        """Call a method with bytes; raises `grpc.RpcError`."""
-        with grpc.insecure_channel(self.address) as channel:
-            return channel.unary_unary(f"/{SERVICE}/{method}")(message, metadata=metadata, timeout=20, **options)
-
-    def metric(self, line: str) -> bool:
-        return line in self.http.get("/metrics", headers={"authorization": "Bearer secret"}).text
-
-
-@contextlib.contextmanager
-def served(bundle: Path, *, tracing: Tracing | None = None, load: bool = True, **settings: Any) -> Iterator[Served]:
-    metrics = Metrics()
-    engine = Engine(Settings(bundle=bundle, device="cpu", threads=1, drain=0.0, **settings), metrics)
-    if load:
-        engine.start().join()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def run(function: Callable[[], Any]) -> Any:
-        async def call() -> Any:
-            found = function()
-            return await found if asyncio.iscoroutine(found) else found
-
-        return asyncio.run_coroutine_threadsafe(call(), loop).result(30)
-
-    server = run(lambda: GrpcServer(engine, metrics, tracing))
-    run(server.start)
-    try:
-        yield Served(engine, TestClient(create_app(engine, metrics)), f"127.0.0.1:{server.port}")
-    finally:
-        run(server.stop)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
-        loop.close()
-        engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -155,27 +102,6 @@ def assert_equal_to_http(
     own = {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in response.parameters.items()}
     assert own == answered
     return found
-
-
-def infer_request(images: np.ndarray = IMAGES, model: str = "midpoint", **values: Any) -> Any:
-    message = REQUESTS["ModelInfer"](model_name=model, raw_input_contents=[images.tobytes()])
-    message.inputs.add(name="image", datatype="UINT8", shape=images.shape)
-    message.MergeFrom(REQUESTS["ModelInfer"](**values))
-    return message
-
-
-def refused(call: Callable[[], object]) -> tuple[str, str, dict[str, Any]]:
-    """Return the code, the message and the trailing metadata with which a call fails."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code().name, caught.value.details(), dict(caught.value.trailing_metadata() or ())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_points_and_ensembles_answer_as_over_http(service, client):
@@ -485,6 +411,7 @@ def test_a_failure_is_internal_and_says_no_more(service, monkeypatch, caplog):
     assert found[:2] == ("INTERNAL", "the server failed; its log has the reason")
     assert found[2]["x-request-id"] == "a1"
     assert "request a1 failed" in caplog.text
+    until(lambda: service.metric('requests_total{method="POST",route="grpc:ModelInfer",status="500"} 1.0'))
 
 
 def test_metrics_the_log_and_the_trace(bundle, caplog, monkeypatch):

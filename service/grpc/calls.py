@@ -4,63 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import sys
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 import grpc
 
 from service.bookkeeping import Bookkeeping, Ended
 from service.engine import Engine, OverloadedError
+from service.grpc.arrivals import Arrivals
+from service.grpc.health import WATCH, Health
 from service.grpc.messages import METHODS, SERVICE
 from service.grpc.methods import Call, Method, Methods
+from service.grpc.reflecting import REFLECT, Reflection
+from service.grpc.refusing import Refusal, RefusedCall, refusal_of, refuse
 from service.logs import logger
 from service.metrics import Metrics
 from service.record import Record
-from service.refusals import REFUSALS, refused
+from service.refusals import REFUSALS
 from service.tracing import Tracing
 
-_HEALTH = "/grpc.health.v1.Health/"
-_REFLECTION = "/grpc.reflection."
-_PUSHBACK = "grpc-retry-pushback-ms"  # what Retry-After is in HTTP
+_Metadata = Sequence[tuple[str, str | bytes]]
+_Stream = Callable[[grpc.aio.ServicerContext, Arrivals], Awaitable[None]]
+_PATIENCE_SECONDS = 1.0
+"""So long a message may be on its way even when others wait to be received."""
+_PROBES = 16
+"""How many messages to the health and reflection services are received at once."""
 
 
-class RefusedCall(Exception):
-    """A call that is refused before a method takes it, with its status; `code` is that status's own unless given."""
-
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code or REFUSALS[status].code
-
-
-class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Answers the calls of the protocol, and refuses those that lack the token or that no service has.
+class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers every call, and refuses those that lack the token or that no service has.
 
     In metrics and the access log a call's status is that of the same answer over HTTP.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics, tracing: Tracing | None) -> None:
+    def __init__(self, engine: Engine, health: Health, metrics: Metrics, tracing: Tracing | None) -> None:
+        settings = engine.settings
         self._engine = engine
-        self._books = Bookkeeping(metrics, tracing, log=engine.settings.access_log)
-        token = engine.settings.token
-        self._token = token.encode() if token else None
-        self._receiving = 0
+        self._books = Bookkeeping(metrics, tracing, log=settings.access_log)
+        self._token = settings.token.encode() if settings.token else None
+        self._arrivals = Arrivals(settings.concurrency + settings.queue, settings.deadline, _PATIENCE_SECONDS)
+        # Anybody may send these; their small messages come with the call, and those that wait for none make room.
+        self._probes = Arrivals(_PROBES, settings.deadline)
         self._handlers = {
-            f"/{SERVICE}/{name}": self._handler(f"/{SERVICE}/{name}", method)
-            for name, method in Methods(engine).by_name().items()
+            path: self._handler(path, method) for path, method in Methods(engine, health).by_path().items()
         }
+        self._handlers[WATCH] = self._stream(WATCH, health.watch, needs_token=False)
+        self._handlers[REFLECT] = self._stream(REFLECT, Reflection().answer, needs_token=True)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        """Return what answers a call, of an unknown method too: this comes after all other services."""
+        """Return what answers a call, of an unknown method too."""
         path = handler_call_details.method
         return self._handlers.get(path) or self._handler(path, None)
-
-    async def intercept_service(self, continuation, handler_call_details):  # type: ignore[no-untyped-def]
-        """Refuse reflection without the token; for the others, what is found here or is a probe decides."""
-        path = handler_call_details.method
-        if path.startswith(_REFLECTION) and not self._has_token(handler_call_details.invocation_metadata):
-            return self._handler(path, None)
-        return await continuation(handler_call_details)
 
     def _handler(self, path: str, method: Method | None) -> grpc.RpcMethodHandler:
         # The message is read here, as if it were the first of a stream, so that much is refused before it is received.
@@ -69,76 +63,78 @@ class Calls(grpc.GenericRpcHandler, grpc.aio.ServerInterceptor):  # type: ignore
 
         return grpc.stream_unary_rpc_method_handler(run)
 
+    def _stream(self, path: str, answer: _Stream, *, needs_token: bool) -> grpc.RpcMethodHandler:
+        async def run(messages: object, context: grpc.aio.ServicerContext) -> None:
+            try:
+                if needs_token:
+                    self._check_token(context.invocation_metadata() or ())
+                await answer(context, self._probes)
+                return
+            except grpc.aio.BaseError:  # the client has left
+                raise
+            except Exception as error:
+                refusal = self._refusal_of(error, path)
+            self._books.note(Record.new(""), self._ended(path, None, refusal.status, 0, context))
+            await refuse(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(run)
+
     async def _run(self, path: str, method: Method | None, context: grpc.aio.ServicerContext) -> bytes:
         metadata = context.invocation_metadata() or ()
         record = Record.new(next((value for name, value in metadata if name == "x-request-id"), ""))
-        timeout = context.time_remaining()
-        status, size = 500, 0
-        trailing = [("x-request-id", record.request_id)]
+        trailing = (("x-request-id", record.request_id),)
+        status, answer = 500, b""
         try:
-            method = self._checked(path, method, metadata)
-            call = Call(await self._received(context), record, timeout)
-            answer = await method.answer(call)
-            status, size = 200, len(answer)
-            context.set_trailing_metadata(trailing)
+            outcome = await self._outcome(path, method, metadata, context, record)
+            if isinstance(outcome, Refusal):
+                status = outcome.status
+                await refuse(context, outcome, trailing)
+            else:
+                status, answer = 200, outcome
+                context.set_trailing_metadata(trailing)
             return answer
         except asyncio.CancelledError:
             status = 504 if context.time_remaining() == 0 else 499
             raise
-        except Exception as error:
-            refusal = error if isinstance(error, RefusedCall) else RefusedCall(*refused(error))
-            status = refusal.status
-            if status == 500:
-                logger.exception("request %s failed", record.request_id)
-            if seconds := REFUSALS[status].headers.get("Retry-After"):
-                trailing.append((_PUSHBACK, seconds + "000"))
-            await context.abort(grpc.StatusCode[refusal.code], str(refusal), tuple(trailing))
-            raise  # not reached, since aborting raises
         finally:
-            self._books.note(record, self._ended(path, method, status, size, context))
+            self._books.note(record, self._ended(path, method, status, len(answer), context))
 
-    def _checked(self, path: str, method: Method | None, metadata: tuple[tuple[str, str | bytes], ...]) -> Method:
+    async def _outcome(
+        self, path: str, method: Method | None, metadata: _Metadata, context: grpc.aio.ServicerContext, record: Record
+    ) -> bytes | Refusal:
+        try:
+            timeout = context.time_remaining()
+            method = self._checked(path, method, metadata)
+            arrivals = self._probes if method.is_probe else self._arrivals
+            call = Call(await arrivals.only(context) if method.has_message else b"", record, timeout)
+            return await method.answer(call)
+        except Exception as error:
+            return self._refusal_of(error, record.request_id)
+
+    def _checked(self, path: str, method: Method | None, metadata: _Metadata) -> Method:
         """Return the method, unless a call is refused before its message is received."""
-        if self._token is not None and not (method and method.is_probe) and not self._has_token(metadata):
-            raise RefusedCall(401, "the metadata authorization: Bearer TOKEN is missing or its token is wrong")
+        if method is None or not method.is_probe:
+            self._check_token(metadata)
         if method is None:
             raise RefusedCall(405, f"there is no method {path!r:.120}; {SERVICE} has {', '.join(METHODS)}")
         if method.is_inference and self._engine.full:
             raise OverloadedError
         return method
 
-    def _has_token(self, metadata: tuple[tuple[str, str | bytes], ...]) -> bool:
+    def _check_token(self, metadata: _Metadata) -> None:
         if self._token is None:
-            return True
+            return
         own = next((value for name, value in metadata if name == "authorization"), "")
         scheme, _, token = (own if isinstance(own, str) else "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._token)
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._token):
+            raise RefusedCall(401, "the metadata authorization: Bearer TOKEN is missing or its token is wrong")
 
-    async def _received(self, context: grpc.aio.ServicerContext) -> bytes:
-        """Return a call's message. Raises `RefusedCall`, also when there is none."""
-        settings = self._engine.settings
-        if self._receiving >= settings.concurrency + settings.queue:
-            raise RefusedCall(429, "too many messages are being received; try again later")
-        self._receiving += 1
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(settings.deadline, task.cancel)
-        try:
-            message = await context.read()
-        except asyncio.CancelledError:
-            if timer.when() > loop.time():  # not the timer's doing, but the client's
-                raise
-            if sys.version_info >= (3, 11):
-                task.uncancel()
-            raise RefusedCall(408, "the message did not arrive in time") from None
-        finally:
-            timer.cancel()
-            self._receiving -= 1
-        if message is grpc.aio.EOF:
-            # Nearly always grpcio has refused one over the limit, which it does not tell; no client omits it.
-            raise RefusedCall(413, "the call has no message; send one", "INVALID_ARGUMENT")
-        return bytes(message)
+    @staticmethod
+    def _refusal_of(error: Exception, name: str) -> Refusal:
+        refusal = refusal_of(error)
+        if refusal.status == 500:
+            logger.error("request %s failed", name, exc_info=error)
+        return refusal
 
     def _ended(
         self, path: str, method: Method | None, status: int, size: int, context: grpc.aio.ServicerContext

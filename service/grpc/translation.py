@@ -6,12 +6,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.engine import Answer
-from service.grpc.messages import RESPONSES, parse_message
+from service.grpc.messages import REQUESTS, RESPONSES, parse_message
 from service.inference_protocol.metadata import VERSION
-from service.inference_protocol.request import Infer, InferRequest
+from service.inference_protocol.request import Infer, InferParameters, InferRequest, InputParameters, OutputParameters
 from service.inference_protocol.response import answered_by, answering_model, asked_outputs, encoded
 from service.requests import MAX_ENTRIES, RequestError
 from subspace_serve.bundle.manifest import describe
@@ -22,46 +22,49 @@ _LARGE = 65_536  # bytes of a message whose numbers are not raw
 _REPEATED = 2_048  # bytes of a message without its raw contents, at most, that are kept with what they are parsed to
 _DIMENSIONS = 9  # one more than a request may have
 
-_Response = RESPONSES["ModelInfer"]
+_Request, _Response = REQUESTS["ModelInfer"], RESPONSES["ModelInfer"]
 
 
 def parse_request(data: bytes) -> tuple[str, str, Infer]:
     """Return the model's name and version that a ModelInferRequest names, and the request. Raises `RequestError`."""
-    message = parse_message("ModelInfer", data)
+    message = parse_message(_Request, data)
     raw = message.raw_input_contents
     if len(raw) > 1:
         raise RequestError(f"got {len(raw)} raw_input_contents, expected one, of the one input that models have")
     binary = raw[0] if raw else None
-    message.ClearField("raw_input_contents")
-    # A client of raw tensors sends the same message around them again and again.
-    head = message.SerializeToString()
-    parse = _repeated_head if len(head) <= _REPEATED else _parse_head
-    request = parse(head, None if binary is None else len(binary))
+    if binary is None:
+        request = _request(message, None)
+    else:
+        message.ClearField("raw_input_contents")
+        # A client of raw tensors sends the same message around them again and again.
+        head = message.SerializeToString()
+        request = _repeated(head, len(binary)) if len(head) <= _REPEATED else _request(message, len(binary))
     large = binary is None and len(data) > _LARGE
     return message.model_name, message.model_version or VERSION, Infer(request, binary or b"", large)
 
 
-def _parse_head(head: bytes, raw_bytes: int | None) -> InferRequest:
+@functools.lru_cache(maxsize=64)
+def _repeated(head: bytes, raw_bytes: int) -> InferRequest:
+    return _request(parse_message(_Request, head), raw_bytes)
+
+
+def _request(message: Any, raw_bytes: int | None) -> InferRequest:
     """Return the request that a message is without its raw contents, which have `raw_bytes` if there are any."""
-    message = parse_message("ModelInfer", head)
     # A list that is too long is refused when it is validated, and so need not be read to its end.
     tensors = message.inputs[: MAX_ENTRIES + 1]
     inputs = [_input(tensor, raw_bytes) for tensor in tensors]
-    document: dict[str, Any] = {"parameters": _parameters(message.parameters), "inputs": inputs}
+    document: dict[str, Any] = {"parameters": _parameters(message.parameters, InferParameters), "inputs": inputs}
     if message.id:
         document["id"] = message.id
     if message.outputs:
         document["outputs"] = [
-            {"name": output.name, "parameters": _parameters(output.parameters)}
+            {"name": output.name, "parameters": _parameters(output.parameters, OutputParameters)}
             for output in message.outputs[: MAX_ENTRIES + 1]
         ]
     try:
         return InferRequest.model_validate(document)
     except ValidationError as error:
         raise RequestError(f"the request is not valid: {describe(error)}") from None
-
-
-_repeated_head = functools.lru_cache(maxsize=64)(_parse_head)
 
 
 def response_to(request: InferRequest, answer: Answer, asked_model: str) -> bytes:
@@ -83,7 +86,7 @@ def response_to(request: InferRequest, answer: Answer, asked_model: str) -> byte
 
 def _input(tensor: Any, raw_bytes: int | None) -> dict[str, Any]:
     document = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape[:_DIMENSIONS])}
-    parameters = _parameters(tensor.parameters)
+    parameters = _parameters(tensor.parameters, InputParameters)
     found = [field.name for field, _ in tensor.contents.ListFields()]
     if raw_bytes is None:
         return document | {"parameters": parameters, "data": _contents(tensor, found)}
@@ -103,17 +106,20 @@ def _contents(tensor: Any, found: list[str]) -> list[Any]:
     return list(getattr(tensor.contents, expected))
 
 
-def _parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(parameters: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
     if not parameters:
         return {}
     if len(parameters) > MAX_ENTRIES:
         raise RequestError(f"got {len(parameters)} parameters, the limit is {MAX_ENTRIES}")
+    known = [name for name in kind.model_fields if name not in _OF_HTTP]
     values = {}
     for name, parameter in parameters.items():
+        if name in _OF_HTTP:
+            raise RequestError(f"the parameter {name} is HTTP's; over gRPC tensors are sent as raw contents")
+        if name not in known:
+            raise RequestError(f"unknown parameter: {name!r:.60} is not known; known are {', '.join(known) or 'none'}")
         choice = parameter.WhichOneof("parameter_choice")
         if choice is None:
             raise RequestError(f"the parameter {name!r:.60} has no value; give one, or leave it out")
-        if name in _OF_HTTP:
-            raise RequestError(f"the parameter {name} is HTTP's; over gRPC tensors are sent as raw contents")
         values[name] = getattr(parameter, choice)
     return values

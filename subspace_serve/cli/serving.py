@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sys
@@ -84,8 +85,18 @@ def _reserve(settings: Settings) -> socket.socket | None:
     """Return a socket that keeps the gRPC port for the workers, each of which listens there with one of its own."""
     if settings.grpc_port is None:
         return None
-    reserved = _listen(settings.host, settings.grpc_port, "--grpc-port")
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with contextlib.closing(_listen(settings.host, settings.grpc_port, "--grpc-port")) as first:
+        try:
+            # Of several servers that begin at once, only one gets to listen. (As long as nobody listens, all may bind.)
+            first.listen()
+            # The socket that stays shares the port with the workers. It does not listen, since connections would come
+            # to it too; but it lacks SO_REUSEADDR, so that others, which lack SO_REUSEPORT, find the port taken.
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved = socket.socket(first.family, socket.SOCK_STREAM)
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(first.getsockname())
+        except OSError as error:
+            raise _in_use(settings.host, settings.grpc_port, "--grpc-port", error) from None
     return reserved
 
 
@@ -97,12 +108,16 @@ def _listen(host: str, port: int, flag: str = "--port") -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise SubspaceServeError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}); "
-            f"stop what uses it, or choose another with {flag} or --host"
-        ) from None
+        raise _in_use(host, port, flag, error) from None
     listener.set_inheritable(True)
     return listener
+
+
+def _in_use(host: str, port: int, flag: str, error: OSError) -> SubspaceServeError:
+    return SubspaceServeError(
+        f"cannot listen on {host} port {port} ({error.strerror or error}); "
+        f"stop what uses it, or choose another with {flag} or --host"
+    )
 
 
 def _address(settings: Settings) -> str:
