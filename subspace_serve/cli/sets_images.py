@@ -109,7 +109,7 @@ class _Finder:
             source = self._spec or "validation"
             images, shown = labelled_images(self._opened, source), full_name(self._opened, source)
         source = full_name(self._opened, source)
-        like_evaluation = not of_domain and source == full_name(self._opened, "validation")
+        like_evaluation = not of_domain and self._opened.has_data and source == full_name(self._opened, "validation")
         free = np.ones(len(images), dtype=bool)
         for used in self._used(name, source, images, temperature, calibrations):
             free[used] = False
