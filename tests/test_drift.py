@@ -119,6 +119,20 @@ def test_wealth_is_what_the_recursion_says_however_the_images_arrive():
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), path)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_statistics_share_one_stake(number):
+    # The union bound of the 5 % needs it: each begins with 1 / S, and still has a share of that.
+    counts = counts_of(bins_of(random().random((number, 50))))
+    bins = bins_of(random(1).random((number, 20)))
+    stream = Stream.begin(counts)
+    assert np.exp(stream.wealth).sum() == pytest.approx(1)
+    stream.add(bins, random(2))
+    uniform = random(2).random((number, 20))
+    _, alone = bet(np.full((number, BETS), -np.inf), p_values(counts, bins, uniform), 0)
+    np.testing.assert_allclose(np.exp(stream.wealth), np.exp(alone[:, -1]) / number)
+    np.testing.assert_allclose(np.exp(stream.highest), np.maximum(1, np.exp(alone).max(axis=1)) / number)
+
+
 @pytest.mark.parametrize("images", [0, 1, 30])
 def test_without_a_change_the_next_images_wealth_is_on_average_the_present_one(images):
     start = np.full(BETS, -np.inf)
