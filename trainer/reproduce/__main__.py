@@ -19,7 +19,7 @@ from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.page import claim_numbers, figure_document, judge, picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES, Scale
 from trainer.reproduce.unfinished import unfinished_document, write_unfinished
-from trainer.reproduce.work import Task, measured, perform_all, tasks_of
+from trainer.reproduce.work import Task, is_measured, measured, missing, perform_all, tasks_of
 
 
 def _data(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -88,19 +88,19 @@ def main(
         return
     ranks, rank = int(os.environ.get("WORLD_SIZE") or 1), int(os.environ.get("RANK") or 0)
     processes = 1 if ranks > 1 else workers or os.cpu_count() or 1
-    missing = _missing([task for figure in figures for task in tasks[figure.name]], store)
+    left = missing([task for figure in figures for task in tasks[figure.name]], store)
     total = sum(map(len, tasks.values()))
-    click.echo(f"figures: {len(figures)}; {len(missing)} of {total} measurements to make", err=True)
+    click.echo(f"figures: {len(figures)}; {len(left)} of {total} measurements to make", err=True)
     try:
         if not only_draw:
-            perform_all(missing, store, min(processes, max(1, len(missing))))
+            perform_all(left, store, min(processes, max(1, len(left))))
     except DataError as error:
         raise DataError(f"{error} (here as --data NAME=SPEC, such as --data cifar10=cifar10:PATH)") from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     finally:
         # What is measured is shown, whatever happened to the rest.
-        if rank == 0 and any(_measured(task, store) for wanted in tasks.values() for task in wanted):
+        if rank == 0 and any(is_measured(task, store) for wanted in tasks.values() for task in wanted):
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
             options += f" --device {device}" if device else ""
@@ -118,20 +118,10 @@ def _check_data(data: dict[str, str], scale: Scale) -> None:
         raise TrainingError(f"the scale {scale.name} has no data set {unknown[0]!r}; it has {', '.join(known)}")
 
 
-def _missing(tasks: Sequence[Task], store: Cache) -> list[Task]:
-    """Return the measurements that have not been made, each once."""
-    missing = {store.measured_file(task.config, task.measure.key()): task for task in tasks}
-    return [task for task in missing.values() if not _measured(task, store)]
-
-
-def _measured(task: Task, store: Cache) -> bool:
-    return store.measured_file(task.config, task.measure.key()).exists()
-
-
 def _show(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, picture: Path, command: str) -> None:
     """Draw and judge a figure whose measurements are complete; of another, note what there is."""
     picture.parent.mkdir(parents=True, exist_ok=True)
-    if _missing(tasks, store):
+    if missing(tasks, store):
         write_unfinished(picture, unfinished_document(figure, scale, tasks, store, command))
         return
     panels = measured(tasks, store)
@@ -164,7 +154,7 @@ def _figures(names: tuple[str, ...], scale: Scale) -> list[Figure]:
 def _list(figures: Sequence[Figure], tasks: dict[str, list[Task]], store: Cache) -> None:
     for figure in figures:
         wanted = tasks[figure.name]
-        done = sum(_measured(task, store) for task in wanted)
+        done = sum(is_measured(task, store) for task in wanted)
         click.echo(f"{figure.name:>2}  {done:>3} of {len(wanted):>3}  {figure.title}")
 
 

@@ -23,6 +23,7 @@ from subspace_serve.errors import TrainingError
 from subspace_serve.files import held, write_text
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_data
+from trainer.reproduce.contained import take_part
 from trainer.run_folder import RunFolder
 from trainer.training import train
 
@@ -58,11 +59,15 @@ class Cache:
     say: Callable[[str], None] = lambda line: None
     measurements: Path | None = None
 
-    def run(self, config: TrainingConfig) -> Path:
+    def run(self, config: TrainingConfig, whole: TrainingConfig | None = None) -> Path:
         """Return the folder of the finished run with these settings, training it or going on with it if need be.
 
+        Args:
+            config: the settings.
+            whole: a run that contains it (see `contained`), trained in its place; None trains it alone.
+
         Raises:
-            BusyError: another process is training it.
+            BusyError: another process is training it, or the run that contains it.
             TrainingError: the entry is damaged or of another version of the cache.
             SubspaceServeError: as `trainer.training.train` and `prepared_data`, if it has to be trained.
         """
@@ -73,16 +78,23 @@ class Cache:
         with self._ours(folder):
             if (folder / "finished").exists():  # by another process, just now
                 return run
-            resume = RunFolder(run).config_file.exists()
-            if run.exists() and not resume:  # killed before it had written anything
-                shutil.rmtree(run)
-            train(config, run, resume=resume, data=data_of(config), report=lambda record: self._report(config, record))
+            if whole is not None:
+                take_part(config, data_of(config), self.run(whole), run)
+            else:
+                self._train(config, run)
             write_text(folder / "finished", "")
         return run
 
+    def _train(self, config: TrainingConfig, run: Path) -> None:
+        """Train the run, or go on with it."""
+        resume = RunFolder(run).config_file.exists()
+        if run.exists() and not resume:  # killed before it had written anything
+            shutil.rmtree(run)
+        train(config, run, resume=resume, data=data_of(config), report=lambda record: self._report(config, record))
+
     def finished(self, config: TrainingConfig) -> bool:
         """Return whether the run is finished."""
-        return (self._entry(config) / "finished").exists()
+        return (self._folder(config) / "finished").exists()
 
     def known(self, config: TrainingConfig, key: dict[str, Any]) -> dict[str, Any] | None:
         """Return what was measured on a run; None if nothing was.

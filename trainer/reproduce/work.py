@@ -15,6 +15,7 @@ import torch
 from subspace_serve.errors import SubspaceServeError, TrainingError
 from trainer.config import TrainingConfig
 from trainer.reproduce.cache import BusyError, Cache
+from trainer.reproduce.contained import shortest_whole
 from trainer.reproduce.description import Case, Figure, Measurement, Wanted
 from trainer.reproduce.measures import Measure, Trained
 from trainer.reproduce.scales import Panel, Scale
@@ -32,12 +33,14 @@ class Task:
         case: the run's in its figure.
         config: the run's settings.
         measure: what is measured.
+        whole: the settings of a run that contains it, to be trained in its place; None to train it alone.
     """
 
     panel: str
     case: Case
     config: TrainingConfig
     measure: Measure
+    whole: TrainingConfig | None = None
 
     def perform(self, cache: Cache) -> Measurement:
         """Return the measurement, training and measuring if it has not been made.
@@ -50,7 +53,7 @@ class Task:
         known = cache.known(self.config, key)
         if known is not None:
             return known
-        run = Trained(self.config, cache.run(self.config), cache.run)
+        run = Trained(self.config, cache.run(self.config, self.whole), cache.run)
         return cache.measurement(self.config, key, partial(self.measure.of, run))
 
 
@@ -99,6 +102,23 @@ def _config(
     merged["epochs"] = max(1, round((case.length or 1) * merged["epochs"]))
     merged["data"] = data.get(merged["data"], merged["data"])
     return TrainingConfig(**merged | ({"device": device} if device else {}))
+
+
+def is_measured(task: Task, cache: Cache) -> bool:
+    """Return whether the measurement has been made."""
+    return cache.measured_file(task.config, task.measure.key()).exists()
+
+
+def missing(tasks: Sequence[Task], cache: Cache) -> list[Task]:
+    """Return the measurements that have not been made, each once, with the runs that contain theirs."""
+    by_file = {cache.measured_file(task.config, task.measure.key()): task for task in tasks}
+    left = [task for task in by_file.values() if not is_measured(task, cache)]
+    finished = [task.config for task in tasks if cache.finished(task.config)]
+    needed = [task.config for task in left]
+    return [
+        replace(task, whole=shortest_whole(task.config, finished) or shortest_whole(task.config, needed))
+        for task in left
+    ]
 
 
 def perform_all(tasks: Sequence[Task], cache: Cache, workers: int) -> None:
