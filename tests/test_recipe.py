@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import recipe_search
-from benchmarks.recipe_search import CANDIDATES, DEFAULT, STANDARD, Candidate, best, jobs, lead, table
+from benchmarks import recipe, recipe_candidates, recipe_job
+from benchmarks.recipe import SEEDS, jobs
+from benchmarks.recipe_candidates import CANDIDATES, LENGTHS, SPREADING, STANDARD, Candidate
+from benchmarks.recipe_page import COLUMNS, CRITERION, leads, length_table
 from benchmarks.tricks import Antithetic, EndsAndMiddle, Tricks, TrickStepper
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
-from trainer.methods import RECIPE
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings
 
@@ -97,60 +99,73 @@ def test_sharpness_aware_steps_take_the_gradient_of_where_the_loss_rises() -> No
 
 
 def test_every_candidate_is_a_valid_training() -> None:
-    wanted = list(jobs(None, list(CANDIDATES), recipe_search.LENGTHS, range(3)))
-    assert len(wanted) == 3 * 3 * 3 * len(CANDIDATES)
-    assert len({job.panel for job in wanted}) == 9
-    spreads = {job.config.epochs: job.config.spread for job in wanted if job.candidate.endswith("10 epochs")}
+    wanted = list(jobs(Path("mnist.npz"), list(CANDIDATES), LENGTHS, range(SEEDS)))
+    assert len(wanted) == 6 * 3 * 3 * len(CANDIDATES)
+    assert len(list(jobs(None, list(CANDIDATES), LENGTHS, [0]))) == 4 * 3 * len(CANDIDATES)
+    spreads = {job.config.epochs: job.config.spread for job in wanted if job.candidate == "spread in 10 epochs"}
     assert spreads == {10: 1.0, 40: 0.25, 100: 0.1}
-    keys = {(str(job.config.to_json()), str(job.key)) for job in wanted}
-    # At 10 epochs the spread in 10 epochs is the default, and nothing else is another's.
-    assert len(keys) == len(wanted) - 3 * 3
-    default = next(job.config for job in wanted if job.candidate == DEFAULT)
-    assert {name: getattr(default, name) for name in RECIPE} == RECIPE
+    # At 10 epochs the spread in 10 epochs is the whole run's, and nothing else is another's.
+    assert len({job.identity for job in wanted}) == len(wanted) - 6 * 3
+    assert {job.config.label_noise for job in wanted if job.panel.endswith("noisy")} == {0.4}
 
 
-def test_leads_are_paired_and_what_is_missing_is_said() -> None:
-    def run(accuracy: float) -> dict[str, Any]:
-        return {"midpoint": {"accuracy": accuracy}, "ends": {"accuracy": accuracy + 0.01}}
+def test_a_training_is_known_wherever_its_data_lie_and_on_which_images_it_was_judged() -> None:
+    here, there = (list(jobs(Path(name), [STANDARD], [10], [0, SEEDS]))[4] for name in ("here.npz", "there.npz"))
+    assert here.panel == "MNIST"
+    assert here.config != there.config
+    assert here.identity == there.identity
+    assert {job.part for job in jobs(None, [STANDARD], [10], range(SEEDS))} == {"validation"}
+    assert {job.part for job in jobs(None, [STANDARD], [10], range(SEEDS, 2 * SEEDS))} == {"test"}
 
-    rows: dict[str, list] = {
-        STANDARD: [run(0.8), run(0.9)],
-        DEFAULT: [run(0.83), run(0.91)],
-        "default, pulled": [run(0.95), None],
-        "standard, averaged": [run(0.8), run(0.91)],
+
+def row(accuracy: float, ends: float | None = None, nll: float = 0.5) -> dict[str, Any]:
+    found = {"midpoint": {"accuracy": accuracy, "nll": nll, "ece": 0.1}}
+    return found if ends is None else found | {"ends": {"accuracy": ends, "nll": nll, "ece": 0.1}}
+
+
+def test_leads_are_paired_means_over_panels_of_the_seeds_that_have_all() -> None:
+    panels: dict[str, dict[str, list]] = {
+        "digits": {STANDARD: [row(0.8), row(0.9)], SPREADING: [row(0.83, 0.81, 0.4), row(0.91, 0.92)]},
+        "digits, noisy": {STANDARD: [row(0.6), row(0.6)], SPREADING: [row(0.65, 0.7), None]},
     }
-    found = {"digits": rows}
-    assert lead(rows, DEFAULT) == pytest.approx([0.03, 0.01])
-    assert lead(rows, "default, pulled") is None
-    lines = table(found, list(rows)).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
-        DEFAULT, "standard, averaged", STANDARD, "default, pulled",
-    ]  # fmt: skip
-    assert lines[2] == "| default | +2.00 ± 1.41 | +2.00 | +3.00 |"
-    assert "1 of 2 seeds" in lines[5]
-    assert best(found) == [DEFAULT, "standard, averaged"]
+    clean, likelihood = COLUMNS[0], COLUMNS[1]
+    assert leads(panels, SPREADING, clean) == pytest.approx([3, 1])
+    assert leads(panels, SPREADING, likelihood) == pytest.approx([-0.1, 0])
+    assert leads(panels, SPREADING, CRITERION) == pytest.approx([4])
+    assert leads(panels, STANDARD, COLUMNS[3]) == []  # one network has no ends
+    lines = length_table(panels).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [SPREADING, STANDARD]
+    assert lines[2] == (
+        "| spreading | +2.00 ± 1.41 | -0.050 ± 0.071 | +0.00 ± 0.00 | +1.50 ± 0.71 | -0.050 ± 0.071 "
+        "| +5.00 | +10.00 | +4.00 | 1 |"
+    )
 
 
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = {"data": "digits", "architecture": "cresnet8-4", "batch_size": 64, "train_images": 128, "device": "cpu"}
-    monkeypatch.setattr(recipe_search, "sets", lambda mnist: {"digits": (tiny, ()), "Fashion-MNIST": (tiny, ())})
-    tricks = Tricks(averaged=2)
-    monkeypatch.setitem(CANDIDATES, "averaged", Candidate(RECIPE, tricks))
-    names = ["--candidate", "default", "--candidate", "averaged"]
-    monkeypatch.setattr(recipe_search.main.params[2].type, "choices", ("default", "averaged"))
+    tiny = {"data": "digits", "architecture": "cresnet8-4", "batch_size": 64, "train_images": 128}
+    monkeypatch.setattr(recipe_candidates, "NETWORK", {"device": "cpu"})
+    monkeypatch.setattr(recipe_candidates, "SETS", {"digits": tiny})
+    monkeypatch.setitem(CANDIDATES, SPREADING, Candidate(CANDIDATES[SPREADING].settings, Tricks(averaged=2)))
+    monkeypatch.setattr(recipe, "LENGTHS", (2,))
 
     def search(*more: str) -> str:
-        options = ["--set", "digits", "--epochs", "2", "--seeds", "1", "--cache", str(tmp_path), *names, *more]
-        result = CliRunner().invoke(recipe_search.main, options, catch_exceptions=False)
+        options = ["--epochs", "2", "--seeds", "1", "--cache", str(tmp_path / "cache"), "--docs", str(tmp_path)]
+        names = ["--candidate", STANDARD, "--candidate", SPREADING]
+        result = CliRunner().invoke(recipe.main, [*options, *names, *more], catch_exceptions=False)
         assert result.exit_code == 0
         return result.stdout
 
-    assert "0 of 3 measured on validation images" in search("--minutes", "0")
+    kept = tmp_path / "recipe.jsonl"
+    search("--minutes", "0")
+    assert kept.read_text() == ""
     trained = search()
-    assert "3 of 3 measured" in trained
-    assert "seeds |" not in trained
-    monkeypatch.setattr(recipe_search.Job, "measure", None)
+    assert "| spreading |" in trained
+    assert len(kept.read_text().splitlines()) == 4
+    assert trained.split("\n\n")[1] in (tmp_path / "recipe.md").read_text()
+    # Without its cache, the file is enough.
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(recipe_job.Job, "measure", None)
     assert search() == trained
     with pytest.raises(TypeError):  # other seeds are not there yet
         search("--confirm")

@@ -1,0 +1,159 @@
+"""docs/recipe.md: what the search for a recipe found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from benchmarks.recipe_candidates import PAPER, SPREADING, STANDARD
+from benchmarks.recipe_job import Row
+from benchmarks.tables import table
+
+Rows = Mapping[str, Sequence[Row | None]]
+"""What is measured by candidate, one entry a seed; None where it is not."""
+Found = dict[int, dict[str, dict[str, list[Row | None]]]]
+"""What is measured by length, panel and candidate, one entry a seed."""
+
+CONFIRMED = (STANDARD, "standard, rate 0.2", PAPER, SPREADING)
+"""What is trained on other seeds."""
+
+
+class Column(NamedTuple):
+    """A difference to the standard network, in a table.
+
+    Attributes:
+        title: of the column.
+        noisy: whether of the panels with noisy labels; None for all.
+        model: `midpoint`, or the `ends` together.
+        metric: what differs.
+        factor: by which it is multiplied to be shown.
+    """
+
+    title: str
+    noisy: bool | None
+    model: str
+    metric: str
+    factor: float = 100.0
+
+
+COLUMNS = (
+    Column("midpoint: points", False, "midpoint", "accuracy"),
+    Column("NLL", False, "midpoint", "nll", 1.0),
+    Column("ECE, points", False, "midpoint", "ece"),
+    Column("ends: points", False, "ends", "accuracy"),
+    Column("NLL", False, "ends", "nll", 1.0),
+    Column("noisy: midpoint, points", True, "midpoint", "accuracy"),
+    Column("ends, points", True, "ends", "accuracy"),
+    Column("**midpoint, all**", None, "midpoint", "accuracy"),
+)
+CRITERION = COLUMNS[-1]
+"""What recipes are chosen by."""
+
+
+def leads(panels: Mapping[str, Rows], candidate: str, column: Column) -> list[float]:
+    """Return a candidate's difference to the standard network, the mean over panels, for each seed that has all."""
+    chosen = [rows for name, rows in panels.items() if column.noisy in (None, name.endswith("noisy"))]
+    seeds = []
+    for index in range(max((len(rows[candidate]) for rows in chosen), default=0)):
+        pairs = [(rows[candidate][index], rows[STANDARD][index]) for rows in chosen]
+        if all(ours and theirs and column.model in ours for ours, theirs in pairs):
+            values = [
+                ours[column.model][column.metric] - theirs["midpoint"][column.metric]  # type: ignore[index]
+                for ours, theirs in pairs
+            ]
+            seeds.append(column.factor * mean(values))
+    return seeds
+
+
+def length_table(panels: Mapping[str, Rows]) -> str:
+    """Return the table of a length: differences to the standard network, best first; what has no seed is left out."""
+    scores = {name: leads(panels, name, CRITERION) for name in next(iter(panels.values()), {})}
+    order = sorted((name for name, found in scores.items() if found), key=lambda name: -mean(scores[name]))
+    rows = []
+    for name in order:
+        cells = [_cell(leads(panels, name, column), column) for column in COLUMNS]
+        rows.append([name, *cells, str(len(scores[name]))])
+    return table(["candidate", *(column.title for column in COLUMNS), "seeds"], rows)
+
+
+def _cell(values: Sequence[float], column: Column) -> str:
+    if not values:
+        return ""
+    digits = 3 if column.factor == 1 else 2
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):+.{digits}f}{deviation}"
+
+
+def count(found: Found) -> tuple[int, int]:
+    """Return how many trainings are measured, and of how many."""
+    rows = [row for panels in found.values() for rows in panels.values() for runs in rows.values() for row in runs]
+    return sum(row is not None for row in rows), len(rows)
+
+
+def page(searched: Found, confirmed: Found, environment: dict[str, Any]) -> str:
+    """Return docs/recipe.md."""
+    done, wanted = count(searched)
+    confirming, to_confirm = count(confirmed)
+    text = _INTRODUCTION.format(done=f"{done:,}", wanted=f"{wanted:,}")
+    for epochs, panels in searched.items():
+        text += f"\n## {epochs} epochs\n\n{length_table(panels) if _any(panels) else NOTHING}"
+    text += f"\n## On other seeds, and test images\n\n{_CONFIRMATION} {confirming} of {to_confirm} are measured.\n"
+    for epochs, panels in confirmed.items():
+        text += f"\n{epochs} epochs:\n\n{length_table(panels) if _any(panels) else NOTHING}"
+    hardware, versions = environment["hardware"], environment["versions"]
+    return text + (
+        f"\nHardware: {hardware['cores']} cores, {hardware['processor']}.\n"
+        f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
+    )
+
+
+def _any(panels: Mapping[str, Rows]) -> bool:
+    return any(leads(panels, name, CRITERION) for name in next(iter(panels.values()), {}))
+
+
+NOTHING = "Not measured yet.\n"
+
+_INTRODUCTION = """\
+# The default recipe
+
+Trained as in the paper (`--preset paper`), the midpoint of a line is worse than a standard network where training is
+short. The trainer's default for lines, curves and simplexes is another recipe, *spreading* in the tables:
+
+- **Spreading** (`--spread 1`): places are drawn close to the midpoint at first, and from the whole subspace only
+  towards the end: α = 1/2 + w(u − 1/2), w growing from 0 to 1 over the run. Nearly orthogonal ends from the first step,
+  and yet a midpoint that trains like one network.
+- **Scaled gradients** (`--scaled-gradients`): in Algorithm 1 the midpoint of a line moves by half the gradient, that of
+  a simplex by 1/m, since each endpoint takes its coefficient's share. Multiplied by 2 (by m; by 8/3 for a curve), it
+  moves as far as a standard network would.
+- **Rate 0.2**, and **2 samples** a batch (appendix B).
+
+Which recipe is best depends on the length of training and on the labels, so candidates are compared at three lengths,
+on three data sets, with right labels and with 40 % of the training labels wrong: the digits of scikit-learn, and 1,000
+images each of Fashion-MNIST and of MNIST at 14 pixels a side; `cresnet8-16`, batches of 32, so that an epoch has 31 to
+35 steps. Each figure is a difference to the standard network of the same length, data and seed (`standard`), the mean
+over the three data sets, on validation images, with its sample standard deviation over seeds: accuracy and calibration
+error (ECE) in points, likelihood (NLL) in nats. The ends answer together. The last column decides: the midpoint's lead
+in accuracy over all six. Made, in as many pieces as one likes, by
+
+    python -m benchmarks.recipe --mnist mnist.npz
+
+{done} of {wanted} trainings are measured; what has no seed yet on all six is left out.
+
+What the trainer has are its settings: samples, rate, β, scaled gradients, how long places spread (in half the run, in
+10 epochs), a part of the run before the ends part. What it does not have (`benchmarks/tricks.py`) moves there once it
+has won:
+
+- *shuffled*: a random thousandth of the coordinates, with their momenta, is permuted among the ends after each step,
+  which leaves the midpoint where it is (WASH, [arXiv 2405.17517](https://arxiv.org/abs/2405.17517));
+- *pulled*: the ends move towards their mean (PAPA, [arXiv 2304.03094](https://arxiv.org/abs/2304.03094));
+- *antithetic*: α and 1 − α in one batch; *ends and middle*: the ends, the midpoint and one more place in every batch;
+- *averaged*: each end is the mean of its last five epochs (LAWA, [arXiv 2209.14981](https://arxiv.org/abs/2209.14981));
+- *sharpness-aware*: such steps in the last tenth (SAM, [arXiv 2010.01412](https://arxiv.org/abs/2010.01412)).
+
+What has a meaning for one network is given to the standard network too.
+"""
+
+_CONFIRMATION = """\
+A recipe that is chosen by figures is flattered by them. So what they choose is trained again with three other seeds and
+measured on the test images, by `--confirm`."""
