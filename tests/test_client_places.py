@@ -182,6 +182,17 @@ def test_places_of_a_simplex_are_tuples(service):
     assert catalogue.point_of("inverted") == "midpoint"
 
 
+def test_a_domain_is_not_a_point_of_fewer_bits(service):
+    document = service.get("/models").json()
+    own = next(entry for entry in document["models"] if entry["name"] == "inverted")
+    document["models"].insert(0, own | {"name": "inverted-int8", "precision": "int8", "float_point": "inverted"})
+    catalogue = Catalogue.from_json(document)
+    assert catalogue.point_of("inverted") == "inverted"
+    reduced, whole = catalogue.models["inverted-int8"], catalogue.models["inverted"]
+    assert (reduced.precision, reduced.float_point) == ("int8", "inverted")
+    assert (whole.precision, whole.float_point) == ("float32", None)
+
+
 def test_a_domain_without_a_point_that_answers_alike_is_asked_in_json(service, seen, images):
     """Its temperature is another than the point's: the protocol could ask for the point alone."""
 

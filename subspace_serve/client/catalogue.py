@@ -40,7 +40,8 @@ class InputFormat:
 class Model:
     """A point, at `alpha` of its subspace, or an ensemble of `members` with their `weights` (of any sum).
 
-    `statistics` is the set that a point's BatchNorm uses: `training`, or a domain's.
+    `statistics` is the set that a point's BatchNorm uses: `training`, or a domain's. A `precision` below float32 is
+    answered by the `float_point` where it loses too much on the server's processor.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Model:
     weights: tuple[float, ...] = ()
     aggregate: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    precision: str = "float32"
+    float_point: str | None = None
 
     @property
     def is_ensemble(self) -> bool:
@@ -108,6 +111,8 @@ class Catalogue:
         """Return the point that answers as a domain alone does; None where there is no such point or domain."""
         own = self.domains.get(domain)
         for name, model in self.models.items():
+            if model.precision != "float32":  # a domain means the float point
+                continue
             if own and (model.alpha, model.statistics) == (own.alpha, own.statistics):
                 return name if model.temperature == own.temperature else None
         return None
@@ -147,6 +152,8 @@ def _model(entry: Mapping[str, Any]) -> Model:
         weights=tuple(entry.get("weights", ())),
         aggregate=entry.get("aggregate"),
         metrics=dict(entry.get("metrics") or {}),
+        precision=entry.get("precision", "float32"),
+        float_point=entry.get("float_point"),
     )
 
 
