@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 TRAINING = ("torch", "torchvision", "onnx", "onnxscript", "onnx_ir")
 MEASURING = ("cv2", "jinja2", "matplotlib", "scipy", "sklearn")
+ASKING = ("anyio", "httpx")
 PROGRAM = """
 import sys
 for name in {blocked}:
@@ -111,7 +112,7 @@ def server(words: list[str], port: int, log: Path):
 def test_the_base_package_alone(run: Path, line_bundle: Path, tmp_path: Path) -> None:
     from subspace_serve.run.opened import OpenRun
 
-    blocked = TRAINING + MEASURING
+    blocked = TRAINING + MEASURING + ASKING
     opened = OpenRun(run)
     pixels = opened.data.test.take(np.arange(1))[0]
     Image.fromarray(pixels[0, ..., 0]).save(tmp_path / "digit.png")
@@ -136,8 +137,12 @@ def test_the_base_package_alone(run: Path, line_bundle: Path, tmp_path: Path) ->
         )
         with urllib.request.urlopen(request, timeout=20) as response:
             assert json.load(response)["predictions"][0]["labels"][0]["label"] == label
-    for words, package in ((("evaluate", run), "sklearn"), (("corrupt",), "cv2")):
+    for words, package, extra in (
+        (("evaluate", run), "sklearn", "measure"),
+        (("corrupt",), "cv2", "measure"),
+        (("bench", "http://127.0.0.1:1"), "httpx", "client"),
+    ):
         done = subprocess.run(command(*words, blocked=blocked), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1, done.stderr
         assert f"needs {package}, which the base package does not install" in done.stderr
-        assert "pip install 'subspace-serve[measure]'" in done.stderr
+        assert f"pip install 'subspace-serve[{extra}]'" in done.stderr

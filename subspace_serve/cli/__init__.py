@@ -46,8 +46,10 @@ _COMMANDS = {
 }
 
 
-_EXTRAS = dict.fromkeys(("cv2", "jinja2", "matplotlib", "scipy", "sklearn"), "measure") | dict.fromkeys(
-    ("onnx", "onnxscript", "torch", "torchvision"), "train"
+_EXTRAS = (
+    dict.fromkeys(("cv2", "jinja2", "matplotlib", "scipy", "sklearn"), "measure")
+    | dict.fromkeys(("onnx", "onnxscript", "torch", "torchvision"), "train")
+    | dict.fromkeys(("anyio", "httpx"), "client")
 )
 """The extra that installs a package that the base package does not."""
 
