@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from service.settings import Settings
 from subspace_serve.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -58,8 +59,56 @@ def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
     assert wrong == []
 
 
-def test_the_contributors_table_of_tests_names_each_file_once() -> None:
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links to them are written."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_ids)
+def test_headings_that_a_page_links_to_exist(page: Path) -> None:
+    linked = re.findall(r"\]\(([^):#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    absent = [f"{path}#{name}" for path, name in linked if name not in anchors(page.parent / path if path else page)]
+    assert absent == []
+
+
+# The page of recipes is written by `benchmarks.recipe`, and names the module of before until its next run.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "recipe.md"], ids=page_ids)
+def test_modules_that_a_page_runs_exist(page: Path) -> None:
+    own = "|".join(FOLDERS)
+    named = re.findall(rf"-m ((?:{own})(?:\.\w+)*)", page.read_text(encoding="utf-8"))
+    paths = {name: ROOT / name.replace(".", "/") for name in named}
+    absent = [
+        name
+        for name, path in paths.items()
+        if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file())
+    ]
+    assert absent == []
+
+
+def test_files_that_the_contributors_table_of_tests_names_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"`(?:tests/)?(test_\w+\.py)`", text)
     assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
     assert len(named) > 20
+
+
+def test_the_table_of_settings_has_the_services_own_with_their_defaults() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = text.partition("| setting | default | meaning |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[1:]]
+    found = {}
+    for names, defaults, _ in rows:
+        names, defaults = names.replace("`", "").split(", "), defaults.replace("`", "").split(", ")
+        found |= dict(zip(names, defaults if len(defaults) == len(names) else defaults * len(names), strict=True))
+    assert found.keys() == Settings.model_fields.keys()
+    numbers = {name: number(text) for name, text in found.items() if number(text) is not None}
+    assert len(numbers) > 10
+    assert numbers == {name: Settings.model_fields[name].default for name in numbers}
+
+
+def number(text: str) -> float | None:
+    """A number as the table writes it, such as `16 MiB` or `25 million`; None for other text."""
+    units = {"": 1, "MiB": 1024**2, "million": 10**6}
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(MiB|million)?", text)
+    return None if found is None else float(found[1]) * units[found[2] or ""]
