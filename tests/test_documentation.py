@@ -72,8 +72,7 @@ def test_headings_that_a_page_links_to_exist(page: Path) -> None:
     assert absent == []
 
 
-# The page of recipes is written by `benchmarks.recipe`, and names the module of before until its next run.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "recipe.md"], ids=page_ids)
+@pytest.mark.parametrize("page", PAGES, ids=page_ids)
 def test_modules_that_a_page_runs_exist(page: Path) -> None:
     own = "|".join(FOLDERS)
     named = re.findall(rf"-m ((?:{own})(?:\.\w+)*)", page.read_text(encoding="utf-8"))
