@@ -40,8 +40,6 @@ CORRUPTIONS = (
 RECALIBRATED = ("gaussian_noise", "defocus_blur", "fog", "contrast")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
-Selections = Mapping[str, Mapping[str, Any]]
-
 
 def measure(seed: int, severity: int) -> dict[str, Any]:
     """Choose for every corruption, and for some also among networks recalibrated on the domain."""
