@@ -25,11 +25,10 @@ from onnx import ModelProto
 from benchmarks.export import PREPROCESSING, Exporter
 from benchmarks.measure import at_least, at_most, environment, interleaved, measurement_options, ratio, report
 from subspace_serve.answers import ensemble_probabilities
-from subspace_serve.bundle.dynamic import dynamic_session
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.selection import Selection
-from subspace_serve.bundle.session import PointSession, open_session
+from subspace_serve.bundle.session import PointSession, load_graph, open_session
 from subspace_serve.data import Images, Preprocessing, load_data
 from subspace_serve.export.fused.graph import fuse
 from subspace_serve.measure.metrics import classification_metrics
@@ -84,7 +83,7 @@ class Graphs:
         knots = compute_statistics(network, lambda: islice(calibration.pixels(), KNOT_BATCHES))
         dynamic = folder / "dynamic.onnx"
         dynamic.write_bytes(dynamic_graph(network, knots))
-        self.dynamic = dynamic_session(dynamic, device="cpu", threads=threads)
+        self.dynamic = load_graph(dynamic, device="cpu", threads=threads)
 
     def logits(self, name: str, pixels: np.ndarray) -> np.ndarray:
         """Return a graph's logits (N, classes), a batch at a time."""

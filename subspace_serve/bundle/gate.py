@@ -11,7 +11,7 @@ import numpy as np
 from subspace_serve.bundle.manifest import Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.session import PointSession, open_session
-from subspace_serve.errors import BundleError
+from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.network.served import InputType, as_served
 from subspace_serve.network.sessions import Device
 
@@ -135,8 +135,7 @@ def _repeated(bundle: Bundle, name: str, gate: GateImages, device: Device, threa
         )
         tops = logits_in_batches(session, gate.images, bundle.manifest.input).argmax(axis=1)
     except Exception as error:  # ONNX Runtime's errors have no common base: a kernel may be missing when it runs
-        reason = str(error).strip().splitlines()[0][:300]
-        return replace(report, failure=f"{name} does not run in {point.precision} here ({reason}); {remedy}")
+        return replace(report, failure=f"{name} does not run in {point.precision} here ({reason_of(error)}); {remedy}")
     right, before = tops == gate.labels, gate.tops[of] == gate.labels
     drop = 100 * float(before.mean() - right.mean())
     flips = float((tops != gate.tops[of]).mean())
