@@ -31,7 +31,6 @@ def load_data(
     decoded_size: int | None = None,
     left_out: Mapping[str, Sequence[str]] | None = None,
     download: bool = False,
-    workers: int | None = None,
 ) -> DataSet:
     """Load a data set and divide it into training, validation and test images.
 
@@ -51,13 +50,12 @@ def load_data(
             run; None chooses what suits the files (`picture_size.fitting_side`).
         left_out: image files to leave out, by part, as `FileCheck.left_out` of an earlier run says.
         download: fetch CIFAR, MNIST or Fashion-MNIST where they are missing.
-        workers: threads that decode image files; None chooses, 0 decodes on the calling thread.
 
     Raises:
         DataError: the set is unknown, missing, damaged or empty, has a single class, a class has no training image, or
             an argument is out of range.
     """
-    options = Options(image_size=image_size or decoded_size, download=download, workers=workers)
+    options = Options(image_size=image_size or decoded_size, download=download)
     source = _training_source(spec, _coloured(options, channels))
     return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size, channels)
 
