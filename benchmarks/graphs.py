@@ -30,6 +30,7 @@ from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessin
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.bundle.session import PointSession, load_graph, open_session
 from subspace_serve.data import Images, Preprocessing, load_data
+from subspace_serve.data.images import in_chunks
 from subspace_serve.export.fused.graph import fuse
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
@@ -87,7 +88,7 @@ class Graphs:
 
     def logits(self, name: str, pixels: np.ndarray) -> np.ndarray:
         """Return a graph's logits (N, classes), a batch at a time."""
-        parts = [pixels[start : start + 250] for start in range(0, len(pixels), 250)]
+        parts = in_chunks(pixels, 250)
         return np.concatenate([self.sessions[name].logits(np.ascontiguousarray(part)) for part in parts])
 
     def _points(self, folder: Path, network: Network, calibration: CalibrationData) -> Any:

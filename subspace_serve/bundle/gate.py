@@ -11,6 +11,7 @@ import numpy as np
 from subspace_serve.bundle.manifest import Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.session import PointSession, open_session
+from subspace_serve.data.images import in_chunks
 from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.network.served import InputType, as_served
 from subspace_serve.network.sessions import Device
@@ -120,8 +121,8 @@ def read_gate(bundle: Bundle) -> GateImages:
 def logits_in_batches(session: PointSession, images: np.ndarray, input: Input) -> np.ndarray:
     """Return a graph's logits (N, classes) of uint8 images (N, H, W, C)."""
     input_type: InputType = "uint8" if input.dtype == "uint8" else "float"
-    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([session.logits(as_served(np.ascontiguousarray(part), input_type)) for part in parts])
+    parts = (np.ascontiguousarray(part) for part in in_chunks(images, _BATCH))
+    return np.concatenate([session.logits(as_served(part, input_type)) for part in parts])
 
 
 def _repeated(bundle: Bundle, name: str, gate: GateImages, device: Device, threads: int) -> GateReport:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.data import Images, Preprocessing
+from subspace_serve.data.images import in_chunks
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
 from subspace_serve.network.sessions import known_device, providers, session_options
@@ -44,7 +45,7 @@ class Answering:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits of images, uint8 (N, H, W, C). Shape (N, classes), float32."""
-        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        parts = in_chunks(images, BATCH)
         return np.concatenate([self.session.run([LOGITS], {IMAGE: np.ascontiguousarray(part)})[0] for part in parts])
 
     def logits_of(self, images: Images) -> np.ndarray:
@@ -290,6 +291,6 @@ class Network:
 def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield contiguous batches of images; an array is divided into batches of 128."""
     if isinstance(images, np.ndarray):
-        images = [images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH)]
+        images = in_chunks(images, CALIBRATION_BATCH)
     for batch in images:
         yield np.ascontiguousarray(batch)
