@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import Bins, ImageSet
-from subspace_serve.show.plot.documents import Document, deployable
+from subspace_serve.measure.results import Bins, Document, ImageSet
+from subspace_serve.show.plot.documents import deployable
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
 
 if TYPE_CHECKING:
