@@ -55,8 +55,7 @@ def load_data(
         DataError: the set is unknown, missing, damaged or empty, has a single class, a class has no training image, or
             an argument is out of range.
     """
-    options = Options(image_size=image_size or decoded_size, download=download)
-    source = _training_source(spec, _coloured(options, channels))
+    source = _training_source(spec, image_size or decoded_size, channels, download)
     return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size, channels)
 
 
@@ -81,8 +80,7 @@ def load_checked(
     Raises:
         DataError: as `load_data`; or files cannot be read, of which the message names the first ten.
     """
-    options = Options(image_size=image_size or decoded_size, download=download)
-    source = _training_source(spec, _coloured(options, channels))
+    source = _training_source(spec, image_size or decoded_size, channels, download)
     files = check_files(source, track)
     if not skip_unreadable:
         refuse_unreadable(files, source)
@@ -91,18 +89,15 @@ def load_checked(
     return replace(data, files=replace(files, copies=copies))
 
 
-def _coloured(options: Options, channels: int | None) -> Options:
-    return options if channels is None else replace(options, channels=channels)
-
-
-def _training_source(spec: str, options: Options) -> Source:
+def _training_source(spec: str, size: int | None, channels: int | None, download: bool) -> Source:
     """Read a data set that can be trained on."""
     if trains_nothing(spec):
         raise DataError(
             f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
             "evaluate on these"
         )
-    return open_source(spec, options)
+    options = Options(image_size=size, download=download)
+    return open_source(spec, options if channels is None else replace(options, channels=channels))
 
 
 def _divided(
