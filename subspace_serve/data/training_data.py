@@ -139,7 +139,7 @@ def _preprocessing(source: Source, train: Images) -> Preprocessing:
     """Return a set's published normalisation, repeated where grey images are, or else measure it."""
     known, channels = source.preprocessing, train.shape[2]
     if known is None:
-        return measure_preprocessing(_all_pixels(train))
+        return measure_preprocessing(train.take(np.arange(len(train)))[0])
     if len(known.mean) == channels:
         return known
     return Preprocessing(known.mean * channels, known.std * channels)
@@ -157,7 +157,3 @@ def _fingerprint(source: Source) -> str:
     for split, images in source.splits.items():
         digest.update(f"{split}:{images.fingerprint()}".encode())
     return digest.hexdigest()
-
-
-def _all_pixels(images: Images) -> np.ndarray:
-    return images.take(np.arange(len(images)))[0]
