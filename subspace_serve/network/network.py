@@ -12,6 +12,7 @@ import numpy as np
 
 from subspace_serve.data import Images, Preprocessing
 from subspace_serve.data.images import in_chunks
+from subspace_serve.data.preprocessing import scale_and_shift
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
 from subspace_serve.network.sessions import known_device, providers, session_options
@@ -72,6 +73,7 @@ class Network:
 
     Raises:
         CheckpointError: the number of endpoints is not the geometry's, or they are not of the skeleton's network.
+        DataError: the normalisation is not one mean and one positive standard deviation a channel.
         BundleError: the device is unknown or not available.
     """
 
@@ -94,9 +96,8 @@ class Network:
                 f"a {geometry.name} of {geometry.endpoints} endpoints was given {len(self.endpoints)}; give as many"
             )
         self._device = known_device(device)
-        means, deviations = (np.asarray(list(values), np.float64) for values in (mean, std))
-        # In the order of the skeleton: scale, then shift; both computed as the trainer computes them.
-        self._preprocessing = np.concatenate([1 / (255 * deviations), -means / deviations]).astype(np.float32)
+        # In the order of the skeleton: scale, then shift.
+        self._preprocessing = np.concatenate(scale_and_shift(Preprocessing(tuple(mean), tuple(std))))
         self._threads = threads
 
     @classmethod
