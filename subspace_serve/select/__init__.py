@@ -7,12 +7,4 @@ from subspace_serve.select.candidates import candidates_of
 from subspace_serve.select.mixture import Mixture
 from subspace_serve.select.selection import DEFAULT_CALIBRATION, ON_DOMAIN, raced, select
 
-__all__ = [
-    "DEFAULT_CALIBRATION",
-    "ON_DOMAIN",
-    "Mixture",
-    "candidates_of",
-    "raced",
-    "select",
-    "split",
-]
+__all__ = ["DEFAULT_CALIBRATION", "ON_DOMAIN", "Mixture", "candidates_of", "raced", "select", "split"]

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import Bins, Document, ImageSet
 from subspace_serve.show.plot.documents import deployable
-from subspace_serve.show.plot.style import (
-    BASELINE,
-    DOTS_PER_INCH,
-    GREY,
-    SUBSPACE,
-    check_picture,
-    legend_below,
-    picture,
-)
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, legend_below, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
