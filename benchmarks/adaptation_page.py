@@ -79,7 +79,7 @@ def _by_domain(documents: Documents) -> str:
         row = [name]
         for found in _who(documents).values():
             for count in ("training", "16", "128"):
-                row.append(spread([100 * _accuracy(document, name, count) for document in found]))
+                row.append(spread([100 * _metric(document, name, count, "accuracy") for document in found]))
         rows.append(row)
     header = ["domain", *(f"{who}, {count}" for who in _who(documents) for count in ("training's", "16", "128"))]
     return f"\n## Domain by domain, accuracy %\n\n{_of(documents)}" + table(header, rows)
@@ -144,7 +144,7 @@ def _by_stream(documents: Documents) -> str:
         for found in documents.values():
             for rule in ("own", "default"):
                 values = [
-                    mean(mean(draw[rule] for draw in entry[classes]) for name, entry in _corrupted(document, "skewed"))
+                    mean(mean(draw[rule] for draw in entry[classes]) for entry in _corrupted(document))
                     for document in found
                 ]
                 row.append(spread([100 * value for value in values]))
@@ -153,7 +153,7 @@ def _by_stream(documents: Documents) -> str:
         rows.append(row)
     usual = ["training's statistics"]
     for found in documents.values():
-        corrupted = [100 * mean(entry["training"] for _, entry in _corrupted(document, "skewed")) for document in found]
+        corrupted = [100 * mean(entry["training"] for entry in _corrupted(document)) for document in found]
         clean = [100 * document["skewed"]["clean"]["training"] for document in found]
         usual += ["", spread(corrupted), spread(clean)]
     rows.append(usual)
@@ -197,13 +197,9 @@ def _metric(document: dict[str, Any], name: str, count: str, metric: str) -> flo
     return mean(draw[document["as"]][metric] for draw in document["sizes"][name][count])
 
 
-def _accuracy(document: dict[str, Any], name: str, count: str) -> float:
-    return _metric(document, name, count, "accuracy")
-
-
 def _over_domains(document: dict[str, Any], count: str, metric: str) -> float:
     return mean(_metric(document, name, count, metric) for name in document["sizes"] if name != "clean")
 
 
-def _corrupted(document: dict[str, Any], part: str) -> list[tuple[str, Any]]:
-    return [(name, entry) for name, entry in document[part].items() if name != "clean"]
+def _corrupted(document: dict[str, Any]) -> list[Any]:
+    return [entry for name, entry in document["skewed"].items() if name != "clean"]

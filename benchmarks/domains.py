@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from benchmarks.adaptation import CORRUPTIONS
 from benchmarks.measure import environment
 from subspace_serve.files import write_text
 from subspace_serve.run.domains import corrupted_domains, labelled_domain
@@ -25,22 +26,8 @@ from subspace_serve.space.place import place_text
 
 RUNS = "runs/fashion-mnist-cresnet8-16-line-seed{seed}-8epochs"
 DOCUMENT, TABLES = Path("docs/selection.json"), Path("docs/selection.md")
-CORRUPTIONS = (
-    "gaussian_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "motion_blur",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
 RECALIBRATED = ("gaussian_noise", "defocus_blur", "fog", "contrast")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-
-Selections = Mapping[str, Mapping[str, Any]]
 
 
 def measure(seed: int, severity: int) -> dict[str, Any]:

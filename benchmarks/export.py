@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from benchmarks.measure import (
     timed,
     use_threads,
 )
+from benchmarks.servers import ROOT, free_port
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import BundlePlan, Origin, export_bundle
@@ -62,12 +62,12 @@ from trainer.proof import proven_skeleton
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 PREPROCESSING = Preprocessing(mean=(0.5,) * CHANNELS, std=(0.25,) * CHANNELS)
 IMAGES, CALIBRATION_IMAGES = 3000, 1280
-ROOT = Path(__file__).parent.parent
 
 EXPORT_LIMIT = 10.0
 HELP_LIMIT = 0.3
 READY_LIMIT = 4.0
 WORKER_LIMIT = 250e6
+READY_SECONDS = 120.0
 
 MAIN = [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
 WORKER_IMPORTS = """
@@ -187,7 +187,7 @@ def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
 
 def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> dict[str, float]:
     """Start a server, wait until it is ready, ask every model, and stop it; return times and resident sets."""
-    port = _free_port()
+    port = free_port()
     started = time.perf_counter()
     with (
         _running([*command, "--port", str(port)], variables) as server,
@@ -222,8 +222,8 @@ def _running(command: Sequence[str], variables: dict[str, str]) -> Iterator[psut
                 process.kill()
 
 
-def _until_ready(client: httpx.Client, server: psutil.Popen, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+def _until_ready(client: httpx.Client, server: psutil.Popen) -> None:
+    end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
             raise click.ClickException(f"the server ended with status {server.returncode} before it was ready")
@@ -231,7 +231,7 @@ def _until_ready(client: httpx.Client, server: psutil.Popen, seconds: float = 12
             if client.get("/readyz").status_code == 200:
                 return
         time.sleep(0.02)
-    raise click.ClickException(f"the server was not ready within {seconds:g} s")
+    raise click.ClickException(f"the server was not ready within {READY_SECONDS:g} s")
 
 
 def _ask_every_model(client: httpx.Client, bundle: Path) -> None:
@@ -239,11 +239,6 @@ def _ask_every_model(client: httpx.Client, bundle: Path) -> None:
     images = np.zeros((16, *manifest.input.shape), np.uint8).tolist()
     for model in (*manifest.points, *manifest.ensembles):
         client.post("/predict", json={"images": images, "model": model}).raise_for_status()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def _run(command: Sequence[str], variables: dict[str, str] | None = None) -> str:

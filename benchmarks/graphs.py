@@ -25,12 +25,12 @@ from onnx import ModelProto
 from benchmarks.export import PREPROCESSING, Exporter
 from benchmarks.measure import at_least, at_most, environment, interleaved, measurement_options, ratio, report
 from subspace_serve.answers import ensemble_probabilities
-from subspace_serve.bundle.dynamic import dynamic_session
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.manifest import Preprocessing as ManifestPreprocessing
 from subspace_serve.bundle.selection import Selection
-from subspace_serve.bundle.session import PointSession, open_session
+from subspace_serve.bundle.session import PointSession, load_graph, open_session
 from subspace_serve.data import Images, Preprocessing, load_data
+from subspace_serve.data.images import in_chunks
 from subspace_serve.export.fused.graph import fuse
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.network.calibration_data import CalibrationData, draw_calibration_data
@@ -84,11 +84,11 @@ class Graphs:
         knots = compute_statistics(network, lambda: islice(calibration.pixels(), KNOT_BATCHES))
         dynamic = folder / "dynamic.onnx"
         dynamic.write_bytes(dynamic_graph(network, knots))
-        self.dynamic = dynamic_session(dynamic, device="cpu", threads=threads)
+        self.dynamic = load_graph(dynamic, device="cpu", threads=threads)
 
     def logits(self, name: str, pixels: np.ndarray) -> np.ndarray:
         """Return a graph's logits (N, classes), a batch at a time."""
-        parts = [pixels[start : start + 250] for start in range(0, len(pixels), 250)]
+        parts = in_chunks(pixels, 250)
         return np.concatenate([self.sessions[name].logits(np.ascontiguousarray(part)) for part in parts])
 
     def _points(self, folder: Path, network: Network, calibration: CalibrationData) -> Any:

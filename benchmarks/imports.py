@@ -109,7 +109,7 @@ def imported(files: list[Path], spec: Path | str, out: Path) -> OpenRun:
     architecture = Architecture(NETWORK["architecture"], 10, 1, *data.shape[:2])
     # Normalised as the start was: a network that was fine-tuned expects it.
     description = Description(architecture, data.label_names, start.preprocessing, data, drawn)
-    import_weights(files, description, out, geometry=None, measured=True, overwrite=True)
+    import_weights(files, description, out, overwrite=True)
     return OpenRun(out, device="cpu")
 
 

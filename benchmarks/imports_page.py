@@ -14,7 +14,6 @@ Documents = Sequence[dict[str, Any]]
 Answers = dict[str, dict[str, float]]
 """Metrics in the new domain and in the old one."""
 
-_RATES = ("0.01", "0.03", "0.1")
 
 MARKER = "<!-- What follows is written by benchmarks.imports. -->\n\n"
 TITLES = {

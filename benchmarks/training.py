@@ -259,7 +259,7 @@ def measure_memory(architecture: str) -> dict[str, Any]:
     parameters = sum(p.numel() for p in build(Architecture(architecture, CLASSES, CHANNELS, SIDE, SIDE)).parameters())
     document: dict[str, Any] = {"architecture": architecture, "parameters": parameters}
     for name, endpoints in (("standard", 1), ("line", 2), ("simplex_6", 6)):
-        settings = {"subspace": "standard", "architecture": architecture} | TRAINER_STEPS[name]
+        settings = {"architecture": architecture} | TRAINER_STEPS[name]
         options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         command = [sys.executable, "-m", "benchmarks.memory", *options]
         click.echo(f"memory: {name}", err=True)

@@ -25,6 +25,7 @@ from service.settings import Settings
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.promises import Promises
+from subspace_serve.bundle.record import Share
 from subspace_serve.errors import DataError
 from subspace_serve.suggestions import did_you_mean
 
@@ -47,7 +48,6 @@ Weights = Annotated[
     list[float],
     Field(max_length=MAX_ENTRIES, json_schema_extra={"minItems": 1, "items": {"type": "number", "minimum": 0}}),
 ]
-Share = Annotated[float, Field(gt=0, lt=1)]
 COVERAGE = (
     "Between 0 and 1: each image gets a `set` of labels that holds the right one with at least this probability, on "
     "images like those that the bundle was calibrated on."

@@ -11,10 +11,10 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypeAliasType, TypedDict
 
 from subspace_serve.bundle.manifest import Aggregate, Count, Name, Sha256
+from subspace_serve.bundle.record import Unit
 from subspace_serve.drift import Statistic
 
 ModelName = TypeAliasType("ModelName", Name)
-Unit = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0, description="T: the answer's probabilities p are p^(1/T), normalised.")]
 _Nats = Annotated[float, Field(ge=0, description="In nats.")]
 Place = float | list[float]

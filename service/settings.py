@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from subspace_serve.bundle.gate import GatePolicy
 from subspace_serve.bundle.images import MAX_PIXELS
-from subspace_serve.bundle.manifest import Aggregate, Ensemble, Name, describe
+from subspace_serve.bundle.manifest import Aggregate, Count, Ensemble, Name, describe
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.network.sessions import Device
 from subspace_serve.suggestions import did_you_mean
@@ -32,7 +32,6 @@ _OTHER_VARIABLES = {PREFIX + "DATA", PREFIX + "STATE", PREFIX + "RANKS_TIMEOUT",
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
-Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

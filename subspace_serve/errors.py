@@ -44,3 +44,8 @@ class ExportError(SubspaceServeError):
 
 class BundleError(SubspaceServeError):
     """A bundle that is damaged, incomplete, altered, or does not fit what was asked of it."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the beginning of another library's message, which may be empty, long or of many lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

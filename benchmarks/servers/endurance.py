@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import httpx
 
 from benchmarks.measure import at_least, at_most, ratio, summary
 from benchmarks.servers import Running, running, subspace_serve
@@ -112,11 +111,7 @@ def ask_every_model(server: Running, plan: Plan) -> None:
     with server.client() as client:
         for model in (*bundle.points, *bundle.ensembles):
             request = inference(plan.pixels[:16], model)
-            _posted(client, request).raise_for_status()
-
-
-def _posted(client: httpx.Client, request: HttpRequest) -> httpx.Response:
-    return client.post(request.path, content=request.body, headers=request.headers)
+            client.post(request.path, content=request.body, headers=request.headers).raise_for_status()
 
 
 def requests_of_all_kinds(plan: Plan) -> list[HttpRequest]:

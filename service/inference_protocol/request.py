@@ -31,7 +31,6 @@ from service.requests import (
     Members,
     Numbers,
     RequestError,
-    Share,
     Weights,
     check_count,
     load_json,
@@ -42,6 +41,7 @@ from service.settings import Settings
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.predict import check_images
 from subspace_serve.bundle.promises import Promises
+from subspace_serve.bundle.record import Share
 
 DATATYPES: dict[str, Literal["UINT8", "FP32"]] = {"uint8": "UINT8", "float32": "FP32"}
 _WIRE_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("<u1"), "float32": np.dtype("<f4")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from subspace_serve.bench.load import LoadReport
 
 KEPT_UP = 0.98
+PRECISION = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,11 @@ def find_saturation(
     objective: float,
     start: float = 50.0,
     limit: float = 20_000.0,
-    precision: float = 0.05,
 ) -> Saturation:
     """Search for the highest rate that holds: double until one does not, halve until one does, then bisect.
 
     `measure` loads the server at a rate. A rate that does not hold is tried once more, since one pause of the machine
-    is enough to miss the objective. The search ends within the relative `precision`, or below one request per second.
+    is enough to miss the objective. The search ends within 5 %, or below one request per second.
     """
     reports: list[LoadReport] = []
 
@@ -51,7 +51,7 @@ def find_saturation(
         return False
 
     lower, upper, rate = 0.0, None, min(start, limit)
-    while upper is None or (upper - lower > precision * upper and upper > 1):
+    while upper is None or (upper - lower > PRECISION * upper and upper > 1):
         if attempt(rate):
             lower = rate
         elif reports[-1].fell_behind:

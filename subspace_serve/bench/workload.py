@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from subspace_serve.client.wire import HttpRequest, Options, form_request, infer
 from subspace_serve.space.geometry import Geometry
 
 Protocol = Literal["binary", "json", "image"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 _DISTINCT = 16
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}

@@ -9,10 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from subspace_serve.abstention import FINE_SHARES, Level, choose
-from subspace_serve.bundle.record import Count, Record
-
-_Unit = Annotated[float, Field(ge=0, le=1)]
-_Open = Annotated[float, Field(gt=0, lt=1)]
+from subspace_serve.bundle.record import Count, Record, Share, Unit
 
 
 class AbstentionLevel(Record):
@@ -32,8 +29,8 @@ class RiskMeasured(Record):
 
     images: Count
     held_out: bool
-    aurc: _Unit
-    answered_at_5_percent: _Unit
+    aurc: Unit
+    answered_at_5_percent: Unit
 
 
 class Abstention(Record):
@@ -45,7 +42,7 @@ class Abstention(Record):
     score: Literal["max_probability"] = "max_probability"
     data: str
     count: Count
-    delta: _Open
+    delta: Share
     levels: Annotated[tuple[AbstentionLevel, ...], Field(min_length=1, max_length=len(FINE_SHARES))]
     measured: RiskMeasured | None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from subspace_serve.bundle.record import Count, Record
+from subspace_serve.bundle.record import Count, Record, Unit
 
 
 class Calibration(Record):
@@ -46,7 +46,7 @@ class Reliability(Record):
     """Negative log-likelihood in nats and expected calibration error in [0, 1]."""
 
     nll: Annotated[float, Field(ge=0)]
-    ece: Annotated[float, Field(ge=0, le=1)]
+    ece: Unit
 
 
 class TemperatureFit(Record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,9 @@ import numpy as np
 from subspace_serve.errors import BundleError
 from subspace_serve.network.dynamic import ALPHA
 from subspace_serve.network.served import PROBABILITIES
-from subspace_serve.network.sessions import Device, providers, session_options
 from subspace_serve.network.skeleton import IMAGE, LOGITS
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place_text
-
-import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off
 
 TOLERANCE = 1e-4
 _DRAWN = 4
@@ -29,15 +25,6 @@ def compared_places(geometry: Geometry) -> list[Alpha]:
         return [*geometry.ends, geometry.midpoint, 0.125, 0.333, 0.777]
     drawn = geometry.sample(np.random.default_rng(0), _DRAWN)
     return [*geometry.ends, geometry.midpoint, *(tuple(place) for place in drawn.tolist())]
-
-
-def dynamic_session(file: Path, *, device: Device = "auto", threads: int = 0) -> Any:
-    """Load the graph. Raises `BundleError` when ONNX Runtime cannot."""
-    try:
-        return onnxruntime.InferenceSession(file, sess_options=session_options(threads), providers=providers(device))
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        reason = str(error).strip().splitlines()[0][:300]
-        raise BundleError(f"{file} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
 
 
 def compare_dynamic(

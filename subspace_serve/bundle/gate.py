@@ -11,7 +11,8 @@ import numpy as np
 from subspace_serve.bundle.manifest import Ensemble, Input
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.session import PointSession, open_session
-from subspace_serve.errors import BundleError
+from subspace_serve.data.images import in_chunks
+from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.network.served import InputType, as_served
 from subspace_serve.network.sessions import Device
 
@@ -120,8 +121,8 @@ def read_gate(bundle: Bundle) -> GateImages:
 def logits_in_batches(session: PointSession, images: np.ndarray, input: Input) -> np.ndarray:
     """Return a graph's logits (N, classes) of uint8 images (N, H, W, C)."""
     input_type: InputType = "uint8" if input.dtype == "uint8" else "float"
-    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([session.logits(as_served(np.ascontiguousarray(part), input_type)) for part in parts])
+    parts = (np.ascontiguousarray(part) for part in in_chunks(images, _BATCH))
+    return np.concatenate([session.logits(as_served(part, input_type)) for part in parts])
 
 
 def _repeated(bundle: Bundle, name: str, gate: GateImages, device: Device, threads: int) -> GateReport:
@@ -135,8 +136,7 @@ def _repeated(bundle: Bundle, name: str, gate: GateImages, device: Device, threa
         )
         tops = logits_in_batches(session, gate.images, bundle.manifest.input).argmax(axis=1)
     except Exception as error:  # ONNX Runtime's errors have no common base: a kernel may be missing when it runs
-        reason = str(error).strip().splitlines()[0][:300]
-        return replace(report, failure=f"{name} does not run in {point.precision} here ({reason}); {remedy}")
+        return replace(report, failure=f"{name} does not run in {point.precision} here ({reason_of(error)}); {remedy}")
     right, before = tops == gate.labels, gate.tops[of] == gate.labels
     drop = 100 * float(before.mean() - right.mean())
     flips = float((tops != gate.tops[of]).mean())

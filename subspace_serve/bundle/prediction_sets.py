@@ -9,10 +9,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from subspace_serve import prediction_sets
-from subspace_serve.bundle.record import Count, Record
-
-_Unit = Annotated[float, Field(ge=0, le=1)]
-_Open = Annotated[float, Field(gt=0, lt=1)]
+from subspace_serve.bundle.record import Count, Record, Share, Unit
 
 
 class CoverageMeasured(Record):
@@ -23,9 +20,9 @@ class CoverageMeasured(Record):
     """
 
     images: Count
-    asked: _Open
-    coverage: _Unit
-    class_coverage: tuple[_Unit | None, ...]
+    asked: Share
+    coverage: Unit
+    class_coverage: tuple[Unit | None, ...]
     mean_size: Annotated[float, Field(ge=1)]
 
 

@@ -6,17 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from subspace_serve.bundle.record import Count, Record
+from subspace_serve.bundle.record import Count, Record, Unit
 
 Precision = Literal["float32", "fp16", "int8"]
-_Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class Quality(Record):
     """How good a graph's answers are on labelled images, without a temperature."""
 
-    accuracy: _Unit
-    ece: _Unit
+    accuracy: Unit
+    ece: Unit
     nll: Annotated[float, Field(ge=0)]
 
 
@@ -33,7 +32,7 @@ class Gate(Record):
     seed: int
     float32: Quality
     reduced: Quality
-    flips: _Unit
+    flips: Unit
     max_drop: Annotated[float, Field(ge=0)]
     repeated: Count
     repeated_drop: float

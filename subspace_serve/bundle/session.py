@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.bundle.manifest import Input
-from subspace_serve.errors import BundleError
+from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.network.sessions import CUDA, Device, providers, session_options
 
 import onnxruntime  # isort: skip -- after `sessions`, which turns its telemetry off
@@ -43,6 +43,16 @@ class Run:
         self.options.terminate = True
 
 
+def load_graph(path: Path, *, device: Device = "auto", threads: int = 0) -> Any:
+    """Return ONNX Runtime's session of a graph. Raises `BundleError` when there can be none."""
+    try:
+        return onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers(device))
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        raise BundleError(
+            f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)}); export the bundle again"
+        ) from None
+
+
 def open_session(path: Path, input: Input, classes: int, *, device: Device = "auto", threads: int = 0) -> PointSession:
     """Load a graph on `device`; "auto" is CUDA where the session really gets it, else the CPU.
 
@@ -50,11 +60,7 @@ def open_session(path: Path, input: Input, classes: int, *, device: Device = "au
     Raises `BundleError` when the graph cannot be loaded, when its inputs and outputs are not those of the manifest, or
     when "cuda" was asked for and the session did not get it.
     """
-    try:
-        session = onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers(device))
-    except Exception as error:  # ONNX Runtime's errors have no common base
-        reason = str(error).strip().splitlines()[0][:300]
-        raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from None
+    session = load_graph(path, device=device, threads=threads)
     point = checked_session(session, input, device, path.name)
     _check_signature(session, path, input, classes)
     return point

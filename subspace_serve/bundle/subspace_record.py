@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from subspace_serve.bundle.checks import Calibration
-from subspace_serve.bundle.record import BundleFile, Count, Name, Record, Temperature
+from subspace_serve.bundle.record import BundleFile, Count, Name, Record, Temperature, Unit
 from subspace_serve.bundle.reduced import GraphParity
 
 TRAINING = "training"
@@ -35,8 +35,8 @@ class InterpolationError(Record):
     places: Count
     images: Count
     logits: Annotated[float, Field(ge=0)]
-    flips: Annotated[float, Field(ge=0, le=1)]
-    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    flips: Unit
+    accuracy: Unit | None = None
 
 
 class StatisticsRecord(BundleFile):

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.bundle.dynamic import compare_dynamic, compared_places, dynamic_session
+from subspace_serve.bundle.dynamic import compare_dynamic, compared_places
 from subspace_serve.bundle.fused import compare_fused
 from subspace_serve.bundle.gate import GatePolicy, GateReport, check_gates, failed, repeat_gates
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.reader import Bundle
-from subspace_serve.bundle.session import PointSession, open_session
+from subspace_serve.bundle.session import PointSession, load_graph, open_session
 from subspace_serve.bundle.subspace import BundledSubspace, check_answers
-from subspace_serve.errors import BundleError
+from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.network.sessions import Device
 from subspace_serve.packages import is_installed
 
@@ -128,7 +128,7 @@ def _check_dynamic(subspace: BundledSubspace, images: np.ndarray, device: Device
     if record is None:
         return None
     return compare_dynamic(
-        dynamic_session(subspace.bundle.folder / record.file, device=device, threads=threads),
+        load_graph(subspace.bundle.folder / record.file, device=device, threads=threads),
         lambda alpha: subspace.session(alpha).session,
         images,
         compared_places(subspace.geometry),
@@ -170,8 +170,7 @@ def check_graph(path: Path) -> bool:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # protobuf's, the checker's and shape inference's errors have no common base
-        reason = str(error).strip().splitlines()[0][:300]
-        raise BundleError(f"{path} is not a valid ONNX graph ({reason}); export the bundle again") from None
+        raise BundleError(f"{path} is not a valid ONNX graph ({reason_of(error)}); export the bundle again") from None
     return True
 
 

@@ -52,7 +52,7 @@ def demo(port: int) -> None:
     _say("What is deployed: the midpoint and the ends as ordinary networks, and the line itself.")
     _run(f"export {LINE} --alpha midpoint --alpha endpoints")
     _say("Where it runs, a bad camera takes pale, noisy pictures: a few of them, without labels, adapt the whole line.")
-    images, labelled = _take_pictures(LINE)
+    images, labelled = _take_pictures()
     _run(f"adapt {LINE}/bundle --images {images} --val-data {labelled} --name camera")
     _run(f"verify {LINE}/bundle")
     _say("The bundle behind HTTP, on digits, on digits as the camera takes them, and on what is no digit.")
@@ -74,7 +74,7 @@ def _run(command: str) -> None:
     cli.main(shlex.split(command), standalone_mode=False)
 
 
-def _take_pictures(folder: Path) -> tuple[Path, Path]:
+def _take_pictures() -> tuple[Path, Path]:
     """Write validation images as the camera takes them: some without labels, and others with labels."""
     import numpy as np
 
@@ -95,9 +95,9 @@ def _take_pictures(folder: Path) -> tuple[Path, Path]:
             },
         ),
     ):
-        with atomic_file(folder / name) as temporary, open(temporary, "wb") as opened:
+        with atomic_file(LINE / name) as temporary, open(temporary, "wb") as opened:
             np.savez(opened, **arrays)
-    return folder / "camera.npz", folder / "camera-labelled.npz"
+    return LINE / "camera.npz", LINE / "camera-labelled.npz"
 
 
 def _as_the_camera(pixels: Any, seed: int) -> Any:

@@ -52,7 +52,7 @@ def recorded_use(subspace: Subspace) -> tuple[str, ...]:
     """Return a run's recommended use; empty where it records none."""
     from subspace_serve.space.use import is_recorded, recommended_use
 
-    return tuple(recommended_use(subspace)) if is_recorded(subspace) else ()
+    return recommended_use(subspace) if is_recorded(subspace) else ()
 
 
 class Marks:

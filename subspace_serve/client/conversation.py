@@ -55,7 +55,6 @@ class Conversation:
         timeout: float,
         retries: int,
         random: Callable[[], float],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not (math.isfinite(timeout) and timeout > 0):
             raise ClientError(f"the timeout is {timeout!r}; give a positive number of seconds")
@@ -63,8 +62,8 @@ class Conversation:
             raise ClientError(f"retries is {retries!r}; give 0 or more")
         self.url = checked_url(url)
         self._timeout = timeout
-        self._clock = clock
-        self._exchange = Exchange(self.url, retries, random, clock)
+        self._clock = time.monotonic
+        self._exchange = Exchange(self.url, retries, random, time.monotonic)
         self._catalogue: tuple[float, Catalogue] | None = None
 
     def predict(self, images: Any, options: Options) -> Steps[Answer]:

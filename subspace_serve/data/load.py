@@ -23,7 +23,6 @@ def load_part(
     seed: int = 0,
     image_size: int | None = None,
     download: bool = False,
-    workers: int | None = None,
 ) -> tuple[Images, tuple[str, ...]]:
     """Load one part of a data set as `load_data` divides it, and its classes; the others may be missing.
 
@@ -33,7 +32,7 @@ def load_part(
     Raises:
         DataError: as `load_data`, or the set has no such part.
     """
-    source = open_source(spec, Options(image_size=image_size, download=download, workers=workers))
+    source = open_source(spec, Options(image_size=image_size, download=download))
     images = of_size(one_part(source, spec, split, validation, seed), image_size)
     return _not_empty(images, spec), source.label_names
 
@@ -48,7 +47,6 @@ def load_images(
     validation: float = 0.1,
     seed: int = 0,
     resize: bool = False,
-    workers: int | None = None,
 ) -> Images:
     """Load one labelled set to evaluate a network on.
 
@@ -63,7 +61,6 @@ def load_images(
             numbers without names as `subspace_serve.data.sources.numbers.matched` says.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
         resize: bring images of a fixed other size to the network's, instead of refusing them.
-        workers: threads that decode image files; None chooses, 0 decodes on this one.
 
     Raises:
         DataError: the set is missing or damaged, its images are of another size, its labels are not the
@@ -71,7 +68,7 @@ def load_images(
     """
     names = tuple(label_names)
     data_set, split = split_of(spec)
-    source = open_source(data_set, Options(image_size=height, channels=channels, label_names=names, workers=workers))
+    source = open_source(data_set, Options(image_size=height, channels=channels, label_names=names))
     if not set(source.label_names) <= set(names):
         raise DataError(
             f"{spec} has other classes than the network: {listed(source.label_names)} instead of {listed(names)}; "
@@ -93,21 +90,20 @@ def load_unlabelled(
     validation: float = 0.1,
     seed: int = 0,
     resize: bool = False,
-    workers: int | None = None,
 ) -> Images:
     """Load images whose labels nobody will look at, such as those that recalibrate a network.
 
     Args:
         spec: what `load_images` takes, whatever its classes; or images without labels (which are then 0): a folder
             of image files, or a `.npz` file with `images` alone.
-        height, width, channels, validation, seed, resize, workers: as for `load_images`.
+        height, width, channels, validation, seed, resize: as for `load_images`.
 
     Raises:
         DataError: the set is missing or damaged, its images are of another size, or it has several splits and none
             is named.
     """
     data_set, split = split_of(spec)
-    source = open_source(data_set, Options(image_size=height, channels=channels, labelled=False, workers=workers))
+    source = open_source(data_set, Options(image_size=height, channels=channels, labelled=False))
     images = one_part(source, spec, split, validation, seed)
     return _fitted(images, spec, (height, width, channels), resize)
 

@@ -31,7 +31,6 @@ def load_data(
     decoded_size: int | None = None,
     left_out: Mapping[str, Sequence[str]] | None = None,
     download: bool = False,
-    workers: int | None = None,
 ) -> DataSet:
     """Load a data set and divide it into training, validation and test images.
 
@@ -51,14 +50,12 @@ def load_data(
             run; None chooses what suits the files (`picture_size.fitting_side`).
         left_out: image files to leave out, by part, as `FileCheck.left_out` of an earlier run says.
         download: fetch CIFAR, MNIST or Fashion-MNIST where they are missing.
-        workers: threads that decode image files; None chooses, 0 decodes on the calling thread.
 
     Raises:
         DataError: the set is unknown, missing, damaged or empty, has a single class, a class has no training image, or
             an argument is out of range.
     """
-    options = Options(image_size=image_size or decoded_size, download=download, workers=workers)
-    source = _training_source(spec, _coloured(options, channels))
+    source = _training_source(spec, image_size or decoded_size, channels, download)
     return _divided(leave_out(source, left_out or {}), spec, validation, seed, image_size, channels)
 
 
@@ -83,8 +80,7 @@ def load_checked(
     Raises:
         DataError: as `load_data`; or files cannot be read, of which the message names the first ten.
     """
-    options = Options(image_size=image_size or decoded_size, download=download)
-    source = _training_source(spec, _coloured(options, channels))
+    source = _training_source(spec, image_size or decoded_size, channels, download)
     files = check_files(source, track)
     if not skip_unreadable:
         refuse_unreadable(files, source)
@@ -93,18 +89,15 @@ def load_checked(
     return replace(data, files=replace(files, copies=copies))
 
 
-def _coloured(options: Options, channels: int | None) -> Options:
-    return options if channels is None else replace(options, channels=channels)
-
-
-def _training_source(spec: str, options: Options) -> Source:
+def _training_source(spec: str, size: int | None, channels: int | None, download: bool) -> Source:
     """Read a data set that can be trained on."""
     if trains_nothing(spec):
         raise DataError(
             f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
             "evaluate on these"
         )
-    return open_source(spec, options)
+    options = Options(image_size=size, download=download)
+    return open_source(spec, options if channels is None else replace(options, channels=channels))
 
 
 def _divided(
@@ -146,7 +139,7 @@ def _preprocessing(source: Source, train: Images) -> Preprocessing:
     """Return a set's published normalisation, repeated where grey images are, or else measure it."""
     known, channels = source.preprocessing, train.shape[2]
     if known is None:
-        return measure_preprocessing(_all_pixels(train))
+        return measure_preprocessing(train.take(np.arange(len(train)))[0])
     if len(known.mean) == channels:
         return known
     return Preprocessing(known.mean * channels, known.std * channels)
@@ -164,7 +157,3 @@ def _fingerprint(source: Source) -> str:
     for split, images in source.splits.items():
         digest.update(f"{split}:{images.fingerprint()}".encode())
     return digest.hexdigest()
-
-
-def _all_pixels(images: Images) -> np.ndarray:
-    return images.take(np.arange(len(images)))[0]

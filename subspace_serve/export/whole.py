@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.bundle.dynamic import TOLERANCE, compare_dynamic, compared_places, dynamic_session
+from subspace_serve.bundle.dynamic import TOLERANCE, compare_dynamic, compared_places
 from subspace_serve.bundle.manifest import TRAINING, Calibration, InterpolationError
 from subspace_serve.bundle.reduced import GraphParity
+from subspace_serve.bundle.session import load_graph
 from subspace_serve.bundle.verify import check_graph
 from subspace_serve.bundle.writer import DYNAMIC_FILE, BundleWriter
 from subspace_serve.errors import BundleError, ExportError
@@ -108,7 +109,7 @@ def export_dynamic(
     places = compared_places(network.geometry)
     try:
         check_graph(file)
-        session = dynamic_session(file, device="cpu")
+        session = load_graph(file, device="cpu")
         difference = compare_dynamic(session, build, as_served(pixels, input_type), places)
     except BundleError as error:
         raise ExportError(f"{error}; the bundle was not written") from error

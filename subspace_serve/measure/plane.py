@@ -18,8 +18,6 @@ from subspace_serve.space.subspace import Subspace, Weights, mismatch, mixture
 
 DEFAULT_RESOLUTION = 9
 DEFAULT_MARGIN = 0.2
-DEFAULT_IMAGES = 2_000
-"""How many images each network of the plane is measured on, and as many it is recalibrated with."""
 
 _PATH_POINTS = 33
 _COLLINEAR = 1e-4

@@ -19,6 +19,7 @@ Bins = Sequence[Mapping[str, Any]]
 """Equal bins of confidence over [0, 1], each with the mean `confidence`, the `accuracy` and the `count` of images."""
 
 Document = Mapping[str, Any]
+"""JSON values, from memory or from a file."""
 
 
 @dataclass(frozen=True, kw_only=True)

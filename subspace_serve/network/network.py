@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from subspace_serve.data import Images, Preprocessing
+from subspace_serve.data.images import in_chunks
+from subspace_serve.data.preprocessing import scale_and_shift
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.network.measuring import batches_graph, images_graph
 from subspace_serve.network.sessions import known_device, providers, session_options
@@ -44,7 +46,7 @@ class Answering:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return the logits of images, uint8 (N, H, W, C). Shape (N, classes), float32."""
-        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        parts = in_chunks(images, BATCH)
         return np.concatenate([self.session.run([LOGITS], {IMAGE: np.ascontiguousarray(part)})[0] for part in parts])
 
     def logits_of(self, images: Images) -> np.ndarray:
@@ -71,6 +73,7 @@ class Network:
 
     Raises:
         CheckpointError: the number of endpoints is not the geometry's, or they are not of the skeleton's network.
+        DataError: the normalisation is not one mean and one positive standard deviation a channel.
         BundleError: the device is unknown or not available.
     """
 
@@ -93,9 +96,8 @@ class Network:
                 f"a {geometry.name} of {geometry.endpoints} endpoints was given {len(self.endpoints)}; give as many"
             )
         self._device = known_device(device)
-        means, deviations = (np.asarray(list(values), np.float64) for values in (mean, std))
-        # In the order of the skeleton: scale, then shift; both computed as the trainer computes them.
-        self._preprocessing = np.concatenate([1 / (255 * deviations), -means / deviations]).astype(np.float32)
+        # In the order of the skeleton: scale, then shift.
+        self._preprocessing = np.concatenate(scale_and_shift(Preprocessing(tuple(mean), tuple(std))))
         self._threads = threads
 
     @classmethod
@@ -290,6 +292,6 @@ class Network:
 def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield contiguous batches of images; an array is divided into batches of 128."""
     if isinstance(images, np.ndarray):
-        images = [images[start : start + CALIBRATION_BATCH] for start in range(0, len(images), CALIBRATION_BATCH)]
+        images = in_chunks(images, CALIBRATION_BATCH)
     for batch in images:
         yield np.ascontiguousarray(batch)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from subspace_serve.errors import ExportError
+from subspace_serve.errors import ExportError, reason_of
 from subspace_serve.network.skeleton import IMAGE, LOGITS
 from subspace_serve.packages import is_installed
 
@@ -72,8 +72,9 @@ def reduce_graph(graph: bytes, precision: Precision, calibration: Iterable[np.nd
             convert = _halved if precision == "fp16" else _quantised
             converted = convert(model, calibration, Path(folder))
         except Exception as error:  # the tools' errors have no common base
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise ExportError(f"the graph cannot be converted to {precision} ({reason}); export in float32") from error
+            raise ExportError(
+                f"the graph cannot be converted to {precision} ({reason_of(error)}); export in float32"
+            ) from error
     _keep_used_opsets(converted)
     return ReducedGraph(converted.SerializeToString(), _left_in_float(converted, precision))
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from subspace_serve.errors import CalibrationError, CheckpointError
 from subspace_serve.files import atomic_file
-from subspace_serve.network.network import Network
+from subspace_serve.network.network import CALIBRATION_BATCH, Network
 from subspace_serve.network.sessions import cores, several_at_once
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics import Statistics
@@ -210,9 +210,9 @@ def compute_statistics(
     return StatisticsSet(lattice, values, _variances(skeleton), found[0].images)
 
 
-def even_batches(images: np.ndarray, most: int = 128) -> list[np.ndarray]:
-    """Divide images into batches of nearly equal size: a last batch of two would give a poor variance."""
-    return np.array_split(images, max(1, -(-len(images) // most)))
+def even_batches(images: np.ndarray) -> list[np.ndarray]:
+    """Divide images into batches of nearly equal size, 128 at most: a last batch of two would give a poor variance."""
+    return np.array_split(images, max(1, -(-len(images) // CALIBRATION_BATCH)))
 
 
 def _variances(skeleton: Skeleton) -> np.ndarray:

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from subspace_serve.select.aim import split
-from subspace_serve.select.candidates import KINDS, candidates_of
+from subspace_serve.select.candidates import candidates_of
 from subspace_serve.select.mixture import Mixture
-from subspace_serve.select.selection import DEFAULT_CALIBRATION, METRICS, ON_DOMAIN, raced, select
-from subspace_serve.select.soups import METHODS
+from subspace_serve.select.selection import DEFAULT_CALIBRATION, ON_DOMAIN, raced, select
 
-__all__ = [
-    "DEFAULT_CALIBRATION",
-    "KINDS",
-    "METHODS",
-    "METRICS",
-    "ON_DOMAIN",
-    "Mixture",
-    "candidates_of",
-    "raced",
-    "select",
-    "split",
-]
+__all__ = ["DEFAULT_CALIBRATION", "ON_DOMAIN", "Mixture", "candidates_of", "raced", "select", "split"]

@@ -16,6 +16,7 @@ from subspace_serve.measure.networks import Candidate, Networks, check_labels
 from subspace_serve.select.decide import Compared
 from subspace_serve.select.mixture import MixedRace, MixedScores, Mixture
 from subspace_serve.select.race import Race
+from subspace_serve.suggestions import listed
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,8 @@ def split(images: Images, classes: int, *, seed: int) -> tuple[Images, Images]:
         )
     few = [str(label) for label in np.flatnonzero(counts < 2)]
     if few:
-        shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         raise DataError(
-            f"the validation images hold fewer than two of class {shown}; one is needed to choose on and one to "
+            f"the validation images hold fewer than two of class {listed(few)}; one is needed to choose on and one to "
             "report on: add images of every class"
         )
     reporting, choosing = carve(images.labels, len(images) // 2, seed)

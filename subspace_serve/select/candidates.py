@@ -12,8 +12,6 @@ from subspace_serve.measure.networks import Candidate
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place
 
-KINDS = ("points", "ensembles", "all")
-
 
 def candidates_of(
     geometry: Geometry, kind: str = "points", points: int = 11, aggregate: str = "probabilities"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from subspace_serve.errors import ArchitectureError, CheckpointError
 from subspace_serve.space.architecture import Architecture
@@ -59,21 +59,20 @@ class Fitter:
     architecture: Architecture
     cast: bool = False
     new_head: bool = False
-    _network: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self._network = build(self.architecture)
-        check_coordinates(self._network)
-        self._expected = self._network.state_dict()
-        self._buffers = dict(self._network.named_buffers())
-        self._parameters = trained_parameters(self._network)
-        self._statistics = batchnorm_statistics(self._network)
+            network = build(self.architecture)
+        check_coordinates(network)
+        self._expected = network.state_dict()
+        self._buffers = dict(network.named_buffers())
+        self._parameters = trained_parameters(network)
+        self._statistics = batchnorm_statistics(network)
         self._drawn = kept_state(self.architecture, 0).keys()
         try:
-            classifier = penultimate(self._network)
-            self._head = next(name for name, module in self._network.named_modules() if module is classifier)
+            classifier = penultimate(network)
+            self._head = next(name for name, module in network.named_modules() if module is classifier)
         except ArchitectureError:
             self._head = None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from subspace_serve.data.sources.cifar import read_cifar10, read_cifar100
 from subspace_serve.data.sources.corrupted_layouts import CORRUPTED_READERS
-from subspace_serve.data.sources.corrupted_sets import CorruptedReader
 from subspace_serve.data.sources.digits import read_digits
 from subspace_serve.data.sources.image_folder import read_folder, read_imagenet, read_tiny_imagenet
 from subspace_serve.data.sources.mnist import read_fashion_mnist, read_mnist
@@ -23,4 +22,4 @@ READERS: dict[str, Reader] = {
     "npz": read_npz,
 }
 
-__all__ = ["CORRUPTED_READERS", "READERS", "CorruptedReader", "Options", "Reader", "Source"]
+__all__ = ["CORRUPTED_READERS", "READERS", "Options", "Reader", "Source"]

@@ -111,7 +111,7 @@ def _unlabelled_files(folder: Path, size: int, options: Options, listing: Listin
     """List all images below a folder, labelled 0."""
     files = [os.path.relpath(file, folder) for file in listing.images_below(folder)]
     labels = np.zeros(len(files), np.int64)
-    return FolderImages(folder, files, labels, size=size, channels=options.channels, workers=options.workers)
+    return FolderImages(folder, files, labels, size=size, channels=options.channels)
 
 
 def labelled_files(
@@ -156,9 +156,7 @@ def labelled_files(
         _refuse_only_folders(folder, images)
     files = [os.path.relpath(file, folder) for files in images.values() for file in files]
     labels = np.repeat([label_names.index(name) for name in images], [len(files) for files in images.values()])
-    return FolderImages(
-        folder, files, labels, size=size, channels=options.channels, workers=options.workers, cropped=cropped
-    )
+    return FolderImages(folder, files, labels, size=size, channels=options.channels, cropped=cropped)
 
 
 def _hint(folder: Path, found: str, label_names: Sequence[str]) -> str:
@@ -194,6 +192,4 @@ def _annotated_files(folder: Path, label_names: Sequence[str], size: int, option
             )
         files.append(os.path.join("images", fields[0]))
         labels.append(indices[fields[1]])
-    return FolderImages(
-        folder, files, np.array(labels, np.int64), size=size, channels=options.channels, workers=options.workers
-    )
+    return FolderImages(folder, files, np.array(labels, np.int64), size=size, channels=options.channels)

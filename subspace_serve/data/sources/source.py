@@ -25,7 +25,6 @@ class Options:
         label_names: the classes in the order wanted; None for the set's own.
         labelled: refuse images without labels; if false, such images are all labelled 0.
         download: fetch what is missing, where the set can be fetched.
-        workers: threads that decode files; None chooses.
     """
 
     image_size: int | None = None
@@ -33,7 +32,6 @@ class Options:
     label_names: tuple[str, ...] | None = None
     labelled: bool = True
     download: bool = False
-    workers: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from subspace_serve import __version__
 from subspace_serve.bundle.fused import output_shapes
 from subspace_serve.bundle.manifest import Input
 from subspace_serve.bundle.selection import Selection
-from subspace_serve.errors import BundleError
+from subspace_serve.errors import BundleError, reason_of
 from subspace_serve.export.fused.head import OPSET, build_head, member_logits
 
 LARGEST_FILE = 2_000_000_000
@@ -143,7 +143,6 @@ def _check(model: ModelProto) -> None:
     try:
         checker.check_model(model, full_check=True)
     except Exception as error:  # the checker's and shape inference's errors have no common base
-        reason = str(error).strip().splitlines()[0][:300]
         raise BundleError(
-            f"the graphs of {model.graph.name} cannot be joined to one ({reason}); nothing was written"
+            f"the graphs of {model.graph.name} cannot be joined to one ({reason_of(error)}); nothing was written"
         ) from None

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import CorruptedSet, Evaluation, ImageSet, Result
 from subspace_serve.space.place import Alpha, is_end, is_midpoint
-
-Document = Mapping[str, Any]
-"""JSON values, from memory or from a file."""
 
 
 def as_runs(evaluation: Evaluation | Sequence[Evaluation]) -> list[Evaluation]:

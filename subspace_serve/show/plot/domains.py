@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.measure.results import DomainSet
 from subspace_serve.show.plot.documents import check_same_points, place_name
 from subspace_serve.show.plot.series import COLORS, MARKERS, Series, draw_curve, draw_dots
-from subspace_serve.show.plot.style import (
-    COLOR_MAP,
-    DOTS_PER_INCH,
-    GREY,
-    check_picture,
-    legend_below,
-    picture,
-)
+from subspace_serve.show.plot.style import COLOR_MAP, GREY, check_picture, legend_below, picture
 from subspace_serve.space.place import is_end, is_midpoint
 
 if TYPE_CHECKING:
@@ -29,7 +22,7 @@ _DOT = 45
 """Square points."""
 
 
-def plot_domains(domains: Sequence[DomainSet], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def plot_domains(domains: Sequence[DomainSet], target: Path) -> None:
     """Draw accuracy over the subspace for each domain (left), and on the first against each other domain (right).
 
     The right panel is that of Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (figure 1): up and to the
@@ -39,7 +32,6 @@ def plot_domains(domains: Sequence[DomainSet], target: Path, *, dots_per_inch: i
     Args:
         domains: of one evaluation, with equal places.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
-        dots_per_inch: of a `.png`.
 
     Raises:
         SubspaceServeError: another suffix, no points, or domains that were evaluated at different alphas.
@@ -48,7 +40,7 @@ def plot_domains(domains: Sequence[DomainSet], target: Path, *, dots_per_inch: i
     check_same_points(domains)
     several = len(domains) > 1
     size = _SIZE_INCHES if several else _ONE_PANEL_INCHES
-    with picture(target, size, dots_per_inch=dots_per_inch) as figure:
+    with picture(target, size) as figure:
         panels = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
         _draw_along(panels[0], domains)
         if several:

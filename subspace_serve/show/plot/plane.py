@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace_serve.show.plot.documents import Document
+from subspace_serve.measure.results import Document
 from subspace_serve.show.plot.style import COLOR_MAP, DOTS_PER_INCH, check_picture, picture
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ def plot_plane(plane: Document, target: Path, *, dots_per_inch: int = DOTS_PER_I
         _draw(figure, figure.subplots(), plane)
 
 
-def plot_planes(planes: Mapping[str, Document], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def plot_planes(planes: Mapping[str, Document], target: Path) -> None:
     """Draw several planes side by side, each under its name; otherwise as `plot_plane`."""
-    check_picture(target)
-    with picture(target, (5.2 * len(planes), 4.8), dots_per_inch=dots_per_inch) as figure:
+    with picture(target, (5.2 * len(planes), 4.8)) as figure:
         for axes, (name, plane) in zip(
             figure.subplots(1, len(planes), squeeze=False).flat, planes.items(), strict=True
         ):

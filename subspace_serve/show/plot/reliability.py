@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import Bins, ImageSet
-from subspace_serve.show.plot.documents import Document, deployable
-from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
+from subspace_serve.measure.results import Bins, Document, ImageSet
+from subspace_serve.show.plot.documents import deployable
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, legend_below, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +62,7 @@ def plot_reliability(diagrams: Mapping[str, Bins], target: Path, *, dots_per_inc
             if column == 0:
                 above.set_ylabel("Accuracy (%)")
                 below.set_ylabel("Images (%)")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        legend_below(figure, grid[0, 0])
 
 
 def _draw_diagram(axes: Axes, bins: Bins) -> None:

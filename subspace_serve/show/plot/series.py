@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, check_picture, picture
+from subspace_serve.show.plot.style import GREY, check_picture, picture
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -65,13 +65,12 @@ class SeriesPanel:
     ticks: Mapping[int, str] | None = None
 
 
-def plot_series(panels: Sequence[SeriesPanel], target: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def plot_series(panels: Sequence[SeriesPanel], target: Path) -> None:
     """Draw panels side by side, three per row, with one legend.
 
     Args:
         panels: what is drawn.
         target: a `.png` or `.svg` file, replaced whole; the same input gives the same bytes.
-        dots_per_inch: of a `.png`.
 
     Raises:
         SubspaceServeError: another suffix.
@@ -82,7 +81,7 @@ def plot_series(panels: Sequence[SeriesPanel], target: Path, *, dots_per_inch: i
     rows = -(-len(panels) // columns)
     legend_rows = -(-len(labels) // 3)
     size = (3.9 * columns + (1.6 if columns == 1 else 0.4), 3.2 * rows + 0.26 * legend_rows + 0.2)
-    with picture(target, size, dots_per_inch=dots_per_inch) as figure:
+    with picture(target, size) as figure:
         every = figure.subplots(rows, columns, squeeze=False).flat
         handles: dict[str, Artist] = {}
         for axes, panel in zip(every, panels, strict=False):

@@ -64,7 +64,7 @@ def picture(target: Path | str, size: tuple[float, float], *, dots_per_inch: int
             figure.savefig(temporary, format=target.suffix[1:], dpi=dots_per_inch, metadata=_METADATA[target.suffix])
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """Put the legend of one panel below all of them."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from subspace_serve.show.report.content import Documents
-from subspace_serve.show.report.page import PAGE, check_target, write_report
+from subspace_serve.show.report.page import check_target, write_report
 
-__all__ = ["PAGE", "Documents", "check_target", "write_report"]
+__all__ = ["Documents", "check_target", "write_report"]

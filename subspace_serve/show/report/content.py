@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from subspace_serve.measure.changed import ChangedAnswers
-from subspace_serve.measure.results import Evaluation, Metrics
+from subspace_serve.measure.results import Document, Evaluation, Metrics
 
 DOTS_PER_INCH = 160
 """The resolution of the page's pictures: sharp on high-resolution screens and in print."""
 
 LONG = 16
 """A table with more rows is collapsed."""
-
-Document = Mapping[str, Any]
-"""JSON values."""
 
 
 @dataclass(frozen=True)

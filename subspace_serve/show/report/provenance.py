@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from subspace_serve.show.report.content import Document, Documents, Section, Table, in_one_line
+from subspace_serve.measure.results import Document
+from subspace_serve.show.report.content import Documents, Section, Table, in_one_line
 
 _SETTINGS = (
     "epochs", "finished_epochs", "batch_size", "learning_rate", "weight_decay", "beta", "layerwise", "samples",
