@@ -73,6 +73,10 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers, and remove them from the sums of gauges."""
+        for process in self.processes:
+            # The worker's end of the pipe, of which this process has a copy. Without it the death of a worker that has
+            # yet to answer is seen at once, and not when its time to answer is over.
+            process.child_conn.close()
         before = {process.pid for process in self.processes if process.pid is not None}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:

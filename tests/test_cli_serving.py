@@ -160,6 +160,17 @@ def test_a_worker_that_is_killed_comes_back_from_the_checked_copy(bundle, tmp_pa
         server.until(lambda: "subspace_serve_requests_held 0.0" in server.client.get("/metrics").text)
 
 
+def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced_at_once(bundle, tmp_path):
+    with serving(bundle, tmp_path) as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(2)  # the supervisor asks twice a second, and would wait for 30 s
+        os.kill(worker, signal.SIGKILL)
+        server.until(lambda: server.workers() not in ([worker], []), seconds=15)
+        server.until(lambda: server.client.get("/readyz").status_code == 200)
+        assert f"worker {worker} died and was replaced" in server.log
+
+
 def test_reload_by_signal_and_by_request(bundle, tmp_path):
     own = shutil.copytree(bundle, tmp_path / "own")
     authorization = {"authorization": "Bearer secret"}
