@@ -28,10 +28,8 @@ def contains(whole: TrainingConfig, part: TrainingConfig) -> bool:
     different = {name for name in ours if ours[name] != theirs[name]}
     if whole.early_stopping:
         return different == {"early_stopping"}
-    if whole.subspace != "ensemble" or whole.shared_epochs:
-        return False
-    fewer = part.subspace == "ensemble" and part.members < whole.members
-    return different <= {"subspace", "endpoints"} and (fewer or part.subspace == "standard")
+    fewer = part.subspace == "standard" or (part.subspace == "ensemble" and part.members < whole.members)
+    return whole.subspace == "ensemble" and fewer and different <= {"subspace", "endpoints"}
 
 
 def shortest_whole(part: TrainingConfig, runs: Iterable[TrainingConfig]) -> TrainingConfig | None:
