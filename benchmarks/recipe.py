@@ -26,6 +26,7 @@ from benchmarks.measure import environment
 from benchmarks.recipe_candidates import CANDIDATES, LENGTHS, SETS, panels, write_mnist
 from benchmarks.recipe_job import Job, Kept
 from benchmarks.recipe_page import CONFIRMED, Found, length_table, page
+from subspace_serve.cli import run
 from subspace_serve.files import write_text
 from trainer.reproduce.cache import BusyError, Cache
 
@@ -98,8 +99,10 @@ def main(
     chosen = range(SEEDS, SEEDS + seeds) if confirm else range(seeds)
     wanted = jobs(mnist, names or (CONFIRMED if confirm else list(CANDIDATES)), epochs, chosen)
     perform([job for job in wanted if not only or job.panel.startswith(only)], store, kept, minutes)
-    searched = found_by(list(jobs(mnist, list(CANDIDATES), LENGTHS, range(SEEDS))), store, kept)
-    confirmed = found_by(list(jobs(mnist, CONFIRMED, LENGTHS, range(SEEDS, 2 * SEEDS))), store, kept)
+    # What is kept of MNIST is shown, whether its file is given this time or not.
+    file = mnist or Path("mnist.npz")
+    searched = found_by(list(jobs(file, list(CANDIDATES), LENGTHS, range(SEEDS))), store, kept)
+    confirmed = found_by(list(jobs(file, CONFIRMED, LENGTHS, range(SEEDS, 2 * SEEDS))), store, kept)
     kept.write()
     write_text(docs / "recipe.md", page(searched, confirmed, environment()))
     for length in epochs:
@@ -107,4 +110,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

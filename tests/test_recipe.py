@@ -141,6 +141,18 @@ def test_leads_are_paired_means_over_panels_of_the_seeds_that_have_all() -> None
     )
 
 
+def test_what_is_kept_of_a_set_is_shown_without_its_file(tmp_path: Path) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    shutil.copy(docs / "recipe.jsonl", tmp_path)
+    options = ["--minutes", "0", "--cache", str(tmp_path / "cache"), "--docs", str(tmp_path)]
+    assert CliRunner().invoke(recipe.main, options, catch_exceptions=False).exit_code == 0
+    tables = [
+        [line for line in (folder / "recipe.md").read_text().splitlines() if "|" in line] for folder in (docs, tmp_path)
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 20
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"data": "digits", "architecture": "cresnet8-4", "batch_size": 64, "train_images": 128}
