@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from service.requests import RequestError
+from service.documents import RequestError
 from service.settings import Settings
 
 _MAX_FIELDS = 100

@@ -16,7 +16,7 @@ from bundle_factory import make_bundle
 from grpc_service import Served, infer_request, refused, served, until
 from ports import free_port
 
-from service.requests import RequestError
+from service.documents import RequestError
 from service.settings import Settings, SettingsError, load_settings
 from subspace_serve.cli.serving import _reserve
 from subspace_serve.errors import SubspaceServeError

@@ -14,8 +14,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from service.documents import RequestError
 from service.grpc.wire import Data, WireError, bytes_besides
-from service.requests import RequestError
 
 SERVICE = "inference.GRPCInferenceService"
 POOL = DescriptorPool()

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from service.documents import MAX_ENTRIES, RequestError
 from service.engine import Answer
 from service.grpc.messages import REQUESTS, RESPONSES, parse_message
 from service.inference_protocol.metadata import VERSION
 from service.inference_protocol.request import Infer, InferParameters, InferRequest, InputParameters, OutputParameters
 from service.inference_protocol.response import answered_by, answering_model, asked_outputs, encoded
-from service.requests import MAX_ENTRIES, RequestError
 from subspace_serve.bundle.manifest import describe
 
 _CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}

@@ -22,20 +22,10 @@ from pydantic import (
     model_validator,
 )
 
+from service.documents import MAX_ENTRIES, Document, RequestError, load_json
 from service.engine import Question
-from service.requests import (
-    COVERAGE,
-    MAX_ENTRIES,
-    MAX_RISK,
-    Document,
-    Members,
-    Numbers,
-    RequestError,
-    Weights,
-    check_count,
-    load_json,
-    numbers,
-)
+from service.images import check_count, numbers
+from service.requests import COVERAGE, MAX_RISK, Members, Numbers, Weights
 from service.schemas import Json, alone, without_null
 from service.settings import Settings
 from subspace_serve.bundle.manifest import Aggregate, Input, describe

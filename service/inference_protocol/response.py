@@ -12,10 +12,10 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from typing_extensions import NotRequired, TypedDict
 
+from service.documents import RequestError
 from service.engine import Answer
 from service.inference_protocol.metadata import VERSION, Version
 from service.inference_protocol.request import InferRequest, OutputName, OutputTensor
-from service.requests import RequestError
 from service.responses import AbstainedReason, ModelName, SetReason, Temperature
 from subspace_serve.bundle.manifest import Aggregate
 from subspace_serve.bundle.predict import Prediction, named

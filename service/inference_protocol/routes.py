@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.bodies import Bodies, disconnected
+from service.documents import RequestError, load_json
 from service.engine import Engine
 from service.inference_protocol.metadata import (
     VERSION,
@@ -30,7 +31,6 @@ from service.inference_protocol.response import InferResponse, infer_response
 from service.operations import BINARY, JSON, Bytes, operation
 from service.record import Record
 from service.refusals import RETRY_AFTER, Error
-from service.requests import RequestError, load_json
 from subspace_serve.bundle.manifest import describe
 
 # Clients of the protocol send JSON without saying so, and binary tensors as bytes.
