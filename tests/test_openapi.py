@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.endpoints import OPERATIONS
 from service.engine import Engine
-from service.inference_protocol.request import InferRequest
+from service.inference_protocol.documents import InferRequest
 from service.metrics import Metrics
 from service.openapi import openapi_document
 from service.requests import PredictForm, PredictRequest

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from service.documents import MAX_ENTRIES, RequestError
 from service.engine import Answer
 from service.grpc.messages import REQUESTS, RESPONSES, parse_message
+from service.inference_protocol.documents import InferParameters, InferRequest, InputParameters, OutputParameters
 from service.inference_protocol.metadata import VERSION
-from service.inference_protocol.request import Infer, InferParameters, InferRequest, InputParameters, OutputParameters
+from service.inference_protocol.request import Infer
 from service.inference_protocol.response import answered_by, answering_model, asked_outputs, encoded
 from subspace_serve.bundle.manifest import describe
 

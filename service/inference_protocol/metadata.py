@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from service.inference_protocol.request import DATATYPES
+from service.inference_protocol.documents import DATATYPES
 from service.responses import ModelName
 from subspace_serve import __version__
 from subspace_serve.bundle.manifest import Count

@@ -14,8 +14,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from service.documents import RequestError
 from service.engine import Answer
+from service.inference_protocol.documents import InferRequest, OutputName, OutputTensor
 from service.inference_protocol.metadata import VERSION, Version
-from service.inference_protocol.request import InferRequest, OutputName, OutputTensor
 from service.responses import AbstainedReason, ModelName, SetReason, Temperature
 from subspace_serve.bundle.manifest import Aggregate
 from subspace_serve.bundle.predict import Prediction, named

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from service.bodies import Bodies, disconnected
 from service.documents import RequestError, load_json
 from service.engine import Engine
+from service.inference_protocol.documents import InferBytes, InferRequest, RepositoryIndexRequest
 from service.inference_protocol.metadata import (
     VERSION,
     IndexEntry,
@@ -26,7 +27,7 @@ from service.inference_protocol.metadata import (
     repository_index,
     server_metadata,
 )
-from service.inference_protocol.request import InferBytes, InferRequest, RepositoryIndexRequest, parse_infer
+from service.inference_protocol.request import parse_infer
 from service.inference_protocol.response import InferResponse, infer_response
 from service.operations import BINARY, JSON, Bytes, operation
 from service.record import Record
