@@ -19,9 +19,10 @@ from subspace_serve.cli.domains import named_spec
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import DataError, SubspaceServeError
 from subspace_serve.measure.evaluation import evaluate
+from subspace_serve.measure.image_sets import DomainSet
 from subspace_serve.measure.metrics import METRICS
 from subspace_serve.measure.networks import Candidate, Networks
-from subspace_serve.measure.results import DomainSet, Evaluation
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.show.plot import plot_domains
 

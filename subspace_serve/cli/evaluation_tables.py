@@ -11,7 +11,9 @@ from subspace_serve.cli.output import metric_cells, percent, print_table
 from subspace_serve.cli.recommending import MARK, Marks
 
 if TYPE_CHECKING:
-    from subspace_serve.measure.results import Evaluation, ImageSet, Result
+    from subspace_serve.measure.image_sets import ImageSet
+    from subspace_serve.measure.point_results import Result
+    from subspace_serve.measure.results import Evaluation
     from subspace_serve.space.subspace import Subspace
 
 

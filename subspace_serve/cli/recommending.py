@@ -8,7 +8,8 @@ from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.place import Alpha, place
 
 if TYPE_CHECKING:
-    from subspace_serve.measure.results import Evaluation, NamedResult
+    from subspace_serve.measure.point_results import NamedResult
+    from subspace_serve.measure.results import Evaluation
     from subspace_serve.space.subspace import Subspace
 
 MARK = " *"

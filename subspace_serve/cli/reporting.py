@@ -146,7 +146,7 @@ def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
     """
     from subspace_serve.measure.changed import answers_of, changed_answers
     from subspace_serve.measure.networks import Candidate, Networks
-    from subspace_serve.measure.results import candidate_from_json
+    from subspace_serve.measure.point_results import candidate_from_json
 
     geometry, images = run.subspace.geometry, labelled_images(run, spec)
     if geometry.endpoints == 1:

@@ -12,9 +12,11 @@ import numpy as np
 from subspace_serve.answers import softmax
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
+from subspace_serve.measure.image_sets import CorruptedSet, DomainSet
 from subspace_serve.measure.metrics import Scores, mean_total_variation
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, scored
-from subspace_serve.measure.results import CorruptedSet, DomainSet, EndpointsEnsemble, Evaluation, NamedResult, Point
+from subspace_serve.measure.point_results import EndpointsEnsemble, NamedResult, Point
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.network.network import Network
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha, place

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace_serve.measure.results import Evaluation, ImageSet, Result
+from subspace_serve.measure.image_sets import ImageSet
+from subspace_serve.measure.point_results import Result
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot.documents import as_runs, baselines_of, place_name
 from subspace_serve.show.plot.series import Series, draw_curve, draw_dots, draw_level
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, check_picture, legend_below, picture

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import CorruptedSet, Evaluation, Result
+from subspace_serve.measure.image_sets import CorruptedSet
+from subspace_serve.measure.point_results import Result
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot.along import draw_places
 from subspace_serve.show.plot.documents import (
     as_runs,

@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Sequence
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import CorruptedSet, Evaluation, ImageSet, Result
+from subspace_serve.measure.image_sets import CorruptedSet, ImageSet
+from subspace_serve.measure.point_results import Result
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.space.place import Alpha, is_end, is_midpoint
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace_serve.measure.results import DomainSet
+from subspace_serve.measure.image_sets import DomainSet
 from subspace_serve.show.plot.documents import check_same_points, place_name
 from subspace_serve.show.plot.series import COLORS, MARKERS, Series, draw_curve, draw_dots
 from subspace_serve.show.plot.style import COLOR_MAP, GREY, check_picture, legend_below, picture

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subspace_serve.measure.results import Document
+from subspace_serve.measure.point_results import Document
 from subspace_serve.show.plot.style import COLOR_MAP, DOTS_PER_INCH, check_picture, picture
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import Bins, Document, ImageSet
+from subspace_serve.measure.image_sets import ImageSet
+from subspace_serve.measure.point_results import Bins, Document
 from subspace_serve.show.plot.documents import deployable
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, legend_below, picture
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import Document
+from subspace_serve.measure.point_results import Document
 from subspace_serve.show.plot.documents import place_name
 from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
 from subspace_serve.space.place import is_midpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.measure.results import Document
+from subspace_serve.measure.point_results import Document
 from subspace_serve.show.plot.series import Series, draw_curve
 from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from subspace_serve.measure.changed import ChangedAnswers
-from subspace_serve.measure.results import Document, Evaluation, Metrics
+from subspace_serve.measure.point_results import Document, Metrics
+from subspace_serve.measure.results import Evaluation
 
 DOTS_PER_INCH = 160
 """The resolution of the page's pictures: sharp on high-resolution screens and in print."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from subspace_serve.measure.results import Document
+from subspace_serve.measure.point_results import Document
 from subspace_serve.show.report.content import Documents, Section, Table, in_one_line
 
 _SETTINGS = (

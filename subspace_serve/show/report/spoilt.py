@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from subspace_serve.measure.results import Evaluation, ImageSet
+from subspace_serve.measure.image_sets import ImageSet
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show import plot
 from subspace_serve.show.plot.corrupted import best_advantage, change_of, midpoint_advantage
 from subspace_serve.show.plot.documents import baselines_of, corruption_name, place_name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from subspace_serve.measure.results import Evaluation, Metrics
+from subspace_serve.measure.point_results import Metrics
+from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot.documents import deployable
 from subspace_serve.show.report.content import Documents, Section, Table, metric_cells, percent
 from subspace_serve.space.place import place

@@ -1,0 +1,174 @@
+"""All that an evaluation measured on one set of images, clean, corrupted or of a domain, as objects and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from subspace_serve.measure.point_results import Document, EndpointsEnsemble, NamedResult, Point, Result
+from subspace_serve.space.place import is_end, is_midpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """All that was measured on one set of images.
+
+    Attributes:
+        points: the places, in the order in which they were asked for; at least one.
+        ensembles: those that were asked for, by name.
+        recommended: the models of the run's recommended use, by name.
+        endpoints_ensemble: the ends averaged.
+        baseline: a standard network.
+    """
+
+    points: tuple[Point, ...]
+    ensembles: Mapping[str, NamedResult] = field(default_factory=dict)
+    recommended: Mapping[str, NamedResult] = field(default_factory=dict)
+    endpoints_ensemble: EndpointsEnsemble | None = None
+    baseline: Result | None = None
+
+    @property
+    def ordered(self) -> list[Point]:
+        """The points: sorted by alpha on a line or curve, in their own order on a simplex."""
+        if any(isinstance(point.alpha, Sequence) for point in self.points):
+            return list(self.points)
+        return sorted(self.points, key=lambda point: point.alpha)  # type: ignore[arg-type, return-value]
+
+    @property
+    def midpoint(self) -> Point | None:
+        """The midpoint, where it was measured."""
+        return next((point for point in self.points if is_midpoint(point.alpha)), None)
+
+    @property
+    def ends(self) -> list[Point]:
+        """The points that coincide with an endpoint; a single network's only place is its midpoint and no end."""
+        return [point for point in self.points if is_end(point.alpha) and not is_midpoint(point.alpha)]
+
+    @property
+    def best(self) -> Point:
+        """The point with the highest accuracy."""
+        return max(self.points, key=lambda point: point.accuracy)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether every place was also measured together with its opposite."""
+        return all(point.ensemble for point in self.points)
+
+    def measured_json(self) -> dict[str, Any]:
+        """Return points and ensembles as JSON values."""
+        document: dict[str, Any] = {"points": [point.to_json() for point in self.points]}
+        for key, named in (("ensembles", self.ensembles), ("recommended", self.recommended)):
+            if named:
+                document[key] = {name: result.to_json() for name, result in named.items()}
+        if self.endpoints_ensemble is not None:
+            document["endpoints_ensemble"] = self.endpoints_ensemble.to_json()
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptedSet(ImageSet):
+    """The same on corrupted images; each point, and the baseline, has its relative change."""
+
+    corruption: str
+    severity: int
+
+    @classmethod
+    def from_json(cls, document: Document) -> CorruptedSet:
+        """Read what `to_json` returns."""
+        baseline = document.get("baseline")
+        return cls(
+            corruption=document["corruption"],
+            severity=document["severity"],
+            baseline=Result(**baseline) if baseline else None,
+            **parts_from_json(document),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the set as JSON values."""
+        document = {"corruption": self.corruption, "severity": self.severity, **self.measured_json()}
+        if self.baseline is not None:
+            change = self.baseline.relative_change
+            document["baseline"] = {"metrics": self.baseline.metrics, "relative_change": change}
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSet(ImageSet):
+    """The same networks on the images of one of several domains.
+
+    Attributes:
+        name: of the domain.
+        data: the images' name.
+        count: how many images.
+    """
+
+    name: str
+    data: str
+    count: int
+
+    @classmethod
+    def from_json(cls, document: Document) -> DomainSet:
+        """Read what `to_json` returns."""
+        return cls(name=document["name"], data=document["data"], count=document["count"], **parts_from_json(document))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the set as JSON values."""
+        return {"name": self.name, "data": self.data, "count": self.count, **self.measured_json()}
+
+
+@dataclass(frozen=True)
+class MeanCorruptionError:
+    """Errors on corrupted images, mean over severities and then over types.
+
+    Attributes:
+        points: of each point.
+        normalised: of each point, its error summed over severities divided by the baseline's, mean over types
+            (Hendrycks & Dietterich 2019, section 3); None without a baseline, or where it makes no errors on a type.
+        baseline: of the standard network.
+    """
+
+    points: tuple[float, ...]
+    normalised: tuple[float, ...] | None = None
+    baseline: float | None = None
+
+
+def mean_corruption_error(corruptions: Sequence[CorruptedSet]) -> MeanCorruptionError:
+    """Return the errors over all corruptions, of which there is at least one."""
+    severities: dict[str, int] = {}
+    for entry in corruptions:
+        severities[entry.corruption] = severities.get(entry.corruption, 0) + 1
+
+    def summed(accuracy: Callable[[CorruptedSet], float]) -> dict[str, float]:
+        """The error summed over severities, by type."""
+        sums = dict.fromkeys(severities, 0.0)
+        for entry in corruptions:
+            sums[entry.corruption] = sums[entry.corruption] + 1 - accuracy(entry)
+        return sums
+
+    def mean(sums: Mapping[str, float]) -> float:
+        return float(np.mean([total / severities[name] for name, total in sums.items()]))
+
+    points = [summed(lambda entry, at=at: entry.points[at].accuracy) for at in range(len(corruptions[0].points))]  # type: ignore[misc]
+    errors = tuple(map(mean, points))
+    if any(entry.baseline is None for entry in corruptions):
+        return MeanCorruptionError(errors)
+    standard = summed(lambda entry: entry.baseline.accuracy if entry.baseline else 0.0)
+    normalised = None
+    if all(standard.values()):
+        normalised = tuple(float(np.mean([sums[name] / standard[name] for name in sums])) for sums in points)
+    return MeanCorruptionError(errors, normalised, mean(standard))
+
+
+def parts_from_json(document: Document) -> dict[str, Any]:
+    """Read the points and ensembles of one set of images."""
+    ends = document.get("endpoints_ensemble")
+    return {
+        "points": tuple(map(Point.from_json, document["points"])),
+        "endpoints_ensemble": EndpointsEnsemble.from_json(ends) if ends else None,
+    } | {
+        key: {name: NamedResult.from_json(entry) for name, entry in (document.get(key) or {}).items()}
+        for key in ("ensembles", "recommended")
+    }
