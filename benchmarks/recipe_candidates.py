@@ -85,6 +85,10 @@ CANDIDATES: dict[str, Candidate] = {
     "spreading, sharpness-aware": Candidate(SPREAD, SHARP),
     "spread in half the run": Candidate(SPREAD | {"spread": 0.5}),
     "spread in 10 epochs": Candidate(SPREAD, spread_epochs=10),
+    "spread in 10 epochs, rate 0.1": Candidate(SPREAD | {"learning_rate": 0.1}, spread_epochs=10),
+    "spread in 10 epochs, ends and middle": Candidate(SPREAD | {"samples": 4}, FOUR, spread_epochs=10),
+    "spread in 10 epochs, sharpness-aware": Candidate(SPREAD, SHARP, spread_epochs=10),
+    "spread in 20 epochs": Candidate(SPREAD, spread_epochs=20),
     "parting at a quarter": Candidate(SPREAD | {"shared": 0.25, "spread": 0.75}),
 }
 """Each trick that has a meaning for one network is given to the standard network too."""
