@@ -53,7 +53,7 @@ class Candidate:
         return TrainingConfig(**PAPER_METHOD | base | changes)
 
 
-STANDARD, PAPER, SPREADING = "standard", "paper", "spreading"
+STANDARD, PAPER, SPREADING, DEFAULT = "standard", "paper", "spreading", "spread in 10 epochs"
 SHUFFLED, PULLED, AVERAGED, SHARP = Tricks(shuffled=0.001), Tricks(pulled=0.01), Tricks(averaged=5), Tricks(radius=0.05)
 PAIRS, FOUR = Tricks(places="antithetic"), Tricks(places="ends-and-middle")
 ONE = {"subspace": "standard"}
@@ -84,7 +84,7 @@ CANDIDATES: dict[str, Candidate] = {
     "spreading, averaged": Candidate(SPREAD, AVERAGED),
     "spreading, sharpness-aware": Candidate(SPREAD, SHARP),
     "spread in half the run": Candidate(SPREAD | {"spread": 0.5}),
-    "spread in 10 epochs": Candidate(SPREAD, spread_epochs=10),
+    DEFAULT: Candidate(SPREAD, spread_epochs=10),
     "spread in 10 epochs, rate 0.1": Candidate(SPREAD | {"learning_rate": 0.1}, spread_epochs=10),
     "spread in 10 epochs, ends and middle": Candidate(SPREAD | {"samples": 4}, FOUR, spread_epochs=10),
     "spread in 10 epochs, sharpness-aware": Candidate(SPREAD, SHARP, spread_epochs=10),

@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 from benchmarks import recipe, recipe_candidates, recipe_job
 from benchmarks.recipe import SEEDS, jobs
-from benchmarks.recipe_candidates import CANDIDATES, LENGTHS, SPREADING, STANDARD, Candidate
-from benchmarks.recipe_page import COLUMNS, CRITERION, leads, length_table
+from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SPREADING, STANDARD, Candidate
+from benchmarks.recipe_goals import goals
+from benchmarks.recipe_leads import leads
+from benchmarks.recipe_page import COLUMNS, CRITERION, length_table
 from benchmarks.tricks import Antithetic, EndsAndMiddle, Tricks, TrickStepper
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
+from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.schedule import StepSettings
 
@@ -102,8 +105,13 @@ def test_every_candidate_is_a_valid_training() -> None:
     wanted = list(jobs(Path("mnist.npz"), list(CANDIDATES), LENGTHS, range(SEEDS)))
     assert len(wanted) == 6 * 3 * 3 * len(CANDIDATES)
     assert len(list(jobs(None, list(CANDIDATES), LENGTHS, [0]))) == 4 * 3 * len(CANDIDATES)
-    spreads = {job.config.epochs: job.config.spread for job in wanted if job.candidate == "spread in 10 epochs"}
+    spreads = {job.config.epochs: job.config.spread for job in wanted if job.candidate == DEFAULT}
     assert spreads == {10: 1.0, 40: 0.25, 100: 0.1}
+    # The default is what the trainer does unless told otherwise.
+    for job in wanted:
+        if job.candidate == DEFAULT:
+            own = {**job.config.to_json(), **dict.fromkeys(NEUTRAL)}
+            assert TrainingConfig(**own) == job.config
     # At 10 epochs the spread in 10 or 20 epochs is the whole run's (five candidates), and at 40 the one in 20 epochs
     # that in half the run; nothing else is another's.
     assert len({job.identity for job in wanted}) == len(wanted) - 6 * 6 * 3
@@ -140,6 +148,25 @@ def test_leads_are_paired_means_over_panels_of_the_seeds_that_have_all() -> None
         "| spreading | +2.00 ± 1.41 | -0.050 ± 0.071 | +0.00 ± 0.00 | +1.50 ± 0.71 | -0.050 ± 0.071 "
         "| +5.00 | +10.00 | +4.00 | 1 |"
     )
+
+
+def test_goals_are_reached_or_missed_beyond_chance_or_neither() -> None:
+    standard = [row(0.80), row(0.81), row(0.82)]
+    found = {
+        10: {
+            "digits": {
+                STANDARD: standard,
+                DEFAULT: [row(0.82, 0.79, 0.4), row(0.83, 0.79, 0.3), row(0.84, 0.80, 0.35)],
+            },
+            "digits, noisy": {STANDARD: standard, DEFAULT: [row(0.84, 0.8), row(0.82, 0.8), row(0.86, 0.8)]},
+        }
+    }
+    lines = goals(found, DEFAULT).splitlines()
+    assert lines[2] == (
+        "| digits | 10 | +2.00 ± 0.00 ✓ | -0.150 ± 0.050 ✓ | +0.00 ± 0.00 ~ | -1.67 ± 0.58 ✗ | -0.150 ± 0.050 ✓ "
+        "| +3.00 ± 1.73 ~ |"
+    )
+    assert lines[-1] == "3 reached (✓), 2 neither reached nor missed beyond chance (~), 1 missed (✗)."
 
 
 def test_what_is_kept_of_a_set_is_shown_without_its_file(tmp_path: Path) -> None:
