@@ -14,11 +14,11 @@ from trainer.methods.integral import INTEGRAL
 from trainer.methods.method import NEUTRAL, Method
 from trainer.methods.snapshot import SNAPSHOT
 from trainer.methods.standard import STANDARD
-from trainer.methods.subspaces import CURVE, LINE, RECIPE, SIMPLEX
+from trainer.methods.subspaces import CURVE, LINE, SIMPLEX
 from trainer.methods.swa import SWA
 from trainer.methods.swag import SWAG
 
-__all__ = ["METHODS", "NEUTRAL", "RECIPE", "Method"]
+__all__ = ["METHODS", "NEUTRAL", "Method"]
 
 METHODS: dict[str, Method] = {
     method.name: method for method in (STANDARD, LINE, CURVE, SIMPLEX, INTEGRAL, ENSEMBLE, SWA, SWAG, SNAPSHOT, FGE)

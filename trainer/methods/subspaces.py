@@ -6,8 +6,13 @@ from typing import Any
 
 from trainer.methods.method import INTEGRAL_SETTINGS, TAIL_SETTINGS, Method
 
-RECIPE: dict[str, Any] = {"samples": 2, "spread": 1.0, "scaled_gradients": True, "learning_rate": 0.2}
-"""What makes the midpoint of a line as good as a standard network of the same length (docs/recipe.md)."""
+SPREAD_EPOCHS = 10
+
+
+def recipe(epochs: int) -> dict[str, Any]:
+    """Return what makes a midpoint at least as good as a standard network after as many epochs (docs/recipe.md)."""
+    spread = SPREAD_EPOCHS / max(SPREAD_EPOCHS, epochs)
+    return {"samples": 2, "spread": spread, "scaled_gradients": True, "learning_rate": 0.2}
 
 
 def _subspace(geometry: str, summary: str, endpoints: int) -> Method:
@@ -18,7 +23,7 @@ def _subspace(geometry: str, summary: str, endpoints: int) -> Method:
         geometry,
         endpoints,
         foreign_settings=(*INTEGRAL_SETTINGS, *TAIL_SETTINGS),
-        recommended=RECIPE,
+        recommended=recipe,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from subspace_serve.show.plot.series import Series, SeriesPanel
+from trainer.methods import NEUTRAL
 from trainer.reproduce.description import Case, Measurement, Results, Runs, Settings, Wanted
 from trainer.reproduce.measures import Alone, Along, BySize, Measure
 from trainer.reproduce.scales import Scale
@@ -18,6 +19,8 @@ CLOSE = 0.005
 STANDARD: Settings = {"subspace": "standard"}
 EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True, "validation": 0.02}
 LINE: Settings = {"subspace": "line"}
+RECOMMENDED: Settings = LINE | dict.fromkeys(NEUTRAL)
+"""The trainer's default recipe: a setting that is None is what the trainer recommends."""
 CURVE: Settings = {"subspace": "curve"}
 LAYERWISE: Settings = {"subspace": "line", "layerwise": True}
 INDEPENDENT: Settings = {"subspace": "ensemble", "endpoints": 2}

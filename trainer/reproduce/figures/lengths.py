@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from subspace_serve.show.plot.series import SeriesPanel
-from trainer.methods import RECIPE
 from trainer.reproduce.description import Case, Claim, Figure, Results, Settings, Wanted
 from trainer.reproduce.figures.common import (
     ACCURACY,
     CLOSE,
     INDEPENDENT,
     LINE,
+    RECOMMENDED,
     STANDARD,
     Get,
     ends,
@@ -28,7 +28,7 @@ ONE_NETWORK, PAPER, DEFAULT, TWO_NETWORKS = "standard", "line", "line, default r
 ENDS_AND_MIDDLE = 3
 
 PAPERS: dict[str, Settings] = {ONE_NETWORK: STANDARD, PAPER: LINE}
-BEYOND: dict[str, Settings] = {DEFAULT: LINE | RECIPE, TWO_NETWORKS: INDEPENDENT}
+BEYOND: dict[str, Settings] = {DEFAULT: RECOMMENDED, TWO_NETWORKS: INDEPENDENT}
 """Methods that the paper's figure does not have."""
 
 _ece = partial(midpoint, metric="ece")
@@ -36,7 +36,7 @@ _ece = partial(midpoint, metric="ece")
 
 def _runs(scale: Scale) -> dict[Case, Wanted]:
     measure = Along(ENDS_AND_MIDDLE, scale.test_images, scale.calibration)
-    methods = PAPERS | (BEYOND if scale.beyond_figure_10 else {})
+    methods = PAPERS | (BEYOND if scale.beyond_paper else {})
     return {
         Case(name, length=length): Wanted(settings, measure)
         for length in scale.lengths
@@ -71,7 +71,7 @@ def _claims(scale: Scale, results: Results) -> Iterator[Claim]:
             -lead(PAPER, length, _ece),
             "points of ECE",
         )
-    if scale.beyond_figure_10:
+    if scale.beyond_paper:
         yield from as_good_as_standard(DEFAULT, scale.lengths, of_paper=False)
         for who in (PAPER, DEFAULT):
             for length in scale.lengths:
