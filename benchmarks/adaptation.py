@@ -58,6 +58,8 @@ SETTINGS: dict[str, Any] = {
     "data": "fashion-mnist", "image_size": 14, "train_images": 4000, "architecture": "cresnet8-32", "epochs": 100,
     "device": "cpu",
 }  # fmt: skip
+OF_LINES = {"spread": 1.0}
+"""Places spread over the whole run, as they did by default when the page's lines were trained."""
 BETWEEN = (0.025, 0.13, 0.29, 0.375, 0.52, 0.675, 0.81, 0.975)
 
 
@@ -230,7 +232,8 @@ def _drawn(images: np.ndarray, count: int, draw: int) -> np.ndarray:
 
 def trained(method: str, seed: int, runs: Path, data: str) -> Path:
     """Train a run, or resume it where it stopped."""
-    config = TrainingConfig(**SETTINGS | {"data": data, "subspace": method, "seed": seed})
+    own = OF_LINES if method == "line" else {}
+    config = TrainingConfig(**SETTINGS | own | {"data": data, "subspace": method, "seed": seed})
     folder = runs / f"{method}-{seed}"
     train(config, folder, resume=(folder / "config.json").exists())
     return folder
