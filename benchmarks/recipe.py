@@ -3,7 +3,8 @@
 Trains each candidate on three data sets, with right labels and with 40 % of them wrong, for 10, 40 and 100 epochs with
 three seeds, and judges it on validation images. What is measured is kept in docs/recipe.jsonl, a line for each
 training, and is not trained again; several processes can share the work. `--confirm` trains the chosen on other seeds
-and measures them on the test images. Each call writes docs/recipe.md from what there is.
+and measures them on the test images; `--few-steps` compares how long places spread in large batches. Each call writes
+docs/recipe.md from what there is.
 
     python -m benchmarks.recipe --mnist mnist.npz --epochs 10 --set digits --minutes 30
     python -m benchmarks.recipe --mnist mnist.npz --confirm
@@ -19,13 +20,14 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks.measure import environment
-from benchmarks.recipe_candidates import CANDIDATES, LENGTHS, SETS, panels, write_mnist
+from benchmarks.recipe_candidates import CANDIDATES, FEW_STEPS, LENGTHS, SETS, panels, write_mnist
 from benchmarks.recipe_job import Job, Kept
-from benchmarks.recipe_page import CONFIRMED, Found, length_table, page
+from benchmarks.recipe_page import COMPARED, CONFIRMED, FEW_STEPS_EPOCHS, Found, length_table, page
 from subspace_serve.cli import run
 from subspace_serve.files import write_text
 from trainer.reproduce.cache import BusyError, Cache
@@ -34,11 +36,17 @@ SEEDS = 3
 """That judge; as many others confirm."""
 
 
-def jobs(mnist: Path | None, names: Sequence[str], lengths: Sequence[int], seeds: Sequence[int]) -> Iterator[Job]:
+def jobs(
+    mnist: Path | None,
+    names: Sequence[str],
+    lengths: Sequence[int],
+    seeds: Sequence[int],
+    changes: dict[str, Any] | None = None,
+) -> Iterator[Job]:
     """Yield the trainings: short ones first, and of a length each candidate before the next seed."""
     for epochs in lengths:
         for seed in seeds:
-            for panel, base in panels(mnist).items():
+            for panel, base in panels(mnist, changes).items():
                 for candidate in names:
                     yield Job.of(panel, candidate, base, epochs, seed, "validation" if seed < SEEDS else "test")
 
@@ -79,6 +87,7 @@ def found_by(wanted: Sequence[Job], store: Cache, kept: Kept) -> Found:
 @click.option("--minutes", type=click.FloatRange(0), default=float("inf"), help="Begin nothing new after so many.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
 @click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@click.option("--few-steps", is_flag=True, help="Train what the page compares in large batches.")
 @click.option("--confirm", is_flag=True, help="Train what the page confirms on other seeds; measure on test images.")
 def main(
     epochs: tuple[int, ...],
@@ -90,6 +99,7 @@ def main(
     minutes: float,
     cache: Path,
     docs: Path,
+    few_steps: bool,
     confirm: bool,
 ) -> None:
     """Search for a recipe over lengths, in pieces; write what is found to the documentation."""
@@ -98,13 +108,16 @@ def main(
     store, kept = Cache(cache, partial(click.echo, err=True)), Kept.read(docs / "recipe.jsonl")
     chosen = range(SEEDS, SEEDS + seeds) if confirm else range(seeds)
     wanted = jobs(mnist, names or (CONFIRMED if confirm else list(CANDIDATES)), epochs, chosen)
+    if few_steps:
+        wanted = jobs(mnist, COMPARED, [FEW_STEPS_EPOCHS], range(seeds), FEW_STEPS)
     perform([job for job in wanted if not only or job.panel.startswith(only)], store, kept, minutes)
     # What is kept of MNIST is shown, whether its file is given this time or not.
     file = mnist or Path("mnist.npz")
     searched = found_by(list(jobs(file, list(CANDIDATES), LENGTHS, range(SEEDS))), store, kept)
     confirmed = found_by(list(jobs(file, CONFIRMED, LENGTHS, range(SEEDS, 2 * SEEDS))), store, kept)
+    few = found_by(list(jobs(file, COMPARED, [FEW_STEPS_EPOCHS], range(SEEDS), FEW_STEPS)), store, kept)
     kept.write()
-    write_text(docs / "recipe.md", page(searched, confirmed, environment()))
+    write_text(docs / "recipe.md", page(searched, confirmed, few, environment()))
     for length in epochs:
         click.echo(f"{length} epochs\n\n{length_table(searched[length])}")
 

@@ -21,6 +21,8 @@ NOISE = 0.4
 
 NETWORK = {"architecture": "cresnet8-16", "device": "cpu", "batch_size": 32}
 """Width 16: a network of half that width takes nearly as long, since processors fill 16 channels at a time."""
+FEW_STEPS = {"batch_size": 128}
+"""Settings with which an epoch has 7 to 10 steps."""
 SMALL = {"image_size": 14, "train_images": 1000}
 
 SETS: dict[str, dict[str, Any]] = {
@@ -94,16 +96,21 @@ CANDIDATES: dict[str, Candidate] = {
 """Each trick that has a meaning for one network is given to the standard network too."""
 
 
-def panels(mnist: Path | None) -> dict[str, dict[str, Any]]:
-    """Return the settings of each data set, with right and with noisy labels, by a title; without a file no MNIST."""
+def panels(mnist: Path | None, changes: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the settings of each data set, with right and with noisy labels, by a title.
+
+    Args:
+        mnist: the file of MNIST's digits; without it there is no MNIST.
+        changes: settings that differ.
+    """
     found = {}
     for name, settings in SETS.items():
         if name == "MNIST":
             if mnist is None:
                 continue
             settings = settings | {"data": str(mnist)}
-        found[name] = NETWORK | settings
-        found[f"{name}, noisy"] = NETWORK | settings | {"label_noise": NOISE}
+        found[name] = NETWORK | settings | (changes or {})
+        found[f"{name}, noisy"] = found[name] | {"label_noise": NOISE}
     return found
 
 

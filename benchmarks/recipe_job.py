@@ -113,9 +113,8 @@ class Kept:
 
     def write(self) -> None:
         """Write all of it, in the order of its trainings."""
-        order = sorted(
-            self.lines.values(), key=lambda line: [line[name] for name in ("epochs", "panel", "candidate", "seed")]
-        )
+        keys = ("epochs", "panel", "candidate", "seed", "identity")
+        order = sorted(self.lines.values(), key=lambda line: [line[name] for name in keys])
         write_text(self.file, "".join(json.dumps(line) + "\n" for line in order))
 
 

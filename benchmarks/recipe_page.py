@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
-from benchmarks.recipe_candidates import DEFAULT, PAPER, STANDARD
+from benchmarks.recipe_candidates import DEFAULT, PAPER, SPREADING, STANDARD
 from benchmarks.recipe_goals import goals
 from benchmarks.recipe_job import Row
 from benchmarks.recipe_leads import Column, Rows, cell, leads
@@ -17,6 +17,8 @@ Found = dict[int, dict[str, dict[str, list[Row | None]]]]
 
 CONFIRMED = (STANDARD, "standard, rate 0.2", PAPER, DEFAULT)
 """What is trained on other seeds."""
+COMPARED, FEW_STEPS_EPOCHS = (STANDARD, SPREADING, DEFAULT), 40
+"""What is trained in large batches, and for how long."""
 
 
 COLUMNS = (
@@ -50,13 +52,14 @@ def count(found: Found) -> tuple[int, int]:
     return sum(row is not None for row in rows), len(rows)
 
 
-def page(searched: Found, confirmed: Found, environment: dict[str, Any]) -> str:
+def page(searched: Found, confirmed: Found, few: Found, environment: dict[str, Any]) -> str:
     """Return docs/recipe.md."""
     done, wanted = count(searched)
     confirming, to_confirm = count(confirmed)
     text = _INTRODUCTION.format(done=f"{done:,}", wanted=f"{wanted:,}")
     for epochs, panels in searched.items():
         text += f"\n## {epochs} epochs\n\n{length_table(panels) if _any(panels) else NOTHING}"
+    text += f"\n{_FEW_STEPS}\n{length_table(few[FEW_STEPS_EPOCHS]) if _any(few[FEW_STEPS_EPOCHS]) else NOTHING}"
     text += f"\n## On other seeds, and test images\n\n{_CONFIRMATION} {confirming} of {to_confirm} are measured.\n"
     for epochs, panels in confirmed.items():
         text += f"\n{epochs} epochs:\n\n{length_table(panels) if _any(panels) else NOTHING}"
@@ -82,7 +85,7 @@ short, and better in long runs where labels are wrong. The trainer's default for
 recipe, *spread in 10 epochs* in the tables, which is to keep the one and avoid the other:
 
 - **Spreading** (`--spread`): places are drawn close to the midpoint at first, and from the whole subspace later:
-  α = 1/2 + w(u − 1/2), w growing from 0 to 1 within 10 epochs, or over the whole of a shorter run. Nearly orthogonal
+  α = 1/2 + w(u − 1/2), w growing from 0 to 1 within 10 epochs, but at least 300 steps. Nearly orthogonal
   ends from the first step, and yet a midpoint that begins like one network.
 - **Scaled gradients** (`--scaled-gradients`): in Algorithm 1 the midpoint of a line moves by half the gradient, that of
   a simplex by 1/m, since each endpoint takes its coefficient's share. Multiplied by 2 (by m; by 8/3 for a curve), it
@@ -116,6 +119,14 @@ What the trainer has are its settings: samples, rate, β, scaled gradients, how 
 - *sharpness-aware*: such steps in the last tenth (SAM, [arXiv 2010.01412](https://arxiv.org/abs/2010.01412)).
 
 What has a meaning for one network is given to the standard network too.
+"""
+
+_FEW_STEPS = f"""\
+## Few steps
+
+Ten epochs of large batches are few steps. With batches of 128 an epoch of these data has 7 to 10, so that places spread
+in 70 to 100 steps instead of 310 to 350; *spreading* takes the whole run, {FEW_STEPS_EPOCHS} epochs. Hence the default
+takes at least 300 steps. Made with `--few-steps`:
 """
 
 _GOALS = """\

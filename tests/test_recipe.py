@@ -22,7 +22,7 @@ from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
 from trainer.preparation import prepared_stepper, starting_points
-from trainer.schedule import StepSettings
+from trainer.schedule import Schedule, StepSettings
 
 ARCHITECTURE = Architecture("cresnet8-4", 4, 1, 8, 8)
 IMAGES, LABELS = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
@@ -110,8 +110,10 @@ def test_every_candidate_is_a_valid_training() -> None:
     # The default is what the trainer does unless told otherwise.
     for job in wanted:
         if job.candidate == DEFAULT:
-            own = {**job.config.to_json(), **dict.fromkeys(NEUTRAL)}
-            assert TrainingConfig(**own) == job.config
+            untold = TrainingConfig(**{**job.config.to_json(), **dict.fromkeys(NEUTRAL)})
+            assert untold == TrainingConfig(**{**job.config.to_json(), "spread": None})
+            steps = {Schedule(config, 32).spreading_steps for config in (untold, job.config)}
+            assert len(steps) == 1
     # At 10 epochs the spread in 10 or 20 epochs is the whole run's (five candidates), and at 40 the one in 20 epochs
     # that in half the run; nothing else is another's.
     assert len({job.identity for job in wanted}) == len(wanted) - 6 * 6 * 3

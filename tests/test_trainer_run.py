@@ -370,11 +370,7 @@ def test_presets_are_the_papers(name: str) -> None:
 def test_subspaces_are_trained_by_the_recipe_unless_told_otherwise(subspace: str) -> None:
     config = TrainingConfig(subspace=subspace)
     assert (config.samples, config.scaled_gradients, config.learning_rate) == (2, True, 0.2)
-    # Places spread in ten epochs, or in the whole of a shorter run.
-    assert [TrainingConfig(subspace=subspace, epochs=epochs).spread for epochs in (1, 10, 40)] == [1, 1, 0.25]
-    assert config.spread == pytest.approx(10 / config.epochs)
-    with pytest.raises(TrainingError, match="epochs"):
-        TrainingConfig(subspace=subspace, epochs="many")
+    assert config.spread is None
     assert TrainingConfig(subspace=subspace, spread=0.0).spread == 0
     assert TrainingConfig(**config.to_json()) == config
     plain = TrainingConfig(subspace="standard")

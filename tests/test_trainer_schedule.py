@@ -118,6 +118,19 @@ def test_places_spread_linearly_from_where_the_endpoints_part() -> None:
     )
 
 
+@pytest.mark.parametrize(("steps_per_epoch", "epochs", "steps"), [(40, 30, 400), (8, 100, 300), (40, 5, 200)])
+def test_places_spread_in_ten_epochs_and_no_fewer_than_300_steps(steps_per_epoch: int, epochs: int, steps: int) -> None:
+    found = Schedule(TrainingConfig(epochs=epochs), steps_per_epoch)
+    last = found.steps - 1
+    assert found.at(steps // 4).spread == pytest.approx(0.25)
+    assert found.at(min(steps, last)).spread == pytest.approx(min(1, last / steps))
+    fraction = TrainingConfig(epochs=epochs, spread=steps / found.steps)
+    given = Schedule(fraction, steps_per_epoch)
+    assert [found.at(step).spread for step in range(found.steps)] == [
+        given.at(step).spread for step in range(found.steps)
+    ]
+
+
 def test_nothing_is_shared_and_everything_spread_unless_asked() -> None:
     plain = schedule(spread=0.0)
     assert all(plain.at(step).spread == 1 and not plain.at(step).together for step in range(100))

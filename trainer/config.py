@@ -78,9 +78,9 @@ class TrainingConfig(BaseModel):
     """Strength of the feature-similarity term; needs two samples or more."""
     shared: Fraction = NEUTRAL["shared"]
     """Fraction of the epochs before endpoints, or an ensemble's members (appendix H), part."""
-    spread: Fraction = NEUTRAL["spread"]
+    spread: Fraction | None = NEUTRAL["spread"]
     """Fraction of the run in which drawn places spread from the midpoint; 0 draws from all of the subspace at once.
-    [default: that of 10 epochs, or 1]"""
+    [default: that of 10 epochs, or of 300 steps where that is more]"""
     # In Algorithm 1 as it stands a line's midpoint moves half as fast.
     scaled_gradients: bool = NEUTRAL["scaled_gradients"]
     """Whether the midpoint moves as fast as one network.  [default: scaled]"""
@@ -150,9 +150,7 @@ class TrainingConfig(BaseModel):
         if method := METHODS.get(given.get("subspace", "line")):
             # A batch of one image is one sample.
             fitting = {"samples": 1} if given.get("batch_size") == 1 else {}
-            epochs = given.get("epochs")
-            length = epochs if isinstance(epochs, int) else type(self).model_fields["epochs"].default
-            given = method.recommended(length) | fitting | given
+            given = method.recommended | fitting | given
         try:
             super().__init__(**given)
         except ValidationError as error:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # a circular import otherwise: the settings import the method
     from trainer.config import TrainingConfig
 
 MAXIMAL_WARMUP = 0.25
+SPREAD_EPOCHS, SPREAD_STEPS = 10, 300
+"""How long drawn places spread unless told otherwise: the longer of the two (docs/recipe.md)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Schedule:
         """Steps of warm-up that were asked for; a short trajectory has fewer (`warm_cosine`)."""
         return round(self.config.warmup_epochs * self.steps_per_epoch)
 
+    @property
+    def spreading_steps(self) -> float:
+        """Steps in which drawn places spread from the midpoint; 0 draws them from all of the subspace at once."""
+        if self.config.spread is None:
+            return max(SPREAD_EPOCHS * self.steps_per_epoch, SPREAD_STEPS)
+        return self.config.spread * self.steps
+
     def at(self, step: int) -> StepSettings:
         """Return the settings of a step, counted from 0."""
         config = self.config
@@ -58,8 +67,8 @@ class Schedule:
         done = step / self.steps
         beta = config.beta * {"constant": 1.0, "growing": done, "fading": 1 - done}[config.beta_schedule]
         # The spread grows from where the endpoints part, and is complete by the end however late they part.
-        since = (step - parting) / max(min(config.spread * self.steps, self.steps - parting), 1)
-        spread = min(1.0, max(0.0, since)) if config.spread else 1.0
+        since = (step - parting) / max(min(self.spreading_steps, self.steps - parting), 1)
+        spread = min(1.0, max(0.0, since)) if self.spreading_steps else 1.0
         return StepSettings(config.method.learning_rate(self, step), beta, spread, together=step < parting)
 
     def kept_after(self) -> list[int]:

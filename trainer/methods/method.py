@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from subspace_serve.errors import TrainingError
@@ -47,7 +47,7 @@ class Method:
         members: how many members are kept unless told otherwise; 0 where what is trained is the result.
         whole_trajectories: whether each member is the end of its own trajectory, not a state of the only one.
         foreign_settings: settings that have no meaning here and are refused.
-        recommended: the settings that differ from `NEUTRAL` unless told otherwise, in a run of so many epochs.
+        recommended: settings that differ from `NEUTRAL` unless told otherwise.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Method:
     members: int = 0
     whole_trajectories: bool = False
     foreign_settings: tuple[str, ...] = ()
-    recommended: Callable[[int], dict[str, Any]] = lambda epochs: {}
+    recommended: dict[str, Any] = field(default_factory=dict)
 
     def trained_geometry(self, endpoints: int | None) -> Geometry:
         """Return the shape that is trained; None takes the default number of endpoints.
