@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import recipe, recipe_candidates, recipe_job
+from benchmarks import recipe, recipe_candidates, recipe_job, recipe_page
 from benchmarks.recipe import SEEDS, jobs
 from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SPREADING, STANDARD, Candidate
 from benchmarks.recipe_goals import goals
@@ -205,6 +205,13 @@ def test_a_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.M
     assert "| spreading |" in trained
     assert len(kept.read_text().splitlines()) == 4
     assert trained.split("\n\n")[1] in (tmp_path / "recipe.md").read_text()
+    # Of large batches the page says more, and the search's own tables stay as they are.
+    for module in (recipe, recipe_page):
+        monkeypatch.setattr(module, "FEW_STEPS_EPOCHS", 2)
+    assert "| spreading |" not in (tmp_path / "recipe.md").read_text().split("## Few steps")[1]
+    assert search("--few-steps") == trained
+    assert "| spreading |" in (tmp_path / "recipe.md").read_text().split("## Few steps")[1]
+    assert len(kept.read_text().splitlines()) == 4 + 2 * len(recipe_page.COMPARED)
     # Without its cache, the file is enough.
     shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(recipe_job.Job, "measure", None)
