@@ -119,6 +119,20 @@ What the trainer has are its settings: samples, rate, β, scaled gradients, how 
 - *sharpness-aware*: such steps in the last tenth (SAM, [arXiv 2010.01412](https://arxiv.org/abs/2010.01412)).
 
 What has a meaning for one network is given to the standard network too.
+
+## What the tables below say
+
+- **How long places spread is a choice between right and wrong labels.** The sooner all of the line is trained, the
+  better its midpoint withstands wrong labels, and the less accurate it is where labels are right. Ten epochs take
+  nearly all that the paper's settings gain under noise, at a smaller price where there is none: the default. Who trusts
+  the labels trains a more accurate midpoint with `--spread 1`.
+- **In short runs no recipe is ahead of a standard network.** The paper's settings fall far behind it, the default a
+  little, most on Fashion-MNIST. What a line gains comes once the images are fitted.
+- **The rate of 0.2** makes a standard network more accurate in long runs with right labels, too. Against wrong labels
+  it does little, and a line much.
+- **Of the tricks none is worth its code.** Ends and middle, with four samples, is level with the default at 40 epochs
+  and at 100 ahead of it with right labels and behind it with wrong ones; shuffling, pulling and antithetic places cost
+  at 10 epochs; averaging and sharpness-aware steps change little at any length.
 """
 
 _FEW_STEPS = f"""\
