@@ -325,6 +325,7 @@ def test_wrong_usage_is_status_2(
         ("train --endpoints 11", "--endpoints takes a whole number from 2 to 10; found '11'"),
         ("train --beta much", "--beta takes a number; found 'much'"),
         ("train --beta nan", "--beta takes a number; found 'nan'"),
+        ("train --spread wide", "--spread takes a number; found 'wide'"),
         ("evaluate --severity five", "--severity takes a whole number; found 'five'"),
         ("bench URL --rate 0", "--rate takes a number greater than 0; found '0'"),
         ("bench URL --rate nan", "--rate takes a number greater than 0; found 'nan'"),

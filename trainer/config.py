@@ -17,10 +17,10 @@ else:
 
 
 def _between(low: float, high: float) -> AfterValidator:
-    """Return a validator for numbers from `low` to `high`."""
+    """Return a validator for numbers from `low` to `high`, where there is one."""
 
-    def check(value: float) -> float:
-        if not low <= value <= high:
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
             raise ValueError(f"it must lie between {low:g} and {high:g}")
         return value
 
@@ -78,7 +78,7 @@ class TrainingConfig(BaseModel):
     """Strength of the feature-similarity term; needs two samples or more."""
     shared: Fraction = NEUTRAL["shared"]
     """Fraction of the epochs before endpoints, or an ensemble's members (appendix H), part."""
-    spread: Fraction | None = NEUTRAL["spread"]
+    spread: Annotated[Real | None, _between(0, 1)] = NEUTRAL["spread"]
     """Fraction of the run in which drawn places spread from the midpoint; 0 draws from all of the subspace at once.
     [default: that of 10 epochs, or of 300 steps where that is more]"""
     # In Algorithm 1 as it stands a line's midpoint moves half as fast.

@@ -45,8 +45,9 @@ def _few_steps(config: TrainingConfig, images: int) -> str | None:
     steps = config.epochs * (images // batch_size)
     if steps >= _FEW_STEPS:
         return None
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     return (
-        f"{images} training images in batches of {batch_size} make {steps} steps in {config.epochs} epochs, which is "
+        f"{images} training images in batches of {batch_size} make {steps} steps in {epochs}, which is "
         "little to learn from; smaller batches (--batch-size 16) or more --epochs make more"
     )
 
