@@ -82,7 +82,7 @@ _INTRODUCTION = """\
 
 Trained as in the paper (`--preset paper`), the midpoint of a line is worse than a standard network where training is
 short, and better in long runs where labels are wrong. The trainer's default for lines, curves and simplexes is another
-recipe, *spread in 10 epochs* in the tables, which is to keep the one and avoid the other:
+recipe, *spread in 10 epochs* in the tables, which keeps most of that gain and avoids most of that loss:
 
 - **Spreading** (`--spread`): places are drawn close to the midpoint at first, and from the whole subspace later:
   α = 1/2 + w(u − 1/2), w growing from 0 to 1 within 10 epochs, but at least 300 steps. Nearly orthogonal
@@ -130,8 +130,8 @@ What has a meaning for one network is given to the standard network too.
   little, most on Fashion-MNIST. What a line gains comes once the images are fitted.
 - **The rate of 0.2** makes a standard network more accurate in long runs with right labels, too. Against wrong labels
   it does little, and a line much.
-- **Of the tricks none is worth its code.** Ends and middle, with four samples, is level with the default at 40 epochs
-  and at 100 ahead of it with right labels and behind it with wrong ones; shuffling, pulling and antithetic places cost
+- **Of the tricks none is worth its code**, by the one seed that most have. Ends and middle, with four samples, is level
+  with the default at 40 epochs and at 100 ahead of it with right labels and behind it with wrong ones; shuffling, pulling and antithetic places cost
   at 10 epochs; averaging and sharpness-aware steps change little at any length.
 """
 
