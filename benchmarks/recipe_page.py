@@ -131,8 +131,8 @@ What has a meaning for one network is given to the standard network too.
 - **The rate of 0.2** makes a standard network more accurate in long runs with right labels, too. Against wrong labels
   it does little, and a line much.
 - **Of the tricks none is worth its code**, by the one seed that most have. Ends and middle, with four samples, is level
-  with the default at 40 epochs and at 100 ahead of it with right labels and behind it with wrong ones; shuffling, pulling and antithetic places cost
-  at 10 epochs; averaging and sharpness-aware steps change little at any length.
+  with the default at 40 epochs and at 100 ahead of it with right labels and behind it with wrong ones; shuffling,
+  pulling and antithetic places cost at 10 epochs; averaging and sharpness-aware steps change little at any length.
 """
 
 _FEW_STEPS = f"""\
