@@ -73,6 +73,15 @@ def test_figures_train_as_the_paper_does_whatever_the_trainers_own_defaults_are(
     assert (line.learning_rate, line.epochs, line.batch_size, line.weight_decay) == (0.1, 160, 128, 1e-4)
 
 
+@pytest.mark.parametrize("name", ["10", "12"])
+def test_the_default_recipe_in_figures_is_the_trainers_own(name: str) -> None:
+    tasks = [task for task in tasks_of(FIGURES[name], SCALES["small"], {}) if "default recipe" in task.case.name]
+    assert tasks
+    for task in tasks:
+        found = task.config
+        assert (found.samples, found.spread, found.scaled_gradients, found.learning_rate) == (2, None, True, 0.2)
+
+
 @pytest.mark.parametrize(
     ("differences", "margin", "word"),
     [
