@@ -57,7 +57,7 @@ class Candidate:
 
 STANDARD, PAPER, SPREADING, DEFAULT = "standard", "paper", "spreading", "spread in 10 epochs"
 SHUFFLED, PULLED, AVERAGED, SHARP = Tricks(shuffled=0.001), Tricks(pulled=0.01), Tricks(averaged=5), Tricks(radius=0.05)
-PAIRS, FOUR = Tricks(places="antithetic"), Tricks(places="ends-and-middle")
+PAIRS, MIDDLE, FOUR = (Tricks(places=places) for places in ("antithetic", "middle", "ends-and-middle"))
 ONE = {"subspace": "standard"}
 SCALED = {"scaled_gradients": True}
 SPREAD = SCALED | {"spread": 1.0, "learning_rate": 0.2, "samples": 2}
@@ -80,6 +80,7 @@ CANDIDATES: dict[str, Candidate] = {
     "spreading, 4 samples": Candidate(SPREAD | {"samples": 4}),
     "spreading, rate 0.1": Candidate(SPREAD | {"learning_rate": 0.1}),
     "spreading, antithetic": Candidate(SPREAD, PAIRS),
+    "spreading, middle": Candidate(SPREAD, MIDDLE),
     "spreading, ends and middle": Candidate(SPREAD | {"samples": 4}, FOUR),
     "spreading, shuffled": Candidate(SPREAD, SHUFFLED),
     "spreading, pulled": Candidate(SPREAD, PULLED),
@@ -88,6 +89,7 @@ CANDIDATES: dict[str, Candidate] = {
     "spread in half the run": Candidate(SPREAD | {"spread": 0.5}),
     DEFAULT: Candidate(SPREAD, spread_epochs=10),
     "spread in 10 epochs, rate 0.1": Candidate(SPREAD | {"learning_rate": 0.1}, spread_epochs=10),
+    "spread in 10 epochs, middle": Candidate(SPREAD, MIDDLE, spread_epochs=10),
     "spread in 10 epochs, ends and middle": Candidate(SPREAD | {"samples": 4}, FOUR, spread_epochs=10),
     "spread in 10 epochs, sharpness-aware": Candidate(SPREAD, SHARP, spread_epochs=10),
     "spread in 20 epochs": Candidate(SPREAD, spread_epochs=20),

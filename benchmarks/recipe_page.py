@@ -15,7 +15,8 @@ from benchmarks.tables import table
 Found = dict[int, dict[str, dict[str, list[Row | None]]]]
 """What is measured by length, panel and candidate, one entry a seed."""
 
-CONFIRMED = (STANDARD, "standard, rate 0.2", PAPER, SPREADING, DEFAULT)
+HALF, FOUR = "spread in half the run", "spreading, ends and middle"
+CONFIRMED = (STANDARD, "standard, rate 0.2", PAPER, SPREADING, DEFAULT, HALF, FOUR)
 """What is trained on other seeds."""
 COMPARED, FEW_STEPS_EPOCHS = (STANDARD, SPREADING, DEFAULT), 40
 """What is trained in large batches, and for how long."""

@@ -4,7 +4,7 @@
   among the endpoints. Their mean, a line's midpoint, stays.
 - Pulling (PAPA, arXiv 2304.03094): every few steps the endpoints move a little towards their mean, less as the learning
   rate falls. The mean stays.
-- Places: antithetic, alpha and 1 - alpha in one batch; or the ends, the middle and one more.
+- Places: antithetic, alpha and 1 - alpha in one batch; or the middle and one more, with or without the ends.
 - Averaging (LAWA, arXiv 2209.14981): each endpoint becomes the mean of what it was after the last epochs.
 - Sharpness-aware steps (SAM, arXiv 2010.01412) in the last tenth of the run.
 """
@@ -35,7 +35,8 @@ class Tricks:
     Attributes:
         shuffled: share of the coordinates that each step permutes.
         pulled: fraction of the way to the mean, at the peak of the learning rate.
-        places: how a line's places are drawn: `uniform`, `antithetic`, or `ends-and-middle` (four samples).
+        places: how a line's places are drawn: `uniform`, `antithetic`, `middle` (and one more: two samples) or
+            `ends-and-middle` (and one more: four samples).
         averaged: how many last epochs each endpoint is the mean of; 0 for what it is at the end.
         radius: of sharpness-aware steps, in L2; 0 for none.
     """
@@ -55,13 +56,23 @@ class Antithetic(Geometry):
         return np.concatenate([drawn, 1 - drawn])[:size]
 
 
-class EndsAndMiddle(Geometry):
-    """A line whose places are always both ends, the middle and one at random."""
+class Middle(Geometry):
+    """A line whose places are always the middle and one at random."""
+
+    fixed: ClassVar[tuple[float, ...]] = (0.5,)
 
     def sample(self, generator: np.random.Generator, size: int) -> np.ndarray:
-        if size != 4:
-            raise ValueError(f"the ends, the middle and one more are 4 samples, not {size}")
-        return np.concatenate([[0.0, 1.0, 0.5], super().sample(generator, 1)])
+        if size != len(self.fixed) + 1:
+            raise ValueError(
+                f"{len(self.fixed)} fixed places and one more are {len(self.fixed) + 1} samples, not {size}"
+            )
+        return np.concatenate([self.fixed, super().sample(generator, 1)])
+
+
+class EndsAndMiddle(Middle):
+    """A line whose places are always both ends, the middle and one at random."""
+
+    fixed = (0.0, 1.0, 0.5)
 
 
 class TrickStepper(Stepper):
@@ -76,6 +87,7 @@ class TrickStepper(Stepper):
     _PLACES: ClassVar[dict[str, type[Geometry]]] = {
         "uniform": Geometry,
         "antithetic": Antithetic,
+        "middle": Middle,
         "ends-and-middle": EndsAndMiddle,
     }
 

@@ -17,7 +17,7 @@ from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SPREADING
 from benchmarks.recipe_goals import goals
 from benchmarks.recipe_leads import leads
 from benchmarks.recipe_page import COLUMNS, CRITERION, length_table
-from benchmarks.tricks import Antithetic, EndsAndMiddle, Tricks, TrickStepper
+from benchmarks.tricks import Antithetic, EndsAndMiddle, Middle, Tricks, TrickStepper
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 from trainer.methods import NEUTRAL
@@ -71,13 +71,16 @@ def test_places_by_hand() -> None:
     drawn = Antithetic("line", 2).sample(np.random.default_rng(1), 4)
     first = np.random.default_rng(1).random(2)
     assert drawn == pytest.approx([*first, *(1 - first)])
+    middle, random = Middle("line", 2).sample(np.random.default_rng(1), 2)
+    assert (middle, random) == (0.5, first[0])
     places = EndsAndMiddle("line", 2)
     assert places.sample(np.random.default_rng(1), 4)[:3].tolist() == [0, 1, 0.5]
     assert np.array_equal(places.coefficients_of(np.array([0.0, 0.5])), [[1, 0], [0.5, 0.5]])
     with pytest.raises(ValueError, match="are 4 samples, not 2"):
         places.sample(np.random.default_rng(1), 2)
-    uniform = take(stepper(None, samples=4), 2)
-    assert not torch.equal(take(stepper(Tricks(places="ends-and-middle"), samples=4), 2), uniform)
+    for name, samples in {"middle": 2, "ends-and-middle": 4}.items():
+        uniform = take(stepper(None, samples=samples), 2)
+        assert not torch.equal(take(stepper(Tricks(places=name), samples=samples), 2), uniform)
 
 
 def test_sharpness_aware_steps_take_the_gradient_of_where_the_loss_rises() -> None:
@@ -114,9 +117,9 @@ def test_every_candidate_is_a_valid_training() -> None:
             assert untold == TrainingConfig(**{**job.config.to_json(), "spread": None})
             steps = {Schedule(config, 32).spreading_steps for config in (untold, job.config)}
             assert len(steps) == 1
-    # At 10 epochs the spread in 10 or 20 epochs is the whole run's (five candidates), and at 40 the one in 20 epochs
+    # At 10 epochs the spread in 10 or 20 epochs is the whole run's (six candidates), and at 40 the one in 20 epochs
     # that in half the run; nothing else is another's.
-    assert len({job.identity for job in wanted}) == len(wanted) - 6 * 6 * 3
+    assert len({job.identity for job in wanted}) == len(wanted) - 7 * 6 * 3
     assert {job.config.label_noise for job in wanted if job.panel.endswith("noisy")} == {0.4}
 
 
