@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks.recipe_candidates import SETS
@@ -45,21 +45,38 @@ GOALS = (
 )
 
 
-def goals(found: Mapping[int, Mapping[str, Rows]], candidate: str) -> str:
-    """Return a table of a candidate's leads, set by set and length by length, and how many goals are reached."""
-    rows, marks = [], Counter[str]()
+class Reached(NamedTuple):
+    """How a candidate does on a data set at a length: its leads, one entry a seed, and their marks, goal by goal."""
+
+    data: str
+    epochs: int
+    leads: list[list[float]]
+    marks: list[str]
+
+
+def reached(found: Mapping[int, Mapping[str, Rows]], candidate: str) -> Iterator[Reached]:
+    """Yield how a candidate does, set by set and length by length; a goal without a measurement has no mark."""
     for name in SETS:
         for epochs, panels in found.items():
             chosen = {panel: panels[panel] for panel in (name, f"{name}, noisy") if panel in panels}
             values = [leads(chosen, candidate, goal.column) for goal in GOALS]
-            reached = [goal.mark(lead) if lead else "" for goal, lead in zip(GOALS, values, strict=True)]
-            marks.update(filter(None, reached))
-            cells = (
-                f"{cell(lead, goal.column)} {mark}".strip()
-                for goal, lead, mark in zip(GOALS, values, reached, strict=True)
-            )
-            rows.append([name, str(epochs), *cells])
-    counted = f"{marks[REACHED]} reached (✓), {marks[LEVEL]} neither reached nor missed beyond chance (~), "
-    return table(["data", "epochs", *(goal.column.title for goal in GOALS)], rows) + (
-        f"\n{counted}{marks[MISSED]} missed (✗).\n"
-    )
+            marks = [goal.mark(lead) if lead else "" for goal, lead in zip(GOALS, values, strict=True)]
+            yield Reached(name, epochs, values, marks)
+
+
+def goals(found: Mapping[int, Mapping[str, Rows]], candidate: str) -> str:
+    """Return the table of a candidate's leads with their marks."""
+    rows = []
+    for data, epochs, values, marks in reached(found, candidate):
+        cells = [f"{cell(lead, goal.column)} {mark}" for goal, lead, mark in zip(GOALS, values, marks, strict=True)]
+        rows.append([data, str(epochs), *map(str.strip, cells)])
+    return table(["data", "epochs", *(goal.column.title for goal in GOALS)], rows)
+
+
+def counts(found: Mapping[int, Mapping[str, Rows]], candidates: Sequence[str]) -> str:
+    """Return the table of how many goals each candidate reaches and misses."""
+    rows = []
+    for candidate in candidates:
+        marks = Counter(mark for each in reached(found, candidate) for mark in each.marks)
+        rows.append([candidate, *(str(marks[mark]) for mark in (REACHED, LEVEL, MISSED))])
+    return table(["candidate", "reached (✓)", "neither beyond chance (~)", "missed (✗)"], rows)
