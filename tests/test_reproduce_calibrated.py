@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from subspace_serve.answers import softmax
+from subspace_serve.measure.networks import Candidate, Networks, combined
+from subspace_serve.space.place import Alpha
 from trainer.config import TrainingConfig
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.calibrated import calibrated_log_likelihood, deep_ensemble_equivalent
 from trainer.reproduce.description import Case
-from trainer.reproduce.measures import Along, BySize
+from trainer.reproduce.measures import Along, EnsemblesBySize, Trained
 from trainer.reproduce.numbers import numbers_of, values_table
 from trainer.reproduce.work import Task
 
@@ -54,11 +56,24 @@ def test_networks_are_counted_between_sizes(value: float, networks: float) -> No
 def test_ensembles_are_measured_and_counted(tmp_path: Path) -> None:
     cache, along = Cache(tmp_path), Along(3, 200, 128)
     deep_config = TrainingConfig(subspace="ensemble", endpoints=3, **TINY)
-    deep = Task("panel", Case("deep"), deep_config, BySize(200, 128)).perform(cache)
+    deep = Task("panel", Case("deep"), deep_config, EnsemblesBySize(200, 128)).perform(cache)
     whole = Task("panel", Case("deep"), deep_config, along).perform(cache)
     standard = Task("panel", Case("one"), TrainingConfig(subspace="standard", **TINY), along).perform(cache)
+    run = Trained(deep_config, cache.run(deep_config), cache.run)
+    a, b, c = run.subspace.geometry.ends
+
+    def likelihood(*members: Alpha) -> float:
+        networks = Networks(run.network, run.calibration(128))
+        (answers,) = networks.measure(
+            [Candidate(members)], run.test_images(200), lambda model, logits, _: combined(model, logits)
+        )
+        return calibrated_log_likelihood(np.concatenate(answers), run.test_images(200).labels)
+
     # The first member is the standard network, and all of them are the ends together.
-    assert deep["by_size"][0] == pytest.approx(standard["calibrated_log_likelihood"]["midpoint"], abs=1e-6)
+    assert likelihood(a) == pytest.approx(standard["calibrated_log_likelihood"]["midpoint"], abs=1e-6)
+    singles, pairs = [likelihood(end) for end in (a, b, c)], [likelihood(a, b), likelihood(a, c), likelihood(b, c)]
+    assert deep["by_size"][:2] == pytest.approx([np.mean(singles), np.mean(pairs)], abs=1e-6)
+    assert np.ptp(singles) > 1e-3
     assert deep["by_size"][2] == pytest.approx(whole["calibrated_log_likelihood"]["ends"], abs=1e-6)
     assert set(standard["calibrated_log_likelihood"]) == {"midpoint"}
     numbers = {"panel": {"deep": [numbers_of(deep)], "three": [numbers_of(whole)]}}
@@ -68,11 +83,19 @@ def test_ensembles_are_measured_and_counted(tmp_path: Path) -> None:
     assert cells[-1] == f"{deep_ensemble_equivalent(deep['by_size'][2], deep['by_size']):.1f}"
 
 
-def test_seeds_without_the_number_are_said() -> None:
+def test_a_number_that_a_seed_lacks_is_not_shown() -> None:
     points = [{"alpha": alpha, "accuracy": 0.5} for alpha in (0, 0.5, 1)]
     runs = [{"points": points, "ends_ensemble": 0.5} for _ in range(3)]
     runs[1]["calibrated_log_likelihood"] = {"midpoint": -0.5, "ends": -0.45}
     runs[2]["calibrated_log_likelihood"] = {"midpoint": -0.5, "ends": -0.3}
-    numbers = {"panel": {"line": runs, "deep": [{"by_size": [-0.5, -0.4]}] * 3}}
-    (row,) = [line for line in values_table(numbers, ["accuracy"], "numbers") if line.startswith("| line")]
-    assert row.endswith("| -0.375 ± 0.106 (2 of 3 seeds) | –, 1.5, > 2 |")
+    deep = [{"by_size": [-0.5, -0.4]}] * 3
+
+    def row(runs: list[dict]) -> str:
+        table = values_table({"panel": {"line": runs, "deep": deep}}, ["accuracy"], "numbers")
+        (found,) = [line for line in table if line.startswith("| line")]
+        return found
+
+    # The mean of two seeds beside means of three would compare unlike seeds.
+    assert row(runs).endswith("| 50.00 ± 0.00 | 50.00 ± 0.00 |  |")
+    runs[0]["calibrated_log_likelihood"] = {"midpoint": -0.5, "ends": -0.5}
+    assert row(runs).endswith("| -0.417 ± 0.104 | 1.0, 1.5, > 2 |")

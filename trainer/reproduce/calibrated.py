@@ -20,7 +20,7 @@ SPLITS = 5
 """How often the images are halved, as in the paper."""
 
 
-def calibrated_log_likelihood(probabilities: np.ndarray, labels: np.ndarray, splits: int = SPLITS) -> float:
+def calibrated_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean log-likelihood, in nats, of labels at temperatures that were fitted on other images.
 
     The images are halved at random; the temperature of each half is fitted on the other. The result is the mean over
@@ -29,20 +29,19 @@ def calibrated_log_likelihood(probabilities: np.ndarray, labels: np.ndarray, spl
     Args:
         probabilities: the final answers, shape (N, classes), N of 2 or more.
         labels: integers, shape (N,).
-        splits: how often to halve.
 
     Raises:
         DataError: as `fit_temperature`.
     """
     generator = np.random.default_rng(0)
     likelihoods = []
-    for _ in range(splits):
+    for _ in range(SPLITS):
         halves = np.array_split(generator.permutation(len(labels)), 2)
         for fitting, scored in (halves, halves[::-1]):
             temperature = fit_temperature(logarithm(probabilities[fitting]), labels[fitting])
             answers = apply_temperature(probabilities[scored], temperature)
             likelihoods.append(logarithm(answers)[np.arange(len(scored)), labels[scored]].sum())
-    return float(sum(likelihoods) / (splits * len(labels)))
+    return float(sum(likelihoods) / (SPLITS * len(labels)))
 
 
 def deep_ensemble_equivalent(log_likelihood: float, by_size: Sequence[float]) -> float:

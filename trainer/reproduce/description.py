@@ -27,7 +27,7 @@ class Case:
         name: of the method.
         value: of a swept setting.
         size: how many networks take part.
-        noise: fraction of the labels that are wrong (`label_noise`).
+        noise: fraction of the labels that are replaced by random ones (`label_noise`).
         length: in multiples of the panel's epochs.
         shared: fraction of the epochs that are shared before members part (`shared`).
         variant: what else is different, in words.
@@ -54,6 +54,12 @@ class Case:
         words = [self.name, *(f"{word}{fact:g}" for fact, word in facts if fact is not None)]
         parts = [" ".join(filter(None, words)), self.variant, "" if self.beta is None else f"beta = {self.beta:g}"]
         return ", ".join(filter(None, parts))
+
+
+def middle(run: Measurement) -> Measurement:
+    """Return the point in the middle of what was measured along a subspace."""
+    points = run["points"]
+    return points[-1] if isinstance(points[0]["alpha"], list) else points[len(points) // 2]  # type: ignore[no-any-return]
 
 
 Results = Mapping[Case, Runs]

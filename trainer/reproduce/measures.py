@@ -8,7 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -147,8 +149,11 @@ def _calibrated(networks: Networks, models: Sequence[Candidate], images: Images)
 
 
 @dataclass(frozen=True)
-class BySize(Measure):
-    """Calibrated log-likelihoods of a run's first 1, 2, 3, ... members together: of deep ensembles by their size.
+class EnsemblesBySize(Measure):
+    """Calibrated log-likelihoods of 1, 2, 3, ... of a run's members together: of deep ensembles by their size.
+
+    That of a size is the mean over all choices of so many members: one choice says as much of its members as of its
+    size.
 
     Attributes:
         images: number of test images; None for all.
@@ -160,9 +165,13 @@ class BySize(Measure):
 
     def of(self, run: Trained) -> dict[str, Any]:
         ends = run.subspace.geometry.ends
-        ensembles = [Candidate(tuple(ends[: size + 1])) for size in range(len(ends))]
+        choices = [members for size in range(1, len(ends) + 1) for members in combinations(ends, size)]
         networks = Networks(run.network, run.calibration(self.calibration))
-        return {"by_size": _calibrated(networks, ensembles, run.test_images(self.images))}
+        found = _calibrated(networks, [Candidate(members) for members in choices], run.test_images(self.images))
+        by_size: dict[int, list[float]] = {}
+        for members, likelihood in zip(choices, found, strict=True):
+            by_size.setdefault(len(members), []).append(likelihood)
+        return {"by_size": [mean(likelihoods) for likelihoods in by_size.values()]}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from trainer.reproduce.calibrated import deep_ensemble_equivalent
-from trainer.reproduce.description import Measurement
+from trainer.reproduce.description import Measurement, middle
 
 _COLUMNS = {
     "accuracy": ("accuracy (%)", 100, 2),
@@ -60,8 +60,7 @@ def of_one_network(run: dict[str, Any]) -> dict[str, Any]:
     if "weight_average" in run:
         return {"accuracy": run["weight_average"], "ends_ensemble": run["ensemble"]}
     if "points" in run:
-        points = run["points"]
-        return points[-1 if isinstance(points[0]["alpha"], list) else len(points) // 2] | {
+        return middle(run) | {
             "ends_ensemble": run.get("ends_ensemble"),
             "ends_calibrated": run.get("calibrated_log_likelihood", {}).get("ends"),
         }
@@ -69,14 +68,13 @@ def of_one_network(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread(runs: Sequence[dict[str, Any]], name: str) -> str:
-    """Return a number's mean over seeds and its sample standard deviation, as text; empty if no run has it."""
+    """Return a number's mean over seeds and its sample standard deviation, as text; empty if a run lacks it."""
     _, factor, decimals = _COLUMNS[name]
-    values = [factor * run[name] for run in runs if run.get(name) is not None]
-    if not values:
+    if any(run.get(name) is None for run in runs):
         return ""
+    values = [factor * run[name] for run in runs]
     deviation = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    part = f" ({len(values)} of {len(runs)} seeds)" if len(values) < len(runs) else ""
-    return f"{statistics.mean(values):.{decimals}f}{deviation}{part}"
+    return f"{statistics.mean(values):.{decimals}f}{deviation}"
 
 
 def _deep(runs: Sequence[dict[str, Any]]) -> bool:
@@ -85,13 +83,17 @@ def _deep(runs: Sequence[dict[str, Any]]) -> bool:
 
 
 def _counted(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> str:
-    """Return each seed's deep-ensemble equivalent of the ends together, as text: `1.8, 2.1, > 5`."""
-    seeds = []
-    for run, deep in zip(runs, reference, strict=True):
-        likelihood, by_size = run.get("ends_calibrated"), deep["by_size"]
-        equivalent = None if likelihood is None else deep_ensemble_equivalent(likelihood, by_size)
-        seeds.append("–" if equivalent is None else f"> {len(by_size)}" if equivalent == inf else f"{equivalent:.1f}")
-    return ", ".join(seeds) if any(seed != "–" for seed in seeds) else ""
+    """Return each seed's deep-ensemble equivalent of the ends together, as text: `1.8, 2.1, > 5`.
+
+    It is empty if a run was not scored at its best temperature.
+    """
+    if any(run.get("ends_calibrated") is None for run in runs):
+        return ""
+    equivalents = [
+        (deep_ensemble_equivalent(run["ends_calibrated"], deep["by_size"]), len(deep["by_size"]))
+        for run, deep in zip(runs, reference, strict=True)
+    ]
+    return ", ".join(f"> {largest}" if networks == inf else f"{networks:.1f}" for networks, largest in equivalents)
 
 
 def values_table(
@@ -114,7 +116,7 @@ def values_table(
     if not rows:
         return []
     columns = [*metrics, "ends_ensemble"]
-    if any(run.get("ends_calibrated") is not None for _, runs, _ in rows for run in runs):
+    if any(all(run.get("ends_calibrated") is not None for run in runs) for _, runs, _ in rows):
         columns.append("ends_calibrated")
     headings = [_COLUMNS[name][0] for name in columns] + [_NETWORKS] * any(deep.values())
     lines = []

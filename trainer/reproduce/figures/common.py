@@ -8,8 +8,8 @@ import numpy as np
 
 from subspace_serve.show.plot.series import Series, SeriesPanel
 from trainer.methods import NEUTRAL
-from trainer.reproduce.description import Case, Measurement, Results, Runs, Settings, Wanted
-from trainer.reproduce.measures import Alone, Along, BySize, Measure
+from trainer.reproduce.description import Case, Results, Runs, Settings, Wanted, middle
+from trainer.reproduce.measures import Alone, Along, EnsemblesBySize, Measure
 from trainer.reproduce.scales import Scale
 
 ACCURACY = "test accuracy (%)"
@@ -57,7 +57,7 @@ def deep_ensemble(scale: Scale) -> dict[Case, Wanted]:
     if not scale.deep_ensemble:
         return {}
     settings = INDEPENDENT | {"endpoints": scale.deep_ensemble}
-    measure = BySize(scale.test_images, scale.calibration)
+    measure = EnsemblesBySize(scale.test_images, scale.calibration)
     return {Case(INDEPENDENT_NETWORKS, size=scale.deep_ensemble): Wanted(settings, measure)}
 
 
@@ -78,12 +78,6 @@ def single(runs: Runs, metric: str = "accuracy") -> np.ndarray:
 def midpoint(runs: Runs, metric: str = "accuracy") -> np.ndarray:
     """Return a metric of the network in the middle."""
     return np.array([middle(run)["metrics"][metric] for run in runs])
-
-
-def middle(run: Measurement) -> Measurement:
-    """Return the point in the middle of what was measured along a subspace."""
-    points = run["points"]
-    return points[-1] if isinstance(points[0]["alpha"], list) else points[len(points) // 2]
 
 
 def ends(runs: Runs, metric: str = "accuracy") -> np.ndarray:
