@@ -41,9 +41,9 @@ class Question:
 
 
 QUESTIONS = (
-    Question("midpoint: accuracy above a standard network", "accuracy", ONE_NETWORK),
-    Question("midpoint: calibration error below a standard network", "ece", ONE_NETWORK, -1, strict=True),
-    Question("ends together: accuracy above two networks", "ends_ensemble", TWO_NETWORKS, 1, CLOSE),
+    Question("midpoint: accuracy less a standard network's", "accuracy", ONE_NETWORK),
+    Question("midpoint: calibration error below a standard network's", "ece", ONE_NETWORK, -1, strict=True),
+    Question("ends together: accuracy less two networks'", "ends_ensemble", TWO_NETWORKS, 1, CLOSE),
 )
 
 
@@ -61,7 +61,7 @@ class Lead:
 
 
 def leads(document: Mapping[str, Any], question: Question, who: str) -> list[Lead]:
-    """Return what a finished document of figure 10 says to a question, by length; empty without such runs."""
+    """Return what a finished document of figure 10 says to a question, by length; empty without the runs for it."""
     scale = SCALES[document["scale"]]
     epochs = scale.panels[FIGURE_10.panels[0]].settings["epochs"]
     (numbers,) = document["numbers"].values()
@@ -69,7 +69,9 @@ def leads(document: Mapping[str, Any], question: Question, who: str) -> list[Lea
     def values(name: str, length: float) -> list[float]:
         return [of_one_network(run)[question.metric] for run in numbers[f"{name} x {length:g}"]]
 
-    lengths = [length for length in scale.lengths if f"{who} x {length:g}" in numbers]
+    lengths = [
+        length for length in scale.lengths if all(f"{name} x {length:g}" in numbers for name in (who, question.other))
+    ]
     return [
         Lead(
             length * epochs,
@@ -92,12 +94,13 @@ def plot_by_length(documents: Sequence[Mapping[str, Any]], target: Path) -> None
     A bar reaches down to the lower end of the 95 % interval: where it ends above zero (less what is allowed), the claim
     holds.
     """
+    answered = {question: curves for question in QUESTIONS if (curves := list(_curves(documents, question)))}
     with picture(target, (12.4, 4.0)) as figure:
-        every = figure.subplots(1, len(QUESTIONS))
-        for axes, question in zip(every, QUESTIONS, strict=True):
+        every = figure.subplots(1, len(answered), squeeze=False)[0]
+        for axes, (question, curves) in zip(every, answered.items(), strict=True):
             axes.axhline(-100 * question.margin, color=GREY, linewidth=1)
             lengths: set[float] = set()
-            for label, colour, style, found in _curves(documents, question):
+            for label, colour, style, found in curves:
                 places = [lead.epochs for lead in found]
                 lengths.update(places)
                 axes.plot(places, [100 * lead.verdict.mean for lead in found], style, color=colour, label=label)

@@ -11,17 +11,19 @@ from subspace_serve.files import write_text
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.description import Figure
 from trainer.reproduce.scales import Scale
-from trainer.reproduce.work import Task
+from trainer.reproduce.work import Task, is_measured
 
 Document = dict[str, Any]
 
 
 def unfinished_document(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, command: str) -> Document:
     """Return what the page says of an unfinished figure, as JSON values: the seeds of each run that are measured."""
+    several = len({task.panel for task in tasks}) > 1
     seeds: dict[str, list[int]] = {}
     for task in tasks:
-        if store.measured_file(task.config, task.measure.key()).exists():
-            seeds.setdefault(str(task.case), []).append(task.config.seed)
+        if is_measured(task, store):
+            name = f"{task.case} ({task.panel})" if several else str(task.case)
+            seeds.setdefault(name, []).append(task.config.seed)
     return {
         "figure": figure.name,
         "title": figure.title,
