@@ -12,6 +12,7 @@ from trainer.reproduce.__main__ import main
 from trainer.reproduce.by_length import QUESTIONS, leads
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.figures import FIGURES
+from trainer.reproduce.figures.lengths import PAPERS
 from trainer.reproduce.page import picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE
@@ -92,12 +93,45 @@ def test_leads_by_length_are_those_of_the_claims() -> None:
     for found, text, length in (
         (accuracy, "the midpoint of a line is at least as accurate as standard training.", 4),
         (ece, "the midpoint of a line is better calibrated than standard training.", 4),
-        (ends, "the ends of a line come together within half a point of two independent networks.", 4),
+        (ends, "the ends of a line together come within half a point of two independent networks.", 4),
     ):
-        claim = claims[f"Trained {length} times as long, {text}"]
+        claim = claims[f"At {length} × the epochs, {text}"]
         assert 100 * found[-1].verdict.mean == pytest.approx(claim["mean"])
         assert found[-1].verdict.word == claim["word"]
         assert found[-1].verdict.lower < found[-1].verdict.mean
     standard = leads(document, QUESTIONS[0], "standard")
     assert [lead.verdict.mean for lead in standard] == [0, 0, 0, 0]
     assert leads(document, QUESTIONS[0], "another") == []
+
+
+def test_a_scale_without_two_networks_has_no_panel_for_them(tmp_path: Path) -> None:
+    """The paper's scale has only what the paper's figure has."""
+    document = json.loads((DOCS / "reproduction" / "small" / "figure-10.json").read_text())
+    (numbers,) = document["numbers"].values()
+    papers = {f"{name} x {length:g}": numbers["line x 1"] for name in PAPERS for length in SCALES["paper"].lengths}
+    document |= {"scale": "paper", "numbers": {"CIFAR-10, cResNet20": papers}}
+    accuracy, _, ends = (leads(document, question, "line") for question in QUESTIONS)
+    assert [lead.epochs for lead in accuracy] == [100, 200, 300]
+    assert ends == []
+    page = tmp_path / "reproduction.md"
+    picture = picture_file(page, "paper", "10")
+    picture.parent.mkdir(parents=True)
+    write_figure(picture, document)
+    write_page(page)
+    assert (tmp_path / "reproduction" / "verdicts-by-length.png").exists()
+
+
+def test_readme_counts_the_verdicts_of_the_page() -> None:
+    def counts(title: str) -> list[str]:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        return [cell.strip(" *") for cell in row.strip("|").split("|")[2:]]
+
+    page = (DOCS / "reproduction.md").read_text()
+    readme = " ".join((DOCS.parent / "README.md").read_text().split())
+    (hold, within, fail, *long_counts), same = counts("all"), counts("judged at every scale")
+    figures = SCALES["long"].figures
+    finished = [name for name in figures if picture_file(DOCS / "reproduction.md", "long", name).exists()]
+    assert f"{hold} claims hold, {within} hold within noise and {fail} do not" in readme
+    assert f"{len(finished)} of {len(figures)} figures are complete" in readme
+    assert "{} hold, {} within noise and {} do not".format(*long_counts) in readme
+    assert "{}, {} and {} do in short runs".format(*same[:3]) in readme

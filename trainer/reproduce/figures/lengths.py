@@ -31,7 +31,14 @@ PAPERS: dict[str, Settings] = {ONE_NETWORK: STANDARD, PAPER: LINE}
 BEYOND: dict[str, Settings] = {DEFAULT: RECOMMENDED, TWO_NETWORKS: INDEPENDENT}
 """Methods that the paper's figure does not have."""
 
+CALLED = {PAPER: "line", DEFAULT: "line of the default recipe"}
+"""What claims call the lines."""
+
 _ece = partial(midpoint, metric="ece")
+
+
+def _at(length: float) -> str:
+    return f"At {length:g} × the epochs,"
 
 
 def _runs(scale: Scale) -> dict[Case, Wanted]:
@@ -53,21 +60,20 @@ def _claims(scale: Scale, results: Results) -> Iterator[Claim]:
     def as_good_as_standard(who: str, lengths: Sequence[float], of_paper: bool) -> Iterator[Claim]:
         for length in lengths:
             yield Claim(
-                f"Trained {length:g} times as long, the midpoint of a {who} is at least as accurate as standard "
-                "training.",
+                f"{_at(length)} the midpoint of a {CALLED[who]} is at least as accurate as standard training.",
                 lead(who, length),
                 strict=False,
                 of_paper=of_paper,
             )
 
     yield Claim(
-        f"Trained {shortest:g} times as long, the midpoint of a line falls below standard training.",
+        f"{_at(shortest)} the midpoint of a line falls below standard training.",
         -lead(PAPER, shortest),
     )
     yield from as_good_as_standard(PAPER, longer, of_paper=True)
     for length in scale.lengths:
         yield Claim(
-            f"Trained {length:g} times as long, the midpoint of a line is better calibrated than standard training.",
+            f"{_at(length)} the midpoint of a line is better calibrated than standard training.",
             -lead(PAPER, length, _ece),
             "points of ECE",
         )
@@ -76,8 +82,8 @@ def _claims(scale: Scale, results: Results) -> Iterator[Claim]:
         for who in (PAPER, DEFAULT):
             for length in scale.lengths:
                 yield Claim(
-                    f"Trained {length:g} times as long, the ends of a {who} come together within half a point of two "
-                    "independent networks.",
+                    f"{_at(length)} the ends of a {CALLED[who]} together come within half a point of two independent "
+                    "networks.",
                     lead(who, length, ends, TWO_NETWORKS),
                     margin=CLOSE,
                     strict=False,
