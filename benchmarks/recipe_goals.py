@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks.recipe_candidates import SETS
-from benchmarks.recipe_leads import Column, Rows, cell, leads
+from benchmarks.recipe_leads import COLUMNS, Column, Rows, cell, leads
 from benchmarks.tables import table
 from trainer.reproduce.verdict import HOLDS, verdict
 
@@ -35,13 +35,10 @@ class Goal(NamedTuple):
         return MISSED if verdict([-value for value in ahead]).word == HOLDS else LEVEL
 
 
-GOALS = (
-    Goal(Column("midpoint: points", False, "midpoint", "accuracy")),
-    Goal(Column("NLL", False, "midpoint", "nll", 1.0), smaller=True),
-    Goal(Column("ECE, points", False, "midpoint", "ece"), smaller=True),
-    Goal(Column("ends: points", False, "ends", "accuracy")),
-    Goal(Column("NLL", False, "ends", "nll", 1.0), smaller=True),
-    Goal(Column("noisy: midpoint, points", True, "midpoint", "accuracy"), least=3.0),
+NOISY_LEAD = 3.0
+"""How far the midpoint is to be ahead with noisy labels, in points."""
+GOALS = tuple(
+    Goal(column, NOISY_LEAD if column.noisy else 0.0, smaller=column.metric != "accuracy") for column in COLUMNS[:6]
 )
 
 
@@ -73,7 +70,7 @@ def goals(found: Mapping[int, Mapping[str, Rows]], candidate: str) -> str:
     return table(["data", "epochs", *(goal.column.title for goal in GOALS)], rows)
 
 
-def counts(found: Mapping[int, Mapping[str, Rows]], candidates: Sequence[str]) -> str:
+def goal_counts(found: Mapping[int, Mapping[str, Rows]], candidates: Sequence[str]) -> str:
     """Return the table of how many goals each candidate reaches and misses."""
     rows = []
     for candidate in candidates:

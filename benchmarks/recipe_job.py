@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,13 +18,15 @@ from torch import Tensor
 from benchmarks.in_memory import InMemory
 from benchmarks.recipe_candidates import CANDIDATES
 from benchmarks.tricks import Tricks, TrickStepper
-from subspace_serve.files import write_text
+from subspace_serve.files import held, write_text
 from trainer.config import TrainingConfig
-from trainer.reproduce.cache import data_of
+from trainer.reproduce.cache import data_of, identity_of
 
 CALIBRATION = 2048
 DIGITS = 5
 """Decimal places that are kept."""
+WAIT_SECONDS = 0.1
+"""How long to wait for another process that writes."""
 
 Row = dict[str, Any]
 """The metrics of the `midpoint` and, of a line, of the `ends` together, and how far the ends are apart."""
@@ -65,7 +69,7 @@ class Job:
     @property
     def identity(self) -> str:
         """A hash of all that the figures depend on, wherever the data lie."""
-        settings = self.config.to_json() | {"data": self.panel}
+        settings = identity_of(self.config) | {"data": self.panel}
         return hashlib.sha256(json.dumps([settings, self.key], sort_keys=True).encode()).hexdigest()[:16]
 
     def measure(self) -> Row:
@@ -93,8 +97,7 @@ class Kept:
     @staticmethod
     def read(file: Path) -> Kept:
         """Read what an earlier search has kept; nothing if there is no file."""
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        return Kept(file, {line["identity"]: line for line in map(json.loads, text.splitlines())})
+        return Kept(file, _read(file))
 
     def __contains__(self, job: Job) -> bool:
         return job.identity in self.lines
@@ -111,11 +114,28 @@ class Kept:
             job.identity, {"identity": job.identity, **about, "part": job.part, "found": _rounded(found)}
         )
 
+    def count(self, wanted: Sequence[Job]) -> tuple[int, int]:
+        """Return how many different trainings are measured, and of how many; candidates may share some."""
+        identities = {job.identity for job in wanted}
+        return len(identities & self.lines.keys()), len(identities)
+
     def write(self) -> None:
-        """Write all of it, in the order of its trainings."""
-        keys = ("epochs", "panel", "candidate", "seed", "identity")
-        order = sorted(self.lines.values(), key=lambda line: [line[name] for name in keys])
-        write_text(self.file, "".join(json.dumps(line) + "\n" for line in order))
+        """Write all of it, in the order of its trainings, beside what other processes have written meanwhile."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with held(self.file.parent) as ours:
+                if ours:
+                    self.lines = _read(self.file) | self.lines
+                    keys = ("epochs", "panel", "candidate", "seed", "identity")
+                    order = sorted(self.lines.values(), key=lambda line: [line[name] for name in keys])
+                    write_text(self.file, "".join(json.dumps(line) + "\n" for line in order))
+                    return
+            time.sleep(WAIT_SECONDS)
+
+
+def _read(file: Path) -> dict[str, Row]:
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return {line["identity"]: line for line in map(json.loads, text.splitlines())}
 
 
 def _rounded(found: Any) -> Any:

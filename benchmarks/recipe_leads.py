@@ -31,16 +31,34 @@ class Column(NamedTuple):
     factor: float = 100.0
 
 
+COLUMNS = (
+    Column("midpoint: points", False, "midpoint", "accuracy"),
+    Column("NLL", False, "midpoint", "nll", 1.0),
+    Column("ECE, points", False, "midpoint", "ece"),
+    Column("ends: points", False, "ends", "accuracy"),
+    Column("NLL", False, "ends", "nll", 1.0),
+    Column("noisy: midpoint, points", True, "midpoint", "accuracy"),
+    Column("ends, points", True, "ends", "accuracy"),
+    Column("**midpoint, all**", None, "midpoint", "accuracy"),
+)
+CRITERION = COLUMNS[-1]
+"""What recipes are chosen by."""
+
+
 def leads(panels: Mapping[str, Rows], candidate: str, column: Column) -> list[float]:
-    """Return a candidate's difference to the standard network, the mean over panels, for each seed that has all."""
-    chosen = [rows for name, rows in panels.items() if column.noisy in (None, name.endswith("noisy"))]
+    """Return a candidate's difference to the standard network, the mean over a column's panels.
+
+    There is one for each seed that has all panels, so that all columns are of the same seeds; none if the candidate
+    lacks the column's model.
+    """
     seeds = []
-    for index in range(max((len(rows[candidate]) for rows in chosen), default=0)):
-        pairs = [(rows[candidate][index], rows[STANDARD][index]) for rows in chosen]
-        if all(ours and theirs and column.model in ours for ours, theirs in pairs):
+    for index in range(max((len(rows[candidate]) for rows in panels.values()), default=0)):
+        pairs = {name: (rows[candidate][index], rows[STANDARD][index]) for name, rows in panels.items()}
+        if all(ours and theirs and column.model in ours for ours, theirs in pairs.values()):
             values = [
                 ours[column.model][column.metric] - theirs["midpoint"][column.metric]  # type: ignore[index]
-                for ours, theirs in pairs
+                for name, (ours, theirs) in pairs.items()
+                if column.noisy in (None, name.endswith("noisy"))
             ]
             seeds.append(column.factor * mean(values))
     return seeds

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
-from benchmarks.recipe_candidates import DEFAULT, PAPER, SPREADING, STANDARD
-from benchmarks.recipe_goals import counts, goals
+from benchmarks.recipe_candidates import DEFAULT, PAPER, SEEDS, SPREADING, STANDARD
+from benchmarks.recipe_goals import goal_counts, goals
 from benchmarks.recipe_job import Row
-from benchmarks.recipe_leads import Column, Rows, cell, leads
+from benchmarks.recipe_leads import COLUMNS, CRITERION, Rows, cell, leads
 from benchmarks.tables import table
 
 Found = dict[int, dict[str, dict[str, list[Row | None]]]]
@@ -18,62 +18,59 @@ Found = dict[int, dict[str, dict[str, list[Row | None]]]]
 LINES = (DEFAULT, "spread in 10 epochs, rate 0.1", SPREADING, PAPER)
 CONFIRMED = (STANDARD, "standard, rate 0.2", *LINES)
 """What is trained on other seeds."""
-COMPARED, FEW_STEPS_EPOCHS = (STANDARD, *LINES[:3]), 40
+COMPARED, LARGE_BATCHES_EPOCHS = (STANDARD, *LINES[:3]), 40
 """What is trained in large batches, and for how long."""
 
 
-COLUMNS = (
-    Column("midpoint: points", False, "midpoint", "accuracy"),
-    Column("NLL", False, "midpoint", "nll", 1.0),
-    Column("ECE, points", False, "midpoint", "ece"),
-    Column("ends: points", False, "ends", "accuracy"),
-    Column("NLL", False, "ends", "nll", 1.0),
-    Column("noisy: midpoint, points", True, "midpoint", "accuracy"),
-    Column("ends, points", True, "ends", "accuracy"),
-    Column("**midpoint, all**", None, "midpoint", "accuracy"),
-)
-CRITERION = COLUMNS[-1]
-"""What recipes are chosen by."""
+def length_table(panels: Mapping[str, Rows], seeds: int) -> str:
+    """Return the table of a length: differences to the standard network, of every candidate that has so many seeds.
+
+    The best is first. Only the first seeds are shown, so that all rows are of the same.
+    """
+    same = {title: {name: rows[:seeds] for name, rows in each.items()} for title, each in panels.items()}
+    scores = {name: leads(same, name, CRITERION) for name in next(iter(same.values()), {})}
+    complete = [name for name, found in scores.items() if len(found) == seeds]
+    if not complete:
+        return NOTHING
+    rows = [
+        [name, *(cell(leads(same, name, column), column) for column in COLUMNS)]
+        for name in sorted(complete, key=lambda name: -mean(scores[name]))
+    ]
+    return table(["candidate", *(column.title for column in COLUMNS)], rows)
 
 
-def length_table(panels: Mapping[str, Rows]) -> str:
-    """Return the table of a length: differences to the standard network, best first; what has no seed is left out."""
-    scores = {name: leads(panels, name, CRITERION) for name in next(iter(panels.values()), {})}
-    order = sorted((name for name, found in scores.items() if found), key=lambda name: -mean(scores[name]))
-    rows = []
-    for name in order:
-        cells = [cell(leads(panels, name, column), column) for column in COLUMNS]
-        rows.append([name, *cells, str(len(scores[name]))])
-    return table(["candidate", *(column.title for column in COLUMNS), "seeds"], rows)
+def page(
+    searched: Found,
+    confirmed: Found,
+    large: Found,
+    counts: Mapping[str, tuple[int, int]],
+    environment: dict[str, Any],
+) -> str:
+    """Return docs/recipe.md.
 
-
-def count(found: Found) -> tuple[int, int]:
-    """Return how many trainings are measured, and of how many."""
-    rows = [row for panels in found.values() for rows in panels.values() for runs in rows.values() for row in runs]
-    return sum(row is not None for row in rows), len(rows)
-
-
-def page(searched: Found, confirmed: Found, few: Found, environment: dict[str, Any]) -> str:
-    """Return docs/recipe.md."""
-    done, wanted = count(searched)
-    confirming, to_confirm = count(confirmed)
+    Args:
+        searched: by the search.
+        confirmed: on other seeds.
+        large: in large batches.
+        counts: how many trainings are measured, and of how many, of the `search` and to `confirm`.
+        environment: where the page is made.
+    """
+    done, wanted = counts["search"]
     text = _INTRODUCTION.format(done=f"{done:,}", wanted=f"{wanted:,}")
     for epochs, panels in searched.items():
-        text += f"\n## {epochs} epochs\n\n{length_table(panels) if _any(panels) else NOTHING}"
-    text += f"\n{_FEW_STEPS}\n{length_table(few[FEW_STEPS_EPOCHS]) if _any(few[FEW_STEPS_EPOCHS]) else NOTHING}"
-    text += f"\n## On other seeds, and test images\n\n{_CONFIRMATION} {confirming} of {to_confirm} are measured.\n"
+        text += f"\n## {epochs} epochs\n\nOne seed:\n\n{length_table(panels, 1)}"
+        text += f"\n{SEEDS} seeds:\n\n{length_table(panels, SEEDS)}"
+    text += f"\n{_LARGE_BATCHES}\n{length_table(large[LARGE_BATCHES_EPOCHS], SEEDS)}"
+    done, wanted = counts["confirm"]
+    text += f"\n## On other seeds, and test images\n\n{_CONFIRMATION} {done:,} of {wanted:,} are measured.\n"
     for epochs, panels in confirmed.items():
-        text += f"\n{epochs} epochs:\n\n{length_table(panels) if _any(panels) else NOTHING}"
-    text += f"\n{_GOALS}\n{goals(confirmed, DEFAULT)}\n{_COUNTS}\n{counts(confirmed, LINES)}"
+        text += f"\n{epochs} epochs:\n\n{length_table(panels, SEEDS)}"
+    text += f"\n{_GOALS}\n{goals(confirmed, DEFAULT)}\n{_COUNTS}\n{goal_counts(confirmed, LINES)}"
     hardware, versions = environment["hardware"], environment["versions"]
     return text + (
         f"\nHardware: {hardware['cores']} cores, {hardware['processor']}.\n"
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.\n"
     )
-
-
-def _any(panels: Mapping[str, Rows]) -> bool:
-    return any(leads(panels, name, CRITERION) for name in next(iter(panels.values()), {}))
 
 
 NOTHING = "Not measured yet.\n"
@@ -97,20 +94,21 @@ How its midpoint and its ends do at seven lengths, three seeds each, beside a st
 two independent networks, is in [figure 10 of the reproduction](reproduction.md#figure-10).
 
 Which recipe is best depends on the length of training and on the labels, so candidates are compared at three lengths,
-on three data sets, with right labels and with 40 % of the training labels wrong: the digits of scikit-learn, and 1,000
-images each of Fashion-MNIST and of MNIST at 14 pixels a side; `cresnet8-16`, batches of 32, so that an epoch has 31 to
-35 steps. Each figure is a difference to the standard network of the same length, data and seed (`standard`), the mean
-over the three data sets, on validation images, with its sample standard deviation over seeds: accuracy and calibration
-error (ECE) in points, likelihood (NLL) in nats. The ends answer together. The last column decides: the midpoint's lead
-in accuracy over all six. Made, in as many pieces as one likes, by
+on three data sets, with right labels and with 40 % label noise (so many training labels replaced by random ones): the
+digits of scikit-learn, and 1,000 images each of Fashion-MNIST and of MNIST at 14 pixels a side; `cresnet8-16`, batches
+of 32, so that an epoch has 31 to 35 steps. Each figure is a difference to the standard network of the same length, data
+and seed (`standard`), the mean over the three data sets, on validation images, with its sample standard deviation over
+seeds: accuracy and calibration error (ECE) in points, likelihood (NLL) in nats. The ends answer together. The last
+column is the midpoint's lead in accuracy over all six. Made, in as many pieces as one likes, by
 
     python -m benchmarks.recipe --mnist mnist.npz
 
-{done} of {wanted} trainings are measured; what has no seed yet on all six is left out.
+{done} of {wanted} trainings are measured; a candidate that is not yet measured on all six is left out. At 10 epochs the
+spread in 10 or 20 epochs is that over the whole run, and at 40 the spread in 20 epochs is that in half of it.
 
-What the trainer has are its settings: samples, rate, β, scaled gradients, how long places spread (over the whole run in
-*spreading*, in half of it, in so many epochs), a part of the run before the ends part. What it does not have
-(`benchmarks/tricks.py`) moves there once it has won:
+The trainer has the settings: samples, rate, β, scaled gradients, how long places spread (over the whole run in
+*spreading*, in half of it, in so many epochs), a part of the run before the ends part. Tricks that it lacks are in
+`benchmarks/tricks.py`; one that wins is moved into the trainer:
 
 - *shuffled*: a random thousandth of the coordinates, with their momenta, is permuted among the ends after each step,
   which leaves the midpoint where it is (WASH, [arXiv 2405.17517](https://arxiv.org/abs/2405.17517));
@@ -120,42 +118,40 @@ What the trainer has are its settings: samples, rate, β, scaled gradients, how 
 - *averaged*: each end is the mean of its last five epochs (LAWA, [arXiv 2209.14981](https://arxiv.org/abs/2209.14981));
 - *sharpness-aware*: such steps in the last tenth (SAM, [arXiv 2010.01412](https://arxiv.org/abs/2010.01412)).
 
-What has a meaning for one network is given to the standard network too.
+Tricks that make sense for a single network are applied to the standard network, too.
 
 ## What the tables below say
 
 - **How long places spread is a choice between right and wrong labels.** The sooner all of the line is trained, the
   better its midpoint withstands wrong labels, and the less accurate it is where labels are right. Ten epochs take
-  nearly all that the paper's settings gain under noise, at a smaller price where there is none: the default. Who trusts
-  the labels trains a more accurate midpoint with `--spread 1`.
-- **In short runs no recipe is ahead of a standard network.** The paper's settings fall far behind it, the default a
-  little, most on Fashion-MNIST. What a line gains comes once the images are fitted.
-- **The rate of 0.2 is for runs of few steps.** There the midpoint is more accurate by it than by 0.1. In longer runs
-  the two are level, 0.1 a little better calibrated: who trains long loses nothing with `--learning-rate 0.1`. A
-  standard network, too, is more accurate by it in long runs with right labels. Against wrong labels it does little,
-  and a line much.
-- **Of the tricks none is worth its code**, by the one seed that most have. To train the midpoint in every step makes it
-  no more accurate where labels are right, and takes a part of what a line gains where they are wrong. The ends as well,
-  in four samples, are a choice like the spread: at 100 epochs ahead of all others under noise where places spread in
-  10 epochs, most accurate with right labels where they spread over the whole run, and behind at 10 epochs.
-  Shuffling, pulling and antithetic places cost at 10 epochs; averaging and sharpness-aware steps change little at any
-  length.
+  nearly all that the paper's settings gain under noise, at a smaller price where there is none: the default. If you
+  trust your labels, `--spread 1` gives a more accurate midpoint.
+- **In short runs no line is ahead of a standard network** on the seeds and images that confirm. The paper's settings
+  fall far behind it, the default a little, most on Fashion-MNIST. What a line gains comes once the images are fitted.
+- **The rate of 0.2 or 0.1** makes no difference to accuracy beyond chance in batches of 32, at any length; 0.1 is
+  better calibrated in long runs. In batches of 128 the midpoint is more accurate by 0.2: hence the default. In long
+  runs with right labels a standard network, too, is more accurate by 0.2.
+- **Of the tricks none replaces the default.** The ends and the middle in every batch, in four samples, are ahead of it
+  at 100 epochs under noise where places spread in 10 epochs, and with right labels where they spread over the whole
+  run; but that is one seed, and they are behind at 10 epochs. The middle alone makes the midpoint no more accurate with
+  right labels and takes a part of what it gains under noise. Shuffling, pulling, antithetic places and sharpness-aware
+  steps gain nothing beyond chance; averaging costs at 10 epochs and changes nothing later.
 """
 
-_FEW_STEPS = f"""\
-## Few steps
+_LARGE_BATCHES = f"""\
+## Large batches
 
-Ten epochs of large batches are few steps. With batches of 128 an epoch of these data has 7 to 10, so that places spread
-in 70 to 100 steps instead of 310 to 350; *spreading* takes the whole run, {FEW_STEPS_EPOCHS} epochs. Hence the default
-takes at least 300 steps. Made with `--few-steps`:
+With batches of 128 an epoch of these data has 7 or 8 steps, so that places spread in 70 to 80 steps instead of 310 to
+350; *spreading* takes the whole run, {LARGE_BATCHES_EPOCHS} epochs. The longer spread is better here: hence the default
+takes at least 300 steps. Made by `python -m benchmarks.recipe large-batches`:
 """
 
 _GOALS = """\
 ## What the default is to reach
 
 At equal passes the midpoint is to be no less accurate than a standard network, with a better likelihood and
-calibration, the ends together more accurate and more likely, and with 40 % of the labels wrong the midpoint ahead by 3
-points. From the test images and seeds of the section before, set by set; by a one-sided t-interval of 95 % over seeds:
+calibration, the ends together more accurate and more likely, and at 40 % label noise the midpoint ahead by 3 points.
+From the test images and seeds of the section before, set by set; by a one-sided t-interval of 95 % over seeds:
 """
 
 _COUNTS = """\
@@ -164,4 +160,4 @@ The same counted, for every line that was trained on these seeds:
 
 _CONFIRMATION = """\
 A recipe that is chosen by figures is flattered by them. So what they choose is trained again with three other seeds and
-measured on the test images, by `--confirm`."""
+measured on the test images, by `python -m benchmarks.recipe confirm`."""

@@ -12,11 +12,12 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import recipe, recipe_candidates, recipe_job, recipe_page
-from benchmarks.recipe import SEEDS, jobs
-from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SPREADING, STANDARD, Candidate
-from benchmarks.recipe_goals import counts, goals
-from benchmarks.recipe_leads import leads
-from benchmarks.recipe_page import COLUMNS, CRITERION, length_table
+from benchmarks.recipe import jobs
+from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SEEDS, SPREADING, STANDARD, Candidate
+from benchmarks.recipe_goals import goal_counts, goals
+from benchmarks.recipe_job import Kept
+from benchmarks.recipe_leads import COLUMNS, CRITERION, leads
+from benchmarks.recipe_page import length_table
 from benchmarks.tricks import Antithetic, EndsAndMiddle, Middle, Tricks, TrickStepper
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
@@ -132,6 +133,34 @@ def test_a_training_is_known_wherever_its_data_lie_and_on_which_images_it_was_ju
     assert {job.part for job in jobs(None, [STANDARD], [10], range(SEEDS, 2 * SEEDS))} == {"test"}
 
 
+def test_what_another_process_writes_is_kept_and_shared_trainings_count_once(tmp_path: Path) -> None:
+    first, second, same, other = (
+        next(jobs(None, [name], [10], [seed]))
+        for name, seed in ((DEFAULT, 0), (SPREADING, 1), (SPREADING, 0), (STANDARD, 0))
+    )
+    ours, theirs = Kept.read(tmp_path / "recipe.jsonl"), Kept.read(tmp_path / "recipe.jsonl")
+    ours.add(first, {"midpoint": {"accuracy": 0.5}})
+    theirs.add(second, {"midpoint": {"accuracy": 0.25}})
+    theirs.write()
+    ours.write()
+    kept = Kept.read(tmp_path / "recipe.jsonl")
+    assert kept.get(first) == {"midpoint": {"accuracy": 0.5}}
+    assert kept.get(second) == {"midpoint": {"accuracy": 0.25}}
+    # At 10 epochs the spread in 10 epochs is that over the whole run.
+    assert kept.count([first, second, same]) == (2, 2)
+    assert kept.count([same, other]) == (1, 2)
+
+
+def test_lengths_that_a_study_does_not_have_are_refused() -> None:
+    for options, message in (
+        (["--epochs", "20"], "'20' is not one of '10', '40', '100'"),
+        (["large-batches", "--epochs", "10"], "large batches are trained for 40 epochs; leave out --epochs"),
+    ):
+        result = CliRunner().invoke(recipe.main, options)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
 def row(accuracy: float, ends: float | None = None, nll: float = 0.5) -> dict[str, Any]:
     found = {"midpoint": {"accuracy": accuracy, "nll": nll, "ece": 0.1}}
     return found if ends is None else found | {"ends": {"accuracy": ends, "nll": nll, "ece": 0.1}}
@@ -143,15 +172,22 @@ def test_leads_are_paired_means_over_panels_of_the_seeds_that_have_all() -> None
         "digits, noisy": {STANDARD: [row(0.6), row(0.6)], SPREADING: [row(0.65, 0.7), None]},
     }
     clean, likelihood = COLUMNS[0], COLUMNS[1]
+    # The second seed lacks a panel, so that no column may use it.
+    assert leads(panels, SPREADING, clean) == pytest.approx([3])
+    assert leads(panels, STANDARD, COLUMNS[3]) == []  # one network has no ends
+    assert length_table(panels, 1).splitlines()[2:] == [
+        "| spreading | +3.00 | -0.100 | +0.00 | +1.00 | -0.100 | +5.00 | +10.00 | +4.00 |",
+        "| standard | +0.00 | +0.000 | +0.00 |  |  | +0.00 |  | +0.00 |",
+    ]
+    (only,) = length_table(panels, 2).splitlines()[2:]
+    assert only.startswith("| standard |")
+    panels["digits, noisy"][SPREADING][1] = row(0.61, 0.7)
     assert leads(panels, SPREADING, clean) == pytest.approx([3, 1])
     assert leads(panels, SPREADING, likelihood) == pytest.approx([-0.1, 0])
-    assert leads(panels, SPREADING, CRITERION) == pytest.approx([4])
-    assert leads(panels, STANDARD, COLUMNS[3]) == []  # one network has no ends
-    lines = length_table(panels).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [SPREADING, STANDARD]
-    assert lines[2] == (
+    assert leads(panels, SPREADING, CRITERION) == pytest.approx([4, 1])
+    assert length_table(panels, 2).splitlines()[2] == (
         "| spreading | +2.00 ± 1.41 | -0.050 ± 0.071 | +0.00 ± 0.00 | +1.50 ± 0.71 | -0.050 ± 0.071 "
-        "| +5.00 | +10.00 | +4.00 | 1 |"
+        "| +3.00 ± 2.83 | +10.00 ± 0.00 | +2.50 ± 2.12 |"
     )
 
 
@@ -170,7 +206,7 @@ def test_goals_are_reached_or_missed_beyond_chance_or_neither() -> None:
         "| digits | 10 | +2.00 ± 0.00 ✓ | -0.150 ± 0.050 ✓ | +0.00 ± 0.00 ~ | -1.67 ± 0.58 ✗ | -0.150 ± 0.050 ✓ "
         "| +3.00 ± 1.73 ~ |"
     )
-    assert counts(found, [DEFAULT, STANDARD]).splitlines()[2:] == [
+    assert goal_counts(found, [DEFAULT, STANDARD]).splitlines()[2:] == [
         f"| {DEFAULT} | 3 | 2 | 1 |",
         # It is level with itself, has no ends, and misses what it would have to lead by under noise.
         f"| {STANDARD} | 0 | 3 | 1 |",
@@ -198,14 +234,14 @@ def test_a_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(recipe, "LENGTHS", (2,))
 
     def search(*more: str) -> str:
-        options = ["--epochs", "2", "--seeds", "1", "--cache", str(tmp_path / "cache"), "--docs", str(tmp_path)]
+        options = ["--seeds", "1", "--cache", str(tmp_path / "cache"), "--docs", str(tmp_path)]
         names = ["--candidate", STANDARD, "--candidate", SPREADING]
         result = CliRunner().invoke(recipe.main, [*options, *names, *more], catch_exceptions=False)
         assert result.exit_code == 0
         return result.stdout
 
-    def few_steps() -> str:
-        return (tmp_path / "recipe.md").read_text().split("## Few steps")[1].split("## On other seeds")[0]
+    def section(title: str) -> str:
+        return (tmp_path / "recipe.md").read_text().split(f"## {title}")[1].split("##")[0]
 
     kept = tmp_path / "recipe.jsonl"
     search("--minutes", "0")
@@ -216,14 +252,13 @@ def test_a_search_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.M
     assert trained.split("\n\n")[1] in (tmp_path / "recipe.md").read_text()
     # Of large batches the page says more, and the search's own tables stay as they are.
     for module in (recipe, recipe_page):
-        monkeypatch.setattr(module, "FEW_STEPS_EPOCHS", 2)
-    assert "| spreading |" not in few_steps()
-    assert search("--few-steps") == trained
-    assert "| spreading |" in few_steps()
-    assert len(kept.read_text().splitlines()) == 4 + 2 * len(recipe_page.COMPARED)
+        monkeypatch.setattr(module, "LARGE_BATCHES_EPOCHS", 2)
+    assert "| spreading |" in search("large-batches")
+    assert len(kept.read_text().splitlines()) == 8
+    assert section("2 epochs").strip().startswith(f"One seed:\n\n{trained.split(chr(10) * 2)[1].strip()}")
     # Without its cache, the file is enough.
     shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(recipe_job.Job, "measure", None)
     assert search() == trained
     with pytest.raises(TypeError):  # other seeds are not there yet
-        search("--confirm")
+        search("confirm")

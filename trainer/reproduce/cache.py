@@ -136,10 +136,10 @@ class Cache:
     def measured_file(self, config: TrainingConfig, key: dict[str, Any]) -> Path:
         """Return the file of a measurement, whether it exists or not."""
         folder = self.measurements or self.path / "measured"
-        return folder / f"{_hash({'settings': _identity(config), 'key': key})}.json"
+        return folder / f"{_hash({'settings': identity_of(config), 'key': key})}.json"
 
     def _folder(self, config: TrainingConfig) -> Path:
-        return self.path / _hash(_identity(config))
+        return self.path / _hash(identity_of(config))
 
     def _entry(self, config: TrainingConfig) -> Path:
         """Return the folder of an entry, making it if need be; refuse one of another version."""
@@ -188,8 +188,8 @@ def _loaded(settings: tuple[tuple[str, Any], ...]) -> DataSet:
     return prepared_data(TrainingConfig(subspace="standard", **dict(settings)), download=False)
 
 
-def _identity(config: TrainingConfig) -> dict[str, Any]:
-    """Return the settings that distinguish a run from others."""
+def identity_of(config: TrainingConfig) -> dict[str, Any]:
+    """Return the settings that distinguish a run from others, also from those made before a setting was added."""
     return {name: value for name, value in config.to_json().items() if name not in _ADDED or value != _ADDED[name]}
 
 
