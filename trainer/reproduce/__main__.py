@@ -103,6 +103,7 @@ def main(
         if rank == 0 and any(is_measured(task, store) for wanted in tasks.values() for task in wanted):
             page = (out or cache / f"page-{scale.name}") / "reproduction.md"
             options = f"--scale {scale.name}" + (f" --seeds {seeds}" if seeds else "")
+            options += "".join(f" --data {name}={spec}" for name, spec in data.items())
             options += f" --device {device}" if device else ""
             for figure in figures:
                 command = f"python -m trainer.reproduce {figure.name} {options}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from subspace_serve.data import DataSet, Images, permutation
 from subspace_serve.data.domains import corrupted_domains
-from subspace_serve.errors import DataError
+from subspace_serve.errors import TrainingError
 from subspace_serve.measure.evaluation import default_alphas, evaluate
 from subspace_serve.measure.mixtures import mixture_accuracies
 from subspace_serve.measure.networks import Candidate, Networks, combined
@@ -70,11 +70,11 @@ class Trained:
         """The data of the run.
 
         Raises:
-            DataError: they have changed since it was trained.
+            TrainingError: they have changed since it was trained.
         """
         data = data_of(self.config)
         if data.fingerprint != self.subspace.provenance_value("data", "fingerprint"):
-            raise DataError(
+            raise TrainingError(
                 f"{self.config.data} has changed since {self.folder} was trained on it (its fingerprint differs); "
                 "bring the old data back, or give another cache (--cache)"
             )

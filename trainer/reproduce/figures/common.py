@@ -17,7 +17,9 @@ CLOSE = 0.005
 """Half a percentage point: how close two accuracies must be where the paper says that one comes near the other."""
 
 STANDARD: Settings = {"subspace": "standard"}
-EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True, "validation": 0.02}
+EARLY_STOPPING: Settings = {"subspace": "standard", "early_stopping": True}
+HELD_OUT: Settings = {"validation": 0.02}
+"""Set aside by all runs of a figure with early stopping, so that all train on the same images."""
 LINE: Settings = {"subspace": "line"}
 RECOMMENDED: Settings = LINE | dict.fromkeys(NEUTRAL)
 """The trainer's default recipe: a setting that is None is what the trainer recommends."""

@@ -11,6 +11,7 @@ from trainer.reproduce.description import Case, Claim, Figure, Results, Wanted
 from trainer.reproduce.figures.common import (
     ACCURACY,
     EARLY_STOPPING,
+    HELD_OUT,
     INDEPENDENT,
     LINE,
     RECOMMENDED,
@@ -85,12 +86,12 @@ LONG_LINE, TWO_NETWORKS = "line", Case("two networks")
 def _noise_and_beyond(scale: Scale) -> dict[Case, Wanted]:
     methods = NOISY | ({DEFAULT: RECOMMENDED} if scale.beyond_paper else {})
     wanted = {
-        Case(name, noise=noise): Wanted(settings, alone(scale))
+        Case(name, noise=noise): Wanted(settings | HELD_OUT, alone(scale))
         for noise in noises(scale)
         for name, settings in methods.items()
     }
-    wanted[Case(LONG_LINE, length=scale.long)] = Wanted(LINE, along(scale, BEYOND))
-    wanted[TWO_NETWORKS] = Wanted(INDEPENDENT, along(scale))
+    wanted[Case(LONG_LINE, length=scale.long)] = Wanted(LINE | HELD_OUT, along(scale, BEYOND))
+    wanted[TWO_NETWORKS] = Wanted(INDEPENDENT | HELD_OUT, along(scale))
     return wanted
 
 

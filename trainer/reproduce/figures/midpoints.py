@@ -12,6 +12,7 @@ from trainer.reproduce.figures.common import (
     ACCURACY,
     CLOSE,
     EARLY_STOPPING,
+    HELD_OUT,
     LINE,
     STANDARD,
     alone,
@@ -98,12 +99,12 @@ SWEPT: dict[str, Callable[[float], Settings]] = {
 def _noisy(scale: Scale) -> dict[Case, Wanted]:
     measure = alone(scale)
     wanted = {
-        Case(name, noise=noise): Wanted(settings, measure)
+        Case(name, noise=noise): Wanted(settings | HELD_OUT, measure)
         for noise in noises(scale)
         for name, settings in NOISY.items()
     }
     return wanted | {
-        Case(name, value, noise=noise): Wanted(settings_of(value), measure)
+        Case(name, value, noise=noise): Wanted(settings_of(value) | HELD_OUT, measure)
         for noise in noises(scale)
         for name, settings_of in SWEPT.items()
         for value in scale.sweep
