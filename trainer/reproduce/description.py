@@ -15,6 +15,8 @@ from trainer.reproduce.scales import Scale
 
 Settings = dict[str, Any]
 Measurement = dict[str, Any]
+Document = dict[str, Any]
+"""What the page says of a figure at a scale, as JSON values."""
 Runs = Sequence[Measurement]
 """What was measured on one case, one entry per seed."""
 

@@ -13,7 +13,7 @@ on {images} test images ({corrupted} for each corruption); networks are recalibr
 """
 
 _READING = """\
-A claim is tested by one difference a seed, paired: both sides share data, order and seed. It **holds** where the mean
+A claim is tested by one paired difference per seed: both sides share data, order and seed. It **holds** where the mean
 difference lies on its side and a one-sided 95 % t-interval over the seeds does too; it **holds within noise** where
 only the mean does; it **does not hold here** where not even the mean does. Claims of the form "comes near" have the
 margin that they name. With three seeds the interval is wide, so "within noise" often means that more seeds would tell;

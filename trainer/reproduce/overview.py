@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.reproduce.description import Document
 from trainer.reproduce.unfinished import unfinished_count
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE
-
-Document = dict[str, Any]
 
 
 def counts_table(figures: Sequence[Sequence[Document]], scales: Sequence[str]) -> str:

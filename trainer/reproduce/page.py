@@ -7,22 +7,19 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from subspace_serve.files import write_text
 from subspace_serve.packages import versions
 from trainer.reproduce.by_length import plot_by_length
-from trainer.reproduce.description import Claim, Figure, Results
+from trainer.reproduce.description import Claim, Document, Figure, Results
 from trainer.reproduce.introduction import introduction
 from trainer.reproduce.numbers import numbers_of, values_table
 from trainer.reproduce.overview import by_text, counts_table, finished_of, row, side_by_side, suffix
 from trainer.reproduce.scales import SCALES, Scale
 from trainer.reproduce.unfinished import unfinished_text
 from trainer.reproduce.verdict import verdict
-
-Document = dict[str, Any]
 
 _BY_LENGTH = """\
 How the verdicts move with length, over epochs, by the rule of the claims: a full marker holds, a half one holds within

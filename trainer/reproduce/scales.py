@@ -140,7 +140,7 @@ SCALES: dict[str, Scale] = {
             shared=(0, 0.1, 0.2, 0.5),
             remark="These networks are small and trained briefly; they do not fit their training images, and the\n"
             "paper's claims are about networks that do. `small` shows what the method does then, and that everything\n"
-            "runs. It is no test of the claims at the length at which they are made: that is `long`.",
+            "runs. It does not test the claims in runs as long as theirs; `long` comes closer.",
         ),
         Scale(
             "long",

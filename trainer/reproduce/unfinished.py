@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from subspace_serve.files import write_text
 from trainer.reproduce.cache import Cache
-from trainer.reproduce.description import Figure
+from trainer.reproduce.description import Document, Figure
 from trainer.reproduce.scales import Scale
 from trainer.reproduce.work import Task, is_measured
-
-Document = dict[str, Any]
 
 
 def unfinished_document(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, command: str) -> Document:
