@@ -150,6 +150,17 @@ def test_statistics_are_torchs_and_an_uneven_last_batch_counts_by_its_size(line:
     assert uneven.images == 40
 
 
+@pytest.mark.parametrize("sizes", [[129], [128, 129], [128, 2], [128, 128]])
+def test_an_array_is_calibrated_on_in_batches_none_of_which_is_a_single_image(
+    network: Network, sizes: list[int]
+) -> None:
+    images = pictures(sum(sizes))
+    found = network.recalibrate(images, alpha=0.5)
+    batches = np.split(images, np.cumsum(sizes)[:-1])
+    np.testing.assert_array_equal(found.values, network.recalibrate(batches, alpha=0.5).values)
+    assert found.images == len(images)
+
+
 def test_the_proof_takes_right_statistics_and_refuses_others(network: Network) -> None:
     images, fresh = pictures(400), pictures(200, seed=1)
     right = network.recalibrate(images, alpha=0.5)

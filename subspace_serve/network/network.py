@@ -290,8 +290,14 @@ class Network:
 
 
 def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield contiguous batches of images; an array is divided into batches of 128."""
+    """Yield contiguous batches of images; an array is divided into batches of 128.
+
+    A last single image has no variance of its own, so it joins the batch before it.
+    """
     if isinstance(images, np.ndarray):
-        images = in_chunks(images, CALIBRATION_BATCH)
+        batches = in_chunks(images, CALIBRATION_BATCH)
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [images[-CALIBRATION_BATCH - 1 :]]
+        images = batches
     for batch in images:
         yield np.ascontiguousarray(batch)
