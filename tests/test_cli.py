@@ -196,6 +196,17 @@ def test_a_point_calibrated_on_its_domain_is_exported_so(own_run: Path) -> None:
     assert "choosing half" in points["bright"]["calibration"]["data"]
 
 
+@pytest.mark.parametrize(("name", "spec"), [("best", "best"), ("fog:3", "best:fog"), ("fog:3", "point=best:fog-3")])
+def test_evaluate_says_where_a_place_was_chosen_with_other_statistics(own_run: Path, name: str, spec: str) -> None:
+    chosen = {"members": [0.2, 0.8], "domain": {"data": "validation"}, "seed": 0, "calibration": {"on": "domain"}}
+    store_selections(own_run, {name: chosen}, OpenRun(own_run).checkpoint_sha256)
+    result = CliRunner().invoke(cli, ["evaluate", str(own_run), "--alpha", spec, "--calibration-count", "64"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("was chosen with BatchNorm from") == 1
+    assert f"{name} was chosen with BatchNorm from domain, as export writes it" in result.stderr
+    assert "here it is evaluated with training images" in result.stderr
+
+
 def test_corruptions_are_evaluated_beside_a_baseline_and_drawn(line_run: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     output = run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,7 +177,7 @@ def evaluate(
         request = parse_alphas(alphas, geometry, opened.selections(), extrapolate=extrapolate, aggregate=aggregate)
         places, recommended = list(request.points.values()), {}
         named = {name: request.placed(name) for name in request.ensembles}
-    _say_other_calibrations(opened, alphas, calibrate_on)
+        _say_other_calibrations(opened, request.selected.values(), calibrate_on)
     corrupted = corrupted_domains(opened, spec, corruptions, severities, preset) if corruptions else []
     domains = domains_to_evaluate(opened, specs)
     if domains:
@@ -237,12 +238,11 @@ def _check_one_kind(corruptions: tuple[str, ...], baseline: Path | None) -> None
         )
 
 
-def _say_other_calibrations(run: OpenRun, alphas: tuple[str, ...], calibrate_on: str | None) -> None:
+def _say_other_calibrations(run: OpenRun, selected: Iterable[str], calibrate_on: str | None) -> None:
     """Say where a selected place was chosen with other BatchNorm statistics than it is evaluated with."""
     selections = run.selections()
-    for text in alphas:
-        name = text.partition("best:")[2]
-        on = selections.get(name, {}).get("calibration", {}).get("on", "default")
+    for name in dict.fromkeys(selected):  # the members of an ensemble come from one selection
+        on = selections[name].get("calibration", {}).get("on", "default")
         if on not in ("default", calibrate_on):
             click.echo(
                 f"  {name} was chosen with BatchNorm from {on}, as export writes it; here it is evaluated with "
