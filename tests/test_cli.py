@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from subspace_serve.answers import softmax
 from subspace_serve.cli import cli, main
+from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import store_selections
@@ -170,6 +171,40 @@ def test_images_that_changed_after_the_choice_are_not_calibrated_on(
     status, text = fail(["export", str(own_run), "--alpha", "best"], capsys, monkeypatch)
     assert status == 1
     assert "has changed since a place was chosen on it" in text
+
+
+@pytest.mark.parametrize("stored_corrupted", [False, True])
+def test_images_that_changed_after_a_corruption_of_them_was_chosen_on_are_refused(
+    own_run: Path, tmp_path: Path, stored_corrupted: bool
+) -> None:
+    opened = OpenRun(own_run)
+    pixels, labels = opened.data.validation.take(np.arange(len(opened.data.validation)))
+    if stored_corrupted:
+        run(f"corrupt --data digits --split validation --corruption contrast --severity 3 --out {tmp_path}/dull")
+        spec, file = f"corrupted:{tmp_path}/dull", tmp_path / "dull/contrast.npy"
+        pixels = np.load(file)
+    else:
+        spec = file = tmp_path / "camera.npz"
+
+    def write(images: np.ndarray) -> None:
+        if stored_corrupted:
+            np.save(file, images)
+        else:
+            np.savez(file, images=images, labels=labels, label_names=opened.labels)
+
+    write(pixels)
+    run(f"select {own_run} --val-data {spec} --corruption contrast --severity 3 --points 2 --refine 0")
+    export = ["export", str(own_run), "--alpha", "best:contrast:3", "--temperature", "--points-only", "--no-evaluate"]
+    run(export)
+    write(255 - pixels)
+    error = CliRunner().invoke(cli, export).exception
+    assert isinstance(error, DataError)
+    assert "has changed since a place was chosen on it" in str(error)
+    # Earlier selections recorded no fingerprint of corrupted images.
+    stored = json.loads((own_run / "selections.json").read_text())
+    assert len(stored["contrast:3"]["domain"].pop("fingerprint")) == 64
+    (own_run / "selections.json").write_text(json.dumps(stored))
+    run(export)
 
 
 def test_a_selected_ensemble_is_evaluated_with_its_weights(own_run: Path) -> None:

@@ -19,7 +19,7 @@ class Domain:
         name: the name under which results are kept; `fog:3` for a corruption and its severity.
         images: the images.
         record: what is needed to load them again: `data`, and for a corruption `corruption`, `severity`, `preset` and
-            `seed`.
+            `seed`; of files that may change also the `fingerprint` of the images in them.
     """
 
     name: str

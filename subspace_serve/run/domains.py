@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from subspace_serve.run.images import OWN_PARTS, labelled_images
 
 if TYPE_CHECKING:
+    from subspace_serve.data import Images
     from subspace_serve.data.domains import Domain
     from subspace_serve.run.opened import OpenRun
 
@@ -24,9 +26,7 @@ def labelled_domain(run: OpenRun, spec: str, name: str | None = None) -> Domain:
     from subspace_serve.data.domains import Domain
 
     images = labelled_images(run, spec)
-    # The run's own parts are bound to it; other files may be changed until they are asked for again.
-    record = {"data": spec} if spec in OWN_PARTS else {"data": spec, "fingerprint": images.fingerprint()}
-    return Domain(name or spec, images, record)
+    return Domain(name or spec, images, _record(spec, images))
 
 
 def corrupted_domains(
@@ -60,7 +60,9 @@ def corrupted_domains(
     names = domains.parse_corruptions(corruptions, known)
     noise = run.seed if seed is None else seed
     clean = labelled_images(run, spec)
-    return domains.corrupted_domains(clean, spec, names, severities, preset=preset, seed=noise)
+    record = _record(spec, clean)
+    found = domains.corrupted_domains(clean, spec, names, severities, preset=preset, seed=noise)
+    return [replace(domain, record=domain.record | record) for domain in found]
 
 
 def recorded_domain(run: OpenRun, record: Mapping[str, Any]) -> Domain:
@@ -71,17 +73,18 @@ def recorded_domain(run: OpenRun, record: Mapping[str, Any]) -> Domain:
     """
     from subspace_serve.errors import DataError
 
-    if "preset" not in record:  # images as they lie on the disk, be they corrupted
+    if "preset" in record:
+        (domain,) = corrupted_domains(
+            run, record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
+        )
+    else:  # images as they lie on the disk, be they corrupted
         domain = labelled_domain(run, record["data"])
-        if record.get("fingerprint", domain.record.get("fingerprint")) != domain.record.get("fingerprint"):
-            raise DataError(
-                f"{record['data']} has changed since a place was chosen on it (its fingerprint differs); bring the "
-                "old images back or select again"
-            )
-        return domain
-    (domain,) = corrupted_domains(
-        run, record["data"], [record["corruption"]], [record["severity"]], record["preset"], record["seed"]
-    )
+    now = domain.record.get("fingerprint")
+    if record.get("fingerprint", now) != now:  # an older selection may record none
+        raise DataError(
+            f"{record['data']} has changed since a place was chosen on it (its fingerprint differs); bring the "
+            "old images back or select again"
+        )
     return domain
 
 
@@ -122,6 +125,13 @@ def _published_corruptions(
         for tail in [f"{name}:{severity}" for severity in severities] if found[name] else [name]:
             severity = int(tail.rpartition(":")[2]) if found[name] else None
             data = f"{spec}:{tail}"
-            record = {"data": data, "corruption": name, "severity": severity}
-            domains.append(Domain(tail, labelled_images(run, data), record))
+            images = labelled_images(run, data)
+            record = _record(data, images) | {"corruption": name, "severity": severity}
+            domains.append(Domain(tail, images, record))
     return domains
+
+
+def _record(spec: str, images: Images) -> dict[str, Any]:
+    """Return what is needed to load images again, and to notice that they have changed."""
+    # The run's own parts are bound to it; other files may be changed until they are asked for again.
+    return {"data": spec} if spec in OWN_PARTS else {"data": spec, "fingerprint": images.fingerprint()}
