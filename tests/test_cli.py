@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from subspace_serve.answers import softmax
 from subspace_serve.cli import cli, main
-from subspace_serve.errors import DataError
+from subspace_serve.errors import CalibrationError, DataError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import store_selections
@@ -171,6 +171,39 @@ def test_images_that_changed_after_the_choice_are_not_calibrated_on(
     status, text = fail(["export", str(own_run), "--alpha", "best"], capsys, monkeypatch)
     assert status == 1
     assert "has changed since a place was chosen on it" in text
+
+
+@pytest.mark.parametrize(("count", "on", "images"), [(50, "domain", "best:choosing half"), (28, "FILE", "FILE")])
+def test_select_stores_no_choice_that_export_could_not_check(
+    own_run: Path, tmp_path: Path, count: int, on: str, images: str
+) -> None:
+    opened, file = OpenRun(own_run), f"{tmp_path}/few.npz"
+    few = np.concatenate([np.flatnonzero(opened.data.validation.labels == label)[:5] for label in range(10)])[:count]
+    pixels, labels = opened.data.validation.take(few)
+    np.savez(file, images=pixels, labels=labels, label_names=opened.labels)
+    data = file if on == "domain" else "validation"
+    words = ["--points", "2", "--refine", "0", "--calibrate-on", on.replace("FILE", file)]
+    error = CliRunner().invoke(cli, ["select", str(own_run), "--val-data", data, *words]).exception
+    assert isinstance(error, CalibrationError)
+    left, least = (12, 64) if on == "domain" else (14, 32)
+    assert "best: its BatchNorm statistics are checked on 16 images that they were not" in str(error)
+    assert f"of the images of {images.replace('FILE', file)} only {left} are left" in str(error)
+    assert f"give {least} or more, or leave --calibrate-on out" in str(error)
+    assert not (own_run / "selections.json").exists()
+
+
+def test_export_names_the_point_and_the_images_that_are_too_few_to_check_it(own_run: Path, tmp_path: Path) -> None:
+    pixels, labels = OpenRun(own_run).data.validation.take(np.arange(32))
+    words = ["export", str(own_run), "--alpha", "left=0.25", "--calibrate-on", f"{tmp_path}/few.npz"]
+    words += ["--points-only", "--no-evaluate", "--no-sets"]
+    np.savez(tmp_path / "few.npz", images=pixels[:31], labels=labels[:31])
+    error = CliRunner().invoke(cli, words).exception
+    assert isinstance(error, CalibrationError)
+    assert str(error).startswith("left: its BatchNorm statistics are checked on 16 images")
+    assert f"of the images of {tmp_path}/few.npz only 15 are left" in str(error)
+    assert "give 32 or more, or leave --calibrate-on out" in str(error)
+    np.savez(tmp_path / "few.npz", images=pixels, labels=labels)
+    run(words)
 
 
 @pytest.mark.parametrize("stored_corrupted", [False, True])

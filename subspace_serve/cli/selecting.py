@@ -180,12 +180,28 @@ def _check_usage(method: str, among: str, greedy: bool, mixture: Mixture | None,
 def _domain_calibration(
     run: OpenRun, chosen_for: Mapping[str, Sequence[Domain]], calibrate_on: str | None, seed: int
 ) -> dict[str, StatisticsSource]:
-    """Return the images that `--calibrate-on` asks for, by the choice's name."""
+    """Return the images that `--calibrate-on` asks for, by the choice's name.
+
+    Raises:
+        CalibrationError: they are so few that `export` could not write the choice.
+        DataError: they are test images.
+    """
+    from subspace_serve.network.calibration_data import SMALLEST_COUNT, CalibrationData
     from subspace_serve.select import ON_DOMAIN
 
+    if calibrate_on is None:
+        return {}
+    found: dict[str, StatisticsSource]
     if calibrate_on == ON_DOMAIN:
-        return {name: calibration_in(run, domains[0], seed) for name, domains in chosen_for.items()}
-    return dict.fromkeys(chosen_for, statistics_on(run, calibrate_on)) if calibrate_on else {}
+        least = 2 * SMALLEST_COUNT  # one half of them chooses and calibrates
+        found = {name: calibration_in(run, domains[0], seed) for name, domains in chosen_for.items()}
+    else:
+        least = SMALLEST_COUNT
+        found = dict.fromkeys(chosen_for, statistics_on(run, calibrate_on))
+    for name, source in found.items():
+        if isinstance(source, CalibrationData):
+            source.refuse_too_few(run.network, name, least=least)
+    return found
 
 
 def _say_midpoint_not_recommended(run: OpenRun) -> None:

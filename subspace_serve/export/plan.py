@@ -221,6 +221,7 @@ class BundlePlan:
         Raises:
             GeometryError: a place lies outside the domain, or a name is malformed or given twice.
             ExportError: the plan contradicts itself or the subspace.
+            CalibrationError: a point's calibration images are too few to check its statistics.
         """
         classes = origin.subspace.architecture.classes
         if self.input_type not in get_args(InputType):
@@ -240,6 +241,8 @@ class BundlePlan:
                     f"the calibration images of {point.name} are normalised with {drawn.preprocessing}, "
                     f"the bundle's input with {origin.preprocessing}; draw them with the run's own preprocessing"
                 )
+            if isinstance(drawn, CalibrationData):
+                drawn.refuse_too_few(origin.network, point.name)
         for model in self.models[len(self.points) :]:
             if isinstance(model, EnsemblePlan):
                 request.add_ensemble(model.name, model.ensemble)

@@ -53,7 +53,7 @@ def export_bundle(
         GeometryError: a place lies outside the domain, or a name is malformed or given twice.
         ExportError: a graph does not answer as the reference does, or the plan contradicts itself or the subspace.
         CalibrationError: a BatchNorm layer's statistics are not finite, not the network's on held-out images, or not
-            known at that place.
+            known at that place, or there are too few images to check them.
         DataError: no temperature can be fitted on the images given, or they have other classes.
         BundleError: the target cannot be replaced.
     """

@@ -11,13 +11,14 @@ import numpy as np
 from subspace_serve.data import Images, MemoryImages, Preprocessing, permutation
 from subspace_serve.errors import CalibrationError
 from subspace_serve.network.network import Network
-from subspace_serve.network.statistics import Statistics
+from subspace_serve.network.statistics import SMALLEST_CHECK, Statistics
 from subspace_serve.space.place import Alpha
 
 DEFAULT_COUNT = 10_000
 DEFAULT_BATCH_SIZE = 128
 HELD_OUT = 512
-SMALLEST_CHECK = 16
+SMALLEST_COUNT = 2 * SMALLEST_CHECK
+"""Of fewer images, at most half of which are held out, none can be exported: their statistics cannot be checked."""
 _MEMORY_LIMIT = 1 << 30
 
 
@@ -31,7 +32,7 @@ class CalibrationData:
         name: what the images are, for the record.
         images: the images that calibrate.
         held_out: images to check with, disjoint from `images`: a fifth of all images, at most 512 and at least 16, but
-            no more than half.
+            no more than half. See `refuse_too_few`.
         preprocessing: the network's normalisation.
         batch_size: images per batch.
         seed: the seed that the images were drawn with.
@@ -63,6 +64,24 @@ class CalibrationData:
             CalibrationError: a layer's are not.
         """
         network.check(statistics, self.held_out_pixels(), weights=weights)
+
+    def refuse_too_few(self, network: Network, name: str, *, least: int = SMALLEST_COUNT) -> None:
+        """Refuse images that are too few for `check`, before any work.
+
+        Args:
+            network: the subspace; one without BatchNorm needs no images.
+            name: of the point that they calibrate, for the message.
+            least: how many images the user must give.
+
+        Raises:
+            CalibrationError: they are.
+        """
+        if network.skeleton.batchnorms and len(self.held_out) < SMALLEST_CHECK:
+            raise CalibrationError(
+                f"{name}: its BatchNorm statistics are checked on {SMALLEST_CHECK} images that they were not computed "
+                f"from, and of the images of {self.name} only {len(self.held_out)} are left for that; give {least} or "
+                "more, or leave --calibrate-on out"
+            )
 
     def __len__(self) -> int:
         """Return how many images calibrate."""
