@@ -27,12 +27,14 @@ from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.bundle.writer import extend_bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import MemoryImages
+from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.plan import GateData
 from subspace_serve.export.reduced import gated
 from subspace_serve.files import sha256_of
 from subspace_serve.network import reduced as reduced_module
 from subspace_serve.network.reduced import SCHEME
+from subspace_serve.run.opened import OpenRun
 
 DROP = 2.0
 """Of points: digits leave so few images that half a point is less than one of them."""
@@ -313,6 +315,41 @@ def test_what_export_refuses(line_run: Path, tmp_path: Path, words: tuple[str, .
     assert done.exit_code != 0
     assert message in done.output + str(done.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", ["validation", "brightness", "twin"])
+def test_a_gate_leaves_out_the_half_that_calibrated_a_point(line_run: Path, tmp_path: Path, data: str) -> None:
+    run, twin = Path(shutil.copytree(line_run, tmp_path / "copy")), tmp_path / "twin.npz"
+    opened = OpenRun(run)
+    images = opened.data.validation
+    pixels, labels = images.take(np.arange(len(images)))
+    for file in (twin, tmp_path / "own.npz"):
+        np.savez(file, images=pixels, labels=labels, label_names=opened.labels)
+    words = {
+        "validation": (),
+        "brightness": ("--corruption", "brightness"),
+        "twin": ("--val-data", tmp_path / "own.npz"),
+    }[data]
+    words = (*words, "--points", 2, "--refine", 0, "--calibrate-on", "domain", "--name", "best", "--seed", 3)
+    done = invoke("select", run, *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+
+    words = ("export", run, "--alpha", "best", "--alpha", "midpoint", "--precision", "int8", "--max-drop", 30)
+    words = (*words, "--no-sets", "--points-only", "--no-evaluate", *(("--gate-data", twin) if data == "twin" else ()))
+    done = invoke(*words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    made = Bundle.open(run / "bundle")
+    name = str(twin) if data == "twin" else "digits:validation"
+    left, choosing = carve(labels, len(labels) // 2, 3)
+    assert made.points["best-int8"].reduction.gate.data == f"{name}, those that calibrated nothing"
+    found = {image.tobytes() for image in read_gate(made).images}
+    assert found == {image.tobytes() for image in pixels[left]}
+    assert not found & {image.tobytes() for image in pixels[choosing]}
+    # With other images for the statistics the half calibrates nothing.
+    done = invoke(*words, "--calibrate-on", "train")
+    assert done.exit_code == 0, (done.output, done.exception)
+    gate = Bundle.open(run / "bundle").points["best-int8"].reduction.gate
+    assert (gate.data, gate.images) == (name, len(labels))
 
 
 def test_without_the_package_onnx_export_says_so(

@@ -101,7 +101,7 @@ def export(
         input_type=input_dtype,
         subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on),
         precisions=precisions,
-        gate=gate_data_of(opened, gate_data, max_drop, calibrations) if precisions else None,
+        gate=gate_data_of(opened, request, gate_data, max_drop, calibrations) if precisions else None,
         fused=fused,
         dynamic=dynamic_alpha,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from subspace_serve.cli.export_images import full_name
+from subspace_serve.cli.used_images import LabelledSet, UsedImages
 from subspace_serve.run.images import OWN_PARTS, labelled_images
 from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
 from subspace_serve.run.opened import OpenRun
@@ -15,21 +17,30 @@ from subspace_serve.run.opened import OpenRun
 if TYPE_CHECKING:
     from subspace_serve.export.plan import GateData
     from subspace_serve.measure.networks import StatisticsSource
+    from subspace_serve.space.alpha import Request
 
 
 def gate_data_of(
-    opened: OpenRun, spec: str | None, max_drop: float, calibrations: Mapping[str, StatisticsSource]
+    opened: OpenRun,
+    request: Request,
+    spec: str | None,
+    max_drop: float,
+    calibrations: Mapping[str, StatisticsSource],
 ) -> GateData:
     """Return the images on which points in fewer bits are compared with their float points.
 
+    They are the images of `spec`, but not those that calibrated one of the points: a gate takes what they have not
+    seen.
+
     Args:
         opened: the run.
+        request: what is exported.
         spec: labelled images; None for the run's validation images.
         max_drop: by how many points the accuracy may fall.
         calibrations: where the statistics of each point, and the ranges of int8, come from.
 
     Raises:
-        UsageError: the run has no labelled images and none are named, or they are images that had a part in a network.
+        UsageError: the run has no labelled images and none are named, or all of them trained or calibrated networks.
         DataError: they are test images.
         ExportError: they are too few for `max_drop` to be seen.
     """
@@ -43,10 +54,13 @@ def gate_data_of(
     if name not in OWN_PARTS:
         refuse_test_images(opened, images)
         refuse_training_images(opened, images)
-    used = {full_name(opened, calibration.to_json()["data"]) for calibration in calibrations.values()}
-    if shown in used or shown == full_name(opened, "train"):
+    labelled, used = LabelledSet(shown, images), UsedImages(opened, request, calibrations)
+    free = labelled.free_of(chain.from_iterable(used.calibrated(point, labelled) for point in request.points))
+    if shown == full_name(opened, "train") or (len(images) > 0 and not free.any()):
         raise click.UsageError(
             f"{shown} trained or calibrated the networks, and a gate takes images that they have not seen; name others "
             "with --gate-data"
         )
+    if not free.all():
+        images, shown = images.subset(free.nonzero()[0]), f"{shown}, those that calibrated nothing"
     return GateData.drawn(images, shown, seed=opened.seed, max_drop=max_drop)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from subspace_serve.cli.export_images import domain_data_name, full_name
 from subspace_serve.cli.output import say_note
-from subspace_serve.run.domains import clean_part, recorded_domain
+from subspace_serve.cli.used_images import LabelledSet, UsedImages
+from subspace_serve.run.domains import recorded_domain
 from subspace_serve.run.images import OWN_PARTS, labelled_images
 from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from subspace_serve.data import Images
     from subspace_serve.measure.conformal import SetsData
     from subspace_serve.measure.networks import StatisticsSource
     from subspace_serve.measure.temperature import TemperatureData
@@ -50,10 +49,10 @@ def sets_data_of(
     """
     if spec is not None:
         _refuse(opened, spec)
-    finder = _Finder(opened, request, spec, method)
+    finder = _Finder(opened, request, spec, method, UsedImages(opened, request, calibrations))
     found = {}
     for name in [*request.points, *request.ensembles]:
-        data = finder.of(name, temperatures.get(name), calibrations)
+        data = finder.of(name, temperatures.get(name))
         if data is None:
             say_note(
                 f"{name} gets no prediction sets: there are no images left that chose nothing; name some with "
@@ -82,17 +81,16 @@ def _refuse(opened: OpenRun, spec: str) -> None:
 class _Finder:
     """Finds the images of each model; models that have the same ones share them."""
 
-    def __init__(self, opened: OpenRun, request: Request, spec: str | None, method: Method) -> None:
+    def __init__(self, opened: OpenRun, request: Request, spec: str | None, method: Method, used: UsedImages) -> None:
         self._opened = opened
         self._request = request
         self._spec = spec
         self._method = method
+        self._used = used
         self._selections = opened.selections()
         self._known: dict[tuple[str, bytes], SetsData] = {}
 
-    def of(
-        self, name: str, temperature: TemperatureData | None, calibrations: Mapping[str, StatisticsSource]
-    ) -> SetsData | None:
+    def of(self, name: str, temperature: TemperatureData | None) -> SetsData | None:
         """Return the images of one model; None where none are left."""
         import numpy as np
 
@@ -110,9 +108,15 @@ class _Finder:
             images, shown = labelled_images(self._opened, source), full_name(self._opened, source)
         source = full_name(self._opened, source)
         like_evaluation = not of_domain and self._opened.has_data and source == full_name(self._opened, "validation")
-        free = np.ones(len(images), dtype=bool)
-        for used in self._used(name, source, images, temperature, calibrations):
-            free[used] = False
+        labelled, used = LabelledSet(source, images), self._used
+        free = labelled.free_of(
+            chain(
+                used.chose_epoch(labelled),
+                used.chose_place(name, labelled),
+                used.calibrated(name, labelled),
+                used.fitted(temperature, labelled),
+            )
+        )
         if not free.any():
             return None
         key = (shown, free.tobytes())
@@ -122,54 +126,3 @@ class _Finder:
                 images.subset(np.flatnonzero(free)), text, self._method, self._opened.seed, like_evaluation
             )
         return self._known[key]
-
-    def _used(
-        self,
-        name: str,
-        source: str,
-        images: Images,
-        temperature: TemperatureData | None,
-        calibrations: Mapping[str, StatisticsSource],
-    ) -> Iterator[np.ndarray | slice]:
-        """Yield the indices of those images of `source` that had a part in a model."""
-        from subspace_serve.data.drawing import carve
-
-        def half(labels: np.ndarray, seed: int) -> np.ndarray:
-            """Return what `select` chooses on, and a temperature is fitted on."""
-            return carve(labels, len(labels) // 2, seed)[1]
-
-        request, opened = self._request, self._opened
-        if opened.subspace.provenance.get("training", {}).get("early_stopping") and source == full_name(
-            opened, "validation"
-        ):
-            yield slice(None)  # they chose the epoch
-        members = request.ensembles[name].members if name in request.ensembles else (name,)
-        fingerprint = images.fingerprint()  # a set may be named in several ways, or be a copy
-        clean = _clean_name(opened, source)
-        for selected in {request.selected[part] for part in (name, *members) if part in request.selected}:
-            selection = self._selections[selected]
-            for record in _domains_of(selection):
-                # Images that are alike but for a corruption had a part too.
-                if _clean_name(opened, record["data"]) == clean or record.get("fingerprint") == fingerprint:
-                    yield half(images.labels, selection.get("seed", opened.seed))
-        if any(full_name(opened, calibrations[member].to_json()["data"]) == source for member in members):
-            yield slice(None)
-        if temperature is not None and temperature.images.fingerprint() == fingerprint:
-            yield half(temperature.images.labels, temperature.seed)
-
-
-def _clean_name(opened: OpenRun, spec: str) -> str:
-    """Return the full name of images, or of the clean ones that they were made of."""
-    from subspace_serve.errors import DataError
-
-    try:
-        return full_name(opened, clean_part(opened, spec))
-    except DataError:  # a copy of other images than the run's
-        return spec
-
-
-def _domains_of(selection: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of the images that a selection was made on; several of a mixture."""
-    if "domains" in selection:
-        return [entry["domain"] for entry in selection["domains"].values()]
-    return [selection["domain"]] if "domain" in selection else []

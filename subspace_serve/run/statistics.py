@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SOURCES = "sources"
 """Names the BatchNorm statistics that imported weights brought along: those of the ends."""
+CHOOSING_HALF = ":choosing half"
+"""What the name of calibration images ends with where they are the half of a domain on which a place was chosen."""
 SOURCES_FILE = "statistics-sources.safetensors"
 
 
@@ -97,7 +99,7 @@ def calibration_in(run: OpenRun, domain: Domain, seed: int) -> CalibrationData:
     from subspace_serve.select import split
 
     choosing, _ = split(domain.images, len(run.labels), seed=seed)
-    return run.draw(choosing, f"{domain.name}:choosing half")
+    return run.draw(choosing, domain.name + CHOOSING_HALF)
 
 
 def calibration_of_selection(run: OpenRun, selection: Mapping[str, Any]) -> CalibrationData:
