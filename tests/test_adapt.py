@@ -18,7 +18,6 @@ from click.testing import CliRunner
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
-from subspace_serve.adapt.writing import locked
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
@@ -187,14 +186,6 @@ def test_what_two_add_at_once_is_all_there(bundle: Path, dark: MemoryImages) -> 
     for thread in threads:
         thread.join()
     assert set(Bundle.open(bundle).manifest.domains) == {"inverted", "camera-0", "camera-1", "camera-2"}
-
-
-def test_a_bundle_that_another_holds_is_waited_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subspace_serve.adapt.writing as module
-
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.2)
-    with locked(bundle), pytest.raises(BundleError, match="another process changes"), locked(bundle):
-        pass
 
 
 def test_another_checkpoints_bundle_that_took_the_place_is_left_alone(

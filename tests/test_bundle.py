@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 from bundle_factory import LABELS, POINTS, expected_logits, linear_graph, make_bundle, point_weights, random_images
 
 from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, Reliability, TemperatureFit, write_bundle
+from subspace_serve.bundle import writer as writing
 from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.bundle.writer import extend_bundle, locked
 from subspace_serve.errors import BundleError
 
 
@@ -209,6 +212,52 @@ def test_writer_replaces_nothing_but_a_bundle(tmp_path, content, message):
     with pytest.raises(BundleError, match=message), start_writing(target):
         pass
     assert target.exists()
+
+
+def test_a_bundle_that_is_written_while_another_is_extended_waits_and_stays(folder):
+    export = threading.Thread(target=make_bundle, args=[folder], kwargs={"dtype": "float32"})
+    with extend_bundle(Bundle.open(folder), folder):
+        export.start()
+        export.join(0.5)
+        assert export.is_alive()
+        assert Bundle.open(folder).manifest.input.dtype == "uint8"
+    export.join()
+    assert Bundle.open(folder).manifest.input.dtype == "float32"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_bundle_that_another_holds_is_waited_for_a_while(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_PATIENCE_SECONDS", 0.2)
+    source = make_bundle(tmp_path / "source")
+    before = (folder / "manifest.json").read_bytes()
+    held = pytest.raises(BundleError, match=f"another process changes {folder}; try again when it is done")
+    with locked(folder):
+        with held:
+            make_bundle(folder, dtype="float32")
+        for base, target in ((folder, folder), (source, folder), (folder, source)):
+            with held, extend_bundle(Bundle.open(base), target):
+                pass
+    assert (folder / "manifest.json").read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [folder, source]
+
+
+def test_folders_are_locked_once_and_in_one_order(folder, tmp_path):
+    other = make_bundle(tmp_path / "other")
+    (tmp_path / "link").symlink_to(folder)
+    with locked(folder, tmp_path / "link", tmp_path / "absent"):
+        pass
+
+    def hold(*folders: Path) -> None:
+        for _ in range(100):
+            with locked(*folders):
+                pass
+
+    threads = [threading.Thread(target=hold, args=pair) for pair in ((folder, other), (other, folder))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def fill(bundle) -> None:

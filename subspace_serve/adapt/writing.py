@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +27,6 @@ from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha, place
 
 _TAKEN = (TRAINING, "skeleton")
-_PATIENCE_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
 
 
 def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:
@@ -109,19 +104,11 @@ def write_choice(
 
 @contextlib.contextmanager
 def _extended(subspace: BundledSubspace, name: str, target: Path, *, adapted: bool = True) -> Iterator[BundleWriter]:
-    """Yield a writer that extends a bundle, under a lock.
-
-    The bundle is read again under the lock, so that what others added meanwhile is kept. The new one takes its place in
-    one step, so that a process that is killed leaves the old one or the new one.
-    """
-    source = subspace.bundle.folder
-    with locked(source):
-        bundle = Bundle.open(source)
-        check_name(bundle, name, adapted=adapted)
-        if bundle.manifest.source.checkpoint_sha256 != subspace.bundle.manifest.source.checkpoint_sha256:
-            raise BundleError(f"{source} was replaced by a bundle of another checkpoint meanwhile; try again")
-        with extend_bundle(bundle, target) as writer:
-            yield writer
+    """Yield a writer that extends a bundle in one step, with the domain's name checked under its lock."""
+    with extend_bundle(subspace.bundle, target) as writer:
+        assert writer.base is not None
+        check_name(writer.base, name, adapted=adapted)
+        yield writer
 
 
 def _add_point(
@@ -177,34 +164,6 @@ def check_name(bundle: Bundle, name: str, *, adapted: bool = True) -> None:
         return
     if name in bundle.points or name in bundle.ensembles:
         raise BundleError(f"the bundle has a model of the name {name} that is no domain's; choose another with --name")
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time read a bundle and put another in its place.
-
-    Raises:
-        BundleError: another process held it for a minute.
-    """
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks is left alone
-                while True:
-                    try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except BlockingIOError:
-                        if time.monotonic() > end:
-                            raise BundleError(f"another process changes {folder}; try again when it is done") from None
-                        time.sleep(_LOOK_SECONDS)
-            # While this waited, another folder may have taken the name.
-            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-                yield
-                return
-        finally:
-            os.close(descriptor)
 
 
 def _answers(adaptation: Adaptation) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,9 @@ GOLDEN_FILE = "golden.npz"
 DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
 
+_PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+
 
 @contextlib.contextmanager
 def write_bundle(
@@ -67,13 +72,17 @@ def write_bundle(
     takes its place. When the block raises, or the process is killed, the old bundle stays.
 
     Raises `BundleError` at the start when `target` cannot be replaced (nothing but a bundle ever is), in the block for
-    a name used twice, and at the end for a file missing or left over, or a manifest that would not be valid.
+    a name used twice, and at the end for a file missing or left over, a manifest that would not be valid, or a bundle
+    that another process changes for longer than a minute.
     """
     check_target(target)
-    with atomic_folder(Path(target)) as folder:
+    target = Path(target).resolve()
+    # Held until the folder's block has ended, since that is when it takes its place; not before, since work is long.
+    with contextlib.ExitStack() as lock, atomic_folder(target) as folder:
         writer = BundleWriter(folder, {"source": source, "input": input, "labels": tuple(labels), "onnx": onnx})
         yield writer
         writer._finish()
+        lock.enter_context(locked(target))
 
 
 @contextlib.contextmanager
@@ -82,24 +91,94 @@ def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
 
     Statistics, domains and the points of domains replace those of their name; exported points and ensembles are never
     replaced. Files are hard-linked, not copied, where the disk allows it: a bundle's files are never changed in place.
+
+    Both folders are locked while the block runs, and the base is read again under the lock (it is the writer's `base`),
+    so that what others added meanwhile is kept.
+
+    Raises `BundleError` as `write_bundle`, and at the start when another process changes either of the two for longer
+    than a minute, or the base was replaced by a bundle of another checkpoint.
     """
     check_target(target)
-    with atomic_folder(Path(target)) as folder:
-        manifest = base.manifest
-        for name in manifest.files:
-            _link_or_copy(base.folder / name, folder / name)
-        kept = ("source", "input", "labels", "onnx")
-        writer = BundleWriter(folder, {name: getattr(manifest, name) for name in kept}, manifest)
-        writer.golden = read_golden(base)
-        yield writer
-        writer._finish()
+    target = Path(target).resolve()
+    with locked(base.folder, target):
+        fresh = Bundle.open(base.folder)
+        manifest = fresh.manifest
+        if manifest.source.checkpoint_sha256 != base.manifest.source.checkpoint_sha256:
+            raise BundleError(f"{base.folder} was replaced by a bundle of another checkpoint meanwhile; try again")
+        with atomic_folder(target) as folder:
+            for name in manifest.files:
+                _link_or_copy(fresh.folder / name, folder / name)
+            kept = ("source", "input", "labels", "onnx")
+            writer = BundleWriter(folder, {name: getattr(manifest, name) for name in kept}, fresh)
+            writer.golden = read_golden(fresh)
+            yield writer
+            writer._finish()
+
+
+@contextlib.contextmanager
+def locked(*folders: Path | str) -> Iterator[None]:
+    """Let one process at a time read bundles and put others in their places; an absent folder has no lock.
+
+    Raises:
+        BundleError: another process held one of them for a minute.
+    """
+    with contextlib.ExitStack() as held:
+        # Each once, since a lock stops its own process too; in one order, so that two processes cannot both wait.
+        for folder in sorted({Path(folder).resolve() for folder in folders}):
+            held.enter_context(_locked(folder))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while (descriptor := _opened(folder)) is not None:
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks is left alone
+                while not _is_ours(descriptor):
+                    if time.monotonic() > end:
+                        raise BundleError(f"another process changes {folder}; try again when it is done")
+                    time.sleep(_LOOK_SECONDS)
+            # While this waited, another folder may have taken the name.
+            if _is_at(descriptor, folder):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+    yield
+
+
+def _opened(folder: Path) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock a folder without waiting; return whether no other process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 class BundleWriter:
     """Collects what one bundle holds; made by `write_bundle` and `extend_bundle`."""
 
-    def __init__(self, folder: Path, fields: dict[str, Any], base: Manifest | None = None) -> None:
+    def __init__(self, folder: Path, fields: dict[str, Any], extended: Bundle | None = None) -> None:
+        base = extended.manifest if extended else None
         self.folder = folder
+        self.base = extended
+        """The bundle that is extended, if any."""
         self.golden: tuple[np.ndarray, dict[str, np.ndarray]] = (np.empty(0), {})
         """The images, and every point's logits."""
         self.default = base.default if base else None
