@@ -23,7 +23,7 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.cli import cli
+from subspace_serve.cli import cli, exporting
 from subspace_serve.data import MemoryImages, load_images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
@@ -304,6 +304,39 @@ class TestCommand:
         assert code == 0, output
         assert files(bundle) == before
         assert "adapted" in Bundle.open(tmp_path / "other").manifest.domains
+
+    def test_an_export_loses_no_domain_unless_told_to(
+        self, bundle: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--points-only")
+        before = files(bundle)
+        monkeypatch.delattr(exporting, "calibrations_of")  # refused before any work
+        code, output = self.run(*words, "--out", bundle)
+        assert (code, files(bundle)) == (1, before)
+        assert output == (
+            f"{bundle} has the domain inverted, which would be lost; choose another folder with --out, or lose what "
+            "adapt and select wrote there with --drop-domains"
+        )
+        code, output = self.run(*words, "--layout", "triton", "--drop-domains")
+        assert (code, "leave it out with --layout triton" in output) == (2, True)
+        monkeypatch.undo()
+        code, output = self.run(*words, "--out", bundle, "--drop-domains")
+        assert code == 0, output
+        assert Bundle.open(bundle).manifest.domains == {}
+
+    def test_a_domain_that_comes_while_an_export_works_is_kept(
+        self, bundle: Path, images: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--out", bundle)
+        assert self.run(*words, "--drop-domains")[0] == 0
+
+        def adapt_meanwhile(line: str) -> None:
+            assert self.run("adapt", bundle, "--images", images)[0] == 0
+
+        monkeypatch.setattr(exporting, "progress_line", adapt_meanwhile)
+        code, output = self.run(*words)
+        assert (code, "has the domain adapted, which would be lost" in output) == (1, True), output
+        assert set(Bundle.open(bundle).manifest.domains) == {"adapted"}
 
     def test_keep_better_keeps_the_better(self, bundle: Path, labelled: Path, line_run: Path, tmp_path: Path) -> None:
         """Statistics of noise answer clean digits worse."""

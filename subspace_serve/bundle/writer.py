@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from subspace_serve.bundle.manifest import (
     StatisticsRecord,
     SubspaceRecord,
     describe,
+    parse_manifest,
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.reduced import GraphParity
@@ -42,6 +43,7 @@ from subspace_serve.errors import BundleError
 from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha
+from subspace_serve.suggestions import listed
 
 ENDPOINTS_FILE = "subspace.safetensors"
 GATE_FILE = "gate.npz"
@@ -55,7 +57,13 @@ _LOOK_SECONDS = 0.1
 
 @contextlib.contextmanager
 def write_bundle(
-    target: Path | str, *, source: Source, input: Input, labels: Sequence[str], onnx: Onnx
+    target: Path | str,
+    *,
+    source: Source,
+    input: Input,
+    labels: Sequence[str],
+    onnx: Onnx,
+    drop_domains: bool = False,
 ) -> Iterator[BundleWriter]:
     """Build a bundle in a temporary folder beside `target`; it takes `target`'s place when the block succeeds.
 
@@ -71,11 +79,14 @@ def write_bundle(
     Hashes are computed when a file is added, and the finished folder is opened as a reader would open it before it
     takes its place. When the block raises, or the process is killed, the old bundle stays.
 
-    Raises `BundleError` at the start when `target` cannot be replaced (nothing but a bundle ever is), in the block for
-    a name used twice, and at the end for a file missing or left over, a manifest that would not be valid, or a bundle
-    that another process changes for longer than a minute.
+    Raises `BundleError` at the start when `target` cannot be replaced: nothing but a bundle ever is, and one that has
+    domains only with `drop_domains`. In the block for a name used twice. At the end for a file missing or left over, a
+    manifest that would not be valid, domains that came meanwhile, or a bundle that another process changes for longer
+    than a minute.
     """
     check_target(target)
+    if not drop_domains:
+        check_no_domains(target)
     target = Path(target).resolve()
     # Held until the folder's block has ended, since that is when it takes its place; not before, since work is long.
     with contextlib.ExitStack() as lock, atomic_folder(target) as folder:
@@ -83,6 +94,8 @@ def write_bundle(
         yield writer
         writer._finish()
         lock.enter_context(locked(target))
+        if not drop_domains:
+            check_no_domains(target)
 
 
 @contextlib.contextmanager
@@ -393,6 +406,29 @@ def check_target(target: Path | str) -> None:
         "{target} exists and is not a bundle; move it away, or choose another place for the bundle",
         BundleError,
     )
+
+
+def check_no_domains(target: Path | str) -> None:
+    """Raise `BundleError` if the bundle at `target` has domains, which a new one in its place would lack."""
+    if lost := _domains_at(Path(target)):
+        raise BundleError(
+            f"{target} has {_named_domains(lost)}, which would be lost; choose another folder with --out, or lose what "
+            "adapt and select wrote there with --drop-domains"
+        )
+
+
+def _domains_at(folder: Path) -> dict[str, tuple[Domain, StatisticsRecord]]:
+    """Return the domains of the bundle in a folder with their statistics; none where no bundle can be read."""
+    try:
+        manifest = parse_manifest((folder / MANIFEST_FILE).read_bytes())
+    except (OSError, BundleError):
+        return {}
+    statistics = manifest.subspace.statistics if manifest.subspace else {}
+    return {name: (domain, statistics[domain.statistics]) for name, domain in manifest.domains.items()}
+
+
+def _named_domains(names: Collection[str]) -> str:
+    return f"the domain{'s' * (len(names) > 1)} {listed(list(names))}"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

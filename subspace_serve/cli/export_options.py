@@ -144,6 +144,11 @@ def export_options(command: Callable) -> Callable:
         click.option(
             "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: RUN/bundle, or RUN/triton]"
         ),
+        click.option(
+            "--drop-domains",
+            is_flag=True,
+            help="Replace a bundle although `adapt` or `select` wrote domains into it, which are lost.",
+        ),
     )
     for decorate in reversed(listed):  # help lists first what decorates last
         command = decorate(command)
@@ -159,6 +164,8 @@ def refuse_contradictions(given: Mapping[str, Any]) -> None:
         raise click.UsageError("--sets-data says on what the sets of --sets are calibrated; leave out --no-sets")
     if not triton and (given["model_version"] is not None or given["max_batch_size"] is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
+    if triton and given["drop_domains"]:
+        raise click.UsageError("--drop-domains replaces a bundle: leave it out with --layout triton")
     if given["gate_data"] is not None and not given["precisions"]:
         raise click.UsageError("--gate-data says on what --precision is gated; give both")
     if triton and (given["fused"] or given["dynamic_alpha"]):

@@ -50,6 +50,7 @@ def export(
     model_version: int | None,
     max_batch_size: int | None,
     out: Path | None,
+    drop_domains: bool,
     json_file: str | None,
     **options: Any,
 ) -> None:
@@ -57,11 +58,12 @@ def export(
 
     Each graph is compared on real images with torch, or where that is not installed with the run's skeleton, which must
     reproduce the answers that training left. Each point's BatchNorm statistics are checked on other images. A bundle
-    that fails is not written, and the old one stays. For Triton each ensemble becomes one graph, compared with the
-    answers of the bundle's service; requests there cannot name another place or a domain, so give each with --alpha.
+    that fails is not written, and the old one stays; one with domains, which `adapt` and `select` write, is replaced
+    with --drop-domains only. For Triton each ensemble becomes one graph, compared with the answers of the bundle's
+    service; requests there cannot name another place or a domain, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.writer import check_target
+    from subspace_serve.bundle.writer import check_no_domains, check_target
     from subspace_serve.export import BundlePlan, export_bundle
     from subspace_serve.files import temporary_folder
     from subspace_serve.space.alpha import parse_alphas
@@ -77,6 +79,8 @@ def export(
         check_repository(target, model_version)
     else:
         check_target(target)
+        if not drop_domains:
+            check_no_domains(target)
     request = parse_alphas(
         alphas or recommended_use(opened.subspace),
         opened.subspace.geometry,
@@ -106,7 +110,9 @@ def export(
         dynamic=dynamic_alpha,
     )
     if layout == "bundle":
-        bundle = Bundle.open(export_bundle(origin_of(opened), plan, target, progress=progress_line))
+        bundle = Bundle.open(
+            export_bundle(origin_of(opened), plan, target, drop_domains=drop_domains, progress=progress_line)
+        )
     else:
         with temporary_folder(target) as folder:
             bundle = Bundle.open(export_bundle(origin_of(opened), plan, folder / "bundle", progress=progress_line))

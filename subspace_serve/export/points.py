@@ -32,6 +32,7 @@ def export_bundle(
     plan: BundlePlan,
     target: str | Path,
     *,
+    drop_domains: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write chosen points of a subspace, and ensembles of them, as a bundle that the service deploys.
@@ -44,6 +45,7 @@ def export_bundle(
         origin: the subspace, and what is known of it.
         plan: the points and ensembles.
         target: the bundle's folder.
+        drop_domains: replace an older bundle although it has domains, which are lost.
         progress: called with a line for each point.
 
     Returns:
@@ -55,7 +57,7 @@ def export_bundle(
         CalibrationError: a BatchNorm layer's statistics are not finite, not the network's on held-out images, or not
             known at that place, or there are too few images to check them.
         DataError: no temperature can be fitted on the images given, or they have other classes.
-        BundleError: the target cannot be replaced.
+        BundleError: the target cannot be replaced, has domains, or is changed by another process for a minute.
     """
     plan = plan.checked(origin)
     architecture, skeleton = origin.subspace.architecture, origin.network.skeleton
@@ -73,6 +75,7 @@ def export_bundle(
         input=_input(origin, plan.input_type),
         labels=origin.labels,
         onnx=Onnx(opset=skeleton.opset, exporter=skeleton.exporter),
+        drop_domains=drop_domains,
     ) as bundle:
         input = _input(origin, plan.input_type)
         reducer = Reducer(bundle, origin.network, plan, input, pixels, answers, progress)
