@@ -305,6 +305,33 @@ class TestCommand:
         assert files(bundle) == before
         assert "adapted" in Bundle.open(tmp_path / "other").manifest.domains
 
+    def test_another_folder_loses_none_of_its_domains(
+        self, bundle: Path, images: Path, dark: MemoryImages, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other"
+        words = ("adapt", bundle, "--images", images, "--out", other, "--name")
+        for _ in range(2):  # its own domain may be made anew
+            assert self.run(*words, "fog")[0] == 0
+        before = files(other)
+        code, output = self.run(*words, "rain")
+        assert (code, output, files(other)) == (
+            1,
+            f"{other} has the domain fog, which would be lost; adapt that bundle itself, or choose another folder with "
+            "--out",
+            before,
+        )
+        # One of the same name and another content would be lost, too.
+        assert self.run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)[0] == 0
+        code, output = self.run(*words, "rain")
+        assert (code, "has the domain fog, which" in output, files(other)) == (1, True, before)
+        # What came while it was computed is seen, too.
+        found = adapt(opened(bundle), dark.subset(np.arange(32)), name="rain", data="x")
+        with pytest.raises(BundleError, match="has the domain fog, which would be lost"):
+            write_adaptation(opened(bundle), found, other)
+        assert self.run("adapt", other, "--images", images, "--name", "rain")[0] == 0
+        assert set(Bundle.open(other).manifest.domains) == {"inverted", "fog", "rain"}
+        assert self.run("adapt", bundle, "--images", images, "--out", bundle, "--name", "rain")[0] == 0
+
     def test_an_export_loses_no_domain_unless_told_to(
         self, bundle: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -39,7 +39,7 @@ def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: 
 
     Raises:
         BundleError: the name cannot be used (`check_name`), the bundle was replaced by one of another checkpoint,
-            another process holds it, or the target cannot be replaced.
+            another process holds it, or the target cannot be replaced or has domains that would be lost.
         ExportError: the point's graph does not answer as the subspace does.
     """
     images = adaptation.images
@@ -105,7 +105,7 @@ def write_choice(
 @contextlib.contextmanager
 def _extended(subspace: BundledSubspace, name: str, target: Path, *, adapted: bool = True) -> Iterator[BundleWriter]:
     """Yield a writer that extends a bundle in one step, with the domain's name checked under its lock."""
-    with extend_bundle(subspace.bundle, target) as writer:
+    with extend_bundle(subspace.bundle, target, renewed=name) as writer:
         assert writer.base is not None
         check_name(writer.base, name, adapted=adapted)
         yield writer

@@ -99,8 +99,8 @@ def write_bundle(
 
 
 @contextlib.contextmanager
-def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
-    """As `write_bundle`, starting from everything that a bundle holds.
+def extend_bundle(base: Bundle, target: Path | str, *, renewed: str | None = None) -> Iterator[BundleWriter]:
+    """As `write_bundle`, starting from everything that a bundle holds; `renewed` names the domain that is written.
 
     Statistics, domains and the points of domains replace those of their name; exported points and ensembles are never
     replaced. Files are hard-linked, not copied, where the disk allows it: a bundle's files are never changed in place.
@@ -109,7 +109,8 @@ def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
     so that what others added meanwhile is kept.
 
     Raises `BundleError` as `write_bundle`, and at the start when another process changes either of the two for longer
-    than a minute, or the base was replaced by a bundle of another checkpoint.
+    than a minute, the base was replaced by a bundle of another checkpoint, or the target has domains that would be
+    lost (`check_domains_kept`).
     """
     check_target(target)
     target = Path(target).resolve()
@@ -118,6 +119,7 @@ def extend_bundle(base: Bundle, target: Path | str) -> Iterator[BundleWriter]:
         manifest = fresh.manifest
         if manifest.source.checkpoint_sha256 != base.manifest.source.checkpoint_sha256:
             raise BundleError(f"{base.folder} was replaced by a bundle of another checkpoint meanwhile; try again")
+        check_domains_kept(fresh, target, renewed=renewed)
         with atomic_folder(target) as folder:
             for name in manifest.files:
                 _link_or_copy(fresh.folder / name, folder / name)
@@ -410,19 +412,40 @@ def check_target(target: Path | str) -> None:
 
 def check_no_domains(target: Path | str) -> None:
     """Raise `BundleError` if the bundle at `target` has domains, which a new one in its place would lack."""
-    if lost := _domains_at(Path(target)):
+    if lost := _domains_at(target):
         raise BundleError(
             f"{target} has {_named_domains(lost)}, which would be lost; choose another folder with --out, or lose what "
             "adapt and select wrote there with --drop-domains"
         )
 
 
-def _domains_at(folder: Path) -> dict[str, tuple[Domain, StatisticsRecord]]:
-    """Return the domains of the bundle in a folder with their statistics; none where no bundle can be read."""
+def check_domains_kept(base: Bundle, target: Path | str, *, renewed: str | None = None) -> None:
+    """Raise `BundleError` if the bundle at `target` has domains which an extension of another in its place would lack.
+
+    Args:
+        base: the bundle that is extended.
+        target: where the extension is written.
+        renewed: the domain that is added, in the place of an older one of its name.
+    """
+    kept = _domains_of(base.manifest)
+    if lost := [name for name, old in _domains_at(target).items() if name != renewed and kept.get(name) != old]:
+        raise BundleError(
+            f"{target} has {_named_domains(lost)}, which would be lost; adapt that bundle itself, or choose another "
+            "folder with --out"
+        )
+
+
+def _domains_at(folder: Path | str) -> dict[str, tuple[Domain, StatisticsRecord]]:
+    """Return the domains of the bundle in a folder; none where no bundle can be read."""
     try:
-        manifest = parse_manifest((folder / MANIFEST_FILE).read_bytes())
+        manifest = parse_manifest(Path(folder, MANIFEST_FILE).read_bytes())
     except (OSError, BundleError):
         return {}
+    return _domains_of(manifest)
+
+
+def _domains_of(manifest: Manifest) -> dict[str, tuple[Domain, StatisticsRecord]]:
+    """Return a bundle's domains with their statistics, by which two of one name are told apart."""
     statistics = manifest.subspace.statistics if manifest.subspace else {}
     return {name: (domain, statistics[domain.statistics]) for name, domain in manifest.domains.items()}
 

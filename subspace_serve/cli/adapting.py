@@ -57,7 +57,13 @@ if TYPE_CHECKING:
 @click.option("--keep-better", is_flag=True, help="Write nothing where labels say that the domain is answered worse.")
 @click.option("--resize", is_flag=True, help="Bring images of another size to the network's.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of random draws.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="BUNDLE", help="[default: the bundle itself]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Write the bundle with its new domain here, and leave the one that is adapted as it is. A bundle that has "
+    "other domains is not replaced.  [default: the bundle itself]",
+)
 @device_option
 @threads_option
 @json_option
@@ -89,7 +95,7 @@ def adapt(
     from subspace_serve.adapt.writing import check_name
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.subspace import BundledSubspace
-    from subspace_serve.bundle.writer import check_target
+    from subspace_serve.bundle.writer import check_domains_kept, check_target
     from subspace_serve.data import load_unlabelled
 
     if keep_better and val_data is None:
@@ -99,6 +105,7 @@ def adapt(
     check_name(opened, name)
     target = out or bundle
     check_target(target)
+    check_domains_kept(opened, target, renewed=name)
     images = load_unlabelled(spec, **_shape(subspace), resize=resize)
     labels = Labels(_domain(subspace, val_data, resize), metric, seed, sets_method) if val_data else None
     with passing_progress() as say:
