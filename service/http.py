@@ -1,4 +1,4 @@
-"""HTTP connections with limits that uvicorn lacks: on the size of a request's head, and on the time it may take."""
+"""HTTP connections with limits that uvicorn lacks: on the size and time of a request's head, and of what follows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ HEAD_SECONDS = 10.0
 
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET_SECONDS = 0.05
+_REST_SECONDS = 30.0  # for the rest of a request that has been answered already; a client may first send all
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose next request line and headers are too long (431) or take too long to arrive (408).
+
+    So it does where too much surrounds a body's parts in chunks (431). Trailers are dropped, as a server may do (RFC
+    9110, section 6.5.1).
 
     A connection that sends nothing at all is closed without an answer, as an idle one is. No other protocol is offered,
     and the header Upgrade is ignored, as a server may do (RFC 9110, section 7.8); Java's client sends it with every
@@ -27,8 +31,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._heads = 0
-        self._head_bytes = 0
+        self._steps = 0
+        self._bytes = 0
         self._in_head = True
         self._head_without_upgrade: bytes | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -44,14 +48,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of an incomplete head; data in which a head was completed is not counted."""
-        heads, in_head = self._heads, self._in_head
-        self._unset_keepalive_if_required()
+        """Count the bytes since the last step: a complete head, a part of a body, or a complete request.
+
+        So only an incomplete head, a chunk's extension or trailers add up; data with a step in it is not counted.
+        """
+        steps = self._steps
+        if self._in_head:  # what still comes of an answered request does not keep the connection open
+            self._unset_keepalive_if_required()
         self._feed(data)
-        # Data that completes a body is not part of a head, although the next head is awaited after it.
-        if in_head and self._in_head and heads == self._heads:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
+        if steps == self._steps:
+            self._bytes += len(data)
+            if self._bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", b"the headers are over the limit of 65536 bytes")
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -96,8 +103,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the timer for a head, unless it is running."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse_slow)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and drop a trailer, which nothing would read."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Stop the timer: the head has arrived."""
@@ -107,18 +120,34 @@ class BoundedProtocol(HttpToolsProtocol):
             line = b"%s %s HTTP/1.1\r\n" % (method, self.url)
             self._head_without_upgrade = b"".join([line, *fields, b"\r\n"])
             return
-        self._heads += 1
+        self._step()
         self._in_head = False
-        self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count anew."""
+        self._step()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Expect another head."""
         if self._head_without_upgrade is not None:
             return
+        self._step()
         self._in_head = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Give a client time to send the rest of a request that is answered before it was read."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and not self._in_head:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = self.loop.call_later(_REST_SECONDS, self.timeout_keep_alive_handler)
+
+    def _step(self) -> None:
+        self._steps += 1
+        self._bytes = 0
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -127,13 +156,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_slow(self) -> None:
         self._head_timer = None
-        if self._head_bytes:
+        if self._bytes:
             self._refuse(b"408 Request Timeout", b"the headers did not arrive in time")
         else:
             self.transport.close()
 
     def _refuse(self, status: bytes, message: bytes) -> None:
-        body = b'{"error":"%s"}' % message
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head or not self.cycle.response_started:
+            body = b'{"error":"%s"}' % message
             self.transport.write(_REFUSAL % (status, len(body), body))
-            self.transport.close()
+        self.transport.close()

@@ -1,4 +1,4 @@
-"""Connections whose heads are too slow, on a server in a thread."""
+"""Connections whose heads are too slow, or whose requests do not end, on a server in a thread."""
 
 from __future__ import annotations
 
@@ -108,6 +108,108 @@ def test_other_ways_to_change_the_protocol_end(address, method):
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(method + b" x:80 HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: Upgrade, close\r\n\r\n")
         assert received(connection).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def closes(connection: socket.socket, part: bytes, times: int, pause: float = 0) -> bool:
+    """Say whether the server closes the connection while `part` is sent so many times."""
+    with contextlib.suppress(ConnectionError):
+        for _ in range(times):
+            connection.sendall(part)
+            threading.Event().wait(pause)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("end", [b"0\r\n", b"0\r\nx: ", b"2;", b"2\r\nab\r\n0\r\nx: "])
+@pytest.mark.parametrize("part", [b"x: " + b"y" * 4000 + b"\r\n", b"y" * 4000])
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_surrounds_a_body_is_bounded(end, part, answered):
+    app = Unread()
+    with listening(app) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(CHUNKED)
+        assert app.begun.wait(10)
+        if answered:
+            app.go_on.set()
+            assert b"fine" in connection.recv(4096)
+        connection.sendall(end)
+        assert closes(connection, part, 5000)
+        app.go_on.set()
+
+
+def test_a_request_whose_trailers_are_too_long_is_431():
+    app = Unread()
+    with listening(app) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(CHUNKED)
+        assert app.begun.wait(10)
+        connection.sendall(b"0\r\nx: ")
+        threading.Event().wait(0.1)  # so that it is the last step
+        connection.sendall(b"y" * 65536)
+        assert received(connection).startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
+        app.go_on.set()
+
+
+def test_trailers_are_no_headers():
+    app = Unread()
+    with listening(app) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(CHUNKED + b"2\r\nab\r\n0\r\nauthorization: x\r\n")
+        assert app.begun.wait(10)
+        connection.sendall(b"x-request-id: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        app.go_on.set()
+        assert received(connection).count(b"200 OK") == 2
+    assert [[name for name, _ in headers] for headers in app.headers] == [
+        [b"host", b"transfer-encoding"],
+        [b"host", b"connection"],
+    ]
+
+
+def test_a_body_in_many_small_chunks_is_taken(address):
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(CHUNKED + b"1\r\na\r\n" * 100_000 + b"0\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert received(connection).count(b"200 OK") == 2
+
+
+@pytest.mark.parametrize("head", [CHUNKED + b"0\r\n", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999\r\n\r\n"])
+def test_the_rest_of_an_answered_request_does_not_keep_the_connection_open(monkeypatch, head):
+    monkeypatch.setattr(service.http, "_REST_SECONDS", 0.3)
+    app = PlainTextResponse("fine")
+    with listening(app) as address, socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head)
+        assert closes(connection, b"x: y\r\n", 40, pause=0.05)
+
+
+def test_a_request_after_the_rest_of_another_has_its_own_time(monkeypatch):
+    monkeypatch.setattr(service.http, "_REST_SECONDS", 0.3)
+    slow = Slow()
+    with listening(slow) as address, socket.create_connection(address, timeout=10) as connection:
+        slow.go_on.set()
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+        assert b"fine" in connection.recv(4096)
+        slow.go_on.clear()
+        slow.begun.clear()
+        connection.sendall(b"bGET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert slow.begun.wait(10)
+        assert not slow.gone.wait(0.5)
+        slow.go_on.set()
+        assert b"fine" in received(connection)
+
+
+class Unread:
+    """Answers when it is told to, and reads no body."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.headers: list[list[tuple[bytes, bytes]]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers.append(scope["headers"])
+        self.begun.set()
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.01)
+        await PlainTextResponse("fine")(scope, receive, send)
 
 
 class Slow:
