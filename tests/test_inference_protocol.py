@@ -16,6 +16,8 @@ from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
 
+from service.engine import LARGE_JSON
+from service.inference_protocol import request, routes
 from subspace_serve.answers import softmax
 
 triton = pytest.importorskip("tritonclient.http")
@@ -239,6 +241,23 @@ def test_bad_requests_are_400(client, name):
     response = infer(client, document)
     assert response.status_code == 400, response.text
     assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize("says_length", [False, True])
+def test_long_json_is_parsed_off_the_event_loop(client, monkeypatch, says_length):
+    threads = []
+
+    def parse_infer(*arguments):
+        threads.append(threading.current_thread().name)
+        return request.parse_infer(*arguments)
+
+    monkeypatch.setattr(routes, "parse_infer", parse_infer)
+    text = json.dumps({"inputs": [GOOD]}) + " " * LARGE_JSON
+    response = infer(
+        client, text.encode(), **{"Inference-Header-Content-Length": str(len(text))} if says_length else {}
+    )
+    assert response.status_code == 200, response.text
+    assert threads[0].startswith("decode")
 
 
 @pytest.mark.parametrize(

@@ -101,19 +101,22 @@ _REPEATED = 2_048  # bytes of JSON, at most, that are kept with what they were p
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-def parse_infer(body: bytes, header_length: str | None) -> Infer:
-    """Split a body into its JSON document and the binary data after it. Raises `RequestError`.
+def json_length(body: bytes, header: str | None) -> int:
+    """Return how many bytes of a body are JSON, as the header Inference-Header-Content-Length says; without it, all.
 
-    `header_length` is the header Inference-Header-Content-Length: how many bytes are JSON; None when all are.
+    Raises `RequestError`.
     """
-    length = len(body)
-    if header_length is not None:
-        if not _LENGTH.fullmatch(header_length) or int(header_length) > len(body):
-            raise RequestError(
-                f"Inference-Header-Content-Length is {header_length!r:.60}; expected the length of the JSON, "
-                f"at most {len(body)}"
-            )
-        length = int(header_length)
+    if header is None:
+        return len(body)
+    if not _LENGTH.fullmatch(header) or int(header) > len(body):
+        raise RequestError(
+            f"Inference-Header-Content-Length is {header!r:.60}; expected the length of the JSON, at most {len(body)}"
+        )
+    return int(header)
+
+
+def parse_infer(body: bytes, length: int) -> Infer:
+    """Split a body into its JSON document of `length` bytes and the binary data after it. Raises `RequestError`."""
     # A client of binary tensors sends the same JSON again and again.
     parse = _document if length == len(body) or length > _REPEATED else _repeated_document
     return Infer(parse(body[:length]), body[length:], large=length > _LARGE)

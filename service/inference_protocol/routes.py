@@ -27,7 +27,7 @@ from service.inference_protocol.metadata import (
     repository_index,
     server_metadata,
 )
-from service.inference_protocol.request import parse_infer
+from service.inference_protocol.request import json_length, parse_infer
 from service.inference_protocol.response import InferResponse, infer_response
 from service.operations import BINARY, JSON, Bytes, operation
 from service.record import Record
@@ -62,12 +62,11 @@ class ProtocolEndpoints:
         record = Record.of(request.scope)
         name = request.path_params["model"]
         body = await self._bodies.read(request, _CONTENT_TYPES)
-        json_length = request.headers.get("inference-header-content-length")
         engine = self._engine
         with engine.admitted():
             self._check(request)
-            size = len(body) if json_length is None else 0
-            infer = await engine.parsed(lambda: parse_infer(body, json_length), size, record)
+            size = json_length(body, request.headers.get("inference-header-content-length"))
+            infer = await engine.parsed(lambda: parse_infer(body, size), size, record)
             answer = await engine.answer(
                 infer.question(name, engine.settings), record, functools.partial(disconnected, request.receive)
             )
