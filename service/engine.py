@@ -212,13 +212,15 @@ class Engine:
         except QuorumError:
             raise QuorumError(_below_quorum(job)) from None
         finally:
-            self._take_note(job, _label(selection), record)
+            self._take_note(job, record)
         if job.failures:
             try:
                 selection = selection.answered_by(job.answers)
             except SelectionError:  # those that answered have no weight
                 raise QuorumError(_below_quorum(job)) from None
         prediction = await self._combined(job, selection, deadline)
+        self.metrics.images(_label(selection)).inc(len(images))
+        self.metrics.members(_label(selection)).observe(len(job.answers))
         if loaded.drift is not None:
             loaded.drift.observe(prediction, images)
         return Answer(prediction, predictor.bundle.labels, question.promises)
@@ -263,15 +265,11 @@ class Engine:
         self.metrics.decode_seconds.observe((end - begin) / 1e9)
         return images
 
-    def _take_note(self, job: Job, model: str, record: Record) -> None:
+    def _take_note(self, job: Job, record: Record) -> None:
         record.phases |= job.phases()
         record.members = len(job.answers)
         for member, reason in job.failures.items():
             self.metrics.member_failures(label(member), reason).inc()
-        if not job.answers:
-            return
-        self.metrics.images(model).inc(len(job.images))
-        self.metrics.members(model).observe(len(job.answers))
 
     async def _combined(self, job: Job, selection: Selection, deadline: float) -> Prediction:
         answers = [job.answers[member] for member in selection.members]

@@ -52,8 +52,8 @@ class Job:
         """Return when it waited and when its graphs ran, until now, on the clock of `time.time_ns`."""
         offset = time.time_ns() - int(time.monotonic() * 1e9)
         now = time.monotonic()
-        started = self.started or now
-        spans = {"queue": (self.queued, started)} | ({"inference": (started, now)} if self.started else {})
+        started = self.started  # once, since a run sets it on its own thread
+        spans = {"queue": (self.queued, started or now)} | ({"inference": (started, now)} if started else {})
         return {name: (int(begin * 1e9) + offset, int(end * 1e9) + offset) for name, (begin, end) in spans.items()}
 
     def answer(self, member: Member, logits: np.ndarray) -> None:

@@ -1,7 +1,8 @@
 """Runs points' graphs for requests: a bounded number at once, in batches where that pays, each with its deadline.
 
 Jobs that wait for the same points of the same bundle may be joined in a batch; for each point of a batch, its graph
-runs once, on one of `concurrency` threads. All but the runs happens on the event loop, so nothing here is locked.
+runs once, on one of `concurrency` threads. All but the runs happens on the event loop, so nothing here is locked; a run
+says when it began, so that this is known of jobs that expire during it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class Batch:
     def wanted(self) -> bool:
         """Whether any job still waits for it."""
         return any(not job.done.done() for job in self.jobs)
+
+    def begin(self, start: float) -> None:
+        """Note when the jobs' first run began."""
+        for job in self.jobs:
+            if job.started is None:
+                job.started = start
 
     def images(self) -> np.ndarray:
         """Return the images of all jobs, (N, ...)."""
@@ -94,6 +101,7 @@ class Scheduler:
     def _leave(self, job: Job) -> None:
         """Forget a job: take it off the queue, and stop runs that no other job waits for."""
         job.done.cancel()
+        self._metrics.queue_seconds.observe((job.started or time.monotonic()) - job.queued)
         if job.waits:
             key = (id(job.points), job.members)
             self._waiting[key].remove(job)
@@ -147,31 +155,30 @@ class Scheduler:
         def work() -> None:
             logits: np.ndarray | None = None
             reason = ""
-            start = time.monotonic()
+            seconds = None
             if batch.wanted:
+                start = time.monotonic()
+                batch.begin(start)
                 try:
                     logits = batch.jobs[0].points.logits(member, images, batch.run)
                 except Exception as error:  # whatever it is, the other members must still answer
                     reason = f"{type(error).__name__}: {error}"
-            end = time.monotonic()
+                seconds = time.monotonic() - start
             # The loop is closed if the server stopped without waiting for this run.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, start, end)
+                loop.call_soon_threadsafe(self._finish, batch, member, logits, reason, seconds)
 
         self._threads.run(work)
 
     def _finish(
-        self, batch: Batch, member: Member, logits: np.ndarray | None, reason: str, start: float, end: float
+        self, batch: Batch, member: Member, logits: np.ndarray | None, reason: str, seconds: float | None
     ) -> None:
         self._running -= 1
         batch.unfinished -= 1
         if not batch.unfinished:
             self._batches.discard(batch)
-        self._metrics.inference_seconds(label(member)).observe(end - start)
-        for job in batch.jobs:
-            if job.started is None:
-                job.started = start
-                self._metrics.queue_seconds.observe(start - job.queued)
+        if seconds is not None:
+            self._metrics.inference_seconds(label(member)).observe(seconds)
         if logits is None and len(batch.jobs) > 1:
             # The images of one request may be what the graph failed on, so each job gets its own run.
             for job in batch.jobs:

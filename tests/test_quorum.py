@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_a_member_that_misses_the_deadline_is_left_out(bundle, monkeypatch):
         assert time.monotonic() - start >= 0.5
     assert response.json()["missing"] == {"endpoint-1": "missed the deadline"}
     np.testing.assert_allclose(probabilities(response), (expected("midpoint") + expected("endpoint-0")) / 2, atol=1e-6)
+
+
+def test_images_without_an_answer_are_not_counted(bundle, monkeypatch):
+    with served(bundle, concurrency=2, deadline=0.5) as client:
+        with held_up(monkeypatch, "endpoint-1"):
+            assert client.post("/predict", json={"images": [GOOD], "model": "endpoints"}).status_code == 504
+        with poisoned(monkeypatch, "endpoint-1", np.nan):
+            assert client.post("/predict", json={"images": [GOOD], "model": "endpoints"}).status_code == 503
+        assert client.post("/predict", json={"images": [GOOD], "model": "midpoint"}).status_code == 200
+        page = client.get("/metrics").text
+    assert re.findall("subspace_serve_images_total{.*", page) == ['subspace_serve_images_total{model="midpoint"} 1.0']
+    assert re.findall("subspace_serve_members_count{.*", page) == ['subspace_serve_members_count{model="midpoint"} 1.0']
 
 
 @pytest.mark.parametrize("quorum", [0, 2])

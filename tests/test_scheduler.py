@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 
@@ -172,6 +173,54 @@ def test_what_waits_past_its_deadline_never_runs():
 
     asyncio.run(ask())
     assert points.calls == [("7", [99])]
+
+
+def observed(metrics: Metrics, name: str) -> list[tuple[float, float]]:
+    """Return the number and the sum of a histogram's observations, for each of its labels."""
+    page = metrics.render()[0].decode()
+    counts, sums = ([float(n) for n in re.findall(f"{name}_{end}.* (.*)", page)] for end in ("count", "sum"))
+    return list(zip(counts, sums, strict=True))
+
+
+@pytest.mark.parametrize("max_batch", [0, 1])
+def test_each_job_is_observed_once_and_only_runs_that_were_made(max_batch):
+    points, metrics = Points(held=("7",)), Metrics()
+
+    async def ask() -> None:
+        tested = Scheduler(metrics, concurrency=1, max_batch=max_batch)
+        first = asyncio.ensure_future(tested.run(job(points, 99, members="7")))
+        await asyncio.to_thread(points.begun.wait, 10)
+        assert all(await settled(tested, *[job(points, 1, seconds=0.2) for _ in range(3)]))
+        points.go_on.set()
+        await first
+        while tested.batches:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(ask())
+    ((queued, waited),) = observed(metrics, "queue_seconds")
+    assert queued == 4
+    assert 0.6 <= waited < 5
+    ((runs, ran),) = observed(metrics, "inference_seconds")
+    assert runs == 1
+    assert ran >= 0.2
+
+
+def test_a_job_that_expires_while_it_runs_has_not_waited_so_long():
+    points, metrics = Points(held=("7",)), Metrics()
+    late = job(points, 99, members="7", seconds=0.5)
+
+    async def ask() -> None:
+        tested = Scheduler(metrics, concurrency=1)
+        with pytest.raises(DeadlineError):
+            await tested.run(late)
+        while tested.batches:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(ask())
+    ((queued, waited),) = observed(metrics, "queue_seconds")
+    assert queued == 1
+    assert waited < 0.4
+    assert late.phases().keys() == {"queue", "inference"}
 
 
 def test_a_caller_that_goes_away_leaves_the_queue_and_ends_its_run():
