@@ -33,11 +33,11 @@ class _FormParser(MultiPartParser):
 
 
 class Bodies:
-    """Reads requests' bodies within the limits on one body and on all that are held at once."""
+    """Reads requests' bodies within the limits on one body and on all that are being received at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._held = 0
+        self._received = 0
 
     async def read(self, request: Request, content_types: Sequence[str]) -> bytes:
         """Return a request's body. Raises `HTTPException` 408, 413, 415, 429, `RequestError`, `ClientDisconnect`."""
@@ -78,10 +78,10 @@ class Bodies:
             ]
 
     def reserve(self, count: int) -> None:
-        """Count `count` more bytes as held; a negative number gives them back. Raises `HTTPException` 429."""
-        if count > 0 and self._held + count > self._settings.max_buffer:
+        """Count `count` more bytes as being received; a negative number gives them back. Raises `HTTPException` 429."""
+        if count > 0 and self._received + count > self._settings.max_buffer:
             raise HTTPException(429, "too many bytes are being received; try again later")
-        self._held += count
+        self._received += count
 
 
 class _Buffer:

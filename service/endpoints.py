@@ -55,8 +55,10 @@ class Endpoints:
         record = Record.of(request.scope)
         body = await self._bodies.read(request, [JSON])
         with self._engine.admitted():
-            parsed = await self._engine.parsed(lambda: parse_json(body), len(body), record)
-            return await self._answer(parsed, request, is_large=len(body) > LARGE_JSON)
+            size = len(body)
+            parsed = await self._engine.parsed(lambda: parse_json(body), size, record)
+            body = b""  # not held while the request waits for its turn
+            return await self._answer(parsed, request, is_large=size > LARGE_JSON)
 
     @operation(
         "POST /predict_image",

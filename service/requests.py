@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypeAliasType
 
@@ -14,7 +15,7 @@ from service.engine import Question
 from service.images import image_array
 from service.schemas import DocumentedAs, Json, alone, without_null
 from service.settings import Settings
-from subspace_serve.bundle.manifest import Aggregate, describe
+from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.record import Share
 from subspace_serve.suggestions import did_you_mean
@@ -102,8 +103,14 @@ class PredictRequest(Document):
     def question(self, limits: Settings, *, large: bool = False) -> Question:
         """Return the question for the engine; images of a `large` body are decoded off the event loop."""
         images = self.images
+
+        def decode(input: Input, deadline: float) -> np.ndarray:
+            array = image_array(images, input, limits, self.resize, deadline)
+            images.clear()  # while it waits for its turn, a request holds its array, and not what that came from too
+            return array
+
         return Question(
-            decode=lambda input, deadline: image_array(images, input, limits, self.resize, deadline),
+            decode=decode,
             slow=large or len(images) > _MANY or any(isinstance(image, str | bytes) for image in images),
             model=self.model,
             members=self.members,

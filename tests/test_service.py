@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import re
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -621,6 +622,32 @@ def test_bodies_that_are_received_at_once_are_bounded(bundle):
     with served(bundle, max_body=1001, max_buffer=1500) as client:
         # 400: the last two are let in, and are no JSON.
         assert asyncio.run(ask()) == [429, 400, 400]
+
+
+def test_a_request_that_waits_for_its_turn_holds_neither_its_body_nor_its_files(bundle, monkeypatch):
+    noise = png(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    body = json.dumps({"images": [text(noise)]}).encode()
+    parts = [body[:1000], body[1000:]]
+
+    async def halves():
+        for part in parts:
+            yield part
+
+    with served(bundle) as client, ThreadPoolExecutor(1) as pool:
+        form = client.build_request("POST", "/predict_image", files=[("images", noise)])
+        form.read()  # what the client itself holds is there before
+        for ask in (
+            lambda: asyncio.run(post_slowly(client, halves(), len(body))),
+            lambda: client.send(form).status_code,
+        ):
+            with held_up(monkeypatch) as begun:
+                tracemalloc.start()
+                status = pool.submit(ask)
+                assert begun.wait(10)
+                held, _ = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+            assert status.result() == 200
+            assert held < len(noise) / 3
 
 
 def test_a_body_that_arrives_too_slowly_is_408(bundle):

@@ -67,6 +67,7 @@ class ProtocolEndpoints:
             self._check(request)
             size = json_length(body, request.headers.get("inference-header-content-length"))
             infer = await engine.parsed(lambda: parse_infer(body, size), size, record)
+            body = b""  # not held while the request waits for its turn
             answer = await engine.answer(
                 infer.question(name, engine.settings), record, functools.partial(disconnected, request.receive)
             )
