@@ -32,6 +32,8 @@ _OTHER_VARIABLES = {PREFIX + "DATA", PREFIX + "STATE", PREFIX + "RANKS_TIMEOUT",
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
+_TOKENS = {"token", "token_file"}  # two ways to give the same
+
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -154,7 +156,9 @@ class Settings(BaseModel):
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that give a child process these settings."""
-        values = self.model_dump(mode="json", exclude_unset=True)
+        values = self.model_dump(mode="json", exclude_unset=True, exclude={"token_file"})
+        if self.token is not None:
+            values["token_file"] = ""  # the token itself is among them; this takes the parent's own variable back
         return {
             PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()
@@ -178,16 +182,24 @@ def load_settings(
 
     `flags` has the flags that were given, by the settings' names; `config` is the TOML file, by default the one that
     the variable SUBSPACE_SERVE_CONFIG names. Raises `SettingsError` for an unknown name, with the nearest known one,
-    for a value out of its range, and for a file that cannot be read.
+    for a value out of its range, for a file that cannot be read, and for `token` and `token_file` side by side.
     """
     environment = os.environ if environment is None else environment
     if config is None and environment.get(CONFIG_VARIABLE):
         config = Path(environment[CONFIG_VARIABLE])
-    values = _from_file(config) if config else {}
-    values |= _from_variables(environment)
-    values |= {name: _checked(name, value, "--" + name.replace("_", "-")) for name, value in flags.items()}
-    if (file := values.get("token_file")) is not None and values.get("token") is None:
-        values["token"] = _read_token(file)
+    values: dict[str, Any] = {}
+    for origin, given in (
+        (str(config), _from_file(config) if config else {}),
+        ("the variables", _from_variables(environment)),
+        ("the flags", {name: _checked(name, value, "--" + name.replace("_", "-")) for name, value in flags.items()}),
+    ):
+        if given.keys() >= _TOKENS:
+            raise SettingsError(f"{origin}: token and token_file are both given; give one of them")
+        if given.keys() & _TOKENS:  # either of them goes before both of an earlier origin
+            values = {name: value for name, value in values.items() if name not in _TOKENS}
+        values |= given
+    if "token_file" in values:
+        values["token"] = _read_token(values["token_file"])
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -226,6 +238,8 @@ def _from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
         if variable not in known:
             raise SettingsError(f"{variable} is not a setting; {_nearest(variable, list(known))}")
         name = known[variable]
+        if name == "token_file" and not text:  # see `Settings.to_environment`
+            continue
         values[name] = _checked(name, _from_text(name, text), variable)
     return values
 
@@ -279,6 +293,8 @@ def _read_token(file: Path) -> str:
         token = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"the token's file {file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the token's file {file} is not text in UTF-8") from None
     if not token:
         raise SettingsError(f"the token's file {file} is empty")
     return token

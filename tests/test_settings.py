@@ -81,6 +81,53 @@ def test_flags_go_before_variables_and_those_before_the_file(tmp_path):
     assert load_settings({}, environment, other).workers == 1
 
 
+TOKEN, TOKEN_FILE = "SUBSPACE_SERVE_TOKEN", "SUBSPACE_SERVE_TOKEN_FILE"
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "text", "token"),
+    [
+        ({"token_file": "new"}, {TOKEN: "old"}, "", "new"),
+        ({"token_file": "new"}, {TOKEN_FILE: "old"}, "token = 'older'", "new"),
+        ({}, {TOKEN_FILE: "new"}, "token = 'old'", "new"),
+        ({}, {TOKEN: "new"}, "token_file = '/nowhere'", "new"),  # which is not even read
+        ({}, {TOKEN_FILE: ""}, "token = 'new'", "new"),
+        ({}, {}, "", None),
+    ],
+)
+def test_a_token_and_a_file_with_one_go_before_each_other_as_all_settings_do(
+    tmp_path, monkeypatch, flags, variables, text, token
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("old", "new"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "serve.toml").write_text(text)
+    settings = load_settings(flags, variables, Path("serve.toml"))
+    assert settings.token == token
+    # A worker has its parent's variables too.
+    assert Settings.from_environment(variables | settings.to_environment()).token == token
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "text", "origin"),
+    [
+        ({"token": "a", "token_file": "b"}, {}, "", "the flags"),
+        ({}, {TOKEN: "a", TOKEN_FILE: "b"}, "", "the variables"),
+        ({}, {}, "token = 'a'\ntoken_file = 'b'", "serve.toml"),
+    ],
+)
+def test_a_token_and_a_file_with_one_side_by_side_are_refused(tmp_path, flags, variables, text, origin):
+    (tmp_path / "serve.toml").write_text(text)
+    with pytest.raises(SettingsError, match=f"{origin}: token and token_file are both given"):
+        load_settings(flags, variables, tmp_path / "serve.toml")
+
+
+def test_a_token_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"token is not text in UTF-8"):
+        load_settings({"token_file": tmp_path / "token"}, {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -110,6 +157,7 @@ def test_a_child_process_gets_the_same_settings(tmp_path):
     settings = load_settings(flags, {}, tmp_path / "serve.toml")
     assert settings.token == "secret"
     assert "secret" not in repr(settings)
+    (tmp_path / "token").write_text("changed")  # not read again
     again = Settings.from_environment(settings.to_environment())
-    assert again == settings
+    assert again == settings.model_copy(update={"token_file": None})
     assert Settings().to_environment() == {}
