@@ -55,7 +55,8 @@ class Options:
             raise ClientError(f"top_k is {self.top_k!r}; give a whole number, 1 or more")
         for name, usual in (("coverage", 0.9), ("max_risk", 0.05)):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
+            number = _plain(value)  # NumPy's are numbers too
+            if value is not None and not (isinstance(number, int | float) and 0 < number < 1):
                 raise ClientError(f"{name} is {value!r}; give a number between 0 and 1, such as {usual}")
         names_models = self.model is not None or self.members is not None
         averages = self.weights is not None or self.aggregate is not None
