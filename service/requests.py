@@ -38,8 +38,8 @@ MAX_RISK = (
 )
 _LISTS = ("members", "weights", "alpha")
 _ANSWERING = ("model", "members", "weights", "aggregate")
-_DECIMAL = re.compile(r"[01]?\.[0-9]+|[01]")
-"""A place in a form's text, such as 0.3, .5 or 1. Other numbers may be names."""
+_PLACE = re.compile(r"[01]?\.[0-9]+|[01]|[0-9](\.[0-9]+)?[eE]-[0-9]+|[+-][0-9]*\.?[0-9]+([eE]-[0-9]+)?")
+"""A place in a form's text, such as 0.3, .5, 1 or 1e-05. Other numbers may be names, unless they have a sign."""
 _MANY = 4  # more images than this are turned from lists of pixels into arrays off the event loop
 
 ImageFile = TypeAliasType("ImageFile", Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})])
@@ -182,4 +182,4 @@ def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
 
 
 def _place_or_name(text: str) -> float | str:
-    return float(text) if _DECIMAL.fullmatch(text) else text
+    return float(text) if _PLACE.fullmatch(text) else text

@@ -71,6 +71,7 @@ def files(images: np.ndarray) -> list[bytes]:
             ("endpoints", (0.0, 1.0), "probabilities", None, "inverted"),
         ),
         ({"members": ["endpoint-0", 0.3]}, (None, ("endpoint-0", 0.3), "probabilities", None, "training")),
+        ({"members": ["endpoint-1", 1e-5]}, (None, ("endpoint-1", "endpoint-0"), "probabilities", None, "training")),
         (
             {"members": ("inverted", 0.3), "weights": [1, 3], "aggregate": "logits", "return_members": True},
             (None, ("inverted", 0.3), "logits", None, None),

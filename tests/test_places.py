@@ -125,6 +125,31 @@ def test_forms_and_the_inference_protocol_know_places_and_domains(client, images
     np.testing.assert_allclose(probabilities(form)[0], _row(wanted), atol=1e-6)
 
 
+@pytest.mark.parametrize("place", [1e-5, 2.5e-7, 0.0, 1.0, -0.0, -0.1, -1e-5, -2.0, -2, float("-1" + "0" * 15)])
+def test_a_form_takes_a_number_among_members_for_a_place_as_json_does(client, images, place):
+    options = {"members": ["midpoint", place], "top_k": 10}
+    in_json = ask(client, images[:1], **options)
+    in_form = client.post("/predict_image", files={"images": _png(images[0])}, data=options)
+    assert in_form.status_code == in_json.status_code == (400 if place < 0 else 200)
+    if in_json.status_code == 400:
+        assert in_form.json()["error"] == in_json.json()["error"]
+    else:
+        assert in_form.json()["members"] == in_json.json()["members"]
+
+
+def test_a_place_far_outside_is_refused_in_a_form(client, images):
+    data = {"members": f"midpoint,-1{'0' * 400}"}
+    answer = client.post("/predict_image", files={"images": _png(images[0])}, data=data)
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("name", ["2", "2.5", "1e5", "1-5", "12e-05", "e-05", "1e-", "-", "+.", "1.0-rc"])
+def test_other_numbers_in_a_form_may_be_names(client, images, name):
+    answer = client.post("/predict_image", files={"images": _png(images[0])}, data={"members": f"midpoint,{name}"})
+    assert answer.status_code == 404, answer.text
+    assert f"no point {name!r}" in answer.json()["error"]
+
+
 def test_what_there_is(client):
     document = client.get("/models").json()
     assert document["subspace"] == {
