@@ -20,7 +20,7 @@ COPY service /source/service
 
 # onnxruntime-gpu also serves on the CPU. There its CUDA part, most of its size, is of no use; with CUDA, the libraries
 # that it loads come from NVIDIA's own packages.
-RUN pip install --no-cache-dir '/source[grpc]' \
+RUN pip install --no-cache-dir '/source[grpc,tracing]' \
  && if [ -n "$CUDA" ]; then \
       pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]"; \
     else \

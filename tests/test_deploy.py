@@ -25,7 +25,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.endpoints import OPERATIONS
 from service.engine import Engine
+from service.grpc.health import Health
+from service.grpc.methods import Methods
 from service.metrics import Metrics
 from service.settings import PREFIX, Settings, load_settings
 
@@ -332,6 +335,15 @@ def test_what_the_image_copies_reaches_the_builder(dockerfile):
             assert not ignored, f"{source} is not let through by .dockerignore"
 
 
+def test_every_setting_works_in_the_image(dockerfile):
+    """A setting whose refusal asks for one of the package's extras finds it there: nothing can be installed later."""
+    asked = set()
+    for file in (ROOT / "service").rglob("*.py"):
+        asked |= set(re.findall(r"pip install 'subspace-serve\[(\w+)\]'", file.read_text()))
+    assert asked == {"grpc", "tracing"}
+    assert asked == set(re.search(r"pip install \S+ '/source\[([\w,]+)\]'", dockerfile)[1].split(","))
+
+
 def test_the_health_check_asks_for_readiness(dockerfile):
     statuses = [200, 503]
     asked = []
@@ -464,6 +476,23 @@ def test_the_dashboard_asks_for_what_there_is(dashboard, samples):
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
     # Nothing that is measured is left out.
     assert {name.removesuffix("_total") for name in shown} == {name.removesuffix("_total") for name in families}
+
+
+def test_alerts_and_the_dashboard_know_probes_and_inference_over_http_and_grpc(dashboard):
+    methods = Methods(Engine(Settings(), Metrics()), Health()).by_path()
+    over_grpc = {f"grpc:{path.rpartition('/')[2]}": method for path, method in methods.items()}
+    over_http = {operation.path: operation for operation in OPERATIONS}
+    probes = {route for route, one in {**over_http, **over_grpc}.items() if one.is_probe} | {"/metrics"}
+    inference = {route for route, method in over_grpc.items() if method.is_inference}
+    inference |= {route for route in over_http if route.startswith("/predict") or route.endswith("/infer")}
+
+    expressions = [rule["expr"] for group in read("prometheus/rules.yaml")["groups"] for rule in group["rules"]]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    patterns = {found for text in expressions for found in re.findall(r'route(=~|!~)"([^"]*)"', text)}
+    assert {operator for operator, _ in patterns} == {"=~", "!~"}
+    for operator, pattern in patterns:
+        matched = {route for route in over_http | over_grpc if re.fullmatch(pattern, route)}
+        assert matched == (inference if operator == "=~" else probes), pattern
 
 
 def test_the_dashboard_is_one_that_grafana_takes(dashboard):
