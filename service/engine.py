@@ -19,7 +19,7 @@ from service.metrics import Metrics
 from service.record import Record
 from service.scheduler import Scheduler
 from service.settings import Settings
-from service.staging import State
+from service.staging import BusyError, State
 from subspace_serve.bundle.manifest import Aggregate, Input
 from subspace_serve.bundle.predict import Prediction, combine
 from subspace_serve.bundle.promises import NOTHING, Promises
@@ -229,6 +229,8 @@ class Engine:
         """Replace the bundle; see `Loader.reload`."""
         try:
             sha256 = await self._loader.reload()
+        except BusyError:  # nothing failed; the other reload counts itself
+            raise
         except SubspaceServeError:
             self.metrics.reloads("failed").inc()
             raise

@@ -213,19 +213,22 @@ def stage_in_subprocess(settings: Settings, state: State) -> dict[str, Any]:
 
 
 async def reload(settings: Settings, state: State) -> str:
-    """Stage the bundle again and return its manifest's SHA-256 once every worker serves it.
+    """Stage the bundle again and return the SHA-256 of the manifest that is served once every worker serves it.
 
-    Raises `BundleError` when the bundle is bad, and `BusyError` during another reload; the old one is still served
-    then. Raises `BundleError` too when some worker does not serve the new bundle within a minute.
+    Workers that have gone on to a later reload's bundle serve that one. Raises `BundleError` when the bundle is bad,
+    and `BusyError` during another reload; the old one is still served then. Raises `BundleError` too when some worker
+    still serves an older bundle after a minute.
     """
     report = await asyncio.to_thread(stage_in_subprocess, settings, state)
+    staged = Path(report["staged"])
     end = time.monotonic() + _RELOAD_SECONDS
-    while set(state.workers()) != {Path(report["staged"]).name}:
-        if time.monotonic() > end:
-            raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
+    while time.monotonic() < end:
+        oldest = min(state.workers(), default="")  # names sort as they were staged, after an empty one
+        if oldest >= staged.name:
+            with contextlib.suppress(FileNotFoundError):  # two more were staged since, and workers are about to move on
+                return sha256_of(staged.with_name(oldest) / MANIFEST_FILE)
         await asyncio.sleep(_LOOK_SECONDS)
-    sha256: str = report["sha256"]
-    return sha256
+    raise BundleError(f"after {_RELOAD_SECONDS:g} s some worker still serves the old bundle; see its log")
 
 
 _BUSY = 3

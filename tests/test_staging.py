@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,9 +13,13 @@ from pathlib import Path
 import pytest
 from bundle_factory import make_bundle
 
+from service import staging
+from service.engine import Engine
+from service.metrics import Metrics
 from service.settings import Settings
-from service.staging import BusyError, State, stage
+from service.staging import BusyError, State, reload, stage
 from subspace_serve.errors import BundleError
+from subspace_serve.files import MANIFEST_FILE, sha256_of
 
 
 @pytest.fixture
@@ -70,6 +75,58 @@ def test_one_reload_at_a_time(temporary, tmp_path):
     with state.locked(), pytest.raises(BusyError, match="another reload is under way"):
         stage(settings, state)
     assert state.current() is None
+
+
+@pytest.fixture
+def staged(temporary, monkeypatch) -> State:
+    """Return a state folder with three bundles; what is reloaded next is the second one, at once."""
+    state = State.create()
+    for number in range(1, 4):
+        folder = state.next_bundle()
+        folder.mkdir()
+        (folder / MANIFEST_FILE).write_text(f"bundle {number}")
+    second = state.folder / "bundles" / "0000000002"
+    report = {"staged": str(second), "sha256": sha256_of(second / MANIFEST_FILE)}
+    monkeypatch.setattr(staging, "stage_in_subprocess", lambda settings, state: report)
+    monkeypatch.setattr(staging, "_RELOAD_SECONDS", 0.5)
+    return state
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_reload_is_done_when_its_bundle_or_a_later_one_is_served(staged, number):
+    bundle = staged.folder / "bundles" / f"{number:010d}"
+    staged.serves(bundle)
+    assert asyncio.run(reload(Settings(), staged)) == sha256_of(bundle / MANIFEST_FILE)
+
+
+def test_a_reload_waits_for_the_last_worker(staged):
+    bundles = staged.folder / "bundles"
+    for served in (None, "", "0000000001"):
+        if served is not None:
+            staged.serves(bundles / "0000000003")
+            other = staged.folder / "workers" / str(os.getppid())
+            other.write_text(served)
+        with pytest.raises(BundleError, match="some worker still serves the old bundle"):
+            asyncio.run(reload(Settings(), staged))
+    other.write_text("0000000002")
+    assert asyncio.run(reload(Settings(), staged)) == sha256_of(bundles / "0000000002" / MANIFEST_FILE)
+    # A worker's bundle is gone: it is about to go on to a later one.
+    shutil.rmtree(bundles / "0000000002")
+    with pytest.raises(BundleError, match="some worker still serves"):
+        asyncio.run(reload(Settings(), staged))
+
+
+@pytest.mark.parametrize("error", [BusyError, BundleError])
+def test_a_reload_that_gives_way_to_another_has_not_failed(temporary, monkeypatch, error):
+    def refuse(settings: Settings, state: State) -> None:
+        raise error("no")
+
+    monkeypatch.setattr(staging, "stage_in_subprocess", refuse)
+    metrics = Metrics()
+    engine = Engine(Settings(), metrics, State.create())
+    with pytest.raises(error):
+        asyncio.run(engine.reload())
+    assert ('reloads_total{result="failed"}' in metrics.render()[0].decode()) == (error is BundleError)
 
 
 def test_workers_that_are_dead_do_not_count(temporary):
