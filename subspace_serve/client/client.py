@@ -25,7 +25,8 @@ class Client:
     Args:
         url: the service's address, as http://127.0.0.1:3000.
         token: the bearer token, where the service wants one.
-        timeout: seconds that a call may take, repeated requests included.
+        timeout: seconds that a call may take, repeated requests included; longer where a server sends an answer's
+            headers in pieces.
         retries: how often a request is repeated while the server is busy (429, 503) or cannot be reached. Pauses are
             random; their upper bound doubles each time, up to 5 seconds, and the server's Retry-After is added.
         verify: certificates to trust, as httpx takes them.
@@ -160,7 +161,7 @@ class Client:
             with self._http.stream(**arguments(self._conversation.url, step)) as response:
                 for part in response.iter_bytes():
                     body.append(part)
-                    if time.monotonic() > end:  # httpx limits the wait for each part, not for the whole
+                    if time.monotonic() > end:  # httpx limits each wait, not the whole
                         return LATE
                 return reply_of(response, b"".join(body))
         except httpx.RequestError as error:
