@@ -123,7 +123,7 @@ class Settings(BaseModel):
         10.0, description="Seconds from a request's arrival to 504."
     )
     max_body: Count = Field(16 * 1024 * 1024, description="Bytes of one body.")
-    max_buffer: Count = Field(256 * 1024 * 1024, description="Bytes of all bodies held at once.")
+    max_buffer: Count = Field(256 * 1024 * 1024, description="Bytes of all bodies being received at once.")
     max_pixels: Count = Field(MAX_PIXELS, description="Pixels of one image file.")
     max_images: Count = Field(64, description="Images of one request.")
 

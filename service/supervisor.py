@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 from service.http import BoundedProtocol
 from service.logs import configure_logging, logger
 from service.settings import CONFIG_VARIABLE, Settings
-from service.staging import State, reload
+from service.staging import BusyError, State, reload
 from subspace_serve.errors import SubspaceServeError
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class _Supervisor(Multiprocess):
     def _reload(self) -> None:
         try:
             sha256 = asyncio.run(reload(self._settings, self._state))
+        except BusyError as error:  # nothing failed; the other reload counts itself
+            logger.warning("not reloaded: %s", error)
         except SubspaceServeError as error:
             self._metrics.reloads("failed").inc()
             logger.error("still serving the old bundle: %s", error)
