@@ -144,6 +144,25 @@ def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> No
     assert "is the places 0, 0.6: collapse each" in result.output
 
 
+@pytest.mark.parametrize("name", ["subspace", "golden", "statistics-sources"])
+def test_collapse_never_overwrites_a_file_of_a_run(own_run: Path, name: str) -> None:
+    before = {file.name: file.read_bytes() for file in own_run.iterdir() if file.is_file()}
+    for options in (("--alpha", f"{name}=midpoint"), ("--out", own_run / f"{name}.safetensors")):
+        result = invoke("collapse", own_run, *options)
+        assert result.exit_code == 2
+        assert f"{name}.safetensors is a file of the run itself; choose another with --out" in result.output
+    assert {file.name: file.read_bytes() for file in own_run.iterdir() if file.is_file()} == before
+
+
+def test_collapse_never_overwrites_the_checkpoint_that_it_reads(own_run: Path) -> None:
+    renamed = (own_run / "subspace.safetensors").rename(own_run / "midpoint.safetensors")
+    before = renamed.read_bytes()
+    result = invoke("collapse", renamed)
+    assert result.exit_code == 2
+    assert "midpoint.safetensors is a file of the run itself" in result.output
+    assert renamed.read_bytes() == before
+
+
 def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Path, tmp_path: Path) -> None:
     output = run("export", own_run, "--ensemble", "tilted=endpoint-0:3, endpoint-1:1", "--temperature")
     assert "tilted endpoint-0:3+endpoint-1:1" in " ".join(output.split())

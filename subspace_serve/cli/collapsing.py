@@ -25,7 +25,7 @@ def collapse(
 ) -> None:
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
     from subspace_serve.space.alpha import parse_alphas
-    from subspace_serve.space.checkpoint import FILE_NAME, save_weights
+    from subspace_serve.space.checkpoint import save_weights
     from subspace_serve.space.place import place_text
     from trainer.modules import collapsed, with_statistics
 
@@ -36,8 +36,8 @@ def collapse(
         raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
     target = out or opened.folder / f"{name}.safetensors"
-    if target.name == FILE_NAME:
-        raise click.UsageError(f"{FILE_NAME} is the checkpoint's own name; choose another with --out")
+    if target.name in _files_of_a_run() or target.resolve() == opened.file.resolve():
+        raise click.UsageError(f"{target.name} is a file of the run itself; choose another with --out")
     calibration = calibrations_of(opened, request, calibrate_on)[name]
     # A selected place may lie outside the line, if that was allowed when it was selected.
     model = collapsed(opened.subspace, place, extrapolate=True, architecture=opened.arch)
@@ -55,6 +55,15 @@ def collapse(
         },
     )
     click.echo(f"{target}: {opened.subspace.architecture.name} at alpha {place_text(place)}")
+
+
+def _files_of_a_run() -> frozenset[str]:
+    """Return the names of what a run keeps as safetensors: a point's name must not make its file one of them."""
+    from subspace_serve.export.golden import FILE_NAME as GOLDEN_FILE
+    from subspace_serve.run.statistics import SOURCES_FILE
+    from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
+
+    return frozenset({CHECKPOINT_FILE, GOLDEN_FILE, SOURCES_FILE})
 
 
 COMMANDS = {"collapse": collapse}
