@@ -16,7 +16,7 @@ from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from PIL import Image
 
 from subspace_serve.answers import softmax
-from subspace_serve.cli import main
+from subspace_serve.cli import _exhausted, main
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +211,25 @@ def test_an_error_and_a_table_are_written_as_escapes_where_they_cannot_be_shown(
     [
         (MemoryError(), "Error: the memory is used up; take fewer or smaller images"),
         (MemoryError("Unable to allocate 5 GiB"), "Error: the memory is used up (Unable to allocate 5 GiB); take"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+                "to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            "Error: the memory is used up (tried to allocate 4000000000000 bytes); take fewer or smaller images or a "
+            "smaller batch (train: --batch-size), or allow more memory; train --resume RUN goes on",
+        ),
+        (
+            type("OutOfMemoryError", (RuntimeError,), {})(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB"
+            ),
+            "Error: the GPU's memory is used up (Tried to allocate 20.00 MiB); take smaller images or a smaller batch "
+            "(train: --batch-size), or end what else runs on the GPU; train --resume RUN goes on after the last epoch",
+        ),
+        (
+            RuntimeError("CUDA error: out of memory\nCUDA kernel errors"),
+            "Error: the GPU's memory is used up; take smaller",
+        ),
         (RuntimeError("can't start new thread"), "Error: the system starts no more threads; end other work"),
     ],
 )
@@ -225,3 +244,14 @@ def test_what_the_machine_has_no_more_of_is_one_message(run, bundle, images, mon
     monkeypatch.setattr("subspace_serve.bundle.images.decode_image", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("predict", bundle, "--image", images[0])
+
+
+def test_torch_that_finds_no_memory_says_so_in_the_words_that_are_looked_for():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert (_exhausted(caught.value) or "").startswith(
+        "the memory is used up (tried to allocate 4000000000000000 bytes)"
+    )
+    assert (_exhausted(torch.OutOfMemoryError("CUDA out of memory.")) or "").startswith("the GPU's memory is used up;")
+    assert _exhausted(RuntimeError("shape mismatch")) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import re
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -52,6 +53,11 @@ _EXTRAS = (
     | dict.fromkeys(("anyio", "httpx"), "client")
 )
 """The extra that installs a package that the base package does not."""
+
+_TRIED = re.compile(r"tried to allocate \S+ \w+", re.IGNORECASE)
+"""How torch says what it found no memory for: `20.00 MiB` or `4000 bytes`."""
+_TAKE_LESS = "take fewer or smaller images or a smaller batch (train: --batch-size), or allow more memory"
+_GO_ON = "train --resume RUN goes on after the last epoch that it finished"
 
 
 class _LazyGroup(click.Group):
@@ -159,10 +165,20 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
 
 def _exhausted(error: MemoryError | RuntimeError) -> str | None:
     """Return the message where the machine ran out of memory or threads; None for another error."""
+    text = str(error)
+    tried = _TRIED.search(text)
+    found = f" ({tried[0]})" if tried else ""
+    # By name and text: torch is not imported here.
+    if type(error).__name__ == "OutOfMemoryError" or text.startswith("CUDA error: out of memory"):
+        return (
+            f"the GPU's memory is used up{found}; take smaller images or a smaller batch (train: --batch-size), or end "
+            f"what else runs on the GPU; {_GO_ON}"
+        )
+    if "DefaultCPUAllocator" in text:
+        return f"the memory is used up{found}; {_TAKE_LESS}; {_GO_ON}"
     if isinstance(error, MemoryError):
-        found = f" ({error})" if str(error) else ""
-        return f"the memory is used up{found}; take fewer or smaller images or a smaller batch, or allow more memory"
-    if str(error) == "can't start new thread":
+        return f"the memory is used up{f' ({text})' if text else ''}; {_TAKE_LESS}"
+    if text == "can't start new thread":
         return "the system starts no more threads; end other work, or allow more (ulimit -u, or the container's limit)"
     return None
 
