@@ -548,6 +548,19 @@ def test_networks_of_timm_are_built_by_name_with_what_it_records(tmp_path):
         build(Architecture("timm/resnet10x", 5, 1, 32, 32))
 
 
+@pytest.mark.parametrize("name", ["timm/resnet18.nonsense", "timm/resnet18."])
+def test_an_unknown_tag_of_timm_is_refused_with_those_that_it_has(name):
+    pytest.importorskip("timm")
+    from trainer.architectures import find_builder
+    from trainer.architectures.records import record_of
+    from trainer.foreign.describing import describe
+
+    for use in (find_builder, record_of, lambda name: describe(name, {})):
+        with pytest.raises(SubspaceServeError, match="timm knows no weights '.*' of 'resnet18'; it has .*a1_in1k"):
+            use(name)
+    find_builder("timm/resnet18.a1_in1k")
+
+
 def test_published_records_give_labels_size_and_normalisation():
     from trainer.foreign.describing import describe
 
