@@ -10,6 +10,7 @@ from subspace_serve.errors import GeometryError
 from subspace_serve.space.alpha import Request, parse_alphas
 from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.geometry import Geometry
+from subspace_serve.space.place import Alpha, exact_place_text
 
 LINE, CURVE, TRIANGLE = Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3)
 PAIR = ("endpoint-0", "endpoint-1")
@@ -116,6 +117,26 @@ def test_random_ensembles_of_every_size_and_seed_go_together() -> None:
     assert len(request.ensembles) == 3 * 13 + 1
     assert len(request.points) == 13 * (2 + 6 + 12) + 3
     assert request.points["random-6-1"] != request.points["random-6-seed-1-1"]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "alpha"),
+    [
+        (Geometry("simplex", 3), (1 / 3, 1 / 3, 1 / 3)),
+        (Geometry("simplex", 7), (1 / 7,) * 7),
+        (Geometry("simplex", 3), (1.0, 0.0, 0.0)),
+        (Geometry("line", 2), 1 / 3),
+        (Geometry("line", 2), 0.1),
+        (Geometry("line", 2), 1e-7),
+    ],
+)
+def test_a_place_written_exactly_is_read_as_the_same(geometry: Geometry, alpha: Alpha) -> None:
+    assert list(parse_alphas([exact_place_text(alpha)], geometry, {}).points.values()) == [alpha]
+
+
+def test_a_place_written_exactly_is_as_short_as_it_can_be() -> None:
+    assert [exact_place_text(alpha) for alpha in (0.0, 0.6, (0.5, 0.5, 0))] == ["0", "0.6", "0.5,0.5,0"]
+    assert exact_place_text((np.float64(0.25), np.float64(0.75))) == "0.25,0.75"
 
 
 def test_reading_specifications_needs_no_numpy() -> None:

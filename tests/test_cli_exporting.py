@@ -141,7 +141,7 @@ def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> No
     assert (ensemble.members, ensemble.weights, ensemble.aggregate) == (("both-0", "both-1"), (1.0, 3.0), "logits")
     result = invoke("collapse", own_run, "--alpha", "best:both")
     assert result.exit_code == 2
-    assert "is the places 0, 0.6: collapse each" in result.output
+    assert "is the places 0; 0.6: collapse each" in result.output
 
 
 @pytest.mark.parametrize("name", ["subspace", "golden", "statistics-sources"])

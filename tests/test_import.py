@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from subspace_serve.cli import cli
 from subspace_serve.data import Preprocessing
@@ -627,6 +629,25 @@ def test_without_data_places_are_evaluated_selected_and_exported_on_images_that_
     assert "endpoint-0 gets no prediction sets" in result.stderr
     result = CliRunner().invoke(cli, ["select", "run"])
     assert "imported without a data set" in str(result.exception)
+
+
+def test_collapse_writes_a_place_of_a_simplex_as_alpha_takes_it(two_ends, line_run, tmp_path):
+    command("collapse", line_run, "--out", tmp_path / "bend.safetensors")
+    run = tmp_path / "run"
+    ends = (*two_ends, tmp_path / "bend.safetensors")
+    command("import", *ends, "--arch", "cresnet8-4", "--data", "digits", "--no-evaluate", "--out", run)
+    files = [tmp_path / "midpoint.safetensors", tmp_path / "again.safetensors"]
+    alpha = "midpoint"
+    for file in files:
+        command("collapse", run, "--alpha", alpha, "--out", file)
+        with safe_open(file, "numpy") as opened:
+            alpha = opened.metadata()["alpha"]
+    first, again = (load_file(file) for file in files)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    result = CliRunner().invoke(cli, ["collapse", str(run), "--alpha", "random:2"])
+    places = re.search(r"is the places (.*): collapse each", result.output).group(1).split("; ")
+    for place in places:
+        command("collapse", run, "--alpha", place, "--out", tmp_path / "one.safetensors")
 
 
 def test_a_run_keeps_the_normalisation_of_its_start_or_of_published_weights(line_run):

@@ -26,13 +26,13 @@ def collapse(
     """Write one point as an ordinary state dict (safetensors), with recalibrated BatchNorm."""
     from subspace_serve.space.alpha import parse_alphas
     from subspace_serve.space.checkpoint import save_weights
-    from subspace_serve.space.place import place_text
+    from subspace_serve.space.place import exact_place_text, place_text
     from trainer.modules import collapsed, with_statistics
 
     opened = open_run(run, **options)
     request = parse_alphas([alpha], opened.subspace.geometry, opened.selections(), extrapolate=extrapolate)
     if len(request.points) > 1:
-        places = ", ".join(place_text(place) for place in request.points.values())
+        places = "; ".join(exact_place_text(place) for place in request.points.values())
         raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
     target = out or opened.folder / f"{name}.safetensors"
@@ -49,7 +49,7 @@ def collapse(
         target,
         {
             "architecture": opened.subspace.architecture.name,
-            "alpha": place_text(place),
+            "alpha": exact_place_text(place),
             "calibration": calibration.to_json()["data"],
             "checkpoint_sha256": opened.checkpoint_sha256,
         },

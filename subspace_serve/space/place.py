@@ -19,8 +19,14 @@ def place(alpha: Alpha) -> Alpha:
 
 
 def place_text(alpha: Alpha) -> str:
-    """Return alpha as it is written on the command line."""
+    """Return alpha for people, rounded: what `--alpha` is to take is `exact_place_text`."""
     return ",".join(f"{value:.4g}" for value in alpha) if isinstance(alpha, Sequence) else f"{alpha:g}"
+
+
+def exact_place_text(alpha: Alpha) -> str:
+    """Return alpha as it is written on the command line, with all its digits: read again, it is the same place."""
+    values = alpha if isinstance(alpha, Sequence) else (alpha,)
+    return ",".join(repr(float(value)).removesuffix(".0") for value in values)
 
 
 def place_from_json(value: Any) -> Alpha:
