@@ -591,6 +591,10 @@ def test_published_records_give_labels_size_and_normalisation():
         ({"spec": "digits", "mean": (0.3,), "std": (0.3,), "normalisation": "data"}, "give one"),
         ({"spec": "digits", "height": 8}, "are for weights without --data"),
         ({"spec": "digits", "normalisation": "published"}, "none is recorded for the architecture"),
+        ({"image_size": 8}, "--image-size resizes --data's images; without it, --height and --width"),
+        ({"validation": 0.0}, "--validation is for --data, and there is none"),
+        ({"data_seed": 0}, "--data-seed is for --data, and there is none"),
+        ({"download": True, "validation": 0.1}, "--validation and --download are for --data, and there is none"),
     ],
 )
 def test_what_is_neither_given_nor_known_is_named(options, message):
@@ -598,6 +602,28 @@ def test_what_is_neither_given_nor_known_is_named(options, message):
 
     with pytest.raises(SubspaceServeError, match=message):
         describe("cresnet8-4", {}, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--image-size", "64"], ["--validation", "0.1"], ["--data-seed", "0"], ["--download"]],
+    ids=lambda o: o[0],
+)
+def test_options_of_data_are_refused_without_data(two_ends, options, tmp_path):
+    words = ["import", *map(str, two_ends), "--arch", "resnet18", *options, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    assert f"{options[0]} " in str(result.exception)
+    assert "--data" in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_said_more_of_is_divided_as_train_divides_it():
+    from trainer.foreign.describing import describe
+
+    drawn = describe("cresnet8-4", {}, spec="digits").description.drawn
+    assert drawn == {"validation": 0.1, "data_seed": 0, "image_size": None, "channels": None}
+    assert describe("cresnet8-4", {}, spec="digits", validation=0.0).description.drawn["validation"] == 0
 
 
 def test_without_data_places_are_evaluated_selected_and_exported_on_images_that_are_named(

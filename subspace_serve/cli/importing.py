@@ -48,8 +48,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, text: str | None) -> tu
     metavar="SPEC",
     help="A data set of their classes, as train takes it: to recompute BatchNorm's statistics and to test with.",
 )
-@click.option("--validation", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="As of train.")
-@click.option("--data-seed", type=click.IntRange(0), default=0, show_default=True, help="As of train.")
+@click.option("--validation", type=click.FloatRange(0, 0.9), help="As of train, of --data.  [default: 0.1]")
+@click.option("--data-seed", type=click.IntRange(0), help="As of train, of --data.  [default: 0]")
 @click.option("--image-size", type=click.IntRange(1), help="Side to which the data's images are brought.")
 @click.option("--download", is_flag=True, help="Download CIFAR, MNIST or Fashion-MNIST where they are missing.")
 @click.option(

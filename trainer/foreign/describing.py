@@ -14,6 +14,9 @@ from trainer.architectures import find_builder
 from trainer.architectures.records import Record, record_of
 from trainer.foreign.importing import Description
 
+VALIDATION = 0.1
+"""The fraction of training images that is set aside unless another is given, as `train` does."""
+
 
 @dataclass(frozen=True)
 class Described:
@@ -28,8 +31,8 @@ def describe(
     arguments: dict[str, Any],
     *,
     spec: str | None = None,
-    validation: float = 0.1,
-    data_seed: int = 0,
+    validation: float | None = None,
+    data_seed: int | None = None,
     image_size: int | None = None,
     download: bool = False,
     labels: Path | None = None,
@@ -47,18 +50,22 @@ def describe(
 
     Args:
         name, arguments: of the architecture.
-        spec: a data set; `validation`, `data_seed`, `image_size` and `download` as `load_data` takes them.
+        spec: a data set; `validation`, `data_seed`, `image_size` and `download` are for it alone, as `load_data` takes
+            them; None divides it as `train` does by itself.
         labels: a file of the classes' names, a line each.
         normalisation: `data` or `published`; None for the data's, where there is some.
         mean, std: of pixels in [0, 1], one number a channel, or one for all.
         height, width, channels: of images.
 
     Raises:
-        DataError: something is neither given nor known, or two of them disagree.
+        DataError: something is neither given nor known, two of them disagree, or one would be ignored.
         ArchitectureError: the architecture is unknown.
     """
     find_builder(name)
     record = record_of(name)
+    if spec is None:
+        _refuse_without_data(image_size, validation, data_seed, download)
+    validation, data_seed = VALIDATION if validation is None else validation, data_seed or 0
     drawn = {"validation": validation, "data_seed": data_seed, "image_size": image_size, "channels": channels}
     data = None
     if spec is not None:
@@ -73,6 +80,25 @@ def describe(
     preprocessing, note = _normalisation(normalisation, mean, std, size[2], data, record)
     architecture = Architecture(name, len(names), size[2], size[0], size[1], arguments)
     return Described(Description(architecture, names, preprocessing, data, drawn), note)
+
+
+def _refuse_without_data(
+    image_size: int | None, validation: float | None, data_seed: int | None, download: bool
+) -> None:
+    """Refuse what only a data set makes use of: it would be ignored without a word.
+
+    Raises:
+        DataError: one of them is given.
+    """
+    if image_size is not None:
+        raise DataError("--image-size resizes --data's images; without it, --height and --width say the size")
+    given = {"--validation": validation is not None, "--data-seed": data_seed is not None, "--download": download}
+    unused = [option for option, is_given in given.items() if is_given]
+    if unused:
+        verb, it = ("is", "it") if len(unused) == 1 else ("are", "them")
+        raise DataError(
+            f"{' and '.join(unused)} {verb} for --data, and there is none; give --data SPEC, or leave {it} out"
+        )
 
 
 def _size(height: int | None, width: int | None, channels: int) -> tuple[int, int, int]:
