@@ -11,11 +11,13 @@ import torch
 
 from subspace_serve.data import Augmentation, MemoryImages, Preprocessing
 from subspace_serve.data.array import ArrayImages
+from subspace_serve.errors import SubspaceServeError
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 from trainer.device_images import DeviceImages, on_device
 from trainer.preparation import prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
+from trainer.ranks import Ranks
 from trainer.replay import Replayed, run_again
 from trainer.reproduce.cache import Cache
 from trainer.schedule import StepSettings
@@ -118,3 +120,44 @@ def test_measurements_that_were_made_before_a_setting_existed_are_found() -> Non
         document = json.loads(file.read_text())
         config = TrainingConfig(**document["settings"])
         assert Cache(measured, measurements=measured).measured_file(config, document["key"]) == file
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Pretend that there are two GPUs; return the list of those that are made the current one."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+@pytest.mark.parametrize(
+    ("ranks", "name", "device"),
+    [
+        (Ranks(), "cuda:1", "cuda:1"),
+        (Ranks(), "cuda:0", "cuda:0"),
+        (Ranks(1, 2, 1), "cuda:0", "cuda:0"),
+        (Ranks(1, 2, 1), "cuda", "cuda:1"),
+        (Ranks(2, 3, 2), "auto", "cuda:0"),
+    ],
+)
+def test_steps_are_recorded_on_the_gpu_that_is_named(
+    two_gpus: list[torch.device], ranks: Ranks, name: str, device: str
+) -> None:
+    # A CUDA graph is recorded on the current device, whichever its tensors are on.
+    assert ranks.device(name) == torch.device(device)
+    assert two_gpus == [torch.device(device)]
+
+
+def test_without_a_number_the_current_gpu_stays(two_gpus: list[torch.device]) -> None:
+    assert Ranks().device("cuda") == torch.device("cuda")
+    assert Ranks().device("cpu") == CPU
+    assert two_gpus == []
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2, 1)])
+def test_a_gpu_that_is_not_there_is_refused(two_gpus: list[torch.device], ranks: Ranks) -> None:
+    with pytest.raises(SubspaceServeError, match="cuda:9 was asked for and torch finds only cuda:0, cuda:1 here"):
+        ranks.device("cuda:9")
+    assert two_gpus == []

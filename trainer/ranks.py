@@ -95,12 +95,15 @@ class Ranks:
     def device(self, name: str = "auto") -> torch.device:
         """Return where this rank computes: on CUDA, the device numbered like its local rank, unless one is named.
 
+        A device with a number becomes the process's current one, as CUDA graphs are recorded there.
+
         Raises:
             SubspaceServeError: as `choose_device`.
         """
         device = choose_device(name)
         if device.type == "cuda" and device.index is None and self.world_size > 1:
             device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
+        if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         return device
 

@@ -22,7 +22,11 @@ Record = Callable[[Run], Run]
 
 
 def cuda_graph(run: Run) -> Run:
-    """Record the kernels that `run` launches; return what launches them again. `run` must not wait for the device."""
+    """Record the kernels that `run` launches; return what launches them again.
+
+    `run` must not wait for the device, and must compute on the current one (`torch.cuda.set_device`): streams and
+    graphs belong to that.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
