@@ -171,9 +171,11 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
 def held(folder: Path) -> Iterator[bool]:
     """Hold a lock on a folder while the block runs; yield whether no other process holds it.
 
-    The lock is released however the process ends. On a file system without locks the answer is always yes.
+    The lock is released however the process ends. A link stands for the folder that it points at. On a file system
+    without locks the answer is always yes.
     """
-    with _locked(folder) as lock:
+    # `_locked` follows no link, as is right for temporary folders, whose names anybody could take.
+    with _locked(folder.resolve()) as lock:
         yield lock is not _Lock.TAKEN
 
 

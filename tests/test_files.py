@@ -372,3 +372,11 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -
     assert (tmp_path / "link").is_symlink()
     assert os.listdir(tmp_path / "folder") == ["whole"]
     assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
+def test_a_folder_is_held_under_the_name_of_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    for first, second in (("folder", "link"), ("link", "folder")):
+        with files.held(tmp_path / first) as ours, files.held(tmp_path / second) as taken:
+            assert (ours, taken) == (True, False)

@@ -240,6 +240,18 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     train(TrainingConfig(**TINY | {"epochs": 1}), tmp_path / "run")
 
 
+def test_a_link_to_a_run_is_the_run(tmp_path: Path) -> None:
+    link = tmp_path / "latest"
+    link.symlink_to("run")
+    for choice in ({"overwrite": True}, {"resume": True}):
+        with RunFolder(tmp_path / "run").held(), pytest.raises(TrainingError, match=r"is training in .*/run;"):
+            train(TrainingConfig(**TINY), link, **choice)
+    run = RunFolder(link)
+    link.unlink()
+    link.symlink_to("other")  # as another run moves it
+    assert run.config_file == tmp_path / "run" / "config.json"
+
+
 def test_a_run_goes_on_with_the_data_that_it_was_started_on_only(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {"images": rng.integers(0, 256, (60, 8, 8, 1), np.uint8), "labels": np.arange(60) % 3}

@@ -54,10 +54,17 @@ class RunFolder:
     """A training run's folder.
 
     Attributes:
-        path: the folder.
+        path: the folder; of a link, the folder that it points at now.
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        # A link such as runs/latest may point at another run while this one is still trained. A path without links
+        # stays as it was given, since messages name it.
+        resolved = self.path.resolve()
+        if resolved != self.path.absolute():
+            object.__setattr__(self, "path", resolved)
 
     @property
     def config_file(self) -> Path:
