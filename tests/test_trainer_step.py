@@ -198,10 +198,13 @@ def test_feature_similarity_changes_what_is_learned() -> None:
     assert (ends[0] - ends[1]).abs().max() > 1e-4
 
 
-def test_clipping_bounds_the_networks_gradient() -> None:
-    stepper, _ = stepper_for(subspace="line", clip_gradient=1e-3, beta=0.0)
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_clipping_bounds_the_gradient_of_each_networks_loss_however_many_there_are(samples: int) -> None:
+    stepper, _ = stepper_for(subspace="line", clip_gradient=1e-2, beta=0.0, samples=samples)
     stepper.step(*batch(), np.random.default_rng(0), StepSettings(RATE, stepper.config.beta))
-    assert stepper.networks[0].gradient.norm().item() == pytest.approx(1e-3, rel=1e-2)
+    for network in stepper.networks:
+        # A step goes along the mean of the networks' gradients.
+        assert samples * network.gradient.norm().item() == pytest.approx(1e-2, rel=1e-2)
 
 
 def test_the_regulariser_makes_endpoints_orthogonal() -> None:

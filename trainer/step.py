@@ -264,7 +264,9 @@ class Stepper:
         return self.config.feature_similarity / self.division.ranks.world_size * similar.distance * cosine.square()
 
     def _clip(self, gradients: Sequence[Tensor]) -> None:
-        """Scale each network's gradient, of its 1/S share of the loss, down to `clip_gradient` if that is set."""
+        """Scale the gradient of each network's loss down to the norm `clip_gradient`, if that is set."""
         if self.config.clip_gradient:
+            # These are gradients of 1/S of a network's loss.
+            largest = self.config.clip_gradient / self.config.samples
             for gradient in gradients:
-                gradient.mul_((self.config.clip_gradient / (gradient.norm() + 1e-6)).clamp(max=1.0))
+                gradient.mul_((largest / (gradient.norm() + 1e-6)).clamp(max=1.0))
