@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from safetensors.torch import save_file
 
 from subspace_serve.data import label_noise, load_data
 from subspace_serve.errors import DataError, TrainingError
-from subspace_serve.space.checkpoint import load_subspace
+from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from trainer import training
 from trainer.architectures import build, building
 from trainer.config import TrainingConfig
@@ -281,6 +283,21 @@ def test_initialisations(uninterrupted: Path, tmp_path: Path) -> None:
         assert np.array_equal(from_state[name], wanted)
     with pytest.raises(TrainingError, match="cannot start from"):
         initial_endpoints(architecture, 1, str(tmp_path / "absent"), seed=0)
+
+
+def test_what_is_started_from_is_the_first_single_network_that_a_run_is_meant_as(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    trained = load_subspace(uninterrupted)
+
+    def started(*use: str) -> Any:
+        save_subspace(replace(trained, provenance=trained.provenance | {"use": list(use)}), tmp_path)
+        return initial_endpoints(trained.architecture, 1, str(tmp_path), seed=0)[0]["conv.weight"]
+
+    assert np.array_equal(started("endpoints", "integral=endpoint:1"), trained.weights(1.0)["conv.weight"])
+    assert np.array_equal(started("midpoint", "endpoint:0"), trained.weights(0.5)["conv.weight"])
+    with pytest.raises(TrainingError, match=r"meant to answer as endpoints.*collapse .* --alpha endpoint:0 .*--init"):
+        started("endpoints")
 
 
 def test_initialisation_leaves_the_global_generator_alone(uninterrupted: Path) -> None:

@@ -10,7 +10,9 @@ from subspace_serve.data import Preprocessing
 from subspace_serve.errors import SubspaceServeError, TrainingError
 from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.checkpoint import FILE_NAME, load_subspace
-from subspace_serve.space.subspace import Weights
+from subspace_serve.space.place import Alpha
+from subspace_serve.space.subspace import Subspace, Weights
+from subspace_serve.space.use import recommended_models
 from trainer.foreign.fitting import Fitted, Fitter
 from trainer.foreign.reading import StateDict, read_state_dicts
 from trainer.modules import weights_of
@@ -26,12 +28,13 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
         architecture: builds networks with its own random initialisation (Kaiming normal for the paper's).
         count: number of endpoints.
         initialisation: `independent` (Algorithm 1), `shared` (one initialisation for all, appendix E), or the path
-            of a checkpoint: a run's folder, its `subspace.safetensors` (the midpoint is taken), or any file of one
-            network that `import` takes. A classifier of another size starts anew, the same for all endpoints.
+            of a checkpoint: a run's folder, its `subspace.safetensors` (the first single network of its recommended use
+            is taken, which is the midpoint of a line), or any file of one network that `import` takes. A classifier of
+            another size starts anew, the same for all endpoints.
         seed: of the random initialisations; endpoint 0 starts where a standard network of this seed starts.
 
     Raises:
-        TrainingError: the checkpoint cannot be read or does not fit.
+        TrainingError: the checkpoint cannot be read, does not fit, or is a run that is meant as an ensemble only.
     """
     if initialisation == "independent":
         return [_random_weights(architecture, seed, index) for index in range(count)]
@@ -95,16 +98,18 @@ def _random_weights(architecture: Architecture, seed: int, index: int) -> Weight
 
 
 def _checkpoint(path: Path, architecture: Architecture) -> Fitted:
-    """Return one network of a checkpoint: of a subspace its midpoint."""
+    """Return one network of a checkpoint: of a subspace the one that it is meant to be used as."""
     try:
         if _is_run(path):
             subspace = load_subspace(path)
-            arrays = {**subspace.weights(subspace.geometry.midpoint), **subspace.buffers}
+            arrays = {**subspace.weights(_single_place(subspace, path), extrapolate=True), **subspace.buffers}
             tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
             found = [StateDict(str(path), tensors)]
         else:
             found = read_state_dicts(path)
         members = [member for entry in found for member in Fitter(architecture, cast=True, new_head=True).fit(entry)]
+    except TrainingError:
+        raise
     except SubspaceServeError as error:
         raise TrainingError(
             f"cannot start from {path}: {error}; give `independent`, `shared`, a run's folder, or a file of one "
@@ -113,6 +118,25 @@ def _checkpoint(path: Path, architecture: Architecture) -> Fitted:
     if len(members) > 1:
         raise TrainingError(
             f"cannot start from {path}: it holds {len(members)} networks; make a run of them (subspace-serve import) "
-            "and start from its midpoint"
+            "and start from that, or give one of them"
         )
     return members[0]
+
+
+def _single_place(subspace: Subspace, path: Path) -> Alpha:
+    """Return the place of the first single network in the recommended use of a run's subspace.
+
+    Raises:
+        TrainingError: only ensembles are recommended, so that a network between them may be no good one.
+        CheckpointError: the recommended use cannot be read.
+    """
+    recommended = recommended_models(subspace)
+    for places in recommended.values():
+        if len(places) == 1:
+            return places[0]
+    run = path if path.is_dir() else path.parent
+    raise TrainingError(
+        f"cannot start from {path}: it is meant to answer as {', '.join(recommended)}, several networks together, and "
+        f"no single place in it is recommended; write one network (subspace-serve collapse {run} --alpha endpoint:0 "
+        "--out FILE) and start from that file (--init FILE)"
+    )
