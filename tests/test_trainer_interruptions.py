@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from trainer_runs import STEPS, TINY, records_of, run, same
 
+from subspace_serve.cli import cli
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.checkpoint import load_subspace
 from subspace_serve.space.subspace import Subspace
@@ -76,13 +79,8 @@ INTERRUPTED: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize(("settings", "steps"), INTERRUPTED.values(), ids=INTERRUPTED)
-def test_an_interrupted_run_resumes_to_the_same_bytes(
-    settings: dict[str, Any], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if "early_stopping" in settings:
-        accuracy_is([0.2, 0.9, 0.9, 0.1], monkeypatch)
-    expected = run(tmp_path / "whole", **settings)[-1]
+def interrupted_run(folder: Path, steps: int, **settings: Any) -> None:
+    """Train, and stop after so many steps."""
     stepper = IntegralStepper if settings.get("subspace") == "integral" else Stepper
     step, taken = stepper.step, []
 
@@ -92,10 +90,19 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
             raise KeyboardInterrupt
         return step(self, *arguments)
 
-    monkeypatch.setattr(stepper, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", **settings)
-    monkeypatch.setattr(stepper, "step", step)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(stepper, "step", interrupted)
+        run(folder, **settings)
+
+
+@pytest.mark.parametrize(("settings", "steps"), INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interrupted_run_resumes_to_the_same_bytes(
+    settings: dict[str, Any], steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "early_stopping" in settings:
+        accuracy_is([0.2, 0.9, 0.9, 0.1], monkeypatch)
+    expected = run(tmp_path / "whole", **settings)[-1]
+    interrupted_run(tmp_path / "run", steps, **settings)
     finished = len(records_of(tmp_path / "run"))
     assert finished == steps // STEPS
     train(RunFolder(tmp_path / "run").read_config(), tmp_path / "run", resume=True)
@@ -104,3 +111,37 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert found.provenance == expected.provenance
     assert all(same(*pair) for pair in zip(found.endpoints, expected.endpoints, strict=True))
     assert records_of(tmp_path / "run") == records_of(tmp_path / "whole")
+
+
+# What a run starts from
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A finished run that others start from; runs/latest points at it."""
+    run(tmp_path / "runs" / "base", subspace="standard", epochs=1)
+    return tmp_path / "runs" / "base"
+
+
+def test_later_members_start_from_what_the_link_pointed_at_when_the_run_was_begun(base: Path) -> None:
+    settings: dict[str, Any] = {"subspace": "ensemble", "epochs": 1}
+    expected = run(base.parent.parent / "whole", initialisation=str(base), **settings)[-1]
+    folder = base.parent / "run"
+    interrupted_run(folder, STEPS + 2, initialisation=str(base.parent / "latest"), **settings)
+    assert (base.parent / "latest").readlink() == Path("run")
+    train(RunFolder(folder).read_config(), folder, resume=True)
+    assert all(same(*pair) for pair in zip(load_subspace(folder).endpoints, expected.endpoints, strict=True))
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(base: Path, tmp_path: Path) -> None:
+    expected = run(tmp_path / "whole", initialisation=str(base))[-1]
+    folder = tmp_path / "line"
+    interrupted_run(folder, STEPS + 2, initialisation=str(base))
+    interrupted_run(tmp_path / "ensemble", STEPS + 2, initialisation=str(base), subspace="ensemble", epochs=1)
+    shutil.rmtree(base)
+    result = CliRunner().invoke(cli, ["train", "--resume", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert all(same(*pair) for pair in zip(load_subspace(folder).endpoints, expected.endpoints, strict=True))
+    # Its second member has yet to start.
+    with pytest.raises(TrainingError, match="cannot start from .*base"):
+        train(RunFolder(tmp_path / "ensemble").read_config(), tmp_path / "ensemble", resume=True)

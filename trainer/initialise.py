@@ -45,6 +45,14 @@ def initial_endpoints(architecture: Architecture, count: int, initialisation: st
     return [{name: new[name] if name in found.new else values for name, values in found.weights.items()}] * count
 
 
+def lasting(initialisation: str) -> str:
+    """Return an initialisation that means the same later: a path through links, such as runs/latest, is followed."""
+    path = Path(initialisation)
+    if initialisation in RANDOM or path.resolve() == path.absolute():
+        return initialisation
+    return str(path.resolve())
+
+
 def initial_kept_state(architecture: Architecture, initialisation: str, seed: int) -> Weights:
     """Return the state that all networks of a new run share (see `trainer.state`), by name.
 

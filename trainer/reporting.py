@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from subspace_serve.data import DataSet
-from subspace_serve.errors import TrainingError
+from subspace_serve.errors import SubspaceServeError, TrainingError
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
 from trainer.initialise import initial_notes
@@ -21,9 +22,11 @@ def notes(config: TrainingConfig, data: DataSet, architecture: Architecture) -> 
     Also what was changed of the weights that it starts from.
     """
     found = [_unfit_network(architecture), _few_steps(config, len(data.train))]
-    return [note for note in found if note is not None] + initial_notes(
-        architecture, config.initialisation, data.preprocessing
-    )
+    # Weights that cannot be read are nothing to remark on: a new run is refused for them, and one that is resumed may
+    # need them no more.
+    with contextlib.suppress(SubspaceServeError):
+        found += initial_notes(architecture, config.initialisation, data.preprocessing)
+    return [note for note in found if note is not None]
 
 
 def _unfit_network(architecture: Architecture) -> str | None:

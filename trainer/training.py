@@ -25,7 +25,7 @@ from subspace_serve.space.subspace import Subspace, Weights
 from trainer.config import TrainingConfig
 from trainer.device_images import DeviceImages, on_device
 from trainer.golden import golden_images, leave_golden_answers
-from trainer.initialise import initial_kept_state
+from trainer.initialise import initial_kept_state, lasting
 from trainer.preparation import prepared_architecture, prepared_stepper, starting_points
 from trainer.preprocessing import preprocess
 from trainer.progress import Progress
@@ -38,7 +38,7 @@ from trainer.run_folder import RunFolder, TrainedOn, point_latest_at
 from trainer.schedule import Schedule
 from trainer.shared import load_shared_progress, shared_data
 from trainer.step import Stepper
-from trainer.trajectory import Epoch, enter, leave, planned_epochs
+from trainer.trajectory import Epoch, enter, leave, planned_epochs, starts_remain
 
 NAN_CHECK_INTERVAL = 20
 """Steps between two looks at the losses: a look makes the host wait for the device."""
@@ -98,20 +98,24 @@ def train(
             run.check_free(overwrite=overwrite)
         earlier = ranks.broadcast(run.trained_on() if ranks.is_first else None) if resume else None
         data = shared_data(config, ranks, download=download, earlier=earlier, track=track, data=data)
+        if not resume:
+            config = config.model_copy(update={"initialisation": ranks.broadcast(lasting(config.initialisation))})
         trained_on = TrainedOn(data.shape[0], data.fingerprint)
         architecture = prepared_architecture(config, data)
         skeleton: Skeleton | None = None
         kept: Weights = {}
+        start: list[Weights] = []
+        # The record of a run that goes on takes the place of its start, which need not be there any more.
+        first_start = "shared" if earlier else config.initialisation
         if ranks.is_first:
             announce(data, architecture)
+            start = starting_points(config.model_copy(update={"initialisation": first_start}), architecture)
             # Before anything is spent on training: what could not be deployed is refused now.
             kept = _kept_state(config, architecture, run, resume=resume)
             skeleton = proven_skeleton(architecture, kept)
         kept = ranks.broadcast(kept)
-        start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
+        start = ranks.broadcast(start)
         stepper = prepared_stepper(config, architecture, start, ranks, kept=kept)
-        if config.trajectories == 1:
-            start = []  # copied: only an ensemble's later members still have to start
         endpoints, progress = stepper.endpoints, Progress()
         batch_size, steps = _batching(config, data)
         stepper.division.part(batch_size)
@@ -121,6 +125,10 @@ def train(
             progress = load_shared_progress(run, endpoints, ranks)
         elif ranks.is_first:
             run.create(config)
+        if config.trajectories == 1 or not starts_remain(config, progress):
+            start = []  # copied, or not needed: only an ensemble's later members still have to start
+        elif earlier:
+            start = ranks.broadcast(starting_points(config, architecture) if ranks.is_first else [])
         if skeleton is not None:
             run.write_skeleton(skeleton)
         writer = make_writer(str(run.path / "tensorboard")) if make_writer else None

@@ -55,6 +55,14 @@ def enter(
         endpoints.velocity.zero_()
 
 
+def starts_remain(config: TrainingConfig, progress: Progress) -> bool:
+    """Return whether a network has yet to start from its own starting point: the first one, or a later member."""
+    if progress.epochs == 0:
+        return True
+    left = planned_epochs(config)[progress.epochs :]
+    return not config.shared_epochs and any(epoch.member > 0 and epoch.index == 0 for epoch in left)
+
+
 def leave(epoch: Epoch, config: TrainingConfig, endpoints: EndpointMatrix, progress: Progress) -> None:
     """Keep what an ensemble's epoch leaves, if anything: the state where trajectories part, or a finished member."""
     if config.trajectories == 1:
