@@ -52,6 +52,8 @@ class Net(nn.Module):
             self.scale = nn.Parameter(torch.tensor(1.5))
         if kind == "hidden":
             self.hidden = torch.randn(8)
+        if kind == "pooled":
+            self.bn1 = nn.BatchNorm1d(8)
         if kind == "instance":
             self.norm = nn.InstanceNorm2d(8, track_running_stats=True)
 
@@ -78,7 +80,12 @@ class Net(nn.Module):
             features = (features * self.turn).real
         if self.kind == "scalar":
             features = features * self.scale
-        return self.fc(features).float()
+        if self.kind == "pooled":
+            features = self.bn1(features)
+        if self.kind == "failing" and self.training:
+            raise KeyError("no labels")
+        logits = self.fc(features).float()
+        return (logits, features) if self.kind == "auxiliary" and self.training else logits
 
 def build(*, classes, channels, height, width, kind="plain"):
     return Net(classes, channels, kind)
@@ -185,3 +192,26 @@ def test_what_can_neither_be_kept_nor_recomputed_is_refused_before_the_first_ste
     with pytest.raises(SubspaceServeError, match=message):
         train(settings(own, kind), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("auxiliary", {}, r"must return logits of shape \(128, 10\) in train mode, too, .*; found tuple"),
+        ("failing", {}, r"fails in train mode on images of shape \(2, 1, 8, 8\) \(KeyError"),
+        ("pooled", {"batch_size": 2}, r"a group of 1 image of 1x8x8 \(ValueError: Expected more .*larger --batch-size"),
+        ("pooled", {"batch_size": 64, "samples": 64}, "a group of 1 image of .*fewer --samples"),
+        ("plain", {"train_images": 20, "samples": 64}, "20 training images are one batch, .* split into 64 samples"),
+    ],
+)
+def test_what_fails_on_the_groups_of_a_batch_is_refused_before_the_first_step(
+    own: str, kind: str, changes: dict, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SubspaceServeError, match=message):
+        train(settings(own, kind, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_small_groups_that_the_network_takes_are_trained_on(own: str, tmp_path: Path) -> None:
+    train(settings(own, "pooled", epochs=1, batch_size=4, train_images=20), tmp_path / "run")
+    train(settings(own, "plain", epochs=1, batch_size=2, train_images=20), tmp_path / "plain")

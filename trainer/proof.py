@@ -43,7 +43,7 @@ def proven_skeleton(architecture: Architecture, kept: Kept | None = None) -> Ske
             torch does.
         TrainingError: the network has no place for what is kept, or, of the user's own architecture, a pass in train
             mode changes state that no network of a subspace would have.
-        ArchitectureError: the network cannot be built.
+        ArchitectureError: the network cannot be built, or, of the user's own, fails in train mode.
     """
     if architecture.is_custom or kept:
         return _proven(architecture, kept or {})

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from subspace_serve.errors import TrainingError
+from subspace_serve.errors import ArchitectureError, TrainingError
 from subspace_serve.space.architecture import Architecture
 from trainer.architectures import build
 from trainer.randomness import derived_seed
@@ -107,11 +107,18 @@ def check_constant(model: nn.Module, images: Tensor) -> None:
 
     Raises:
         TrainingError: it changes other state, whose changes no network of a subspace would have.
+        ArchitectureError: it fails in train mode.
     """
     before = {name: tensor.detach().clone() for name, tensor in _constants(model)}
     statistics = {name: tensor.clone() for name, tensor in model.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        model(images)
+        try:
+            model(images)
+        except Exception as error:  # it is the user's own, and may fail in any way
+            raise ArchitectureError(
+                f"the network fails in train mode on images of shape {tuple(images.shape)} "
+                f"({type(error).__name__}: {error})"
+            ) from error
     changed = [name for name, tensor in _constants(model) if not _equal(tensor, before.get(name))]
     with torch.no_grad():
         for name, tensor in model.named_buffers():

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
-from trainer.architectures import penultimate
+from trainer.architectures import check_training, penultimate
 from trainer.config import TrainingConfig
 from trainer.division import Division
 from trainer.parameters import EndpointMatrix, FlatNetwork
@@ -122,6 +123,21 @@ class Stepper:
     def network_count(division: Division) -> int:
         """Return how many networks a step runs on this rank."""
         return len(division.groups)
+
+    def check(self, architecture: Architecture, batch_size: int) -> None:
+        """Check that the network can be trained on the smallest group that this rank will have of a batch.
+
+        Raises:
+            TrainingError: this rank would get no images.
+            ArchitectureError: as `check_training`.
+        """
+        part = self.division.part(batch_size)
+        network, endpoints = self.networks[0], len(self.endpoints.values)
+        # Any weights do; until the first step it has none.
+        self.endpoints.collapse_into(network, _first_only(torch.zeros(endpoints, self.layers, device=self.device)))
+        with self._autocast():
+            check_training(network.model, architecture, (part.stop - part.start) // len(self.division.groups))
+        self._features.clear()
 
     def step(
         self,

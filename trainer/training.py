@@ -118,7 +118,7 @@ def train(
         stepper = prepared_stepper(config, architecture, start, ranks, kept=kept)
         endpoints, progress = stepper.endpoints, Progress()
         batch_size, steps = _batching(config, data)
-        stepper.division.part(batch_size)
+        stepper.check(architecture, batch_size)
         schedule = Schedule(config, steps)
         _check_members(config, schedule)
         if resume:
@@ -176,8 +176,16 @@ def _batching(config: TrainingConfig, data: DataSet) -> tuple[int, int]:
     """Return the batch size, and how many steps an epoch has.
 
     A last batch of another size would weigh its images more, so it is left out; small sets are one batch.
+
+    Raises:
+        TrainingError: the batch has fewer images than samples.
     """
     batch_size = min(config.batch_size, len(data.train))
+    if config.samples > batch_size:
+        raise TrainingError(
+            f"the {batch_size} training images are one batch, which cannot be split into {config.samples} samples; "
+            "give fewer (--samples), or more images"
+        )
     return batch_size, len(data.train) // batch_size
 
 

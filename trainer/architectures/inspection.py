@@ -38,6 +38,40 @@ def check_output(model: nn.Module, architecture: Architecture) -> None:
         )
 
 
+def check_training(model: nn.Module, architecture: Architecture, count: int) -> None:
+    """Run so many black images through `model` in train mode, in which it is left; its buffers are restored.
+
+    Args:
+        model: the network.
+        architecture: of the network.
+        count: how many images the smallest group has that it is trained on.
+
+    Raises:
+        ArchitectureError: the network fails on such a group, or its output is not (count, classes) logits.
+    """
+    size = (count, architecture.channels, architecture.height, architecture.width)
+    device = next((parameter.device for parameter in model.parameters()), None)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    group = f"a group of {count} image{'s' * (count != 1)} of {'x'.join(map(str, size[1:]))}"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = model.train()(torch.zeros(size, device=device))
+    except Exception as error:  # the network may be the user's own, and fail in any way
+        raise ArchitectureError(
+            f"{architecture.name} fails in train mode on {group} ({type(error).__name__}: {error}); if the group is "
+            "too small, a larger --batch-size or fewer --samples make it larger"
+        ) from error
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != (count, architecture.classes):
+        raise ArchitectureError(
+            f"{architecture.name} must return logits of shape ({count}, {architecture.classes}) in train mode, too, "
+            f"for {group}; found {found}"
+        )
+
+
 def penultimate(model: nn.Module) -> nn.Module:
     """The classifying layer, whose *input* is the penultimate features (for a forward pre-hook).
 
