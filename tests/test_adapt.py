@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
+from subspace_serve.adapt.promised import NOTHING
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
@@ -151,6 +152,30 @@ def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(
     assert found.promised.sets is None
     assert found.promised.abstention is None
     assert any("label others" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("more", [0, 50])
+def test_whatever_else_gave_the_statistics_nothing_is_promised_from_what_did(
+    bundle: Path, dark: MemoryImages, more: int
+) -> None:
+    """Neither other labels nor images beside them make them others."""
+    images = dark.subset(np.arange(200 + more)).with_labels(np.zeros(200 + more, np.int64))
+    labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}))
+    found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
+    assert found.promised == NOTHING
+    assert any("label others" in warning for warning in found.warnings)
+
+
+def test_images_that_gave_the_statistics_are_left_out_of_what_is_promised(bundle: Path, dark: MemoryImages) -> None:
+    labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}), seed=3)
+    found = adapt(opened(bundle), dark.subset(np.arange(64)), name="dark", data="x", labels=labels)
+    reporting, _ = carve(labels.domain.images.labels, 100, 3)
+    sets, abstention, drift = found.promised
+    assert sets is not None
+    assert abstention is not None
+    assert drift is not None
+    assert sets.count == abstention.count == drift.count == (reporting >= 64).sum() < len(reporting)
+    assert not any("label others" in warning for warning in found.warnings)
 
 
 def test_the_labels_of_the_images_are_not_read(bundle: Path, dark: MemoryImages) -> None:

@@ -162,6 +162,13 @@ def test_fingerprint_depends_on_pixels_labels_and_shape():
     assert images.fingerprint() == "5987d28e726d1b46ee054cc7a918d62011ab08631b399f283a744a401b6591e5"
 
 
+def test_shared_images_are_found_one_by_one_whatever_their_labels_and_order():
+    images, others = numbered(9, channels=1), numbered(30, channels=1).subset(np.array([25, 7, 2, 7]))
+    assert np.flatnonzero(images.among(others.with_labels(np.zeros(4, np.int64)))).tolist() == [2, 7]
+    assert not images.among(numbered(9, 5, 4, 1)).any()  # the same bytes in another shape
+    assert not images.among(others.subset(np.arange(0))).any()
+
+
 def test_preprocess_scales_normalises_and_only_relabels_the_layout():
     images = np.array([[[[0, 255]], [[51, 102]]]], np.uint8)
     result = preprocess(images, Preprocessing(mean=(0.5, 0.2), std=(0.25, 0.4)))

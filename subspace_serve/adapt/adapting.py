@@ -13,7 +13,7 @@ from subspace_serve.adapt.promised import NOTHING, Promised, promised_by
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle.manifest import TRAINING, DomainImages
 from subspace_serve.bundle.subspace import BundledSubspace
-from subspace_serve.data import Images, permutation
+from subspace_serve.data import Images, MemoryImages, permutation
 from subspace_serve.data.domains import Domain
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
@@ -79,7 +79,7 @@ class Adaptation:
             name, or the usual place with the training statistics.
         fit: the fitted temperature; None without labels.
         promised: what promises and the drift alarm take, from the half of the labelled images that had no part in the
-            choice; nothing without labels, and where the same images gave the statistics.
+            choice, less those that gave the statistics; nothing without labels, and where none are left.
         labels: the labelled images; None where there are none.
     """
 
@@ -191,14 +191,14 @@ def adapt(
         _, reporting = split(labels.domain.images, network.classes, seed=labels.seed)
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
-        if labels.domain.images.fingerprint() != images.fingerprint():
-            promised = promised_by(
-                labels.domain,
-                everything,
-                temperature=fit.temperature,
-                seed=labels.seed,
-                method=labels.sets_method,
-            )
+        promised = promised_by(
+            labels.domain,
+            everything,
+            of_statistics=MemoryImages(pixels, np.zeros(len(pixels), np.int64)),
+            temperature=fit.temperature,
+            seed=labels.seed,
+            method=labels.sets_method,
+        )
         labelled = {
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,

@@ -108,6 +108,23 @@ class Images(ABC):
             digest.update(pixels.tobytes())
         return digest.hexdigest()
 
+    def among(self, others: Images) -> np.ndarray:
+        """Return which of the images another set holds too, byte for byte and whatever their labels, bool (N,).
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        if self.shape != others.shape:
+            return np.zeros(len(self), dtype=bool)
+        known = set(others._hashes())
+        return np.fromiter((one in known for one in self._hashes()), dtype=bool, count=len(self))
+
+    def _hashes(self) -> Iterator[bytes]:
+        """Yield the SHA-256 of each image's pixels."""
+        for pixels in self._read_in_chunks(np.arange(len(self))):
+            for image in pixels:
+                yield hashlib.sha256(image.tobytes()).digest()
+
     def _read_in_chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """Yield pixels a chunk at a time, so that decoded or changed images need not all fit in memory."""
         return self.read(in_chunks(indices, max(1, _CHUNK_BYTES // math.prod(self.shape))))
