@@ -395,7 +395,7 @@ class TestCommand:
         noise = tmp_path / "noise.npz"
         np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
         clean = tmp_path / "clean.npz"
-        pixels, labels = OpenRun(line_run).data.test.take(np.arange(200))
+        pixels, labels = OpenRun(line_run).data.validation.take(np.arange(100))
         np.savez(clean, images=pixels, labels=labels)
         before = files(bundle)
         code, output = self.run("adapt", bundle, "--images", noise, "--val-data", clean, "--keep-better")
@@ -419,6 +419,28 @@ class TestCommand:
         before = files(bundle)
         found, output = self.run("adapt", bundle, "--images", images, *arguments)
         assert (found, message in output) == (code, True), output
+        assert files(bundle) == before
+
+    def test_nothing_is_chosen_on_test_or_training_images(
+        self, bundle: Path, images: Path, line_run: Path, tmp_path: Path
+    ) -> None:
+        """Each is refused as `select` refuses it in the bundle."""
+        run = OpenRun(line_run)
+        pixels, labels = run.data.test.take(np.arange(200))
+        np.savez(tmp_path / "mine.npz", images=pixels, labels=labels)
+        copy = tmp_path / "copy"
+        assert self.run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)[0] == 0
+        before = files(bundle)
+        for spec, message in (
+            ("digits:test", "nothing is chosen or fitted on test images"),
+            ("test", "nothing is chosen or fitted on test images"),
+            (tmp_path / "mine.npz", "200 of the 200 images are test images of this run"),
+            (f"corrupted:{copy}:fog:3", "holds corrupted test images"),
+            ("digits:train", "the networks were trained on digits:train"),
+        ):
+            code, output = self.run("adapt", bundle, "--images", images, "--val-data", spec)
+            assert (code, message in output) == (1, True), output
+            assert self.run("select", bundle, "--val-data", spec) == (code, output)
         assert files(bundle) == before
 
     def test_images_of_another_size_or_camera_are_refused(self, bundle: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.asking import bundle_argument, device_option, threads_option
+from subspace_serve.cli.domains import check_may_choose
 from subspace_serve.cli.options import sets_method_option
 from subspace_serve.cli.output import (
     json_option,
@@ -18,11 +19,12 @@ from subspace_serve.cli.output import (
     say_note,
     write_report,
 )
+from subspace_serve.run.domains import labelled_domain
+from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
     from subspace_serve.adapt import Adaptation
     from subspace_serve.bundle.subspace import BundledSubspace
-    from subspace_serve.data.domains import Domain
 
 
 @click.command()
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha", metavar="SPEC", help="The domain's place.  [default: chosen with --val-data, else the midpoint]"
 )
-@click.option("--val-data", metavar="SPEC", help="Labelled images of the domain: choose its place and its temperature.")
+@click.option(
+    "--val-data",
+    metavar="SPEC",
+    help="Labelled images of the domain, never the test set: choose its place and its temperature.",
+)
 @click.option(
     "--metric",
     type=click.Choice(["accuracy", "nll", "ece", "brier"]),
@@ -107,7 +113,11 @@ def adapt(
     check_target(target)
     check_domains_kept(opened, target, renewed=name)
     images = load_unlabelled(spec, **_shape(subspace), resize=resize)
-    labels = Labels(_domain(subspace, val_data, resize), metric, seed, sets_method) if val_data else None
+    labels = None
+    if val_data is not None:
+        run = OpenRun(bundle, seed=seed, resize=resize)
+        check_may_choose(run, val_data)
+        labels = Labels(labelled_domain(run, val_data, "domain"), metric, seed, sets_method)
     with passing_progress() as say:
         found = compute(
             subspace,
@@ -138,15 +148,6 @@ def adapt(
 def _shape(subspace: BundledSubspace) -> dict[str, int]:
     input = subspace.bundle.manifest.input
     return {"height": input.height, "width": input.width, "channels": input.channels}
-
-
-def _domain(subspace: BundledSubspace, spec: str, resize: bool) -> Domain:
-    """Return labelled images of the domain, matched to the bundle's labels."""
-    from subspace_serve.data import load_images
-    from subspace_serve.data.domains import Domain
-
-    images = load_images(spec, **_shape(subspace), label_names=list(subspace.bundle.labels), resize=resize)
-    return Domain("domain", images, {"data": spec, "fingerprint": images.fingerprint()})
 
 
 def _place(text: str, subspace: BundledSubspace) -> Any:

@@ -41,16 +41,7 @@ def domains_to_choose_on(
     domains: list[Domain] = []
     for text in specs:
         given, spec = named_spec(text)
-        refuse_test_names(spec)
-        _refuse_training_images(run, spec)
-        if spec not in OWN_PARTS and not is_corrupted_set(spec):
-            refuse_test_images(run, labelled_images(run, spec))
-        if is_corrupted_set(spec) and corrupted_copy(spec) is None:
-            click.echo(
-                f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
-                "that was not chosen on, and no other figure on those test images",
-                err=True,
-            )
+        check_may_choose(run, spec)
         if corruptions:
             prefix = f"{given}-" if given else ""
             corrupted = corrupted_domains(run, spec, corruptions, severities, preset)
@@ -58,6 +49,24 @@ def domains_to_choose_on(
         else:
             domains.append(labelled_domain(run, spec, given or "best"))
     return domains
+
+
+def check_may_choose(run: OpenRun, spec: str) -> None:
+    """Refuse images that nothing may be chosen or fitted on; say what may be quoted of published corrupted ones.
+
+    Raises:
+        DataError: they are test images, or the networks were trained on them.
+    """
+    refuse_test_names(spec)
+    _refuse_training_images(run, spec)
+    if spec not in OWN_PARTS and not is_corrupted_set(spec):
+        refuse_test_images(run, labelled_images(run, spec))
+    if is_corrupted_set(spec) and corrupted_copy(spec) is None:
+        click.echo(
+            f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
+            "that was not chosen on, and no other figure on those test images",
+            err=True,
+        )
 
 
 def domains_to_evaluate(run: OpenRun, specs: Sequence[str]) -> list[Domain]:
