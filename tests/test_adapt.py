@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
 from subspace_serve.adapt.promised import NOTHING
+from subspace_serve.answers import entropy_of
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
@@ -98,6 +99,19 @@ def test_labels_choose_a_place_and_a_temperature_and_report_on_other_images(bund
     assert manifest.domains["dark"].chosen is not None
     assert manifest.domains["dark"].chosen["metric"] == "accuracy"
     assert manifest.points["dark"].metrics == found.fit.after
+
+
+def test_the_entropy_after_is_that_of_the_answers_that_the_domain_will_give(bundle: Path, dark: MemoryImages) -> None:
+    few = dark.subset(np.arange(64))
+    labels = Labels(Domain("domain", dark.subset(np.arange(64, 300)), {"data": "labelled"}))
+    found = adapt(opened(bundle), few, name="dark", data="x", labels=labels)
+    assert found.fit is not None
+    assert abs(found.fit.temperature - 1) > 0.1
+    write_adaptation(opened(bundle), found, bundle)
+    predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
+    for model, when in ("midpoint", "before"), ("dark", "after"):
+        answers = predictor.predict(few.pixels, predictor.select(model)).probabilities
+        assert found.entropy[when] == pytest.approx(entropy_of(answers).mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.3])

@@ -71,7 +71,7 @@ class Adaptation:
         images: the record of the images used.
         pixels: up to 64 of them, uint8 (N, H, W, C), to compare graphs on.
         agreement: the fraction of the images used whose answer stays the same, in [0, 1].
-        entropy: the mean entropy of the answers `before` and `after`, in nats.
+        entropy: the mean entropy of the answers `before` and `after`, at the temperature of each, in nats.
         warnings: what a user should look at.
         chosen: what `select` records of the choice; None without labels, and where alpha was given.
         labelled: `accuracy`, `nll`, `ece` and `brier` `before` and `after`, on the half of the labelled images that had
@@ -184,7 +184,6 @@ def adapt(
         here = place(chosen["alpha"])
     before, temperature = _answering_now(subspace, name, usual)
     after = network.at(here, statistics.at(here))
-    old, new = softmax(before.logits(pixels) / temperature), softmax(after.logits(pixels))
     labelled: dict[str, dict[str, float]] = {}
     fit, promised = None, NOTHING
     if labels is not None:
@@ -203,6 +202,8 @@ def adapt(
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
         }
+    old = softmax(before.logits(pixels) / temperature)
+    new = softmax(after.logits(pixels) / (fit.temperature if fit else 1.0))
     return Adaptation(
         name=name,
         alpha=here,
