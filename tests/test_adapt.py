@@ -516,6 +516,19 @@ class TestCommand:
         assert code == 2
         assert "subspace-serve adapt recomputes statistics" in output
 
+    def test_evaluate_says_which_statistics_a_place_was_chosen_with(
+        self, bundle: Path, images: Path, labelled: Path
+    ) -> None:
+        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        choice = Bundle.open(bundle).manifest.domains["dark"].chosen
+        assert choice is not None
+        assert choice["calibration"]["on"] == "dark"
+        said = "dark was chosen with BatchNorm from dark, as its point answers (--calibrate-on dark); here"
+        for other, is_said in (None, True), ("inverted", True), ("dark", False):
+            more = ["--calibrate-on", other] if other else []
+            code, output = self.run("evaluate", bundle, "--data", labelled, "--alpha", "best:dark", *more)
+            assert (code, said in output, "was chosen with" in output) == (0, is_said, is_said), output
+
     def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
         before = files(bundle)
         code, output = self.run("report", bundle, "--data", labelled, "--points", 3)

@@ -244,8 +244,10 @@ def _say_other_calibrations(run: OpenRun, selected: Iterable[str], calibrate_on:
     for name in dict.fromkeys(selected):  # the members of an ensemble come from one selection
         on = selections[name].get("calibration", {}).get("on", "default")
         if on not in ("default", calibrate_on):
+            # In a bundle it is a set that can be named; a run's choice may be of half a domain, which cannot.
+            there = "export writes it" if run.bundled is None else f"its point answers (--calibrate-on {on})"
             click.echo(
-                f"  {name} was chosen with BatchNorm from {on}, as export writes it; here it is evaluated with "
+                f"  {name} was chosen with BatchNorm from {on}, as {there}; here it is evaluated with "
                 f"{calibrate_on or 'training images'}",
                 err=True,
             )

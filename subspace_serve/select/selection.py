@@ -57,7 +57,7 @@ def select(
         calibration: images for BatchNorm's statistics.
         domain_calibration: unlabelled images of the domain instead, by the domain's (or the mixture's) name. The choice
             is then made among networks recalibrated there, and reported beside those recalibrated as usual.
-        calibrated_on: how those images are named, for the record.
+        calibrated_on: how the images are named whose statistics the choice is made with, for the record.
         metric: `accuracy`, `nll`, `ece` or `brier`.
         method: `grid`: measure places and test whether the best beats the midpoint; `greedy-soup`, `uniform-soup`: take
             an average of the ends (Wortsman et al. 2022), and measure the grid beside it.
@@ -110,7 +110,7 @@ def select(
             selection["int8"] = int8_rival(
                 network, networks.calibration, reporting, metric, aggregate=aggregate, seed=seed
             )
-        used = networks.calibration.to_json() | {"on": DEFAULT_CALIBRATION if on_domain is None else calibrated_on}
+        used = networks.calibration.to_json() | {"on": calibrated_on}
         selections[aim.name] = selection | aim.record() | {"calibration": used, **settings.to_json()}
         progress(f"{aim.name}: {selection['reason']}")
     return selections
