@@ -516,6 +516,16 @@ class TestCommand:
         assert code == 2
         assert "subspace-serve adapt recomputes statistics" in output
 
+    def test_select_records_under_which_corruption_it_chose(self, bundle: Path, labelled: Path) -> None:
+        code, output = self.run("select", bundle, "--val-data", labelled, "--corruption", "fog", "--severity", 3)
+        assert code == 0, output
+        manifest = Bundle.open(bundle).manifest
+        assert manifest.domains["fog-3"].images.data == f"{labelled}, fog:3"
+        point = manifest.points["fog-3"]
+        assert {point.sets.data, point.abstention.data, point.drift.data} == {
+            f"{labelled}, fog:3, those that chose nothing"
+        }
+
     def test_evaluate_says_which_statistics_a_place_was_chosen_with(
         self, bundle: Path, images: Path, labelled: Path
     ) -> None:

@@ -57,7 +57,7 @@ def promised_by(
         reporting = reporting[~images.subset(reporting).among(of_statistics)]
     if not len(reporting):
         return NOTHING
-    data = SetsData(images.subset(reporting), f"{domain.record['data']}, those that chose nothing", method, seed)
+    data = SetsData(images.subset(reporting), f"{domain.description}, those that chose nothing", method, seed)
     own = apply_temperature(probabilities[reporting], temperature)
     drift = DriftReference.of(values_of(own, None, intensities_of(data.images)), data.name)
     return Promised(sets_record(own, data), abstention_record(own, data), drift)

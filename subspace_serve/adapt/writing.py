@@ -84,7 +84,7 @@ def write_choice(
     count = -(-PARITY_IMAGES // len(domains))
     pixels = np.concatenate([domain.images.take(np.arange(min(len(domain.images), count)))[0] for domain in domains])
     images = DomainImages(
-        data=", ".join(domain.record["data"] for domain in domains),
+        data=", ".join(domain.description for domain in domains),
         count=sum(len(domain.images) for domain in domains),
         fingerprint=_fingerprint([domain.images.fingerprint() for domain in domains]),
     )
@@ -174,7 +174,7 @@ def _answers(adaptation: Adaptation) -> dict[str, Any]:
     return {
         "metrics": fit.after,
         "temperature": fit.temperature,
-        "temperature_fit": fit_record(fit, adaptation.labels.domain.record["data"], adaptation.labels.seed),
+        "temperature_fit": fit_record(fit, adaptation.labels.domain.description, adaptation.labels.seed),
         **adaptation.promised._asdict(),
     }
 

@@ -80,9 +80,9 @@ def _domain_data(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:
 
 def domain_data_name(opened: OpenRun, record: dict[str, Any]) -> str:
     """Return what the images that a selection was made on are, from what it records of them."""
-    # For images that are stored corrupted, `data` already names the corruption.
-    corruption = f", {record['corruption']}:{record['severity']}" if "preset" in record else ""
-    return full_name(opened, record["data"]) + corruption
+    from subspace_serve.data.domains import described
+
+    return described(record | {"data": full_name(opened, record["data"])})
 
 
 def full_name(opened: OpenRun, spec: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,18 @@ class Domain:
     name: str
     images: Images
     record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """What the images are, for people (`described`)."""
+        return described(self.record)
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """Return what the images of a domain are, from its record: their specification, and a corruption if any."""
+    # For images that are stored corrupted, `data` already names the corruption.
+    corruption = f", {record['corruption']}:{record['severity']}" if "preset" in record else ""
+    return f"{record['data']}{corruption}"
 
 
 def corrupted_domains(
