@@ -53,8 +53,9 @@ def check_training(model: nn.Module, architecture: Architecture, count: int) -> 
     device = next((parameter.device for parameter in model.parameters()), None)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     group = f"a group of {count} image{'s' * (count != 1)} of {'x'.join(map(str, size[1:]))}"
+    forked = [device] if device is not None and device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=forked):  # dropout draws, and no later number may change
             output = model.train()(torch.zeros(size, device=device))
     except Exception as error:  # the network may be the user's own, and fail in any way
         raise ArchitectureError(
