@@ -380,7 +380,7 @@ class TestCommand:
         code, output = self.run(*words, "--out", bundle)
         assert (code, files(bundle)) == (1, before)
         assert output == (
-            f"{bundle} has the domain inverted, which would be lost; choose another folder with --out, or lose what "
+            f"{bundle} has the domain inverted, which would be lost; choose another folder with --out, or give up what "
             "adapt and select wrote there with --drop-domains"
         )
         code, output = self.run(*words, "--layout", "triton", "--drop-domains")

@@ -16,10 +16,10 @@ import onnx
 import pytest
 from bundle_factory import LABELS, POINTS, expected_logits, linear_graph, make_bundle, point_weights, random_images
 
-from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, Reliability, TemperatureFit, write_bundle
-from subspace_serve.bundle import writer as writing
+from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, Reliability, TemperatureFit, locking, write_bundle
+from subspace_serve.bundle.locking import locked
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.bundle.writer import extend_bundle, locked
+from subspace_serve.bundle.writer import extend_bundle
 from subspace_serve.errors import BundleError
 
 
@@ -227,7 +227,7 @@ def test_a_bundle_that_is_written_while_another_is_extended_waits_and_stays(fold
 
 
 def test_a_bundle_that_another_holds_is_waited_for_a_while(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(locking, "_PATIENCE_SECONDS", 0.2)
     source = make_bundle(tmp_path / "source")
     before = (folder / "manifest.json").read_bytes()
     held = pytest.raises(BundleError, match=f"another process changes {folder}; try again when it is done")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from subspace_serve import __version__
+from subspace_serve.bundle.locking import locked
 from subspace_serve.bundle.manifest import (
-    FORMAT,
     BundleFile,
     Calibration,
     Domain,
@@ -34,25 +32,21 @@ from subspace_serve.bundle.manifest import (
     StatisticsRecord,
     SubspaceRecord,
     describe,
-    parse_manifest,
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.reduced import GraphParity
+from subspace_serve.bundle.replacing import check_domains_kept, check_no_domains, check_target
 from subspace_serve.bundle.verify import read_golden
 from subspace_serve.errors import BundleError
-from subspace_serve.files import MANIFEST_FILE, atomic_folder, check_replaceable, sha256_of
+from subspace_serve.files import MANIFEST_FILE, atomic_folder, sha256_of
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha
-from subspace_serve.suggestions import listed
 
 ENDPOINTS_FILE = "subspace.safetensors"
 GATE_FILE = "gate.npz"
 GOLDEN_FILE = "golden.npz"
 DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
-
-_PATIENCE_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
 
 
 @contextlib.contextmanager
@@ -128,62 +122,6 @@ def extend_bundle(base: Bundle, target: Path | str, *, renewed: str | None = Non
             writer.golden = read_golden(fresh)
             yield writer
             writer._finish()
-
-
-@contextlib.contextmanager
-def locked(*folders: Path | str) -> Iterator[None]:
-    """Let one process at a time read bundles and put others in their places; an absent folder has no lock.
-
-    Raises:
-        BundleError: another process held one of them for a minute.
-    """
-    with contextlib.ExitStack() as held:
-        # Each once, since a lock stops its own process too; in one order, so that two processes cannot both wait.
-        for folder in sorted({Path(folder).resolve() for folder in folders}):
-            held.enter_context(_locked(folder))
-        yield
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while (descriptor := _opened(folder)) is not None:
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks is left alone
-                while not _is_ours(descriptor):
-                    if time.monotonic() > end:
-                        raise BundleError(f"another process changes {folder}; try again when it is done")
-                    time.sleep(_LOOK_SECONDS)
-            # While this waited, another folder may have taken the name.
-            if _is_at(descriptor, folder):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-    yield
-
-
-def _opened(folder: Path) -> int | None:
-    try:
-        return os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-
-
-def _is_ours(descriptor: int) -> bool:
-    """Lock a folder without waiting; return whether no other process holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(descriptor: int, folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
-    except FileNotFoundError:
-        return False
 
 
 class BundleWriter:
@@ -393,65 +331,6 @@ def _named(what: str) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise BundleError(f"{what} cannot be written to a bundle: {describe(error)}") from None
-
-
-def check_target(target: Path | str) -> None:
-    """Raise `BundleError` unless a bundle can be written at `target`; nothing but an older one is ever replaced."""
-    manifest = Path(target, MANIFEST_FILE)
-
-    def foreign(names: list[str]) -> list[str]:
-        return [] if manifest.is_file() and FORMAT.encode() in manifest.read_bytes() else names
-
-    check_replaceable(
-        Path(target),
-        foreign,
-        "{target} exists and is not a bundle; move it away, or choose another place for the bundle",
-        BundleError,
-    )
-
-
-def check_no_domains(target: Path | str) -> None:
-    """Raise `BundleError` if the bundle at `target` has domains, which a new one in its place would lack."""
-    if lost := _domains_at(target):
-        raise BundleError(
-            f"{target} has {_named_domains(lost)}, which would be lost; choose another folder with --out, or lose what "
-            "adapt and select wrote there with --drop-domains"
-        )
-
-
-def check_domains_kept(base: Bundle, target: Path | str, *, renewed: str | None = None) -> None:
-    """Raise `BundleError` if the bundle at `target` has domains which an extension of another in its place would lack.
-
-    Args:
-        base: the bundle that is extended.
-        target: where the extension is written.
-        renewed: the domain that is added, in the place of an older one of its name.
-    """
-    kept = _domains_of(base.manifest)
-    if lost := [name for name, old in _domains_at(target).items() if name != renewed and kept.get(name) != old]:
-        raise BundleError(
-            f"{target} has {_named_domains(lost)}, which would be lost; adapt that bundle itself, or choose another "
-            "folder with --out"
-        )
-
-
-def _domains_at(folder: Path | str) -> dict[str, tuple[Domain, StatisticsRecord]]:
-    """Return the domains of the bundle in a folder; none where no bundle can be read."""
-    try:
-        manifest = parse_manifest(Path(folder, MANIFEST_FILE).read_bytes())
-    except (OSError, BundleError):
-        return {}
-    return _domains_of(manifest)
-
-
-def _domains_of(manifest: Manifest) -> dict[str, tuple[Domain, StatisticsRecord]]:
-    """Return a bundle's domains with their statistics, by which two of one name are told apart."""
-    statistics = manifest.subspace.statistics if manifest.subspace else {}
-    return {name: (domain, statistics[domain.statistics]) for name, domain in manifest.domains.items()}
-
-
-def _named_domains(names: Collection[str]) -> str:
-    return f"the domain{'s' * (len(names) > 1)} {listed(list(names))}"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

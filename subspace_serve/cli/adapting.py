@@ -100,8 +100,8 @@ def adapt(
     from subspace_serve.adapt import adapt as compute
     from subspace_serve.adapt.writing import check_name
     from subspace_serve.bundle import Bundle
+    from subspace_serve.bundle.replacing import check_domains_kept, check_target
     from subspace_serve.bundle.subspace import BundledSubspace
-    from subspace_serve.bundle.writer import check_domains_kept, check_target
     from subspace_serve.data import load_unlabelled
 
     if keep_better and val_data is None:

@@ -63,7 +63,7 @@ def export(
     service; requests there cannot name another place or a domain, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.writer import check_no_domains, check_target
+    from subspace_serve.bundle.replacing import check_no_domains, check_target
     from subspace_serve.export import BundlePlan, export_bundle
     from subspace_serve.files import temporary_folder
     from subspace_serve.space.alpha import parse_alphas

@@ -1,0 +1,71 @@
+"""One process at a time changes a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from subspace_serve.errors import BundleError
+
+_PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def locked(*folders: Path | str) -> Iterator[None]:
+    """Let one process at a time read bundles and put others in their places; an absent folder has no lock.
+
+    Raises:
+        BundleError: another process held one of them for a minute.
+    """
+    with contextlib.ExitStack() as held:
+        # Each once, since a lock stops its own process too; in one order, so that two processes cannot both wait.
+        for folder in sorted({Path(folder).resolve() for folder in folders}):
+            held.enter_context(_locked(folder))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while (descriptor := _opened(folder)) is not None:
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks is left alone
+                while not _is_ours(descriptor):
+                    if time.monotonic() > end:
+                        raise BundleError(f"another process changes {folder}; try again when it is done")
+                    time.sleep(_LOOK_SECONDS)
+            # While this waited, another folder may have taken the name.
+            if _is_at(descriptor, folder):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+    yield
+
+
+def _opened(folder: Path) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock a folder without waiting; return whether no other process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except FileNotFoundError:
+        return False
