@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bundle_factory import make_bundle
 
-from service import staging
+from service import staging, supervisor
 from service.engine import Engine
 from service.metrics import Metrics
 from service.settings import Settings
@@ -139,3 +140,17 @@ def test_workers_that_are_dead_do_not_count(temporary):
     (state.folder / "workers" / str(dead.pid)).write_text("6")
     assert state.workers() == ["7"]
     shutil.rmtree(state.folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"), [(BusyError("another reload"), []), (BundleError("damaged"), ["failed"])]
+)
+def test_a_reload_by_signal_that_gives_way_has_not_failed(monkeypatch, error, counted):
+    async def refused(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(supervisor, "reload", refused)
+    found: list[str] = []
+    metrics = SimpleNamespace(reloads=lambda result: SimpleNamespace(inc=lambda: found.append(result)))
+    supervisor._Supervisor._reload(SimpleNamespace(_settings=None, _state=None, _metrics=metrics))
+    assert found == counted
