@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ import torch
 from subspace_serve.cli.output import write_json
 from subspace_serve.data import MemoryImages
 from subspace_serve.packages import versions
+from trainer.reproduce.hardware import processor
 
 Seconds = dict[str, list[float]]
 """The times of each candidate, one per round."""
@@ -77,22 +77,13 @@ def environment() -> dict[str, Any]:
     """Return the hardware and the versions for a report."""
     return {
         "hardware": {
-            "processor": _processor(),
+            "processor": processor(),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
         "versions": versions(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def measurement_options(command: Callable) -> Callable:

@@ -180,6 +180,7 @@ def test_measurements_are_kept_without_the_runs(tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert TrainingConfig(**document["settings"]) == TINY
     assert document["key"] == task.measure.key()
+    assert document["hardware"].startswith(f"{os.cpu_count()} cores, ")
     assert task.perform(Cache(tmp_path / "two", measurements=kept)) == found
     assert not (tmp_path / "two").exists()
 

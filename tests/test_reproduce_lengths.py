@@ -13,6 +13,7 @@ from trainer.reproduce.by_length import QUESTIONS, leads
 from trainer.reproduce.cache import Cache
 from trainer.reproduce.figures import FIGURES
 from trainer.reproduce.figures.lengths import PAPERS
+from trainer.reproduce.hardware import hardware
 from trainer.reproduce.page import picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES
 from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE
@@ -50,9 +51,19 @@ def test_a_missing_seed_leaves_a_figure_without_a_verdict(tmp_path: Path) -> Non
     cache.measurement(last.config, last.measure.key(), lambda: measured)
     page = draw(tmp_path)
     assert "no verdict yet" not in page
+    assert f"`, seeds 0, 1, {hardware('cpu')}." in page
     assert page.partition("## Figure 17")[2].count("| **") == len(
         list(FIGURES["17"].claims(SCALES["smoke"], _results(tasks, measured)))
     )
+    # Each measurement says what it was made on; those of earlier versions do not.
+    file = cache.measured_file(last.config, last.measure.key())
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(document | {"hardware": "64 cores, a GPU"}))
+    assert f"`, seeds 0, 1, {hardware('cpu')}; 64 cores, a GPU." in draw(tmp_path)
+    del document["hardware"]
+    file.write_text(json.dumps(document))
+    page = draw(tmp_path)
+    assert f"`, seeds 0, 1, {hardware('cpu')}; unrecorded hardware." in page
     # What was finished once is not taken back.
     cache.measured_file(last.config, last.measure.key()).unlink()
     assert draw(tmp_path) == page

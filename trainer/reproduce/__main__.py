@@ -128,7 +128,8 @@ def _show(figure: Figure, scale: Scale, tasks: Sequence[Task], store: Cache, pic
     panels = measured(tasks, store)
     figure.plot([part for title, results in panels.items() for part in figure.picture(title, results)], picture)
     judged = judge(figure, scale, panels)
-    write_figure(picture, figure_document(figure, scale, panels, judged, command))
+    hardware = {store.hardware(task.config, task.measure.key()) for task in tasks}
+    write_figure(picture, figure_document(figure, scale, panels, judged, command, hardware))
     click.echo(f"figure {figure.name}, {figure.title}: {picture}")
     for claim in judged:
         click.echo(f"  {claim['word']}: {claim['text']} {claim_numbers(claim)}")

@@ -3,7 +3,7 @@
 cache/HASH/entry.json       the settings, and the version of the cache
 cache/HASH/run/             the run's folder, with its weights
 cache/HASH/finished         there once the run is finished
-cache/measured/HASH.json    a measurement and what it depends on: small, needs no weights, may lie elsewhere
+cache/measured/HASH.json    what was measured, of what, and on which hardware: small, may lie elsewhere than the runs
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from subspace_serve.files import held, write_text
 from trainer.config import TrainingConfig
 from trainer.preparation import prepared_data
 from trainer.reproduce.contained import take_part
+from trainer.reproduce.hardware import hardware
 from trainer.run_folder import RunFolder
 from trainer.training import train
 
@@ -107,6 +108,15 @@ class Cache:
             return None
         return self._read(file, file, "measured")
 
+    def hardware(self, config: TrainingConfig, key: dict[str, Any]) -> str:
+        """Return on what something was measured; `unrecorded hardware` where its file does not say.
+
+        Raises:
+            TrainingError: the file is damaged, or of another version of the cache.
+        """
+        file = self.measured_file(config, key)
+        return self._read(file, file, "hardware", "unrecorded hardware")
+
     def measurement(
         self, config: TrainingConfig, key: dict[str, Any], measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
@@ -127,7 +137,13 @@ class Cache:
         with self._ours(self._entry(config)):
             file = self.measured_file(config, key)
             if not file.exists():  # else another process made it just now
-                document = {"version": VERSION, "settings": config.to_json(), "key": key, "measured": measure()}
+                document = {
+                    "version": VERSION,
+                    "settings": config.to_json(),
+                    "key": key,
+                    "hardware": hardware(config.device),
+                    "measured": measure(),
+                }
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_text(file, json.dumps(document) + "\n")
                 self.say(f"measured {key['measure']} on {config.run_name}")
@@ -151,11 +167,14 @@ class Cache:
         self._read(file, folder, "settings")
         return folder
 
-    def _read(self, file: Path, entry: Path, field: str) -> dict[str, Any]:
-        """Return a field of a document; the message of an error tells the user to remove `entry`."""
+    def _read(self, file: Path, entry: Path, field: str, absent: Any = None) -> Any:
+        """Return a field of a document, or what stands for it where it may be absent.
+
+        The message of an error tells the user to remove `entry`.
+        """
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
-            version, value = document["version"], document[field]
+            version, value = document["version"], document[field] if absent is None else document.get(field, absent)
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{file} is damaged ({error}); remove {entry} and run again") from error
         if version != VERSION:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import torch
 
 from subspace_serve.files import write_text
 from subspace_serve.packages import versions
@@ -56,7 +52,12 @@ def claim_numbers(claim: Document) -> str:
 
 
 def figure_document(
-    figure: Figure, scale: Scale, panels: Mapping[str, Results], judged: Sequence[Document], command: str
+    figure: Figure,
+    scale: Scale,
+    panels: Mapping[str, Results],
+    judged: Sequence[Document],
+    command: str,
+    hardware: Iterable[str],
 ) -> Document:
     """Return what is kept beside a figure's picture: claims, numbers and where they came from, as JSON values."""
     seeds = len(next(iter(next(iter(panels.values())).values())))
@@ -68,16 +69,11 @@ def figure_document(
         "command": command,
         "note": figure.note,
         "claims": list(judged),
-        "hardware": ", ".join([f"{os.cpu_count()} cores", platform.machine(), *_gpu(command)]),
+        "hardware": "; ".join(sorted(hardware)),
         "versions": versions(),
         "numbers": {title: {str(case): [numbers_of(run) for run in runs] for case, runs in results.items()}
                     for title, results in panels.items()},
     }  # fmt: skip
-
-
-def _gpu(command: str) -> list[str]:
-    """Return the name of the GPU that a command trained on, if it did."""
-    return [torch.cuda.get_device_name()] if "--device cuda" in command and torch.cuda.is_available() else []
 
 
 def write_figure(picture: Path, document: Document) -> None:
