@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.authorization import Authorization
 from service.bookkeeping import Bookkeeping, Ended
 from service.endpoints import OPERATIONS
 from service.engine import Engine
@@ -28,8 +28,7 @@ class Envelope:
         self._app = app
         self._engine = engine
         self._books = Bookkeeping(metrics, tracing, log=engine.settings.access_log)
-        token = engine.settings.token
-        self._token = token.encode() if token else None
+        self._authorization = Authorization(engine.settings.token)
         routes = [operation.path for operation in OPERATIONS]
         self._plain = frozenset(route for route in routes if "{" not in route)
         self._templates = [(re.compile(re.sub(r"{\w+}", "[^/]+", route)), route) for route in routes if "{" in route]
@@ -63,12 +62,10 @@ class Envelope:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """Return the answer to a request that is refused before its body is read, or None."""
         path = scope["path"]
-        if self._token is not None and path not in _OPEN:
+        if path not in _OPEN:
             own = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            scheme, _, token = own.partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token):
-                message = "the header Authorization: Bearer TOKEN is missing or its token is wrong"
-                return refuse(401, message)
+            if not self._authorization.allows(own):
+                return refuse(401, "the header Authorization: Bearer TOKEN is missing or its token is wrong")
         if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":
             # Before the body is read, since reading is most of the work under a flood of requests.
             return refuse(429, FULL)

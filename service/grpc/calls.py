@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote
 
 import grpc
 
+from service.authorization import Authorization
 from service.bookkeeping import Bookkeeping, Ended
 from service.engine import Engine, OverloadedError
 from service.grpc.arrivals import Arrivals
@@ -41,7 +41,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         settings = engine.settings
         self._engine = engine
         self._books = Bookkeeping(metrics, tracing, log=settings.access_log)
-        self._token = settings.token.encode() if settings.token else None
+        self._authorization = Authorization(settings.token)
         self._arrivals = Arrivals(settings.concurrency + settings.queue, settings.deadline, _PATIENCE_SECONDS)
         # Anybody may send these; their small messages come with the call, and those that wait for none make room.
         self._probes = Arrivals(_PROBES, settings.deadline)
@@ -122,11 +122,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         return method
 
     def _check_token(self, metadata: _Metadata) -> None:
-        if self._token is None:
-            return
-        own = next((value for name, value in metadata if name == "authorization"), "")
-        scheme, _, token = (own if isinstance(own, str) else "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._token):
+        own = next((value for name, value in metadata if name == "authorization"), b"")
+        if not self._authorization.allows(own.encode() if isinstance(own, str) else own):
             raise RefusedCall(401, "the metadata authorization: Bearer TOKEN is missing or its token is wrong")
 
     @staticmethod

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from subspace_serve.answers import softmax
+from subspace_serve.answers import softmax, total_variation
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.measure.image_sets import CorruptedSet, DomainSet
-from subspace_serve.measure.metrics import Scores, mean_total_variation
+from subspace_serve.measure.metrics import Scores
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, scored
 from subspace_serve.measure.point_results import EndpointsEnsemble, NamedResult, Point
 from subspace_serve.measure.results import Evaluation
@@ -188,5 +188,5 @@ class _Plan:
 def _disagreement(candidate: Candidate, logits: dict[Alpha, np.ndarray]) -> float:
     """Return the members' total variation, mean over pairs of them and over images (appendix E)."""
     probabilities = [softmax(logits[place(alpha)]) for alpha in candidate.members]
-    distances = [mean_total_variation(a, b) for a, b in itertools.combinations(probabilities, 2)]
+    distances = [float(total_variation(a, b).mean()) for a, b in itertools.combinations(probabilities, 2)]
     return sum(distances) / len(distances)

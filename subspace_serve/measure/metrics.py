@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subspace_serve.answers import logarithm, total_variation
+from subspace_serve.answers import logarithm
 from subspace_serve.errors import DataError
 
 CALIBRATION_BINS = 15
@@ -148,20 +148,6 @@ def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dic
         DataError: the rows are not probabilities, or the labels do not fit them.
     """
     return score(probabilities, labels).metrics()
-
-
-def mean_total_variation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return half the L1 distance between two members' probabilities, mean over images, in [0, 1] (appendix E).
-
-    Raises:
-        DataError: the two differ in shape.
-    """
-    if first.shape != second.shape:
-        raise DataError(
-            "Two members' probabilities must be for the same images and classes; "
-            f"found shapes {first.shape} and {second.shape}."
-        )
-    return float(total_variation(first, second).mean())
 
 
 def checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -148,11 +148,6 @@ def integer(name: str, value: int) -> bytes:
     return text_field(1, name) + number_field(3, value) + number_field(20, 2)
 
 
-def integers(name: str, values: Iterable[int]) -> bytes:
-    """Return an attribute that is a list of integers."""
-    return text_field(1, name) + b"".join(number_field(8, value) for value in values) + number_field(20, 7)
-
-
 def real(name: str, value: float) -> bytes:
     """Return a floating-point attribute."""
     return text_field(1, name) + fixed32_field(2, struct.pack("<f", value)) + number_field(20, 1)
