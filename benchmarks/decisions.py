@@ -2,6 +2,7 @@
 
 Asks the bundle about labelled images that had no part in it, and prints for each model how many sets hold the right
 label and how large they are, how many images are answered at an error rate, and how many of these answers are wrong.
+A model that promises nothing, as after `adapt` without labels, is listed without numbers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from subspace_serve.data import Images, load_images
 _BATCH = 500
 
 
-def measure(predictor: Predictor, model: str, images: Images, promises: Promises) -> dict[str, float]:
-    """Return how often a model's promises hold on labelled images.
+def measure(predictor: Predictor, model: str, images: Images, promises: Promises) -> dict[str, float] | None:
+    """Return how often a model's promises hold on labelled images; None where it makes none.
 
     Raises:
         SelectionError: the bundle cannot promise that.
@@ -35,7 +36,7 @@ def measure(predictor: Predictor, model: str, images: Images, promises: Promises
         probabilities = predictor.predict(pixels, selection).probabilities
         promised = promises.of(selection, probabilities)
         if promised.sets is None or promised.abstained is None:
-            raise click.UsageError(f"{model} promises nothing: {promised.reasons()}")
+            return None
         held.append(promised.sets[np.arange(len(labels)), labels])
         sizes.append(promised.sets.sum(axis=1))
         abstained.append(promised.abstained)
@@ -70,12 +71,15 @@ def main(
     names = models or [*predictor.points, *predictor.ensembles]
     document: dict[str, Any] = {name: measure(predictor, name, images, promises) for name in names}
     if write_report({"data": data, "coverage": coverage, "max_risk": max_risk, "models": document}, json_file):
-        rows = [
-            [name, *(percent(found[key]) for key in ("error", "coverage")), f"{found['size']:.2f}"]
-            + [percent(found[key]) for key in ("answered", "wrong")]
-            for name, found in document.items()
-        ]
+        rows = [[name, *_cells(found)] for name, found in document.items()]
         print_table(["model", "error %", "sets that hold %", "labels", "answered %", "wrong of these %"], rows)
+
+
+def _cells(found: dict[str, float] | None) -> list[str]:
+    if found is None:
+        return ["-"] * 5
+    error, coverage, answered, wrong = (percent(found[key]) for key in ("error", "coverage", "answered", "wrong"))
+    return [error, coverage, f"{found['size']:.2f}", answered, wrong]
 
 
 if __name__ == "__main__":
