@@ -154,13 +154,59 @@ def test_collapse_never_overwrites_a_file_of_a_run(own_run: Path, name: str) -> 
     assert {file.name: file.read_bytes() for file in own_run.iterdir() if file.is_file()} == before
 
 
+@pytest.mark.parametrize("name", ["skeleton.onnx", "config.json", "photo.jpg", "folder", "midpoint.safetensors"])
+def test_collapse_overwrites_nothing_but_what_it_wrote(own_run: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    if name == "folder":
+        target.mkdir()
+    elif name == "midpoint.safetensors":  # another run's checkpoint under the name that a point would have
+        shutil.copyfile(own_run / "subspace.safetensors", target)
+    else:
+        target.write_bytes(b"{}")
+    before = None if target.is_dir() else target.read_bytes()
+    result = invoke("collapse", own_run, "--out", target)
+    assert result.exit_code == 1
+    assert f"{target} exists and collapse did not write it; move it away, or choose" in str(result.exception)
+    assert (None if target.is_dir() else target.read_bytes()) == before
+
+
 def test_collapse_never_overwrites_the_checkpoint_that_it_reads(own_run: Path) -> None:
     renamed = (own_run / "subspace.safetensors").rename(own_run / "midpoint.safetensors")
     before = renamed.read_bytes()
     result = invoke("collapse", renamed)
-    assert result.exit_code == 2
-    assert "midpoint.safetensors is a file of the run itself" in result.output
+    assert result.exit_code == 1
+    assert "midpoint.safetensors exists and collapse did not write it" in str(result.exception)
     assert renamed.read_bytes() == before
+
+
+def test_collapse_writes_again_what_it_wrote(own_run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "point.safetensors"
+    for alpha in ("endpoint:0", "endpoint:1"):
+        run("collapse", own_run, "--alpha", alpha, "--out", target)
+    last = OpenRun(own_run).subspace.endpoints[1]
+    np.testing.assert_array_equal(load_file(target)["conv.weight"], last["conv.weight"])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_collapse_of_a_bundle_leaves_it_as_it_is(
+    whole_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    bundle = Path(shutil.copytree(whole_bundle, tmp_path / "run" / "bundle"))
+    if inside:
+        monkeypatch.chdir(bundle)
+    run("collapse", "." if inside else bundle)
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle", "midpoint.safetensors"]
+    Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", ["point.safetensors", "deeper/point.safetensors"])
+def test_collapse_writes_nothing_into_a_bundle(line_run: Path, line_bundle: Path, tmp_path: Path, name: str) -> None:
+    bundle = Path(shutil.copytree(line_bundle, tmp_path / "bundle"))
+    (tmp_path / "link").symlink_to(bundle)
+    result = invoke("collapse", line_run, "--out", tmp_path / "link" / name)
+    assert result.exit_code == 1
+    assert f"point.safetensors lies in the bundle {bundle}, which holds its own files alone" in str(result.exception)
+    Bundle.open(bundle)
 
 
 def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Path, tmp_path: Path) -> None:

@@ -12,16 +12,17 @@ from subspace_serve.files import MANIFEST_FILE, check_replaceable
 from subspace_serve.suggestions import listed
 
 
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder holds a bundle, be it damaged or of another version."""
+    manifest = folder / MANIFEST_FILE
+    return manifest.is_file() and FORMAT.encode() in manifest.read_bytes()
+
+
 def check_target(target: Path | str) -> None:
     """Raise `BundleError` unless a bundle can be written at `target`; nothing but an older one is ever replaced."""
-    manifest = Path(target, MANIFEST_FILE)
-
-    def foreign(names: list[str]) -> list[str]:
-        return [] if manifest.is_file() and FORMAT.encode() in manifest.read_bytes() else names
-
     check_replaceable(
         Path(target),
-        foreign,
+        lambda names: [] if is_bundle(Path(target)) else names,
         "{target} exists and is not a bundle; move it away, or choose another place for the bundle",
         BundleError,
     )

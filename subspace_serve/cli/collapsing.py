@@ -19,7 +19,9 @@ from subspace_serve.space.alpha import SYNTAX
 @click.option("--alpha", default="midpoint", show_default=True, metavar="SPEC", help=SYNTAX + ".")
 @extrapolate_option
 @calibrate_points_on_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: RUN/NAME.safetensors; beside a bundle]"
+)
 def collapse(
     run: Path, alpha: str, extrapolate: bool, calibrate_on: str | None, out: Path | None, **options: Any
 ) -> None:
@@ -35,9 +37,8 @@ def collapse(
         places = "; ".join(exact_place_text(place) for place in request.points.values())
         raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
-    target = out or opened.folder / f"{name}.safetensors"
-    if target.name in _files_of_a_run() or target.resolve() == opened.file.resolve():
-        raise click.UsageError(f"{target.name} is a file of the run itself; choose another with --out")
+    target = out or opened.beside(f"{name}.safetensors")
+    _check_target(target)
     calibration = calibrations_of(opened, request, calibrate_on)[name]
     # A selected place may lie outside the line, if that was allowed when it was selected.
     model = collapsed(opened.subspace, place, extrapolate=True, architecture=opened.arch)
@@ -57,13 +58,41 @@ def collapse(
     click.echo(f"{target}: {opened.subspace.architecture.name} at alpha {place_text(place)}")
 
 
-def _files_of_a_run() -> frozenset[str]:
-    """Return the names of what a run keeps as safetensors: a point's name must not make its file one of them."""
+def _check_target(target: Path) -> None:
+    """Refuse a file that would damage a run or a bundle, or replace anything but an earlier result of `collapse`."""
+    from subspace_serve.bundle.replacing import is_bundle
+    from subspace_serve.errors import SubspaceServeError
     from subspace_serve.export.golden import FILE_NAME as GOLDEN_FILE
     from subspace_serve.run.statistics import SOURCES_FILE
     from subspace_serve.space.checkpoint import FILE_NAME as CHECKPOINT_FILE
 
-    return frozenset({CHECKPOINT_FILE, GOLDEN_FILE, SOURCES_FILE})
+    # What a run keeps as safetensors: also where it is absent, a point's name must not make its file one of them.
+    if target.name in (CHECKPOINT_FILE, GOLDEN_FILE, SOURCES_FILE):
+        raise click.UsageError(f"{target.name} is a file of the run itself; choose another with --out")
+    folder = target.parent.resolve()
+    for around in (folder, *folder.parents):
+        if is_bundle(around):
+            raise SubspaceServeError(
+                f"{target} lies in the bundle {around}, which holds its own files alone; choose another place with "
+                "--out"
+            )
+    if target.exists() and not _is_collapsed(target):
+        raise SubspaceServeError(
+            f"{target} exists and collapse did not write it; move it away, or choose another file with --out"
+        )
+
+
+def _is_collapsed(file: Path) -> bool:
+    """Return whether `collapse` wrote a file, by what its metadata record."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        return False
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {"alpha", "checkpoint_sha256"} <= (opened.metadata() or {}).keys()
+    except (SafetensorError, OSError):
+        return False
 
 
 COMMANDS = {"collapse": collapse}

@@ -66,7 +66,10 @@ class OpenRun:
 
     def beside(self, name: str) -> Path:
         """Return where something about the run is written: in its folder, and beside a bundle, which stays as it is."""
-        return (self.folder if self.bundled is None else self.folder.parent) / name
+        if self.bundled is None:
+            return self.folder / name
+        folder = self.folder if self.folder.name else self.folder.resolve()  # "." has no parent but itself
+        return folder.parent / name
 
     @cached_property
     def subspace(self) -> Subspace:
