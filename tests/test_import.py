@@ -26,6 +26,7 @@ from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from trainer.architectures import build
 from trainer.foreign.importing import Description, import_weights
+from trainer.run_folder import RunFolder
 
 REFERENCE = Path(__file__).parent / "data" / "reference-line"
 SMALL = Architecture("cresnet8-4", 10, 1, 8, 8)
@@ -333,6 +334,25 @@ def test_networks_whose_weights_cannot_be_mixed_are_refused(kind, message, tmp_p
     description = Description(architecture, digits().labels, digits().preprocessing)
     with pytest.raises(SubspaceServeError, match=message):
         import_weights(saved(tmp_path, *states), description, tmp_path / "run")
+
+
+def test_a_run_that_is_trained_meanwhile_is_not_replaced(tmp_path):
+    files = saved(tmp_path, state(0), state(1))
+    run = tmp_path / "run"
+    imported(files, run)
+    before = (run / "subspace.safetensors").stat().st_ino
+    with RunFolder(run).held(), pytest.raises(SubspaceServeError, match="another process is training in .*run; wait"):
+        imported(files, run, overwrite=True)
+    assert (run / "subspace.safetensors").stat().st_ino == before
+    imported(files, run, overwrite=True)
+    assert (run / "subspace.safetensors").stat().st_ino != before
+
+
+def test_a_run_takes_no_files_place(tmp_path):
+    files = saved(tmp_path, state(0), state(1))
+    for out in (files[0], files[0] / "run"):
+        with pytest.raises(SubspaceServeError, match=r"0\.pt.* is no folder, or lies in a file; choose another"):
+            imported(files, out, overwrite=True)
 
 
 def test_one_network_and_a_missing_file_are_refused(tmp_path):

@@ -79,10 +79,13 @@ class RunFolder:
         """Keep other processes from training in the folder while the block runs.
 
         Raises:
-            TrainingError: another process trains in it.
+            TrainingError: another process trains in it, or it cannot be a folder.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise TrainingError(f"{self.path} is no folder, or lies in a file; choose another folder (--out)") from None
         with held(self.path) as ours:
             if not ours:
                 raise TrainingError(

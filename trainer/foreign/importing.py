@@ -30,7 +30,7 @@ from trainer.foreign.fitting import Fitted, Fitter
 from trainer.foreign.reading import read_state_dicts
 from trainer.golden import golden_images, leave_golden_answers
 from trainer.proof import proven_skeleton
-from trainer.run_folder import point_latest_at
+from trainer.run_folder import RunFolder, point_latest_at
 from trainer.state import build_seeded, constants_of, kept_state
 
 MEASURED = 2048
@@ -109,43 +109,44 @@ def import_weights(
         ArchitectureError, ExportError: the network cannot be built, or could not be deployed.
         GeometryError: there are too few or too many networks for the geometry.
         DataError: the data does not fit.
+        TrainingError: another process trains in the folder.
     """
-    _check_free(out, overwrite=overwrite)
-    sources = [{"file": str(file), "sha256": sha256_of(file)} for file in files if file.is_file()]
-    fitter = Fitter(description.architecture, cast=cast)
-    members: list[Fitted] = []
-    others: dict[str, tuple[str, ...]] = {}
-    for file in files:  # one at a time: a file that was fitted takes no memory any more
-        for entry in read_state_dicts(file, key):
-            members += fitter.fit(entry)
-            others |= {str(file): entry.others} if entry.others else {}
-    shape = _geometry(members, geometry, single_file=len(files) == 1)
-    _check_different(members)
-    kept = _kept(description.architecture, members)
-    skeleton = proven_skeleton(description.architecture, kept)
-    progress(f"{len(members)} networks of {description.architecture.name}, and their graph")
-    endpoints = tuple(member.weights for member in members)
-    subspace = Subspace(shape, description.architecture, endpoints, {}, kept)
-    network = Network.of(subspace, skeleton, description.preprocessing)
-    own = _own_statistics(network, members)
-    barrier, compared = None, None
-    if measured and description.data is not None:
-        barrier, compared = _measured(network, description, own, progress)
-    record = {
-        "sources": sources,
-        "members": [{"name": member.name, "notes": list(member.notes)} for member in members],
-        "barrier": None if barrier is None else barrier.to_json(),
-        "statistics": compared,
-    }
-    subspace = Subspace(shape, subspace.architecture, endpoints, _provenance(description, record, barrier), kept)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(out) as folder:
-        (folder / SKELETON_FILE).write_bytes(skeleton.data)
-        leave_golden_answers(folder, subspace, network, description.preprocessing, **_examples(description, own))
-        del network  # writing copies the endpoints once more
-        file = save_subspace(subspace, folder)
-        if own is not None:
-            own.save(folder / SOURCES_FILE, sha256_of(file))
+    with RunFolder(out).held():
+        _check_free(out, overwrite=overwrite)
+        sources = [{"file": str(file), "sha256": sha256_of(file)} for file in files if file.is_file()]
+        fitter = Fitter(description.architecture, cast=cast)
+        members: list[Fitted] = []
+        others: dict[str, tuple[str, ...]] = {}
+        for file in files:  # one at a time: a file that was fitted takes no memory any more
+            for entry in read_state_dicts(file, key):
+                members += fitter.fit(entry)
+                others |= {str(file): entry.others} if entry.others else {}
+        shape = _geometry(members, geometry, single_file=len(files) == 1)
+        _check_different(members)
+        kept = _kept(description.architecture, members)
+        skeleton = proven_skeleton(description.architecture, kept)
+        progress(f"{len(members)} networks of {description.architecture.name}, and their graph")
+        endpoints = tuple(member.weights for member in members)
+        subspace = Subspace(shape, description.architecture, endpoints, {}, kept)
+        network = Network.of(subspace, skeleton, description.preprocessing)
+        own = _own_statistics(network, members)
+        barrier, compared = None, None
+        if measured and description.data is not None:
+            barrier, compared = _measured(network, description, own, progress)
+        record = {
+            "sources": sources,
+            "members": [{"name": member.name, "notes": list(member.notes)} for member in members],
+            "barrier": None if barrier is None else barrier.to_json(),
+            "statistics": compared,
+        }
+        subspace = Subspace(shape, subspace.architecture, endpoints, _provenance(description, record, barrier), kept)
+        with atomic_folder(out) as folder:
+            (folder / SKELETON_FILE).write_bytes(skeleton.data)
+            leave_golden_answers(folder, subspace, network, description.preprocessing, **_examples(description, own))
+            del network  # writing copies the endpoints once more
+            file = save_subspace(subspace, folder)
+            if own is not None:
+                own.save(folder / SOURCES_FILE, sha256_of(file))
     point_latest_at(out)
     return Imported(subspace, members, others, barrier, compared)
 
