@@ -115,6 +115,14 @@ def test_curves_and_simplexes_have_a_plane_of_their_own(line_run: Path) -> None:
     assert subspace_path(simplex, plane) == [*corners, corners[0]]
 
 
+def test_a_simplex_of_two_is_the_edge_between_them(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    simplex = random_subspace(run, Geometry("simplex", 2))
+    plane = subspace_plane(simplex, {name: 2 * values + 1 for name, values in simplex.endpoints[0].items()})
+    assert plane.names == ("endpoint-0", "endpoint-1", "standard network")
+    assert subspace_path(simplex, plane) == [[0, 0], list(plane.coordinates[1])]
+
+
 def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=128)
     standard = random_subspace(run, single_network())

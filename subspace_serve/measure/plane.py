@@ -84,7 +84,7 @@ def plane_through(vectors: dict[str, Weights]) -> Plane:
 def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane:
     """Return the plane in which a subspace is shown: through its first three endpoints, as in Figure 2.
 
-    A line has only two: the third is a standard network of the same architecture.
+    A line, or a simplex of two, has only two: the third is a standard network of the same architecture.
 
     Raises:
         GeometryError: the third is missing, of another architecture, or on a line with the others.
@@ -105,11 +105,11 @@ def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane
 def subspace_path(subspace: Subspace, plane: Plane) -> list[list[float]]:
     """Return the subspace's outline in its plane as points (x, y): the line, the curve, or the triangle of a simplex.
 
-    For a simplex it is that of the first three endpoints.
+    For a simplex it is that of the first three endpoints; of two it is the edge between them.
     """
     corners = np.asarray(plane.coordinates)
     if subspace.geometry.barycentric:
-        outline = np.eye(3)[[0, 1, 2, 0]]
+        outline = np.eye(2) if subspace.geometry.endpoints == 2 else np.eye(3)[[0, 1, 2, 0]]
     else:
         outline = subspace.geometry.coefficients_of(np.linspace(0, 1, _PATH_POINTS))
     points: list[list[float]] = (outline @ corners[: outline.shape[1]]).tolist()
