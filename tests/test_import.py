@@ -306,6 +306,8 @@ class Net(nn.Module):
             self.twin.weight = self.body.weight
         if kind == "parametrised":
             nn.utils.parametrizations.weight_norm(self.body)
+        if kind == "constant":
+            self.register_buffer("offset", torch.ones(64))
         if kind == "frozen":
             self.scale = nn.Parameter(torch.ones(64), requires_grad=False)
     def forward(self, images):
@@ -334,6 +336,37 @@ def test_networks_whose_weights_cannot_be_mixed_are_refused(kind, message, tmp_p
     description = Description(architecture, digits().labels, digits().preprocessing)
     with pytest.raises(SubspaceServeError, match=message):
         import_weights(saved(tmp_path, *states), description, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "kept"),
+    [
+        ((2, 2), {"offset": [2.0] * 64}),
+        ((None, 2), None),
+        ((2, None), None),
+        ((None, 1), {}),
+        ((1, None), {}),
+        ((None, None), {}),
+    ],
+)
+def test_a_buffer_that_a_file_lacks_is_as_the_network_is_built(offsets, kept, tmp_path, monkeypatch):
+    (tmp_path / "own_network.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    architecture = Architecture("own_network:net", 10, 1, 8, 8, {"kind": "constant"})
+    states = [state(seed, architecture) for seed in range(2)]
+    for each, offset in zip(states, offsets, strict=True):
+        del each["offset"]
+        if offset is not None:
+            each["offset"] = torch.full((64,), float(offset))
+    files = saved(tmp_path, *states)
+    description = Description(architecture, digits().labels, digits().preprocessing)
+    if kept is None:
+        message = rf"differ in offset \(.*{files[offsets.index(None)].name} lacks it, .*\), which is no parameter"
+        with pytest.raises(SubspaceServeError, match=message):
+            import_weights(files, description, tmp_path / "run")
+        return
+    found = import_weights(files, description, tmp_path / "run").subspace.buffers
+    assert {name: values.tolist() for name, values in found.items()} == kept
 
 
 def test_a_run_that_is_trained_meanwhile_is_not_replaced(tmp_path):

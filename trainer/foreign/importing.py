@@ -188,21 +188,21 @@ def _check_different(members: Sequence[Fitted]) -> None:
 
 def _kept(architecture: Architecture, members: Sequence[Fitted]) -> Weights:
     """Return the state that is neither trained nor BatchNorm's, where building the network anew does not give it."""
-    first = members[0]
-    for other in members[1:]:
-        for name, values in first.constants.items():
-            if not np.array_equal(values, other.constants.get(name, values)):
-                raise CheckpointError(
-                    f"{first.name} and {other.name} differ in {name}, which is no parameter that is trained: networks "
-                    "between them would have neither; give networks that share it"
-                )
     built = constants_of(build_seeded(architecture, 0))
+    # What a file lacks every building gives, and its network has it from there.
+    states = [{name: member.constants.get(name, values) for name, values in built.items()} for member in members]
+    first, state = members[0], states[0]
+    for other, other_state in zip(members[1:], states[1:], strict=True):
+        for name, values in state.items():
+            if not np.array_equal(values, other_state[name]):
+                lacking = [each.name for each in (first, other) if name not in each.constants]
+                remark = f" ({lacking[0]} lacks it, so that it is a new network's)" if lacking else ""
+                raise CheckpointError(
+                    f"{first.name} and {other.name} differ in {name}{remark}, which is no parameter that is trained: "
+                    "networks between them would have neither; give networks that share it"
+                )
     drawn = kept_state(architecture, 0)
-    kept = dict(drawn)
-    for name, values in first.constants.items():
-        if name in built and (name in drawn or not np.array_equal(values, built[name])):
-            kept[name] = values
-    return kept
+    return {name: values for name, values in state.items() if name in drawn or not np.array_equal(values, built[name])}
 
 
 def _own_statistics(network: Network, members: Sequence[Fitted]) -> StatisticsSet | None:
