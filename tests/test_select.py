@@ -22,6 +22,7 @@ from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
 from subspace_serve.select.race import Race
 from subspace_serve.space.geometry import Geometry, single_network
+from subspace_serve.space.place import is_midpoint
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 
@@ -39,6 +40,15 @@ def test_the_grid_covers_the_domain_and_begins_with_the_midpoint() -> None:
     assert (1.0, 0.0, 0.0) in triangle
     assert triangle[0] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     assert all(sum(place) == pytest.approx(1) for place in triangle)
+
+
+@pytest.mark.parametrize("kind", ["points", "all"])
+def test_a_midpoint_that_the_grid_has_too_is_there_once(kind: str) -> None:
+    singles = [candidate.members[0] for candidate in candidates_of(TRIANGLE, kind) if candidate.is_point]
+    assert singles[0] == TRIANGLE.midpoint  # to the bit, as it is exported
+    assert len(singles) == 10  # 3 steps along an edge
+    assert sum(map(is_midpoint, singles)) == 1
+    assert [candidate.members[0] for candidate in candidates_of(LINE, kind) if candidate.is_point].count(0.5) == 1
 
 
 def test_ensembles_of_a_line_are_pairs_and_sets_of_ends_and_midpoint() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def candidates_of(
     """
     midpoint = Candidate.point(geometry.midpoint)
     if kind == "points":
-        return list(dict.fromkeys([midpoint, *map(Candidate.point, grid(geometry, points))]))
+        return _distinct([midpoint, *map(Candidate.point, grid(geometry, points))])
     if geometry.endpoints == 1:
         raise GeometryError("one network makes no ensemble; choose among points")
     pairs = []
@@ -44,7 +45,15 @@ def candidates_of(
     subsets = [
         Candidate(members, aggregate=aggregate) for size in sizes for members in itertools.combinations(ends, size)
     ]
-    return list(dict.fromkeys([midpoint, *singles, *pairs, *subsets]))
+    return _distinct([midpoint, *singles, *pairs, *subsets])
+
+
+def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the first of those whose places are the same: a third is 1/3 in the midpoint, and rounded in the grid."""
+    found: dict[Candidate, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(replace(candidate, members=tuple(map(place, candidate.members))), candidate)
+    return list(found.values())
 
 
 def grid(geometry: Geometry, points: int) -> list[Alpha]:
