@@ -84,3 +84,10 @@ def test_distances_look_at_matrices_only() -> None:
     assert distance["pair"] == [0, 1]
     assert distance["l2"] == pytest.approx(math.sqrt(2))
     assert distance["cosine_squared"] == pytest.approx((24 / 25) ** 2)
+
+
+def test_an_endpoint_of_zeros_has_no_direction() -> None:
+    zeros = {"weight": np.zeros((1, 2)), "bias": np.array([1.0])}
+    other = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([0.0])}
+    (distance,) = Subspace(Geometry("line", 2), ARCHITECTURE, (zeros, other)).endpoint_distances()
+    assert distance == {"pair": [0, 1], "l2": 5.0, "cosine_squared": 0.0}

@@ -169,6 +169,12 @@ def test_the_cosine_gradient_equals_autograd() -> None:
     assert found[1].abs().max() == 0
 
 
+def test_an_endpoint_of_zeros_has_no_direction() -> None:
+    start = [{"weight": np.array([[3.0, 4.0]]) * factor, "bias": np.array([1.0])} for factor in (0, 1, 1)]
+    matrix = EndpointMatrix(Layout.of(nn.Linear(2, 1)), start, CPU, layerwise=False)
+    assert matrix.distances() == pytest.approx(((5 + 5 + 0) / 3, (0 + 0 + 1) / 3))
+
+
 def test_distances_are_those_of_the_weights_by_hand() -> None:
     layout = Layout.of(nn.Linear(2, 1))
     start = [

@@ -193,7 +193,8 @@ class EndpointMatrix:
     def distances(self) -> tuple[float, float]:
         """Return L2 distance and squared cosine similarity, each averaged over pairs of endpoints (figure 3).
 
-        Like the regulariser, they leave out parameters of one dimension. Both are NaN with a single endpoint.
+        Like the regulariser, they leave out parameters of one dimension. Both are NaN with a single endpoint. The
+        similarity is 0 where an endpoint is, which has no direction.
         """
         compared = self.values[:, : self.layout.regularised].double()
         gram = compared @ compared.t()
@@ -203,7 +204,7 @@ class EndpointMatrix:
             return math.nan, math.nan
         products = gram[first, second]
         l2 = (norms[first] + norms[second] - 2 * products).clamp_min(0).sqrt()
-        cosine_squared = products.square() / (norms[first] * norms[second])
+        cosine_squared = products.square() / (norms[first] * norms[second]).clamp_min(torch.finfo(torch.float64).tiny)
         return l2.mean().item(), cosine_squared.mean().item()
 
 

@@ -106,10 +106,14 @@ def mixture(coefficients: Sequence[float] | np.ndarray, members: Sequence[Weight
 
 
 def distances(vectors: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Return, for each pair of vectors of shape (n,), their L2 distance and squared cosine similarity."""
+    """Return, for each pair of vectors of shape (n,), their L2 distance and squared cosine similarity.
+
+    The similarity is 0 where a vector is, which has no direction.
+    """
     found = []
     for (i, first), (j, second) in itertools.combinations(enumerate(v.astype(np.float64) for v in vectors), 2):
-        cosine = float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+        norms = max(np.linalg.norm(first) * np.linalg.norm(second), np.finfo(np.float64).tiny)
+        cosine = float(first @ second / norms)
         found.append({"pair": [i, j], "l2": float(np.linalg.norm(first - second)), "cosine_squared": cosine**2})
     return found
 
