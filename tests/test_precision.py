@@ -305,7 +305,7 @@ def test_a_failing_gate_writes_nothing(line_run: Path, tmp_path: Path, monkeypat
     [
         (("--gate-data", "validation"), "--gate-data says on what --precision is gated"),
         (("--precision", "int8"), "a drop of 0.5 cannot be seen"),
-        (("--precision", "int8", "--max-drop", "2", "--gate-data", "train"), "trained or calibrated the networks"),
+        (("--precision", "int8", "--max-drop", "2", "--gate-data", "train"), "the networks were trained on train"),
         (("--precision", "int8", "--max-drop", "2", "--gate-data", "digits:test"), "test"),
         (("--precision", "int8", "--max-drop", "2", "--alpha", "midpoint", "--alpha", "midpoint-int8=0.3"), "name"),
     ],

@@ -116,8 +116,9 @@ def adapt(
     labels = None
     if val_data is not None:
         run = OpenRun(bundle, seed=seed, resize=resize)
-        check_may_choose(run, val_data)
-        labels = Labels(labelled_domain(run, val_data, "domain"), metric, seed, sets_method)
+        domain = labelled_domain(run, val_data, "domain")
+        check_may_choose(run, val_data, [domain])
+        labels = Labels(domain, metric, seed, sets_method)
     with passing_progress() as say:
         found = compute(
             subspace,

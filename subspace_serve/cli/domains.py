@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from subspace_serve.run.domains import corrupted_domains, is_corrupted_set, labelled_domain
-from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import corrupted_copy, refuse_test_images, refuse_test_names
+from subspace_serve.run.images import labelled_images
+from subspace_serve.run.leakage import corrupted_copy, refuse_seen_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -41,26 +41,35 @@ def domains_to_choose_on(
     domains: list[Domain] = []
     for text in specs:
         given, spec = named_spec(text)
-        check_may_choose(run, spec)
         if corruptions:
             prefix = f"{given}-" if given else ""
             corrupted = corrupted_domains(run, spec, corruptions, severities, preset)
-            domains += [replace(domain, name=prefix + domain.name) for domain in corrupted]
+            found = [replace(domain, name=prefix + domain.name) for domain in corrupted]
         else:
-            domains.append(labelled_domain(run, spec, given or "best"))
+            found = [labelled_domain(run, spec, given or "best")]
+        check_may_choose(run, spec, found)
+        domains += found
     return domains
 
 
-def check_may_choose(run: OpenRun, spec: str) -> None:
+def check_may_choose(run: OpenRun, spec: str, domains: Sequence[Domain]) -> None:
     """Refuse images that nothing may be chosen or fitted on; say what may be quoted of published corrupted ones.
 
+    Args:
+        run: the run, or a bundle of it.
+        spec: what the images are called.
+        domains: what it names, as they are or under corruptions.
+
     Raises:
-        DataError: they are test images, or the networks were trained on them.
+        DataError: they are test images, or the networks were trained on them; or there are none.
     """
-    refuse_test_names(spec)
-    _refuse_training_images(run, spec)
-    if spec not in OWN_PARTS and not is_corrupted_set(spec):
-        refuse_test_images(run, labelled_images(run, spec))
+    from subspace_serve.data.sharing import uncorrupted
+    from subspace_serve.errors import DataError
+
+    for images in dict.fromkeys(uncorrupted(domain.images) for domain in domains):
+        refuse_seen_images(run, spec, images)
+    if spec == "validation" and len(run.data.validation) == 0:
+        raise DataError("this run was trained without validation images; name others with --val-data")
     if is_corrupted_set(spec) and corrupted_copy(spec) is None:
         click.echo(
             f"  {spec} holds corrupted copies of published test images: quote what is reported here, on the half "
@@ -108,18 +117,3 @@ def under_names(domains: Sequence[Domain], name: str | None) -> list[Domain]:
     for domain in domains:
         check_selection_name(domain.name)
     return list(domains)
-
-
-def _refuse_training_images(run: OpenRun, spec: str) -> None:
-    """Refuse the images that the networks were trained on, and a run without validation images.
-
-    Raises:
-        DataError: these are asked for.
-    """
-    from subspace_serve.errors import DataError
-
-    trained_on = run.subspace.provenance.get("training", {}).get("data")
-    if spec in ("train", f"{trained_on}:train"):
-        raise DataError(f"the networks were trained on {spec}, where every place looks good; give other images")
-    if spec == "validation" and len(run.data.validation) == 0:
-        raise DataError("this run was trained without validation images; name others with --val-data")

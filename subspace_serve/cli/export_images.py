@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from subspace_serve.cli.output import say_note
 from subspace_serve.run.domains import recorded_domain
-from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+from subspace_serve.run.images import labelled_images
+from subspace_serve.run.leakage import refuse_seen_images
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.statistics import (
     SOURCES,
@@ -50,14 +50,16 @@ def knot_images_of(opened: OpenRun, spec: str | None) -> CalibrationData | None:
 
 
 def temperature_data_of(opened: OpenRun, request: Request, spec: str | None) -> dict[str, TemperatureData]:
-    """Return the images on which the temperature of each point and each ensemble is fitted."""
+    """Return the images on which the temperature of each point and each ensemble is fitted.
+
+    Raises:
+        DataError: those of `spec` are test images, or the networks were trained on them.
+    """
     from subspace_serve.measure.temperature import TemperatureData
 
     images = labelled_images(opened, spec or "validation")
     if spec is not None:
-        refuse_test_names(spec)
-        if spec not in OWN_PARTS:
-            refuse_test_images(opened, images)
+        refuse_seen_images(opened, spec, images)
     usual = TemperatureData(images, full_name(opened, spec or "validation"), opened.seed)
     found = dict.fromkeys([*request.points, *request.ensembles], usual)
     if spec is not None:

@@ -10,8 +10,8 @@ import click
 
 from subspace_serve.cli.export_images import full_name
 from subspace_serve.cli.used_images import LabelledSet, UsedImages
-from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
+from subspace_serve.run.images import labelled_images
+from subspace_serve.run.leakage import refuse_seen_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def gate_data_of(
         calibrations: where the statistics of each point, and the ranges of int8, come from.
 
     Raises:
-        UsageError: the run has no labelled images and none are named, or all of them trained or calibrated networks.
-        DataError: they are test images.
+        UsageError: the run has no labelled images and none are named, or all of them calibrated networks.
+        DataError: they are test images, or the networks were trained on them.
         ExportError: they are too few for `max_drop` to be seen.
     """
     from subspace_serve.export.plan import GateData
@@ -50,15 +50,12 @@ def gate_data_of(
         raise click.UsageError("a point in fewer bits is gated on labelled images; name some with --gate-data SPEC")
     name = spec or "validation"
     images, shown = labelled_images(opened, name), full_name(opened, name)
-    refuse_test_names(name)
-    if name not in OWN_PARTS:
-        refuse_test_images(opened, images)
-        refuse_training_images(opened, images)
+    refuse_seen_images(opened, name, images)
     labelled, used = LabelledSet(shown, images), UsedImages(opened, request, calibrations)
     free = labelled.free_of(chain.from_iterable(used.calibrated(point, labelled) for point in request.points))
-    if shown == full_name(opened, "train") or (len(images) > 0 and not free.any()):
+    if len(images) > 0 and not free.any():
         raise click.UsageError(
-            f"{shown} trained or calibrated the networks, and a gate takes images that they have not seen; name others "
+            f"{shown} calibrated the networks, and a gate takes images that they have not seen; name others "
             "with --gate-data"
         )
     if not free.all():

@@ -10,8 +10,8 @@ from subspace_serve.cli.export_images import domain_data_name, full_name
 from subspace_serve.cli.output import say_note
 from subspace_serve.cli.used_images import LabelledSet, UsedImages
 from subspace_serve.run.domains import recorded_domain
-from subspace_serve.run.images import OWN_PARTS, labelled_images
-from subspace_serve.run.leakage import refuse_test_images, refuse_test_names, refuse_training_images
+from subspace_serve.run.images import labelled_images
+from subspace_serve.run.leakage import refuse_seen_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -66,16 +66,13 @@ def sets_data_of(
 def _refuse(opened: OpenRun, spec: str) -> None:
     from subspace_serve.errors import DataError
 
-    refuse_test_names(spec)
+    # Of any data set: nothing is known of what imported networks were trained on.
     if spec == "train" or spec.endswith(":train"):
         raise DataError(
             f"{spec} are images that the networks were trained on, so nothing about new images can be promised from "
             "them; give others, such as validation"
         )
-    if spec not in OWN_PARTS:
-        images = labelled_images(opened, spec)
-        refuse_test_images(opened, images)
-        refuse_training_images(opened, images)
+    refuse_seen_images(opened, spec, labelled_images(opened, spec))
 
 
 class _Finder:

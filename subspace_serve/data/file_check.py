@@ -13,10 +13,8 @@ import numpy as np
 
 from subspace_serve.data.decoding import decoded_size
 from subspace_serve.data.folder import FolderImages
-from subspace_serve.data.images import Images
 from subspace_serve.data.sources import Source
 from subspace_serve.errors import DataError
-from subspace_serve.files import sha256_of
 
 Track = Callable[[Iterable, int, str], Iterable]
 """Wraps the work to show its progress: (pieces, how many, label)."""
@@ -29,7 +27,6 @@ def untracked(pieces: Iterable, count: int, label: str) -> Iterable:
 
 _NAMED = 10
 _AT_ONCE = 64
-_LAST_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -99,34 +96,3 @@ def leave_out(source: Source, files: Mapping[str, Sequence[str]]) -> Source:
             unwanted = np.isin(images.files, [os.fsencode(name) for name in names])
             kept[part] = images.subset(np.flatnonzero(~unwanted))
     return replace(source, **kept)  # type: ignore[arg-type]
-
-
-def copied_files(images: Images, originals: Images) -> dict[Path, Path]:
-    """Return which image files equal a file of another part byte for byte, with that file.
-
-    Nearly all files differ in size or in their last bytes, so that few are read whole. Images in arrays are not
-    compared.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    if not (isinstance(images, FolderImages) and isinstance(originals, FolderImages)):
-        return {}
-    found, known = ([part.path_of(index) for index in range(len(part))] for part in (images, originals))
-    keys: tuple[Callable[[Path], object], ...] = (os.path.getsize, _end, sha256_of)
-    key_of: dict[Path, object] = {}
-    try:
-        for key in keys:
-            key_of = {path: key(path) for path in [*found, *known]}
-            shared = {key_of[path] for path in found} & {key_of[path] for path in known}
-            found, known = ([path for path in paths if key_of[path] in shared] for paths in (found, known))
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror}); put the file back") from error
-    original = {key_of[path]: path for path in known}
-    return {path: original[key_of[path]] for path in found}
-
-
-def _end(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
-        return file.read()

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -116,8 +117,12 @@ class Images(ABC):
         """
         if self.shape != others.shape:
             return np.zeros(len(self), dtype=bool)
-        known = set(others._hashes())
-        return np.fromiter((one in known for one in self._hashes()), dtype=bool, count=len(self))
+        return np.fromiter((one in others._known for one in self._hashes()), dtype=bool, count=len(self))
+
+    @cached_property
+    def _known(self) -> frozenset[bytes]:
+        """The hashes of all images, kept since several sets are compared with one."""
+        return frozenset(self._hashes())
 
     def _hashes(self) -> Iterator[bytes]:
         """Yield the SHA-256 of each image's pixels."""

@@ -68,6 +68,15 @@ def corruptions_in(spec: str) -> Mapping[str, tuple[int, ...]]:
     return listed_contents(name, CORRUPTED_READERS[name], path)
 
 
+def corrupted_folder(spec: str) -> Path | None:
+    """Return the folder that a specification of corrupted images names; None of all others, and if it is not there."""
+    for text in (spec, split_of(spec)[0]):  # a folder may be called test
+        name, _, rest = text.partition(":")
+        if name in CORRUPTED_READERS and rest and (path := _corrupted_parts(name, rest)[0]).is_dir():
+            return path
+    return None
+
+
 def trains_nothing(spec: str) -> bool:
     """Return whether `spec` names a set that publishes test images only."""
     reader = CORRUPTED_READERS.get(spec.partition(":")[0])

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from subspace_serve.data.dataset import DataSet
-from subspace_serve.data.file_check import Track, check_files, copied_files, leave_out, refuse_unreadable, untracked
+from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
 from subspace_serve.data.images import Images
 from subspace_serve.data.load import of_size, open_source
 from subspace_serve.data.parts import check, divided
 from subspace_serve.data.preprocessing import Preprocessing, measure_preprocessing
+from subspace_serve.data.sharing import copied_files
 from subspace_serve.data.sources import Options, Source
 from subspace_serve.data.specification import trains_nothing
 from subspace_serve.data.views import with_channels

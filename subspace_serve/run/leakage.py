@@ -1,8 +1,13 @@
-"""No leakage: test images are there to report on, and nothing is chosen, fitted or recalibrated on them."""
+"""No leakage: which images may give statistics, choose, fit or promise, and which are there to report on.
+
+A specification that names such images is refused, and so is one that means them under any other name: images are told
+by what they hold, file by file where the run's own are files, else pixel by pixel. What cannot be compared is let
+through: arrays with a run's files, which would have to be decoded all, and anything where the run's data is not
+there, as where a bundle is used or weights were imported.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,70 +16,93 @@ if TYPE_CHECKING:
     from subspace_serve.run.opened import OpenRun
 
 _MOST_SHARED = 0.01
+"""Of a set's images, how many may be the run's own: in large sets a few are there twice."""
+
+_RULES = {
+    "test": "and nothing is chosen or fitted on test images: what is chosen there cannot be reported there",
+    "train": "where every place looks good, and from which nothing about new images can be promised",
+}
+_KINDS = {"test": "test", "train": "training"}
 
 
-def refuse_test_names(spec: str) -> None:
-    """Refuse a specification that names test images, or a corrupted copy that was made of them.
+def refuse_test_images(run: OpenRun, spec: str, images: Images) -> None:
+    """Refuse the run's test images, as what gives statistics; and those of any data set that are named as such.
+
+    Args:
+        run: the run, or a bundle of it.
+        spec: what the images are called.
+        images: what it names, labelled or not; a corruption of them made here counts as the images themselves.
 
     Raises:
-        DataError: it does.
+        DataError: more than a hundredth of them are test images of the run, they are called so, or they are a corrupted
+            copy of test images; or the data set that a run was trained on is not there to be compared with.
     """
+    from subspace_serve.data.specification import split_of
     from subspace_serve.errors import DataError
 
-    if spec == "test" or spec.endswith(":test"):
-        raise DataError(
-            f"{spec} are test images, and nothing is chosen or fitted on test images: what is chosen there cannot be "
-            "reported there; give others, such as validation"
-        )
+    if spec == "test" or split_of(spec)[1] == "test":
+        raise DataError(f"{spec} are test images, {_RULES['test']}; give others, such as validation")
     copy = corrupted_copy(spec)
     if copy is not None and copy.split == "test":
         raise DataError(
-            f"{spec} holds corrupted test images, and nothing is chosen or fitted on test images; make a copy of "
-            "validation images: subspace-serve corrupt --split validation"
+            f"{spec} holds corrupted test images, {_RULES['test']}; make a copy of validation images: "
+            "subspace-serve corrupt --split validation"
         )
+    _refuse_own(run, "test", spec, images)
+
+
+def refuse_seen_images(run: OpenRun, spec: str, images: Images) -> None:
+    """Refuse the run's test and training images, as what chooses, fits or promises; all else is as above."""
+    from subspace_serve.data.specification import split_of
+    from subspace_serve.errors import DataError
+
+    refuse_test_images(run, spec, images)
+    trained_on = run.subspace.provenance.get("training", {}).get("data")
+    if spec == "train" or split_of(spec) == (trained_on, "train"):
+        raise DataError(f"the networks were trained on {spec}, {_RULES['train']}; give others, such as validation")
+    copy = corrupted_copy(spec)
+    own = _own(run, "train") if copy is not None and copy.split == "train" else None
+    if copy is not None and own is not None and copy.fingerprint == own.fingerprint():
+        raise DataError(
+            f"{spec} holds corrupted training images of this run, {_RULES['train']}; make a copy of validation "
+            "images: subspace-serve corrupt --split validation"
+        )
+    _refuse_own(run, "train", spec, images)
 
 
 def corrupted_copy(spec: str) -> CopyRecord | None:
     """Return the record of a copy that `subspace-serve corrupt` wrote, when `spec` names one."""
     from subspace_serve.data.sources.copy_record import FILE_NAME, read_record
+    from subspace_serve.data.specification import corrupted_folder
 
-    name, _, rest = spec.partition(":")
-    parts = rest.split(":")
-    folders = [Path(":".join(parts[:taken])) for taken in range(len(parts), 0, -1)]
-    folder = next((folder for folder in folders if (folder / FILE_NAME).is_file()), None)
-    return read_record(folder) if name == "corrupted" and folder is not None else None
+    folder = corrupted_folder(spec)
+    return read_record(folder) if folder is not None and (folder / FILE_NAME).is_file() else None
 
 
-def refuse_test_images(run: OpenRun, images: Images) -> None:
-    """Refuse images of which more than a hundredth are, byte for byte, the run's test images.
+def _refuse_own(run: OpenRun, part: str, spec: str, images: Images) -> None:
+    """Refuse images of which more than a hundredth are in a part of the run's data, whatever they are called."""
+    from subspace_serve.data.sharing import files_of, shared
+    from subspace_serve.errors import DataError
+    from subspace_serve.run.images import OWN_PARTS
 
-    Only sets in memory are compared: files would have to be decoded all. A bundle is used where its training data is
-    not, and weights may be imported without data: then nothing can be compared.
-
-    Raises:
-        DataError: they are, or the data set that a run was trained on is not there to be compared with.
-    """
-    _refuse_images_of(run, "test", images, "nothing is chosen or fitted on test images")
-
-
-def refuse_training_images(run: OpenRun, images: Images) -> None:
-    """Refuse images of which more than a hundredth are, byte for byte, the run's training images, as above."""
-    _refuse_images_of(run, "train", images, "nothing about new images can be promised from them")
+    own = None if spec in OWN_PARTS else _own(run, part)  # the run's own parts are what they are called
+    if own is None or (files_of(own) is not None and files_of(images) is None):
+        return
+    found = int(shared(images, own).sum())
+    if found > _MOST_SHARED * len(images):
+        raise DataError(
+            f"{found} of the {len(images)} images are {_KINDS[part]} images of this run, {_RULES[part]}; give "
+            f"others than {spec}"
+        )
 
 
-def _refuse_images_of(run: OpenRun, part: str, images: Images, rule: str) -> None:
-    from subspace_serve.data import MemoryImages
+def _own(run: OpenRun, part: str) -> Images | None:
+    """Return a part of the run's data; None where a bundle is used without it, or weights were imported without."""
     from subspace_serve.errors import DataError
 
     try:
-        own = getattr(run.data, part)
+        return getattr(run.data, part)
     except DataError:
         if run.bundled is None and run.has_data:
             raise
-        return
-    if not isinstance(own, MemoryImages):
-        return
-    shared = int(images.among(own).sum())
-    if shared > _MOST_SHARED * len(images):
-        kind = {"test": "test", "train": "training"}[part]
-        raise DataError(f"{shared} of the {len(images)} images are {kind} images of this run, and {rule}: give others")
+        return None

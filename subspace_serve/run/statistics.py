@@ -84,13 +84,11 @@ def calibration_on(run: OpenRun, spec: str) -> CalibrationData:
     Raises:
         DataError: they are test images.
     """
-    from subspace_serve.run.images import OWN_PARTS, unlabelled_images
-    from subspace_serve.run.leakage import refuse_test_images, refuse_test_names
+    from subspace_serve.run.images import unlabelled_images
+    from subspace_serve.run.leakage import refuse_test_images
 
-    refuse_test_names(spec)
     images = unlabelled_images(run, spec)
-    if spec not in OWN_PARTS:
-        refuse_test_images(run, images)
+    refuse_test_images(run, spec, images)
     return run.draw(images, spec)
 
 

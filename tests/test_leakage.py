@@ -1,0 +1,171 @@
+"""What may not choose, calibrate or promise is told by what it holds, however it is named and wherever it lies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from subspace_serve.cli import cli
+from subspace_serve.data import Images, load_data
+from subspace_serve.errors import DataError
+from subspace_serve.run.leakage import corrupted_copy
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.space.checkpoint import save_subspace
+
+QUICK = ("--points", "2", "--refine", "0")
+TEST, TRAINING = "are test images of this run", "are training images of this run"
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def refusal(*words: object) -> str:
+    """Return why a command refuses its images, which it must."""
+    done = invoke(*words)
+    assert isinstance(done.exception, DataError), (done.output, done.exception)
+    return str(done.exception)
+
+
+def write_files(folder: Path, images: Images, names: Sequence[str]) -> None:
+    """Write images as files, one folder per class."""
+    pixels, labels = images.take(np.arange(len(images)))
+    for index, (picture, label) in enumerate(zip(pixels, labels.tolist(), strict=True)):
+        (folder / names[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[..., 0]).save(folder / names[label] / f"{index:03}.png")
+
+
+@pytest.fixture
+def here(line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of digits in several forms, where the test works and which is its home, too."""
+    data, names = OpenRun(line_run).data, OpenRun(line_run).labels
+    train, test = data.train.subset(np.arange(200)), data.test.subset(np.arange(60))
+    write_files(tmp_path / "parts/train", train, names)
+    write_files(tmp_path / "parts/test", test, names)
+    write_files(tmp_path / "whole", train, names)
+    write_files(tmp_path / "others", data.validation.subset(np.arange(60)), names)
+    pixels, labels = train.take(np.arange(200))
+    np.savez(tmp_path / "digits.npz", images=pixels, labels=labels, label_names=names)
+    for part, images in (("train", train), ("test", test)):
+        pixels, labels = images.take(np.arange(len(images)))
+        for name, changed in (("identity", pixels), ("negative", 255 - pixels)):
+            (tmp_path / "mnist-c" / name).mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / "mnist-c" / name / f"{part}_images.npy", changed)
+            np.save(tmp_path / "mnist-c" / name / f"{part}_labels.npy", labels)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def run_on(line_run: Path, spec: str, *, validation: float = 0.1, data_seed: int = 0) -> Path:
+    """Return a copy of the trained line, as a run that was trained on other digits."""
+    run = Path(shutil.copytree(line_run, Path.cwd() / "run"))
+    subspace = OpenRun(run).subspace
+    data = load_data(spec, validation=validation, seed=data_seed, channels=1, decoded_size=8)
+    training: dict[str, Any] = {"data": spec, "channels": 1, "validation": validation, "data_seed": data_seed}
+    provenance = subspace.provenance | {
+        "training": subspace.provenance["training"] | training,
+        "data": data.to_json(),
+    }
+    save_subspace(replace(subspace, provenance=provenance), run)
+    return run
+
+
+class TestFoldersOfFiles:
+    @pytest.mark.parametrize("options", [("--val-data",), ("--calibrate-on",), ("--corruption", "fog", "--val-data")])
+    @pytest.mark.parametrize("spec", ["parts/test", "folder:parts/../parts/test", "link", "copies"])
+    def test_test_images_choose_and_calibrate_nothing(
+        self, here: Path, line_run: Path, options: tuple[str, ...], spec: str
+    ) -> None:
+        (here / "link").symlink_to(here / "parts" / "test")
+        for file in (here / "parts/test").glob("*/*.png"):
+            (here / "copies" / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, here / "copies" / file.parent.name / f"copy-of-{file.name}")
+        assert f"60 of the 60 images {TEST}" in refusal("select", run_on(line_run, "parts"), *options, spec)
+        assert not (here / "run/selections.json").exists()
+
+    def test_of_a_folder_without_parts_the_whole_chooses_nothing(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "whole")
+        held = len(OpenRun(run).data.test)
+        assert f"{held} of the 200 images {TEST}" in refusal("select", run, "--val-data", "whole")
+        assert f"{held} of the 200 images {TEST}" in refusal("select", run, "--calibrate-on", "./whole")
+
+    def test_training_images_choose_fit_and_promise_nothing(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "parts")
+        trained_on = len(OpenRun(run).data.train)
+        message = f"{trained_on} of the 200 images {TRAINING}"
+        export = ("export", run, "--alpha", "midpoint", "--points-only")
+        assert message in refusal("select", run, "--val-data", "parts/train")
+        assert message in refusal(*export, "--sets-data", "parts/train")
+        assert message in refusal(*export, "--temperature", "--temperature-data", "parts/train")
+        assert message in refusal(*export, "--precision", "fp16", "--max-drop", "2", "--gate-data", "parts/train")
+        assert not (here / "run/bundle").exists()
+
+    def test_other_images_do(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "parts")
+        done = invoke("select", run, "--val-data", "others", "--calibrate-on", "others", *QUICK)
+        assert done.exit_code == 0, (done.output, done.exception)
+
+
+class TestTrainingImages:
+    @pytest.mark.parametrize("spec", ["digits.npz:train", "./digits.npz:train", "npz:digits.npz:train", "train"])
+    def test_nothing_is_chosen_or_fitted_on_them_however_they_are_named(
+        self, here: Path, line_run: Path, spec: str
+    ) -> None:
+        run = run_on(line_run, "digits.npz")
+        trained_on = len(OpenRun(run).data.train)
+        by_name = spec in ("train", "digits.npz:train")
+        message = f"were trained on {spec}" if by_name else f"{trained_on} of the {trained_on} images {TRAINING}"
+        assert message in refusal("select", run, "--val-data", spec)
+        export = ("export", run, "--alpha", "midpoint", "--points-only", "--no-sets")
+        assert message in refusal(*export, "--temperature", "--temperature-data", spec)
+        assert not (here / "run/selections.json").exists()
+
+    def test_a_corrupted_copy_of_them_chooses_nothing(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "digits.npz")
+        made = ("--data", "digits.npz", "--corruption", "contrast", "--severity", "1")
+        for split in ("train", "validation"):
+            done = invoke("corrupt", *made, "--split", split, "--out", split)
+            assert done.exit_code == 0, (done.output, done.exception)
+        message = refusal("select", run, "--val-data", "corrupted:train:contrast:1")
+        assert "corrupted:train:contrast:1 holds corrupted training images of this run" in message
+        whole = ("--val-data", "corrupted:train", "--corruption", "contrast", "--severity", 1)
+        assert "corrupted:train holds corrupted training images of this run" in refusal("select", run, *whole)
+        # There are too few of these to choose on, which is another matter.
+        assert "training" not in refusal("select", run, "--val-data", "corrupted:validation:contrast:1")
+
+
+class TestCorruptedSets:
+    def test_a_copy_in_the_home_folder_is_the_same_copy(self, here: Path, line_run: Path) -> None:
+        run = shutil.copytree(line_run, "run")
+        done = invoke("corrupt", "--data", "digits", "--corruption", "contrast", "--out", "copy")
+        assert done.exit_code == 0, (done.output, done.exception)
+        for option in ("--val-data", "--calibrate-on"):
+            for spec in (f"corrupted:{here}/copy:contrast:3", "corrupted:~/copy:contrast:3"):
+                assert f"{spec} holds corrupted test images" in refusal("select", run, option, spec)
+        # Whoever reads it in the layout that it has.
+        assert corrupted_copy("cifar10-c:~/copy:contrast:3") == corrupted_copy(f"corrupted:{here}/copy")
+        assert corrupted_copy("corrupted:~/elsewhere:contrast:3") is None
+
+    @pytest.mark.parametrize("spec", ["mnist-c:mnist-c:identity", "mnist-c:~/mnist-c:identity"])
+    def test_a_published_set_is_compared_with_what_the_run_has(self, here: Path, line_run: Path, spec: str) -> None:
+        run = run_on(line_run, "mnist-c:mnist-c:identity")
+        message = f"60 of the 60 images {TEST}"
+        assert message in refusal("select", run, "--val-data", spec)
+        assert message in refusal("select", run, "--calibrate-on", spec)
+        whole = spec.removesuffix(":identity")
+        assert message in refusal("select", run, "--val-data", whole, "--corruption", "negative,identity")
+
+    def test_and_is_taken_where_it_holds_something_else(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "mnist-c:mnist-c:identity")
+        done = invoke("select", run, "--val-data", "mnist-c:mnist-c:negative", *QUICK)
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert "holds corrupted copies of published test images" in done.stderr
