@@ -16,6 +16,7 @@ from PIL import Image
 from subspace_serve.cli import cli
 from subspace_serve.data import Images, load_data
 from subspace_serve.errors import DataError
+from subspace_serve.run.images import labelled_images, unlabelled_images
 from subspace_serve.run.leakage import corrupted_copy
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.checkpoint import save_subspace
@@ -169,3 +170,14 @@ class TestCorruptedSets:
         done = invoke("select", run, "--val-data", "mnist-c:mnist-c:negative", *QUICK)
         assert done.exit_code == 0, (done.output, done.exception)
         assert "holds corrupted copies of published test images" in done.stderr
+
+
+def test_a_part_holds_the_same_images_with_labels_and_without(here: Path, line_run: Path) -> None:
+    """As the run divided its data."""
+    run = OpenRun(run_on(line_run, "digits", validation=0.3, data_seed=5))
+    for part in ("train", "validation", "test"):
+        own = getattr(run.data, part).take(np.arange(20))[0]
+        for load in (labelled_images, unlabelled_images):
+            images = load(run, f"digits:{part}")
+            assert len(images) == len(getattr(run.data, part))
+            np.testing.assert_array_equal(images.take(np.arange(20))[0], own)

@@ -25,7 +25,7 @@ def unlabelled_images(run: OpenRun, spec: str) -> Images:
     """Return the images that a specification names, without their labels, which need not be there or be the run's."""
     from subspace_serve.data import load_unlabelled
 
-    return getattr(run.data, spec) if spec in OWN_PARTS else load_unlabelled(spec, **_wanted(run))
+    return getattr(run.data, spec) if spec in OWN_PARTS else load_unlabelled(spec, **_wanted(run), **_division(run))
 
 
 def _wanted(run: OpenRun) -> dict[str, Any]:
