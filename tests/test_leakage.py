@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from subspace_serve.bundle import Bundle
 from subspace_serve.cli import cli
 from subspace_serve.data import Images, load_data
 from subspace_serve.errors import DataError
@@ -66,12 +67,16 @@ def here(line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def run_on(line_run: Path, spec: str, *, validation: float = 0.1, data_seed: int = 0) -> Path:
+def run_on(
+    line_run: Path, spec: str, *, validation: float = 0.1, data_seed: int = 0, early_stopping: bool = False
+) -> Path:
     """Return a copy of the trained line, as a run that was trained on other digits."""
     run = Path(shutil.copytree(line_run, Path.cwd() / "run"))
     subspace = OpenRun(run).subspace
     data = load_data(spec, validation=validation, seed=data_seed, channels=1, decoded_size=8)
-    training: dict[str, Any] = {"data": spec, "channels": 1, "validation": validation, "data_seed": data_seed}
+    training: dict[str, Any] = {
+        "data": spec, "channels": 1, "validation": validation, "data_seed": data_seed, "early_stopping": early_stopping,
+    }  # fmt: skip
     provenance = subspace.provenance | {
         "training": subspace.provenance["training"] | training,
         "data": data.to_json(),
@@ -170,6 +175,52 @@ class TestCorruptedSets:
         done = invoke("select", run, "--val-data", "mnist-c:mnist-c:negative", *QUICK)
         assert done.exit_code == 0, (done.output, done.exception)
         assert "holds corrupted copies of published test images" in done.stderr
+
+
+class TestWhatHadAPart:
+    """Two files of negatives: `few.npz` has 60 of the 120 of `all.npz`, and nothing but their pixels says so."""
+
+    @pytest.fixture
+    def run(self, line_run: Path, here: Path) -> Path:
+        pixels, labels = OpenRun(line_run).data.validation.take(np.arange(120))
+        np.savez("all.npz", images=255 - pixels, labels=labels)
+        np.savez("few.npz", images=255 - pixels[::2], labels=labels[::2])
+        return Path(shutil.copytree(line_run, "run"))
+
+    def exported(self, run: Path, *words: object) -> Bundle:
+        done = invoke("export", run, "--alpha", "midpoint", "--points-only", "--no-evaluate", *words)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return Bundle.open(run / "bundle")
+
+    def test_a_gate_takes_no_images_that_gave_statistics(self, run: Path) -> None:
+        words = ("--calibrate-on", "./few.npz", "--precision", "fp16", "--max-drop", 40, "--no-sets", "--gate-data")
+        done = invoke("export", run, "--alpha", "midpoint", "--points-only", *words, "few.npz")
+        assert (done.exit_code, "few.npz calibrated the networks" in done.output) == (2, True), done.output
+        gate = self.exported(run, *words, "all.npz").points["midpoint-fp16"].reduction.gate
+        assert (gate.data, gate.images) == ("all.npz, those that calibrated nothing", 60)
+
+    def test_nor_do_prediction_sets(self, run: Path) -> None:
+        words = ("--calibrate-on", "./few.npz", "--sets-data")
+        assert self.exported(run, *words, "few.npz").points["midpoint"].sets is None
+        sets = self.exported(run, *words, "all.npz").points["midpoint"].sets
+        assert (sets.data, sets.count) == ("all.npz, those that chose nothing", 60)
+
+    def test_nor_any_that_fitted_the_temperature(self, run: Path) -> None:
+        words = ("--temperature", "--temperature-data", "few.npz", "--sets-data", "all.npz")
+        midpoint = self.exported(run, *words).points["midpoint"]
+        assert midpoint.sets.count == 120 - midpoint.temperature_fit.count
+
+    def test_nor_any_that_chose_the_place(self, run: Path) -> None:
+        done = invoke("select", run, "--val-data", "few.npz", "--name", "few", *QUICK)
+        assert done.exit_code == 0, (done.output, done.exception)
+        chosen_on = OpenRun(run).selections()["few"]["chosen_on"]
+        words = ("--alpha", "best:few", "--sets-data", "all.npz")
+        assert self.exported(run, *words).points["few"].sets.count == 120 - chosen_on
+
+    def test_nor_any_on_which_training_stopped(self, here: Path, line_run: Path) -> None:
+        run = run_on(line_run, "digits.npz", validation=0.5, early_stopping=True)
+        for spec in ("validation", "./digits.npz:validation"):
+            assert self.exported(run, "--sets-data", spec).points["midpoint"].sets is None
 
 
 def test_a_part_holds_the_same_images_with_labels_and_without(here: Path, line_run: Path) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from subspace_serve.cli.export_images import full_name
-from subspace_serve.run.domains import clean_part
+from subspace_serve.run.domains import clean_part, recorded_domain
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.statistics import CHOOSING_HALF
 
@@ -33,6 +33,12 @@ class LabelledSet:
         """That of the images: a set may be named in several ways, or be a copy."""
         return self.images.fingerprint()
 
+    def among(self, others: Images) -> np.ndarray:
+        """Return which of the images others hold too, bool (N,); corrupted ones are those that they are made of."""
+        from subspace_serve.data.sharing import shared
+
+        return shared(self.images, others)
+
     def free_of(self, used: Iterable[np.ndarray | slice]) -> np.ndarray:
         """Return which images are in none of the parts `used`, bool (N,)."""
         import numpy as np
@@ -46,7 +52,8 @@ class LabelledSet:
 class UsedImages:
     """Finds the images of a set that had a part in a model: a point or an ensemble, by its name in the request.
 
-    Where a corrupted copy of an image had a part, the image had it too.
+    Images are told by what they hold: they had a part under whatever name, in whatever file. Where a corrupted copy of
+    an image had a part, the image had it too.
     """
 
     def __init__(self, opened: OpenRun, request: Request, calibrations: Mapping[str, StatisticsSource]) -> None:
@@ -55,30 +62,32 @@ class UsedImages:
         self._calibrations = calibrations
         self._selections = opened.selections()
 
-    def chose_epoch(self, labelled: LabelledSet) -> Iterator[slice]:
-        """Yield all images, if training stopped early on them."""
-        stopped = self._opened.subspace.provenance.get("training", {}).get("early_stopping")
-        if stopped and labelled.name == full_name(self._opened, "validation"):
-            yield slice(None)
+    def chose_epoch(self, labelled: LabelledSet) -> Iterator[np.ndarray | slice]:
+        """Yield which images training stopped early on, if it did."""
+        if self._opened.subspace.provenance.get("training", {}).get("early_stopping"):
+            yield self._in_both(labelled, "validation", self._opened.data.validation)
 
     def chose_place(self, model: str, labelled: LabelledSet) -> Iterator[np.ndarray]:
-        """Yield the indices of images that chose the place of a model or of one of its members."""
+        """Yield which images chose the place of a model or of one of its members."""
         for name in dict.fromkeys((model, *self._members(model))):
             yield from self._choosing_halves(name, labelled)
 
     def calibrated(self, model: str, labelled: LabelledSet) -> Iterator[np.ndarray | slice]:
-        """Yield the indices of images that gave the members of a model their statistics, and int8 its ranges."""
+        """Yield which images gave the members of a model their statistics, and int8 its ranges."""
+        from subspace_serve.network.calibration_data import CalibrationData
+
         for member in self._members(model):
-            data = self._calibrations[member].to_json()["data"]
-            if full_name(self._opened, data) == labelled.name:
-                yield slice(None)
-            elif data.endswith(CHOOSING_HALF):
+            source = self._calibrations[member]
+            data = source.to_json()["data"]
+            if data.endswith(CHOOSING_HALF):
                 yield from self._choosing_halves(member, labelled)
+            elif isinstance(source, CalibrationData) and not self._are_training(source.drawn_from):
+                yield self._in_both(labelled, data, source.drawn_from)
 
     def fitted(self, temperature: TemperatureData | None, labelled: LabelledSet) -> Iterator[np.ndarray]:
-        """Yield the indices of images on which a temperature is fitted."""
-        if temperature is not None and temperature.images.fingerprint() == labelled.fingerprint:
-            yield _half(temperature.images, temperature.seed)
+        """Yield which images a temperature is fitted on."""
+        if temperature is not None:
+            yield labelled.among(temperature.images.subset(_half(temperature.images, temperature.seed)))
 
     def _members(self, model: str) -> tuple[str, ...]:
         ensembles = self._request.ensembles
@@ -89,9 +98,31 @@ class UsedImages:
             return
         selection = self._selections[self._request.selected[name]]
         clean = self._clean_name(labelled.name)
+        seed = selection.get("seed", self._opened.seed)
+        clean = self._clean_name(labelled.name)
         for record in _domains_of(selection):
             if self._clean_name(record["data"]) == clean or record.get("fingerprint") == labelled.fingerprint:
-                yield _half(labelled.images, selection.get("seed", self._opened.seed))
+                yield _half(labelled.images, seed)
+            elif (images := self._images_again(record)) is not None:
+                yield labelled.among(images.subset(_half(images, seed)))
+
+    def _in_both(self, labelled: LabelledSet, spec: str, images: Images) -> np.ndarray | slice:
+        """Return which images of a set are among others, or among those that the others are corrupted copies of."""
+        same = self._clean_name(spec) == self._clean_name(labelled.name)
+        return slice(None) if same else labelled.among(images)
+
+    def _are_training(self, images: Images) -> bool:
+        """Return whether images are the run's training images, which no labelled set may hold (`run.leakage`)."""
+        return self._opened.has_data and images is self._opened.data.train
+
+    def _images_again(self, record: Mapping[str, Any]) -> Images | None:
+        """Return the images that a place was chosen on; None where they have changed, or are there no more."""
+        from subspace_serve.errors import DataError
+
+        try:
+            return recorded_domain(self._opened, record).images
+        except DataError:
+            return None
 
     def _clean_name(self, spec: str) -> str:
         """Return the full name of images, or of the clean ones that they were made of."""

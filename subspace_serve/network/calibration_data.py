@@ -33,6 +33,7 @@ class CalibrationData:
         images: the images that calibrate.
         held_out: images to check with, disjoint from `images`: a fifth of all images, at most 512 and at least 16, but
             no more than half. See `refuse_too_few`.
+        drawn_from: all images that both were drawn from.
         preprocessing: the network's normalisation.
         batch_size: images per batch.
         seed: the seed that the images were drawn with.
@@ -41,6 +42,7 @@ class CalibrationData:
     name: str
     images: Images
     held_out: Images
+    drawn_from: Images
     preprocessing: Preprocessing
     batch_size: int
     seed: int
@@ -128,6 +130,7 @@ def draw_calibration_data(
         name=name,
         images=_at_hand(images, order[:usable]),
         held_out=images.subset(order[len(order) - held_out :]),
+        drawn_from=images,
         preprocessing=preprocessing,
         batch_size=batch_size,
         seed=seed,
