@@ -455,7 +455,16 @@ class TestCommand:
             code, output = self.run("adapt", bundle, "--images", images, "--val-data", spec)
             assert (code, message in output) == (1, True), output
             assert self.run("select", bundle, "--val-data", spec) == (code, output)
+            if "train" not in str(spec):
+                assert self.run("adapt", bundle, "--images", spec) == (code, output)
         assert files(bundle) == before
+
+    def test_statistics_of_a_part_are_of_the_part_as_the_run_divided_it(self, bundle: Path, line_run: Path) -> None:
+        assert self.run("adapt", bundle, "--images", "digits:validation")[0] == 0
+        images = Bundle.open(bundle).manifest.domains["adapted"].images
+        assert images.fingerprint == OpenRun(line_run).data.validation.fingerprint()
+        assert self.run("adapt", bundle, "--images", "validation", "--name", "same")[0] == 0
+        assert Bundle.open(bundle).manifest.domains["same"].images.fingerprint == images.fingerprint
 
     def test_images_of_another_size_or_camera_are_refused(self, bundle: Path, tmp_path: Path) -> None:
         file = tmp_path / "large.npz"

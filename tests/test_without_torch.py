@@ -109,17 +109,20 @@ def server(words: list[str], port: int, log: Path):
         assert process.wait(30) == 0
 
 
-def test_the_base_package_alone(run: Path, line_bundle: Path, tmp_path: Path) -> None:
+def test_the_base_package_alone(run: Path, line_bundle: Path, whole_bundle: Path, tmp_path: Path) -> None:
     from subspace_serve.run.opened import OpenRun
 
     blocked = TRAINING + MEASURING + ASKING
     opened = OpenRun(run)
     pixels = opened.data.test.take(np.arange(1))[0]
     Image.fromarray(pixels[0, ..., 0]).save(tmp_path / "digit.png")
+    # The run's own test images, which these might be, cannot be read here.
+    np.savez(tmp_path / "camera.npz", images=255 - opened.data.validation.take(np.arange(32))[0])
     answers = {}
     for name, words in {
         "inspect": ("inspect", run, "--json", "-"),
         "verify": ("verify", line_bundle, "--json", "-"),
+        "adapt": ("adapt", whole_bundle, "--images", "camera.npz", "--out", tmp_path / "adapted", "--json", "-"),
         "predict": ("predict", line_bundle, "--image", tmp_path / "digit.png", "--json", "-"),
     }.items():
         done = subprocess.run(command(*words, blocked=blocked), cwd=tmp_path, capture_output=True, text=True)
@@ -127,6 +130,7 @@ def test_the_base_package_alone(run: Path, line_bundle: Path, tmp_path: Path) ->
         answers[name] = json.loads(done.stdout)
     assert answers["inspect"]["architecture"]["name"] == "cresnet8-4"
     assert answers["verify"]["onnx_checked"] is False
+    assert (answers["adapt"]["images"]["count"], answers["adapt"]["written"]) == (32, True)
     label = answers["predict"]["predictions"][0]["labels"][0]["label"]
     port = free_port()
     with server(command("serve", line_bundle, "--port", port, blocked=blocked), port, tmp_path / "log"):

@@ -20,6 +20,8 @@ from subspace_serve.cli.output import (
     write_report,
 )
 from subspace_serve.run.domains import labelled_domain
+from subspace_serve.run.images import unlabelled_images
+from subspace_serve.run.leakage import refuse_test_images
 from subspace_serve.run.opened import OpenRun
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     "spec",
     metavar="SPEC",
     required=True,
-    help="Images of the domain, 16 or more, labelled or not: a folder, FILE.npz, or whatever --data of train takes.",
+    help="Images of the domain, 16 or more, labelled or not, never the test set: a folder, FILE.npz, or whatever "
+    "--data of train takes.",
 )
 @click.option("--name", default="adapted", show_default=True, help="Of the domain, and of its point.")
 @click.option(
@@ -102,7 +105,6 @@ def adapt(
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.replacing import check_domains_kept, check_target
     from subspace_serve.bundle.subspace import BundledSubspace
-    from subspace_serve.data import load_unlabelled
 
     if keep_better and val_data is None:
         raise click.UsageError("--keep-better compares on labelled images; give --val-data too")
@@ -112,10 +114,11 @@ def adapt(
     target = out or bundle
     check_target(target)
     check_domains_kept(opened, target, renewed=name)
-    images = load_unlabelled(spec, **_shape(subspace), resize=resize)
+    run = OpenRun(bundle, seed=seed, resize=resize)
+    images = unlabelled_images(run, spec)
+    refuse_test_images(run, spec, images)
     labels = None
     if val_data is not None:
-        run = OpenRun(bundle, seed=seed, resize=resize)
         domain = labelled_domain(run, val_data, "domain")
         check_may_choose(run, val_data, [domain])
         labels = Labels(domain, metric, seed, sets_method)
@@ -144,11 +147,6 @@ def adapt(
         click.echo(f"{target}: domain and point {name}; ask for it by its name, or any place by alpha and domain")
     else:
         click.echo(f"{target} is unchanged: {name} would answer less accurately than before")
-
-
-def _shape(subspace: BundledSubspace) -> dict[str, int]:
-    input = subspace.bundle.manifest.input
-    return {"height": input.height, "width": input.width, "channels": input.channels}
 
 
 def _place(text: str, subspace: BundledSubspace) -> Any:

@@ -102,7 +102,7 @@ def _own(run: OpenRun, part: str) -> Images | None:
 
     try:
         return getattr(run.data, part)
-    except DataError:
+    except (DataError, ModuleNotFoundError):  # where a bundle is adapted, not every reader is installed
         if run.bundled is None and run.has_data:
             raise
         return None
