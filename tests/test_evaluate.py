@@ -11,7 +11,7 @@ from evaluation_documents import evaluation, measured
 
 from subspace_serve.answers import softmax
 from subspace_serve.data import MemoryImages
-from subspace_serve.data.domains import corrupted_domains, parse_corruptions
+from subspace_serve.data.domains import Domain, corrupted_domains, parse_corruptions
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.changed import Answers, answers_of, changed_answers
 from subspace_serve.measure.evaluation import default_alphas, evaluate, relative_change
@@ -101,6 +101,26 @@ def test_corruptions_are_measured_on_the_networks_of_the_clean_images(line_run: 
     assert worst["relative_change"] == pytest.approx((by_hand["accuracy"] - clean) / clean)
     errors = [1 - c["points"][0]["metrics"]["accuracy"] for c in document["corruptions"]]
     assert document["mean_corruption_error"]["points"] == [{"alpha": 0.5, "error": pytest.approx(sum(errors) / 4)}]
+
+
+def test_corrupted_images_that_are_not_the_clean_ones_are_refused_before_any_work(line_run: Path) -> None:
+    run = OpenRun(line_run)
+    images = MemoryImages(*run.data.test.take(np.arange(60)))
+    record = {"data": "mnist-c:published:fog", "corruption": "fog", "severity": None}
+
+    def accuracy_on(others: MemoryImages) -> float:
+        one = Domain("fog", others, record)
+        asked = {"calibration": run.calibration, "alphas": [0.5], "ensembles": False}
+        return evaluate(run.network, images, corrupted=[one], **asked).corruptions[0].points[0].accuracy
+
+    # The published sets of files list the same images in an order of their own.
+    turned = images.subset(np.arange(60)[::-1])
+    assert accuracy_on(turned) == accuracy_on(images)
+    with pytest.raises(DataError, match="of mnist-c:published:fog are not the clean ones, corrupted: found 59 instead"):
+        accuracy_on(images.subset(np.arange(59)))
+    labels = np.where(np.arange(60) == 7, (images.labels + 1) % 10, images.labels)
+    with pytest.raises(DataError, match="found 60, with other numbers of each class; .* as --data mnist-c:published"):
+        accuracy_on(images.with_labels(labels))
 
 
 def test_mean_corruption_error_is_normalised_by_type_as_published() -> None:

@@ -14,7 +14,7 @@ from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.measure.image_sets import CorruptedSet, DomainSet
 from subspace_serve.measure.metrics import Scores
-from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, scored
+from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource, check_labels, check_same, scored
 from subspace_serve.measure.point_results import EndpointsEnsemble, NamedResult, Point
 from subspace_serve.measure.results import Evaluation
 from subspace_serve.network.network import Network
@@ -60,7 +60,7 @@ def evaluate(
         recommended: what the run is meant for, by name; kept apart from `named`.
         aggregate: ensembles average `probabilities` or `logits`.
         extrapolate: allow places a little outside a line.
-        corrupted: corruptions of the same images; the networks are those of the clean images.
+        corrupted: corruptions of the same images, in any order; the networks are those of the clean images.
         domains: labelled images of several domains, on which the same networks are measured: how what is gained on
             one is lost on another (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). `images` may be
             those of one of them, and are then measured once.
@@ -72,11 +72,14 @@ def evaluate(
 
     Raises:
         GeometryError: a place lies outside the domain.
-        DataError: there are no images, or a label is not one of the network's classes.
+        DataError: there are no images, a label is not one of the network's classes, or the corrupted images are others.
     """
     geometry = network.geometry
+    corrupted = list(corrupted)
     for labelled in (images, *(domain.images for domain in domains)):
         check_labels(labelled, network.classes)
+    for domain in corrupted:
+        check_same(images, domain)
     places = [
         geometry.check(alpha, extrapolate=extrapolate)
         for alpha in (default_alphas(geometry) if alphas is None else alphas)

@@ -13,6 +13,7 @@ import numpy as np
 
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.data import Images
+from subspace_serve.data.domains import Domain
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import Scores, score
 from subspace_serve.network.network import BLOCK, Answering, Network
@@ -161,3 +162,19 @@ def check_labels(images: Images, classes: int) -> None:
         raise DataError(
             f"a label is {largest} and the network has classes 0 to {classes - 1}; use the data it was trained for"
         )
+
+
+def check_same(clean: Images, corrupted: Domain) -> None:
+    """Check that corrupted images can be the clean ones: as many of each class, in any order.
+
+    Raises:
+        DataError: they are others.
+    """
+    if np.array_equal(np.sort(clean.labels), np.sort(corrupted.images.labels)):
+        return
+    data, count = corrupted.record["data"], len(corrupted.images)
+    found = f"{count} instead of {len(clean)}" if count != len(clean) else f"{count}, with other numbers of each class"
+    raise DataError(
+        f"the images of {data} are not the clean ones, corrupted: found {found}; a change of accuracy between "
+        f"different images means nothing, so evaluate them alone, as --data {data}"
+    )
