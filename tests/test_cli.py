@@ -156,6 +156,19 @@ def test_the_clean_images_beside_a_corrupted_copy_are_those_that_it_was_made_of(
     assert document["count"] == len(OpenRun(own_run).data.validation)
 
 
+def test_a_copy_of_images_that_the_run_resized_or_repeated_is_of_its_own_images(tmp_path: Path) -> None:
+    bigger = f"--image-size 12 --channels 3 --out {tmp_path}/bigger"
+    run(f"train --data digits --arch cresnet8-4 --epochs 1 --batch-size 256 --subspace standard {bigger}")
+    made = f"corrupt --data digits --corruption contrast --severity 1 --out {tmp_path}"
+    compare = f"evaluate {tmp_path}/bigger --corruption contrast --severity 1 --json - --data corrupted:{tmp_path}"
+    for name, more in (("own", ""), ("resized", " --image-size 12"), ("other", " --image-size 10")):
+        run(f"{made}/{name}{more}")
+        assert json.loads(run(f"{compare}/{name}"))["data"] == "test"
+    run(f"{made}/wrong --split validation --data-seed 1")
+    error = CliRunner().invoke(cli, f"{compare}/wrong".split()).exception
+    assert "is a copy of other images than this run's validation images" in str(error)
+
+
 def test_images_that_changed_after_the_choice_are_not_calibrated_on(
     own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

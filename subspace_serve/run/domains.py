@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from subspace_serve.run.images import OWN_PARTS, labelled_images
+from subspace_serve.run.images import OWN_PARTS, is_copied, labelled_images
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
@@ -104,7 +104,7 @@ def clean_part(run: OpenRun, spec: str) -> str:
     copy = corrupted_copy(spec)
     if copy is None:
         return "test"
-    if labelled_images(run, copy.split).fingerprint() != copy.fingerprint:
+    if not is_copied(run, copy):
         raise DataError(
             f"{spec} is a copy of other images than this run's {copy.split} images, so there are no clean ones to "
             f"compare with; evaluate one corruption as --data {spec}:{copy.corruptions[0]}:{copy.severities[0]}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
+    from subspace_serve.data.sources.copy_record import CopyRecord
     from subspace_serve.run.opened import OpenRun
 
 OWN_PARTS = ("test", "validation", "train")
@@ -26,6 +27,20 @@ def unlabelled_images(run: OpenRun, spec: str) -> Images:
     from subspace_serve.data import load_unlabelled
 
     return getattr(run.data, spec) if spec in OWN_PARTS else load_unlabelled(spec, **_wanted(run), **_division(run))
+
+
+def is_copied(run: OpenRun, copy: CopyRecord) -> bool:
+    """Return whether a copy was made of the run's own images, be they resized or repeated for its network or not."""
+    from subspace_serve.data import load_part
+
+    images = labelled_images(run, copy.split)
+    if images.shape != copy.shape:
+        # As `corrupt` had them: with their own channels, and of their own size unless that was asked to be a square.
+        height, width, _ = copy.shape
+        spec = run.subspace.provenance_value("training", "data")
+        size = height if height == width else None
+        images, _ = load_part(spec, copy.split, image_size=size, **_division(run))
+    return images.fingerprint() == copy.fingerprint
 
 
 def _wanted(run: OpenRun) -> dict[str, Any]:
