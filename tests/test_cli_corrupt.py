@@ -200,6 +200,43 @@ def test_an_earlier_copy_is_replaced_and_anything_else_refused(tmp_path):
     assert (tmp_path / "file").read_text() == (tmp_path / "copy" / "notes.txt").read_text() == "mine"
 
 
+def test_a_copy_of_other_images_is_never_replaced(tmp_path):
+    fog = f"--corruption fog --severity 1 --out {tmp_path}/copy"
+    run(fog)
+    before = contents(tmp_path / "copy")
+    message = fail(f"{fog} --split validation")
+    assert "found test images of digits instead of validation images of digits; choose another folder" in message
+    assert "found test images of digits instead of test images of mnist" in fail(f"{fog} --data mnist")
+    np.save(tmp_path / "copy" / "mine.npy", np.zeros(3))
+    assert "found mine.npy; choose another folder" in fail(fog)
+    (tmp_path / "copy" / "mine.npy").unlink()
+    assert contents(tmp_path / "copy") == before
+    (tmp_path / "copy" / "corruptions.json").write_text("{")
+    assert "no corrupted copy that could be replaced; found corruptions.json, fog.npy, labels.npy" in fail(fog)
+
+
+def test_copies_of_different_images_have_different_places_by_default(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    for name in ("first", "second"):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(20) % 2)
+    for label in ("eel", "fox"):
+        (tmp_path / "animals" / label).mkdir(parents=True)
+        for index in range(5):
+            Image.new("L", (8, 8), 9 * index).save(tmp_path / "animals" / label / f"{index}.png")
+
+    def place_of(arguments: str) -> str:
+        return json.loads(run(f"{arguments} --corruption contrast --severity 1 --json -"))["out"]
+
+    assert place_of("--data digits") == place_of("--data digits --split test") == "data/digits-c"
+    assert place_of("--data digits --split validation") == "data/digits-validation-c"
+    assert place_of("--data ../first.npz") == "data/first-c"
+    assert place_of("--data npz:../second.npz --split train") == "data/second-train-c"
+    assert place_of("--data folder:../animals") == "data/animals-c"
+    assert place_of("--data folder:../animals/../animals/ --split train") == "data/animals-train-c"
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_copy_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch, error):
     run(f"--corruption fog --severity 1 --out {tmp_path}/copy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import click
 from subspace_serve.cli.output import json_option, progress_line, track, write_report
 
 _ALL = "all"
+_USUAL_SPLIT = "test"
+_READERS_OF_PATHS = ("folder", "npz")
+"""Specifications in which only the path names the data set."""
 
 
 @click.command()
@@ -20,7 +24,7 @@ _ALL = "all"
     show_default=True,
     help="What `train --data` takes, or any set with images of the split.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: data/NAME-c]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: data/NAME[-SPLIT]-c]")
 @click.option(
     "--corruption",
     "chosen",
@@ -39,7 +43,7 @@ _ALL = "all"
 @click.option(
     "--split",
     type=click.Choice(["test", "validation", "train"]),
-    default="test",
+    default=_USUAL_SPLIT,
     show_default=True,
     help="The part to corrupt, divided as `train` does.",
 )
@@ -77,8 +81,8 @@ def corrupt(
     from subspace_serve.data.corruptions import SEVERITIES
 
     names, left_out = _chosen(chosen or (_ALL,))
-    target = out or Path("data") / f"{Path(data.partition(':')[0]).stem}-c"
-    check_target(target)
+    target = out or _usual_target(data, split)
+    check_target(target, data, split)
     images, label_names = load_part(
         data, split, validation=validation, seed=data_seed, image_size=image_size, download=download
     )
@@ -111,6 +115,15 @@ def corrupt(
     for message in left_out.values():
         click.echo(f"left out: {message}")
     click.echo(f"use it with --data {spec}")
+
+
+def _usual_target(data: str, split: str) -> Path:
+    """Return where a copy goes by default: its name says which images it is of."""
+    name, _, path = data.partition(":")
+    own = path if path and name in _READERS_OF_PATHS else name
+    part = "" if split == _USUAL_SPLIT else f"-{split}"
+    # Without links followed, but `.` and `..` are names of folders, too.
+    return Path("data") / f"{Path(os.path.abspath(own)).stem}{part}-c"
 
 
 def _chosen(values: Iterable[str]) -> tuple[list[str], dict[str, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from subspace_serve import __version__
 from subspace_serve.data.images import Images
-from subspace_serve.data.sources.copy_record import FILE_NAME, CopyRecord
+from subspace_serve.data.sources.copy_record import FILE_NAME, CopyRecord, read_record
 from subspace_serve.data.sources.corrupted_layouts import LABELS
 from subspace_serve.data.views import CorruptedImages
 from subspace_serve.errors import DataError
@@ -43,7 +43,7 @@ def write_corrupted_copy(
 
     Args:
         images: grey or RGB, 8 pixels or more on a side.
-        folder: an earlier copy there is replaced.
+        folder: an earlier copy of the same part of the same data set is replaced there.
         corruptions: the types.
         severities: of each type.
         preset, seed, workers: as `subspace_serve.data.corruptions.corrupt` takes them.
@@ -54,7 +54,7 @@ def write_corrupted_copy(
         DataError: a type, severity or preset is unknown, images of that shape are not corrupted, the folder holds
             something else, or the disk has no room.
     """
-    check_target(folder)
+    check_target(folder, data, split)
     levels = sorted(set(severities))
     # Made before anything is written, so that errors are reported at once.
     corrupted = {
@@ -85,19 +85,34 @@ def write_corrupted_copy(
     return record
 
 
-def check_target(folder: Path) -> None:
-    """Raise `DataError` where a copy cannot be written: nothing but an earlier copy is ever replaced."""
+def check_target(folder: Path, data: str, split: str) -> None:
+    """Raise `DataError` where a copy cannot be written: only an earlier one of the same images is ever replaced.
 
-    def foreign(names: list[str]) -> list[str]:
-        others = [name for name in names if not (name == FILE_NAME or name.endswith(".npy"))]
-        return others if FILE_NAME in names else others or names
-
+    Args:
+        folder: where it is to be written.
+        data, split: which images it is to be of, as for `write_corrupted_copy`.
+    """
+    earlier = _record_in(folder)
+    own = [] if earlier is None else [FILE_NAME, *(f"{name}.npy" for name in (LABELS, *earlier.corruptions))]
     check_replaceable(
         folder,
-        foreign,
+        lambda names: [name for name in names if name not in own],
         "{target} is no corrupted copy that could be replaced; found {found}; choose another folder, or clear this one",
         DataError,
     )
+    if earlier is not None and (earlier.data, earlier.split) != (data, split):
+        raise DataError(
+            f"{folder} holds a corrupted copy of other images, which would be lost; found {earlier.split} images of "
+            f"{earlier.data} instead of {split} images of {data}; choose another folder (--out), or clear this one"
+        )
+
+
+def _record_in(folder: Path) -> CopyRecord | None:
+    """Return what an earlier copy holds; None where there is none, or one that cannot be read."""
+    try:
+        return read_record(folder)
+    except DataError:
+        return None
 
 
 def _check_room(folder: Path, record: CopyRecord) -> None:
