@@ -145,7 +145,10 @@ def random_area(height: int, width: int, generator: np.random.Generator) -> Box:
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return images, uint8 (N, height, width, channels), at another size (bilinear, antialiased), without cropping."""
+    """Return the centres of images, uint8 (N, height, width, channels), at another size, as `fitted` does.
+
+    Images in arrays are as their owner cut them: only what the proportions need is cut off, and no border.
+    """
     channels = pixels.shape[3]
     if channels not in (1, 3):
         # One channel at a time: Pillow would take a last one for transparency and weight the others by it.
@@ -153,7 +156,7 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     resized = np.empty((len(pixels), height, width, channels), np.uint8)
     for target, image in zip(resized, pixels, strict=True):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-        target[:] = _array(picture.resize((width, height), Image.Resampling.BILINEAR))
+        target[:] = fitted(picture, height, width, cropped=True)
     return resized
 
 

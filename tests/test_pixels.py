@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, features
 
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.bundle.manifest import Input, Preprocessing
-from subspace_serve.data import Augmentation, FolderImages
+from subspace_serve.data import Augmentation, FolderImages, load_images
 from subspace_serve.data.decoding import decoded_size
 from subspace_serve.errors import DataError
 from subspace_serve.pixels import prepared, random_area, resize
@@ -227,7 +227,35 @@ def test_arrays_are_resized_a_channel_at_a_time(channels):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 7, channels), dtype=np.uint8)
     resized = resize(pixels, 5, 12)
     assert resized.shape == (3, 5, 12, channels)
+    tall = 7 * 5 / 12  # of the nine rows, so many have the proportions wanted
+    middle = (0, (9 - tall) / 2, 7, (9 + tall) / 2)
     for image, original in zip(resized, pixels, strict=True):
         for channel in range(channels):
-            plane = Image.fromarray(original[..., channel]).resize((12, 5), Image.Resampling.BILINEAR)
+            plane = Image.fromarray(original[..., channel]).resize((12, 5), Image.Resampling.BILINEAR, box=middle)
             np.testing.assert_array_equal(image[..., channel], np.asarray(plane))
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(28, 14), (8, 12), (33, 32), (300, 150)])
+def test_arrays_of_the_same_proportions_are_resized_whole(side, wanted):
+    pixels = np.stack([np.asarray(scene(side, side)), np.asarray(scene(side, side).rotate(90))])
+    for image, original in zip(resize(pixels, wanted, wanted), pixels, strict=True):
+        plain = Image.fromarray(original).resize((wanted, wanted), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(image, np.asarray(plain))
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (32, 32)])
+def test_evaluation_makes_the_pixels_that_are_served_whatever_the_proportions(tmp_path, height, width):
+    pictures = [scene(80, 40), scene(50, 70)]
+    for index, picture in enumerate(pictures):
+        (tmp_path / "folder" / f"{index}").mkdir(parents=True)
+        picture.save(tmp_path / "folder" / f"{index}" / "a.png")
+        np.savez(tmp_path / f"{index}.npz", images=np.asarray(picture)[np.newaxis], labels=[index])
+    preprocessing = Preprocessing(mean=(0,) * 3, std=(1,) * 3)
+    input = Input(dtype="uint8", layout="NHWC", height=height, width=width, channels=3, preprocessing=preprocessing)
+    wanted = {"height": height, "width": width, "channels": 3, "label_names": ["0", "1"]}
+    files = load_images(str(tmp_path / "folder"), **wanted).take(np.arange(2))[0]
+    for index, file in enumerate(files):
+        served = decode_image((tmp_path / "folder" / f"{index}" / "a.png").read_bytes(), input)
+        np.testing.assert_array_equal(file, served)
+        array = load_images(str(tmp_path / f"{index}.npz"), **wanted, resize=True).take(np.arange(1))[0]
+        np.testing.assert_array_equal(array[0], served)

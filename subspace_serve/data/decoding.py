@@ -23,15 +23,16 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Decoder:
-    """How a picture becomes pixels: uint8 of shape (size, size, channels).
+    """How a picture becomes pixels: uint8 of shape (height, width, channels).
 
     Attributes:
-        size: height and width wanted.
+        height, width: the size wanted.
         channels: 3 (RGB) or 1 (grey).
         cropped: the files are central crops already, as ImageNet-C's are, so that no border is cut off.
     """
 
-    size: int
+    height: int
+    width: int
     channels: int
     cropped: bool = False
 
@@ -48,9 +49,9 @@ class Decoder:
         except Exception as error:  # damaged files make the decoders raise errors of every kind
             raise DataError(f"{path} cannot be read as an image ({_why(error)}); replace it or take it away") from error
         if seed is None:
-            return fitted(picture, self.size, self.size, cropped=self.cropped)
+            return fitted(picture, self.height, self.width, cropped=self.cropped)
         area = random_area(picture.height, picture.width, np.random.default_rng(seed))
-        return cut(picture, area, self.size, self.size)
+        return cut(picture, area, self.height, self.width)
 
 
 def decoded_size(path: Path) -> tuple[int, int] | str:
@@ -85,7 +86,7 @@ def decode_batches(
     seeds: np.ndarray | None,
     workers: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the pixels of each batch in order, uint8 (B, size, size, channels).
+    """Yield the pixels of each batch in order, uint8 (B, height, width, channels).
 
     Threads decode a few batches ahead, since Pillow releases the GIL. They end with the iteration, and their number
     does not change the result.

@@ -19,7 +19,7 @@ _FEW_FILES = 512
 
 
 class FolderImages(Images):
-    """Labelled image files under one folder; each is brought to one square size when it is decoded."""
+    """Labelled image files under one folder; each is brought to one size when it is decoded."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class FolderImages(Images):
         files: Iterable[str | bytes],
         labels: np.ndarray,
         *,
-        size: int,
+        size: int | tuple[int, int],
         channels: int = 3,
         workers: int | None = None,
         cropped: bool = False,
@@ -38,7 +38,7 @@ class FolderImages(Images):
             root: the folder.
             files: paths relative to `root`.
             labels: integers (N,).
-            size: height and width of every decoded image.
+            size: height and width of every decoded image; one number for a square.
             channels: 3 (RGB) or 1 (grey).
             workers: threads that decode; 0 decodes on the calling thread, None chooses by files and processors.
             cropped: the files are central crops already, so that no border is cut off.
@@ -52,20 +52,20 @@ class FolderImages(Images):
         self.files = np.asarray([os.fsencode(file) for file in files], dtype=np.bytes_)
         self.root = root
         self.labels = checked_labels(labels, len(self.files))
-        self.size = size
+        self.size = (size, size) if isinstance(size, int) else size
         self.channels = channels
         self.workers = workers
         self.cropped = cropped
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.size, self.size, self.channels
+        return *self.size, self.channels
 
     def read(self, chosen: Iterable[np.ndarray | slice], areas: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Decode the files as `Images.read` says; the number of workers does not change the result."""
         everything = np.arange(len(self))
         batches = [everything[indices] for indices in chosen]
-        decoder = Decoder(self.size, self.channels, self.cropped)
+        decoder = Decoder(*self.shape, self.cropped)
         return decode_batches(decoder, self.root, self.files, batches, seeds=areas, workers=self._worker_count())
 
     def path_of(self, index: int) -> Path:
@@ -78,7 +78,7 @@ class FolderImages(Images):
     def with_labels(self, labels: np.ndarray) -> FolderImages:
         return self._like(self.files, labels)
 
-    def at_size(self, size: int) -> FolderImages:
+    def at_size(self, size: tuple[int, int]) -> FolderImages:
         """Return the same files, decoded at another size."""
         return self._like(self.files, self.labels, size)
 
@@ -103,7 +103,7 @@ class FolderImages(Images):
             return self.workers
         return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
 
-    def _like(self, files: np.ndarray, labels: np.ndarray, size: int | None = None) -> FolderImages:
+    def _like(self, files: np.ndarray, labels: np.ndarray, size: tuple[int, int] | None = None) -> FolderImages:
         return FolderImages(
             self.root,
             files,

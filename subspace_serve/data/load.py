@@ -32,7 +32,7 @@ def load_part(
     Raises:
         DataError: as `load_data`, or the set has no such part.
     """
-    source = open_source(spec, Options(image_size=image_size, download=download))
+    source = open_source(spec, Options(image_size=square(image_size), download=download))
     images = of_size(one_part(source, spec, split, validation, seed), image_size)
     return _not_empty(images, spec), source.label_names
 
@@ -60,7 +60,8 @@ def load_images(
         label_names: the network's classes, in its order. The set's are matched to them by name, and labels that are
             numbers without names as `subspace_serve.data.sources.numbers.matched` says.
         validation, seed: how the run carved its validation images, so that the parts are the same ones.
-        resize: bring images of a fixed other size to the network's, instead of refusing them.
+        resize: bring images of a fixed other size to the network's, as image files are: cropped to its proportions
+            around the centre, then scaled; otherwise they are refused.
 
     Raises:
         DataError: the set is missing or damaged, its images are of another size, its labels are not the
@@ -68,7 +69,7 @@ def load_images(
     """
     names = tuple(label_names)
     data_set, split = split_of(spec)
-    source = open_source(data_set, Options(image_size=height, channels=channels, label_names=names))
+    source = open_source(data_set, Options(image_size=(height, width), channels=channels, label_names=names))
     if not set(source.label_names) <= set(names):
         raise DataError(
             f"{spec} has other classes than the network: {listed(source.label_names)} instead of {listed(names)}; "
@@ -103,15 +104,15 @@ def load_unlabelled(
             is named.
     """
     data_set, split = split_of(spec)
-    source = open_source(data_set, Options(image_size=height, channels=channels, labelled=False))
+    source = open_source(data_set, Options(image_size=(height, width), channels=channels, labelled=False))
     images = one_part(source, spec, split, validation, seed)
     return _fitted(images, spec, (height, width, channels), resize)
 
 
 def open_source(spec: str, options: Options) -> Source:
     """Read a data set, as published, and check it."""
-    if options.image_size is not None and options.image_size < 1:
-        raise DataError(f"the image size must be at least 1 pixel; found {options.image_size}; give a larger one")
+    if options.image_size is not None and min(options.image_size) < 1:
+        raise DataError(f"the image size must be at least 1 pixel; found {min(options.image_size)}; give a larger one")
     source = read_source(spec, options)
     check(source, labelled=options.labelled)
     return source
@@ -135,6 +136,11 @@ def _not_empty(images: Images, spec: str) -> Images:
     if len(images) == 0:
         raise DataError(f"{spec} is empty; found no images; give a set that has some")
     return images
+
+
+def square(side: int | None) -> tuple[int, int] | None:
+    """Return height and width of a square, where its side is given."""
+    return None if side is None else (side, side)
 
 
 def of_size(images: Images, size: int | None) -> Images:

@@ -11,7 +11,7 @@ import numpy as np
 from subspace_serve.data.dataset import DataSet
 from subspace_serve.data.file_check import Track, check_files, leave_out, refuse_unreadable, untracked
 from subspace_serve.data.images import Images
-from subspace_serve.data.load import of_size, open_source
+from subspace_serve.data.load import of_size, open_source, square
 from subspace_serve.data.parts import check, divided
 from subspace_serve.data.preprocessing import Preprocessing, measure_preprocessing
 from subspace_serve.data.sharing import copied_files
@@ -45,7 +45,7 @@ def load_data(
             folder.
         validation: fraction of the training images to carve out, in [0, 1); 0 leaves validation empty.
         seed: decides which images are for validation.
-        image_size: pixels on a side, to which images of another size are resized; None keeps the set's own.
+        image_size: pixels on a side, to which images of another size are cropped and scaled; None keeps the set's own.
         channels: of every image; grey images are repeated. None keeps the set's own.
         decoded_size: pixels on a side at which image files are decoded where `image_size` is None, as in an earlier
             run; None chooses what suits the files (`picture_size.fitting_side`).
@@ -97,7 +97,7 @@ def _training_source(spec: str, size: int | None, channels: int | None, download
             f"{spec} has no training images; found only corrupted test images; train on the clean data set and "
             "evaluate on these"
         )
-    options = Options(image_size=size, download=download)
+    options = Options(image_size=square(size), download=download)
     return open_source(spec, options if channels is None else replace(options, channels=channels))
 
 

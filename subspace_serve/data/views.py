@@ -49,7 +49,7 @@ class ChangedImages(Images):
 
 
 class ResizedImages(ChangedImages):
-    """Images at another size (bilinear, antialiased)."""
+    """The centres of images at another size (`pixels.resize`)."""
 
     def __init__(self, images: Images, height: int, width: int) -> None:
         super().__init__(images)

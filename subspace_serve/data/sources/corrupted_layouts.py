@@ -119,7 +119,7 @@ def _of_files(name: str, own_size: int, *, cropped: bool) -> CorruptedReader:
     def read(path: Path, corruption: str, severity: int, options: Options) -> Source:
         folder = path / corruption / str(severity)
         label_names = options.label_names or class_folders(folder)
-        size = options.image_size or own_size
+        size = options.image_size or (own_size, own_size)
         files = labelled_files(
             folder, label_names, size, options, need_every=options.label_names is None, cropped=cropped
         )

@@ -34,7 +34,7 @@ def read_folder(path: Path | None, options: Options) -> Source:
     """
     root = need_path("folder", path)
     folders, beside = find_parts(root, options.label_names or ())
-    size = options.image_size or PHOTOGRAPH
+    size = options.image_size or (PHOTOGRAPH, PHOTOGRAPH)
     listing = Listing()
     if not options.labelled and any(map(has_images, folders.values())):
         label_names: tuple[str, ...] = ("unlabelled",)
@@ -49,11 +49,11 @@ def read_folder(path: Path | None, options: Options) -> Source:
             )
             for split, folder in folders.items()
         }
-    side = fitting_side(typical_sizes(list(splits.values()))) if options.label_names is None else size
+    side = fitting_side(typical_sizes(list(splits.values()))) if options.label_names is None else min(size)
     if options.image_size is None:
-        size = side
-        splits = {split: files.at_size(side) for split, files in splits.items()}
-    shifted = Augmentation(padding=size // 8, flip=True)
+        size = (side, side)
+        splits = {split: files.at_size(size) for split, files in splits.items()}
+    shifted = Augmentation(padding=min(size) // 8, flip=True)
     return Source(
         name=root.resolve().name,
         label_names=label_names,
@@ -70,7 +70,7 @@ def read_imagenet(path: Path | None, options: Options) -> Source:
     """Read ImageNet: `train/<wnid>` and `val/<wnid>`. Its published validation images are the test set."""
     root = need_path("imagenet", path)
     label_names = class_folders(_folder(root, "train"))
-    size = options.image_size or IMAGENET_SIZE
+    size = options.image_size or (IMAGENET_SIZE, IMAGENET_SIZE)
     listing = Listing()
     train, test = (
         labelled_files(_folder(root, split), label_names, size, options, listing=listing) for split in ("train", "val")
@@ -89,11 +89,11 @@ def read_tiny_imagenet(path: Path | None, options: Options) -> Source:
     """Read Tiny-ImageNet: `train/<wnid>/images`, and `val` as the test set, since the real one has no labels."""
     root = need_path("tiny-imagenet", path)
     label_names = class_folders(_folder(root, "train"))
-    size = options.image_size or TINY_IMAGENET_SIZE
+    size = options.image_size or (TINY_IMAGENET_SIZE, TINY_IMAGENET_SIZE)
     return Source(
         name="tiny-imagenet",
         label_names=label_names,
-        augmentation=Augmentation(padding=size // 16, flip=True),
+        augmentation=Augmentation(padding=min(size) // 16, flip=True),
         preprocessing=TINY_IMAGENET,
         train=labelled_files(_folder(root, "train"), label_names, size, options),
         test=_annotated_files(_folder(root, "val"), label_names, size, options),
@@ -107,7 +107,7 @@ def _folder(root: Path, name: str) -> Path:
     return root / name
 
 
-def _unlabelled_files(folder: Path, size: int, options: Options, listing: Listing) -> FolderImages:
+def _unlabelled_files(folder: Path, size: tuple[int, int], options: Options, listing: Listing) -> FolderImages:
     """List all images below a folder, labelled 0."""
     files = [os.path.relpath(file, folder) for file in listing.images_below(folder)]
     labels = np.zeros(len(files), np.int64)
@@ -117,7 +117,7 @@ def _unlabelled_files(folder: Path, size: int, options: Options, listing: Listin
 def labelled_files(
     folder: Path,
     label_names: Sequence[str],
-    size: int,
+    size: tuple[int, int],
     options: Options,
     *,
     need_every: bool = True,
@@ -177,7 +177,7 @@ def _refuse_only_folders(folder: Path, images: Mapping[str, Sequence[str]]) -> N
         )
 
 
-def _annotated_files(folder: Path, label_names: Sequence[str], size: int, options: Options) -> FolderImages:
+def _annotated_files(folder: Path, label_names: Sequence[str], size: tuple[int, int], options: Options) -> FolderImages:
     """List the images of `val_annotations.txt`, whose lines hold a file, its class and a box, separated by tabs."""
     annotations = folder / "val_annotations.txt"
     if not annotations.is_file():

@@ -20,14 +20,14 @@ class Options:
     """What a user can ask of a reader; each reader uses the options that apply to it.
 
     Attributes:
-        image_size: pixels on a side; None for the set's own.
+        image_size: height and width in pixels to which image files are decoded; None for the set's own.
         channels: of images decoded from files.
         label_names: the classes in the order wanted; None for the set's own.
         labelled: refuse images without labels; if false, such images are all labelled 0.
         download: fetch what is missing, where the set can be fetched.
     """
 
-    image_size: int | None = None
+    image_size: tuple[int, int] | None = None
     channels: int = 3
     label_names: tuple[str, ...] | None = None
     labelled: bool = True
