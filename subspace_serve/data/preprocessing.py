@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,17 @@ class Preprocessing:
             raise DataError(f"preprocessing needs finite, positive numbers; found {self.mean} and {self.std}")
         if not all(deviation > 0 for deviation in self.std):
             raise DataError(f"preprocessing divides by the standard deviation; found {self.std}; give positive numbers")
+
+    def of_channels(self, channels: int) -> Preprocessing:
+        """Return the constants for the same images with other channels: grey ones repeated, or RGB turned grey.
+
+        The mean of grey is exact; its deviation is, too, where the three colours vary together, and else a little less.
+        """
+        if len(self.mean) == channels:
+            return self
+        if len(self.mean) == 1:
+            return Preprocessing(self.mean * channels, self.std * channels)
+        return Preprocessing((_luminance(self.mean),), (_luminance(self.std),))
 
     def to_json(self) -> dict[str, Any]:
         return {"mean": list(self.mean), "std": list(self.std)}
@@ -91,6 +102,11 @@ def measure_preprocessing(images: np.ndarray) -> Preprocessing:
             histograms[channel] += np.bincount(chunk[..., channel].ravel(), minlength=_PIXEL_VALUES)
     measured = [_mean_and_deviation(histogram.tolist()) for histogram in histograms]
     return Preprocessing(mean=tuple(mean for mean, _ in measured), std=tuple(std for _, std in measured))
+
+
+def _luminance(colours: Sequence[float]) -> float:
+    """Return the grey of red, green and blue, as Pillow converts them (ITU-R 601-2)."""
+    return math.fsum(weight * value for weight, value in zip((0.299, 0.587, 0.114), colours, strict=True))
 
 
 def _mean_and_deviation(histogram: list[int]) -> tuple[float, float]:

@@ -137,13 +137,10 @@ def _divided(
 
 
 def _preprocessing(source: Source, train: Images) -> Preprocessing:
-    """Return a set's published normalisation, repeated where grey images are, or else measure it."""
-    known, channels = source.preprocessing, train.shape[2]
-    if known is None:
+    """Return a set's published normalisation, for as many channels as its images have here, or else measure it."""
+    if source.preprocessing is None:
         return measure_preprocessing(train.take(np.arange(len(train)))[0])
-    if len(known.mean) == channels:
-        return known
-    return Preprocessing(known.mean * channels, known.std * channels)
+    return source.preprocessing.of_channels(train.shape[2])
 
 
 def _check_every_class(train: Images, source: Source) -> None:
