@@ -114,6 +114,9 @@ def objects(path: Path) -> None:
         (lambda path: path.write_bytes(pickle.dumps(Bomb())), r"cannot be read as .npy"),
         (lambda path: path.write_bytes(b""), r"cannot be read as .npy"),
         (lambda path: path.write_bytes(path.read_bytes()[:40]), r"cannot be read as .npy"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b")", b" ")), r"cannot be read as .npy"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"}", b" ")), r"cannot be read as .npy"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"b'escr'")), r"cannot be read as .npy"),
         (lambda path: path.unlink(), "there is no file"),
     ],
 )

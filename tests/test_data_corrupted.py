@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -327,6 +328,18 @@ def test_wrong_medmnist_c_is_refused(tmp_path, change, message):
     folder = write_medmnist_c(tmp_path, **change)
     with pytest.raises(DataError, match=message):
         read(f"medmnist-c:{folder}:bubble:3", (28, 28, 3), list("abcd"))
+
+
+def test_a_medmnist_c_with_a_spoilt_header_is_refused(tmp_path):
+    path = write_medmnist_c(tmp_path) / "bubble.npz"
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["test_images.npy"] = content["test_images.npy"].replace(b")", b" ", 1)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(DataError, match="bubble.npz cannot be read as .npz"):
+        read(f"medmnist-c:{path.parent}:bubble:3", (28, 28, 3), list("abcd"))
 
 
 def test_a_damaged_medmnist_c_is_refused_even_where_it_is_not_used(tmp_path):

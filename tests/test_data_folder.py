@@ -573,6 +573,9 @@ def test_tiny_imagenet_with_an_unknown_class_in_its_annotations_is_refused(tmp_p
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn03\t0\t0\t62\t63\n")
     with pytest.raises(DataError, match=r"line 1 of .*val_annotations.txt"):
         load_data(f"tiny-imagenet:{tmp_path}")
+    (tmp_path / "val" / "val_annotations.txt").write_bytes(b"val_0.JPEG\tn01\t\xe9\n")
+    with pytest.raises(DataError, match=r"val_annotations.txt cannot be read as text in UTF-8 \(.*0xe9"):
+        load_data(f"tiny-imagenet:{tmp_path}")
 
 
 def test_imagenet_layout(tmp_path):

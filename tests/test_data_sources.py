@@ -10,6 +10,7 @@ import pickle
 import tarfile
 import tracemalloc
 import urllib.error
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -439,6 +440,8 @@ def test_the_npz_fingerprint_is_that_of_the_data(tmp_path):
         ({"images": np.zeros((30, 6, 5))}, r"must be uint8 .*found float64 of shape \(30, 6, 5, 1\)"),
         ({"images": np.zeros((30, 30), np.uint8)}, r"found uint8 of shape \(30, 30\)"),
         ({"images": np.zeros((30, 3, 6, 5), np.uint8)}, r"up to 4 channels; found uint8 of shape \(30, 3, 6, 5\)"),
+        ({"images": np.zeros((30, 0, 0, 3), np.uint8)}, r"a pixel at least .*found uint8 of shape \(30, 0, 0, 3\)"),
+        ({"images": np.zeros((30, 0, 5), np.uint8)}, r"a pixel at least .*found uint8 of shape \(30, 0, 5, 1\)"),
         ({"images": np.zeros((29, 6, 5), np.uint8)}, r"one integer per image, shape \(29,\)"),
         ({"images": np.array([np.zeros((6, 5)), np.zeros((5, 5))] * 15, dtype=object)}, "holds objects"),
         ({"images": np.zeros((0, 6, 5), np.uint8), "labels": np.zeros(0, int)}, "is empty; found no train images"),
@@ -485,6 +488,26 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
             load_data(str(path))
     with pytest.raises(DataError, match="there is no file"):
         load_data(str(tmp_path / "absent.npz"))
+
+
+@pytest.mark.parametrize("key", ["images", "labels", "label_names"])
+def test_other_files_in_the_place_of_an_array_are_refused(tmp_path, key):
+    spec = save(tmp_path / "raw.npz", **{name: array for name, array in arrays().items() if name != key})
+    with zipfile.ZipFile(spec, "a") as archive:
+        archive.writestr("readme.txt", "what is no array is not looked at")
+        archive.writestr(key, "a,b,c")
+    with pytest.raises(DataError, match=rf"{key} in .*raw.npz is no array; found other bytes"):
+        load_data(spec)
+
+
+@pytest.mark.parametrize("spoil", [(b")", b" "), (b"}", b" "), (b"'descr'", b"b'escr'"), (b"{", b"\n"), (b"'", b"{")])
+def test_an_archive_with_a_spoilt_header_is_refused(tmp_path, spoil):
+    np.save(tmp_path / "images.npy", arrays()["images"])
+    spec = save(tmp_path / "spoilt.npz", labels=arrays()["labels"])
+    with zipfile.ZipFile(spec, "a") as archive:
+        archive.writestr("images.npy", (tmp_path / "images.npy").read_bytes().replace(*spoil))
+    with pytest.raises(DataError, match=r"spoilt.npz cannot be read as .npz"):
+        load_data(spec)
 
 
 def test_training_needs_training_images(tmp_path):

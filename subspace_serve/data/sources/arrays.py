@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from subspace_serve.errors import DataError
+
+DAMAGED = (
+    *(OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    # The header of an array is a Python literal, which NumPy also tries to mend.
+    *(SyntaxError, tokenize.TokenError, TypeError),
+)
+"""What NumPy and zipfile raise where a .npy or .npz file is damaged, or none."""
 
 _GREY = 3
 _WITH_CHANNELS = 4
@@ -41,7 +52,7 @@ def open_npy(path: Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r") if math.prod(shape) else np.empty(shape, dtype)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; put it there or correct the path") from error
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} cannot be read as .npy ({error}); it is damaged or no .npy; get it again") from error
 
 
@@ -63,10 +74,12 @@ def checked_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
     """
     if pixels.ndim == _GREY:
         pixels = pixels[..., np.newaxis]
-    if pixels.dtype != np.uint8 or pixels.ndim != _WITH_CHANNELS or not 1 <= pixels.shape[3] <= _MOST_CHANNELS:
+    fits = pixels.dtype == np.uint8 and pixels.ndim == _WITH_CHANNELS
+    if not fits or 0 in pixels.shape[1:] or pixels.shape[3] > _MOST_CHANNELS:
         raise DataError(
             f"{name} must be uint8 of shape (N, height, width) or (N, height, width, channels) with "
-            f"up to {_MOST_CHANNELS} channels; found {pixels.dtype} of shape {pixels.shape}; convert them"
+            f"a pixel at least and up to {_MOST_CHANNELS} channels; "
+            f"found {pixels.dtype} of shape {pixels.shape}; convert them"
         )
     return pixels
 

@@ -184,7 +184,11 @@ def _annotated_files(folder: Path, label_names: Sequence[str], size: tuple[int, 
         return labelled_files(folder, label_names, size, options)
     indices = {name: index for index, name in enumerate(label_names)}
     files, labels = [], []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = annotations.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{annotations} cannot be read as text in UTF-8 ({error}); get the file again") from error
+    for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
         if len(fields) < _ANNOTATION_FIELDS or fields[1] not in indices:
             raise DataError(

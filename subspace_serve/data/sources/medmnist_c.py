@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -13,7 +12,7 @@ import numpy as np
 
 from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.sources.arrays import checked_pixels, integer_labels, read_npy_header
+from subspace_serve.data.sources.arrays import DAMAGED, checked_pixels, integer_labels, read_npy_header
 from subspace_serve.data.sources.corrupted_sets import SEVERITIES, Contents, CorruptedReader, check_rows
 from subspace_serve.data.sources.numbers import numbered
 from subspace_serve.data.sources.source import Options, Source
@@ -40,7 +39,7 @@ def _read(path: Path, corruption: str, severity: int, options: Options) -> Sourc
         with zipfile.ZipFile(file) as archive:
             labels, _ = _severity(archive, "test_labels", 0, 1, file)
             pixels, rows = _severity(archive, "test_images", severity - 1, len(SEVERITIES), file)
-    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(f"{file} cannot be read as .npz ({error}); it is damaged; get it again") from error
     pixels = checked_pixels(pixels, f"test_images in {file}")
     all_labels = integer_labels(labels, rows, f"test_labels in {file}")

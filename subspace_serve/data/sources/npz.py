@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from subspace_serve.data.array import MemoryImages
 from subspace_serve.data.augmentation import Augmentation
-from subspace_serve.data.sources.arrays import checked_pixels, integer_labels
+from subspace_serve.data.sources.arrays import DAMAGED, checked_pixels, integer_labels
 from subspace_serve.data.sources.numbers import check_class_count, numbered
 from subspace_serve.data.sources.source import Options, Source
 from subspace_serve.errors import DataError
@@ -58,7 +57,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; give the path of a .npz file") from error
-    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path} cannot be read as .npz: {error}; it is damaged or holds objects; "
             "save plain arrays again with numpy.savez"
@@ -71,6 +70,8 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str) -> np.ndarray
             f"{path} has no {key}; found {', '.join(arrays) or 'nothing'}; "
             "save `images` and `labels`, or `train_images`, `train_labels` and so on"
         )
+    if not isinstance(arrays[key], np.ndarray):  # NumPy returns the bytes of whatever else is in the archive
+        raise DataError(f"{key} in {path} is no array; found other bytes; save plain arrays again with numpy.savez")
     return arrays[key]
 
 
@@ -84,7 +85,9 @@ def _images(path: Path, arrays: Mapping[str, np.ndarray], prefix: str, labelled:
 
 def _label_names(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, MemoryImages]) -> tuple[str, ...]:
     """Return the names of the classes; empty where the file does not name them."""
-    names = arrays.get("label_names", np.empty(0, dtype=np.str_))
+    if "label_names" not in arrays:
+        return ()
+    names = _array(path, arrays, "label_names")
     wrong = names.ndim != 1 or names.dtype.kind != "U"
     if not wrong:
         check_class_count(len(names), splits, f"{path} has {len(names)} label_names")
