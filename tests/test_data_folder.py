@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subspace_serve.data import Augmentation, FolderImages, load_data, load_images, preprocess, summary
+from subspace_serve.data import Augmentation, FolderImages, load_checked, load_data, load_images, preprocess, summary
 from subspace_serve.data.decoding import Decoder
 from subspace_serve.errors import DataError
 
@@ -470,6 +470,25 @@ def test_linked_images_are_read_and_each_once(tmp_path):
     images = load_images(str(tmp_path / "animals"), height=8, width=8, channels=3, label_names=["bird", "cat", "dog"])
     assert np.bincount(images.labels).tolist() == [11, 11, 10]
     assert len({Path(file).resolve() for file in files_of(images)}) == 32
+
+
+def test_a_link_to_an_image_that_is_gone_counts_as_an_image_that_cannot_be_read(tmp_path):
+    root = animals(tmp_path / "animals")
+    (root / "cat" / "gone.png").symlink_to("taken away.png")
+    (root / "cat" / "moved.png").symlink_to("../dog/taken away.png")
+    with pytest.raises(DataError, match=r"2 of 32 image files .*cannot be read:\n.*cat/(gone|moved).png \(No such"):
+        load_checked(str(root), image_size=8)
+
+
+def test_gif_files_are_read_as_the_service_reads_them(tmp_path):
+    root = animals(tmp_path / "animals", 5)
+    palette = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("RGB").quantize(64)
+    palette.save(root / "cat" / "0.GIF")
+    images = load_images(str(root), height=8, width=8, channels=3, label_names=["bird", "cat", "dog"])
+    assert np.bincount(images.labels).tolist() == [5, 6, 5]
+    assert images.path_of(5) == root / "cat" / "0.GIF"
+    (pixels,), _ = images.take(np.array([5]))
+    assert np.array_equal(pixels, np.asarray(palette.convert("RGB")))
 
 
 def link_to_the_test_images(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subspace_serve.errors import DataError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 # Folders that operating systems and tools create, besides those that begin with a dot (.ipynb_checkpoints).
 _FOLDERS_OF_SYSTEMS = ("__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
@@ -66,7 +66,9 @@ class Listing:
         else:
             place, name = os.path.split(os.path.realpath(entry.path))
             linked = self._linked.setdefault(place, {})
-            owner = linked.get(name) or (self._folders.get(place) if _is_named_image(name) else None)
+            # A target that is there, in a folder of the set, is listed itself.
+            listed = os.path.exists(entry.path) and _is_named_image(name)
+            owner = linked.get(name) or (self._folders.get(place) if listed else None)
             if owner is None:
                 linked[name] = folder
         self._check_owner(owner, folder, entry.path)
