@@ -68,14 +68,21 @@ def here(line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def run_on(
-    line_run: Path, spec: str, *, validation: float = 0.1, data_seed: int = 0, early_stopping: bool = False
+    line_run: Path,
+    spec: str,
+    *,
+    validation: float = 0.1,
+    data_seed: int = 0,
+    early_stopping: bool = False,
+    image_size: int | None = None,
 ) -> Path:
     """Return a copy of the trained line, as a run that was trained on other digits."""
     run = Path(shutil.copytree(line_run, Path.cwd() / "run"))
     subspace = OpenRun(run).subspace
-    data = load_data(spec, validation=validation, seed=data_seed, channels=1, decoded_size=8)
+    data = load_data(spec, validation=validation, seed=data_seed, channels=1, image_size=image_size, decoded_size=8)
     training: dict[str, Any] = {
         "data": spec, "channels": 1, "validation": validation, "data_seed": data_seed, "early_stopping": early_stopping,
+        "image_size": image_size,
     }  # fmt: skip
     provenance = subspace.provenance | {
         "training": subspace.provenance["training"] | training,
@@ -147,6 +154,17 @@ class TestTrainingImages:
         assert "corrupted:train holds corrupted training images of this run" in refusal("select", run, *whole)
         # There are too few of these to choose on, which is another matter.
         assert "training" not in refusal("select", run, "--val-data", "corrupted:validation:contrast:1")
+
+    def test_nor_does_one_of_what_the_run_resized(self, here: Path, line_run: Path) -> None:
+        with np.load("digits.npz") as arrays:
+            large = dict(arrays) | {"images": arrays["images"].repeat(2, 1).repeat(2, 2)}
+        np.savez("large.npz", **large)
+        run = run_on(line_run, "large.npz", image_size=8)
+        made = ("--data", "large.npz", "--corruption", "contrast", "--severity", "1")
+        done = invoke("corrupt", *made, "--split", "train", "--out", "copy")
+        assert done.exit_code == 0, (done.output, done.exception)
+        message = refusal("select", run, "--val-data", "corrupted:copy:contrast:1")
+        assert "corrupted:copy:contrast:1 holds corrupted training images of this run" in message
 
 
 class TestCorruptedSets:

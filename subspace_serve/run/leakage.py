@@ -55,14 +55,14 @@ def refuse_seen_images(run: OpenRun, spec: str, images: Images) -> None:
     """Refuse the run's test and training images, as what chooses, fits or promises; all else is as above."""
     from subspace_serve.data.specification import split_of
     from subspace_serve.errors import DataError
+    from subspace_serve.run.images import is_copied
 
     refuse_test_images(run, spec, images)
     trained_on = run.subspace.provenance.get("training", {}).get("data")
     if spec == "train" or split_of(spec) == (trained_on, "train"):
         raise DataError(f"the networks were trained on {spec}, {_RULES['train']}; give others, such as validation")
     copy = corrupted_copy(spec)
-    own = _own(run, "train") if copy is not None and copy.split == "train" else None
-    if copy is not None and own is not None and copy.fingerprint == own.fingerprint():
+    if copy is not None and copy.split == "train" and _own(run, "train") is not None and is_copied(run, copy):
         raise DataError(
             f"{spec} holds corrupted training images of this run, {_RULES['train']}; make a copy of validation "
             "images: subspace-serve corrupt --split validation"
