@@ -25,6 +25,22 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def standard_run(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a standard network with a record of training like the line's: one that was never trained."""
+    from subspace_serve.space.checkpoint import load_subspace, save_subspace
+    from subspace_serve.space.geometry import single_network
+    from subspace_serve.space.subspace import Subspace
+    from trainer.architectures import build
+    from trainer.modules import weights_of
+
+    folder = tmp_path_factory.mktemp("runs") / "standard"
+    line = load_subspace(line_run)
+    weights = weights_of(build(line.architecture))
+    save_subspace(Subspace(single_network(), line.architecture, (weights,), line.provenance), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the line's midpoint and ends; tests must not change it."""
     from subspace_serve.export import BundlePlan, Origin, export_bundle

@@ -78,15 +78,6 @@ def test_json_reports_are_all_that_standard_output_gets(line_run: Path) -> None:
     assert [point["alpha"] for point in evaluated["points"]] == [0.5]
 
 
-def test_a_baseline_is_measured_on_the_same_images(line_run: Path, tmp_path: Path) -> None:
-    run(f"{TRAIN} --subspace standard --out {tmp_path}/standard")
-    report = tmp_path / "report.json"
-    run(["evaluate", str(line_run), "--points", "2", "--baseline", f"{tmp_path}/standard", "--json", str(report)])
-    baseline = json.loads(report.read_text())["baseline"]
-    alone = json.loads(run(["evaluate", f"{tmp_path}/standard", "--json", "-"]))
-    assert baseline == pytest.approx(alone["points"][0]["metrics"])
-
-
 def test_collapse_writes_an_ordinary_state_dict(own_run: Path) -> None:
     run(["collapse", str(own_run), "--alpha", "endpoint:0"])
     opened = OpenRun(own_run)
@@ -288,10 +279,12 @@ def test_evaluate_says_where_a_place_was_chosen_with_other_statistics(own_run: P
     assert "here it is evaluated with training images" in result.stderr
 
 
-def test_corruptions_are_evaluated_beside_a_baseline_and_drawn(line_run: Path, tmp_path: Path) -> None:
+def test_corruptions_are_evaluated_beside_a_baseline_and_drawn(
+    line_run: Path, standard_run: Path, tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     output = run(
-        f"evaluate {line_run} --points 2 --corruption contrast --severity 1 --severity 5 --baseline {line_run} "
+        f"evaluate {line_run} --points 2 --corruption contrast --severity 1 --severity 5 --baseline {standard_run} "
         f"--plot {tmp_path}/line.png --json {report}"
     )
     document = json.loads(report.read_text())

@@ -22,8 +22,6 @@ from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.report import Documents, write_report
 from subspace_serve.show.report.summary import choices, findings, standard_error
-from trainer.architectures import build
-from trainer.modules import weights_of
 
 pytestmark = pytest.mark.slow
 
@@ -322,19 +320,6 @@ def test_nothing_is_left_behind_when_there_is_nothing_to_draw(tmp_path: Path) ->
 def own_run(line_run: Path, tmp_path: Path) -> Path:
     """Return a copy of the trained line that a test may change."""
     return Path(shutil.copytree(line_run, tmp_path / "copy"))
-
-
-@pytest.fixture
-def standard_run(line_run: Path, tmp_path: Path) -> Path:
-    """A standard network with a record of training like the line's: one that was never trained."""
-    from subspace_serve.space.checkpoint import load_subspace, save_subspace
-    from subspace_serve.space.geometry import single_network
-    from subspace_serve.space.subspace import Subspace
-
-    line = load_subspace(line_run)
-    weights = weights_of(build(line.architecture))
-    save_subspace(Subspace(single_network(), line.architecture, (weights,), line.provenance), tmp_path / "standard")
-    return tmp_path / "standard"
 
 
 def run(*arguments: str | Path) -> str:

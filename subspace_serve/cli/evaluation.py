@@ -23,10 +23,11 @@ from subspace_serve.cli.options import (
 from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.run.statistics import calibration_on, statistics_on, usual_statistics
+from subspace_serve.run.statistics import statistics_on, usual_statistics
 from subspace_serve.space.alpha import SYNTAX
 
 if TYPE_CHECKING:
@@ -185,6 +186,9 @@ def evaluate(
     else:
         clean = clean_part(opened, spec) if corruptions else spec
         images = labelled_images(opened, clean)
+    standard = None
+    if baseline is not None:
+        standard = Baseline.of(with_skeleton(comparable_run(opened, baseline)), calibrate_on)
     with passing_progress() as say:
         evaluation = measure(
             opened.network,
@@ -199,17 +203,8 @@ def evaluate(
             domains=domains,
             progress=say,
         )
-    if baseline is not None:
-        other = with_skeleton(opened.comparable(baseline))
-        standard = measure(
-            other.network,
-            images,
-            calibration=calibration_on(other, calibrate_on) if calibrate_on else other.calibration,
-            alphas=[other.subspace.geometry.midpoint],
-            ensembles=False,
-            corrupted=corrupted,
-        )
-        evaluation = evaluation.with_baseline(standard)
+    if standard is not None:
+        evaluation = standard.beside(evaluation, images, corrupted)
     evaluation = replace(
         evaluation, data=clean, checkpoint_sha256=opened.checkpoint_sha256, use=recorded_use(opened.subspace)
     )

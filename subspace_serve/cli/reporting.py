@@ -13,6 +13,7 @@ from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, passing_progress, progress_line, write_report
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
@@ -86,7 +87,7 @@ def report(
     opened = open_run(run, **options)
     target = check_target(out or opened.beside("report"))
     clean = clean_part(opened, spec) if corruptions else spec
-    other = with_skeleton(opened.comparable(baseline)) if baseline is not None else None
+    other = with_skeleton(comparable_run(opened, baseline)) if baseline is not None else None
     if evaluation is not None:
         measured, changed = _read_evaluation(evaluation, opened), None
     else:
@@ -113,10 +114,12 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     """Return the evaluation that `evaluate` gives, with reliability diagrams."""
     from subspace_serve.measure.evaluation import default_alphas, evaluate
 
+    images = labelled_images(run, spec)
+    standard = None if baseline is None else Baseline.of(baseline)
     with passing_progress() as say:
         evaluation = evaluate(
             run.network,
-            labelled_images(run, spec),
+            images,
             calibration=usual_statistics(run),
             alphas=default_alphas(run.subspace.geometry, points | 1),  # odd, so that the midpoint is among them
             recommended=recommended_candidates(run.subspace, "probabilities"),
@@ -124,19 +127,9 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
             reliability=True,
             progress=say,
         )
-    evaluation = replace(evaluation, data=spec, use=recorded_use(run.subspace))
-    if baseline is None:
-        return evaluation
-    standard = evaluate(
-        baseline.network,
-        labelled_images(run, spec),
-        calibration=baseline.calibration,
-        alphas=[baseline.subspace.geometry.midpoint],
-        ensembles=False,
-        corrupted=domains,
-        reliability=True,
-    )
-    return evaluation.with_baseline(standard)
+    if standard is not None:
+        evaluation = standard.beside(evaluation, images, domains, reliability=True)
+    return replace(evaluation, data=spec, use=recorded_use(run.subspace))
 
 
 def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:

@@ -6,7 +6,7 @@ What a specification means for it is said in `images` and `domains`, and where B
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,18 +204,3 @@ class OpenRun:
             batch_size=self.calibration_batch,
             seed=self.seed,
         )
-
-    def comparable(self, path: Path) -> OpenRun:
-        """Open another run with the same options.
-
-        Raises:
-            DataError: it was trained for other classes.
-        """
-        from subspace_serve.errors import DataError
-
-        other = replace(self, path=path)
-        if other.labels != self.labels:
-            raise DataError(
-                f"the baseline {path} was trained for other classes than {self.path}; compare like with like"
-            )
-        return other
