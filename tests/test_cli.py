@@ -486,12 +486,36 @@ def test_data_that_changed_since_training_is_refused(
     assert "has changed since" in text
 
 
-def test_a_place_where_nothing_can_be_written_is_named(
-    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("RUN/config.json/report", r"cannot be written \(Not a directory: .*config.json\); name a file elsewhere"),
+        ("/proc/absent/report.json", "cannot be written .*: /proc"),
+        ("RUN", "is a folder; name a file, such as RUN/report.json"),
+        ("RUN/" + "x" * 300, "File name too long"),
+    ],
+)
+@pytest.mark.parametrize("command", ["inspect", "evaluate", "select"])
+def test_a_report_that_could_not_be_written_is_refused_before_the_work(
+    own_run: Path,
+    command: str,
+    target: str,
+    message: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    status, text = fail(["inspect", str(own_run), "--json", f"{own_run}/config.json/report"], capsys, monkeypatch)
+    words = [command, str(own_run), "--json", target.replace("RUN", str(own_run))]
+    before = sorted(own_run.iterdir())
+    monkeypatch.setattr(OpenRun, "network", property(lambda run: pytest.fail("the work began")))
+    status, text = fail(words, capsys, monkeypatch)
     assert status == 1
-    assert "config.json" in text
+    assert re.search(message.replace("RUN", re.escape(str(own_run))), text), text
+    assert sorted(own_run.iterdir()) == before
+
+
+def test_a_report_is_written_into_a_folder_that_is_not_there_yet(line_run: Path, tmp_path: Path) -> None:
+    run(["inspect", str(line_run), "--json", f"{tmp_path}/new/folder/report.json"])
+    assert json.loads((tmp_path / "new/folder/report.json").read_text())["geometry"]["name"] == "line"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "select", "report"])

@@ -20,6 +20,8 @@ from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import Evaluation
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.selections import store_selections
 from subspace_serve.show.report import Documents, write_report
 from subspace_serve.show.report.summary import choices, findings, standard_error
 
@@ -354,6 +356,17 @@ def test_the_command_measures_and_writes_beside_the_run(own_run: Path, standard_
     page = Page((own_run / "report/report.html").read_text(encoding="utf-8"))
     accuracy = documents["evaluation"]["points"][1]["metrics"]["accuracy"]
     assert f"right on {100 * accuracy:.2f} % of the images" in page.text("p")
+
+
+def test_a_choice_whose_images_have_gone_costs_itself_only(own_run: Path, tmp_path: Path) -> None:
+    gone = selections()["fog"] | {"calibration": {"on": f"{tmp_path}/gone.npz"}}
+    stored = {"gone": gone, "there": selections()["fog"]}
+    store_selections(own_run, stored, OpenRun(own_run).checkpoint_sha256)
+    words = [str(own_run), "--points", "3", "--calibration-count", "128", "--no-plane", "--json", "-"]
+    result = CliRunner().invoke(COMMANDS["report"], words, catch_exceptions=False)
+    assert json.loads(result.stdout)["changed"]["models"] == ["midpoint", "ends together", "best:there"]
+    assert "note: best:gone is not compared with the other models image by image" in result.stderr
+    assert "gone.npz" in result.stderr
 
 
 def test_an_evaluation_that_is_there_is_not_measured_again(own_run: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,15 +13,39 @@ from typing import Any
 
 import click
 
+from subspace_serve.errors import SubspaceServeError
 from subspace_serve.files import write_text
 
 _CLEARED = "\r\033[K"
 _BETWEEN_LINES = 10.0
 """Seconds between two lines of progress where stderr is not a terminal."""
 
+
+def _writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse a file that could not be written, before the work whose report it is to hold."""
+    if not value or value == "-":
+        return value
+    target = Path(value)
+    if target.exists() and not (target.is_file() or target.is_dir()):  # a device or a pipe
+        return value
+    target = target.resolve()
+    if target.is_dir():
+        raise SubspaceServeError(f"--json {value} is a folder; name a file, such as {target / 'report.json'}")
+    nearest = next(folder for folder in target.parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=nearest):
+            pass
+    except OSError as error:
+        raise SubspaceServeError(
+            f"--json {value} cannot be written ({error.strerror}: {nearest}); name a file elsewhere"
+        ) from error
+    return value
+
+
 json_option = click.option(
-    "--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output)."
-)
+    "--json", "json_file", metavar="FILE", callback=_writable,
+    help="Write the report as JSON to FILE (- for standard output).",
+)  # fmt: skip
 
 
 def write_json(document: Any, destination: Path | str) -> None:

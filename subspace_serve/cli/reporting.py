@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.options import corruption_options, run_options
-from subspace_serve.cli.output import json_option, passing_progress, progress_line, write_report
+from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_report
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.run.baseline import Baseline, comparable_run
@@ -135,8 +135,10 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
 def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
     """Return the images on which the midpoint, the ensemble of the ends and the chosen place give different answers.
 
-    The chosen place is the first stored selection that moved away from the midpoint.
+    The chosen place is the first stored selection that moved away from the midpoint. One whose BatchNorm statistics
+    cannot be had, such as where its images have gone since, is left out with a note.
     """
+    from subspace_serve.errors import SubspaceServeError
     from subspace_serve.measure.changed import answers_of, changed_answers
     from subspace_serve.measure.networks import Candidate, Networks
     from subspace_serve.measure.point_results import candidate_from_json
@@ -148,10 +150,17 @@ def _changed(run: OpenRun, spec: str) -> ChangedAnswers | None:
     found = answers_of(Networks(run.network, usual_statistics(run)), usual, images)
     models = dict(zip(("midpoint", "ends together"), found, strict=True))
     for name, selection in run.selections().items():
-        if not selection.get("kept_midpoint"):
-            networks = Networks(run.network, statistics_of_selection(run, name, selection))
-            (models[f"best:{name}"],) = answers_of(networks, [candidate_from_json(selection)], images)
-            break
+        if selection.get("kept_midpoint"):
+            continue
+        try:
+            statistics = statistics_of_selection(run, name, selection)
+        except SubspaceServeError as error:
+            say_note(f"best:{name} is not compared with the other models image by image: {error}")
+            continue
+        (models[f"best:{name}"],) = answers_of(
+            Networks(run.network, statistics), [candidate_from_json(selection)], images
+        )
+        break
     return changed_answers(models, images, run.labels)
 
 
