@@ -533,6 +533,21 @@ def test_without_data_labels_and_sizes_are_given_and_images_named_later(tmp_path
     assert "imported without a data set" in str(result.exception)
 
 
+def test_without_data_a_report_has_no_plane_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("labels.txt").write_text("\n".join("0123456789"))
+    common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.35", "--height", "8", "--channels", "1")
+    files = saved(tmp_path, *map(state, range(3)))
+    command("import", *files, "--arch", "cresnet8-4", "--subspace", "simplex", *common, "--out", "run")
+    images = ("--data", "digits:validation")
+    command("evaluate", "run", *images, "--alpha", "endpoints", "--json", "own.json")
+    result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json"], catch_exceptions=False)
+    assert "no picture of the plane: run was imported without a data set" in result.stderr
+    assert Path("run/report/report.html").exists()
+    result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json", "--plane"])
+    assert "imported without a data set" in str(result.exception)
+
+
 def test_networks_of_independent_starts_are_reported_as_not_connected():
     points = [
         (0.0, {"accuracy": 0.9, "nll": 0.3}),
@@ -690,9 +705,13 @@ def test_without_data_places_are_evaluated_selected_and_exported_on_images_that_
     found = json.loads(
         command("evaluate", "run", "--data", "digits:validation", *named, "--points", "3", "--json", "-")
     )
-    own = json.loads(command("evaluate", "run", "--data", "digits:validation", "--alpha", "endpoints", "--json", "-"))
+    ends = ("--data", "digits:validation", "--alpha", "endpoints")
+    assert "BatchNorm from the sources' own statistics" in command("evaluate", "run", *ends, "--json", "own.json")
+    own = json.loads(Path("own.json").read_text())
     assert len(found["points"]) == 3
     assert own["calibration"]["data"] == "sources"
+    command("report", "run", "--data", "digits:validation", "--evaluation", "own.json")
+    assert "the sources&#39; own statistics" in Path("run/report/report.html").read_text()
     command("select", "run", "--val-data", "digits:validation", *named)
     command("export", "run", "--alpha", "best", *named, "--temperature", "--temperature-data", "digits:validation")
     manifest = json.loads(Path("run/bundle/manifest.json").read_text())

@@ -174,6 +174,12 @@ def test_reliability_and_corruption_tables_hold_what_was_computed(full: Path) ->
     assert "motion blur 3 −50.00 −25.00 +0.00" in text
 
 
+def test_statistics_that_imported_weights_brought_are_called_their_own(tmp_path: Path) -> None:
+    own = {"data": "sources", "count": None, "batch_size": None, "seed": None}
+    page = page_of(tmp_path, evaluation=Evaluation.from_json(evaluation() | {"calibration": own}))
+    assert "BatchNorm from the sources' own statistics" in page.text("td", "th")
+
+
 def test_recalibration_on_the_domain_stands_beside_the_usual_one(tmp_path: Path) -> None:
     both = {
         "default": {"midpoint": metrics(0.5), "chosen": metrics(0.625)},

@@ -66,10 +66,9 @@ def print_domains(evaluation: Evaluation, subspace: Subspace) -> None:
 
 def _print_footer(evaluation: Evaluation, subspace: Subspace, marks: Marks, images: str) -> None:
     """Print what was measured on, and what the marks mean."""
-    click.echo(
-        f"{images}; ensembles average {evaluation.aggregate}; BatchNorm from "
-        f"{evaluation.calibration['count']} images of {evaluation.calibration['data']}"
-    )
+    count, data = evaluation.calibration["count"], evaluation.calibration["data"]
+    calibration = "the sources' own statistics" if count is None else f"{count} images of {data}"
+    click.echo(f"{images}; ensembles average {evaluation.aggregate}; BatchNorm from {calibration}")
     if footer := marks.footer(subspace):
         click.echo(footer)
 

@@ -194,14 +194,18 @@ def _read_evaluation(file: Path, run: OpenRun) -> Evaluation:
 def _plane(
     run: OpenRun, baseline: OpenRun | None, spec: str, resolution: int, count: int, *, wanted: bool
 ) -> dict[str, Any] | None:
-    """Return errors on the plane through three networks; None where there is no such plane and none was asked for."""
-    from subspace_serve.errors import GeometryError
+    """Return errors on the plane through three networks.
+
+    None where there is no such plane, or no images to recalibrate its networks with, and it was not asked for.
+    """
+    from subspace_serve.errors import DataError, GeometryError
     from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 
     standard = None if baseline is None else baseline.subspace.weights(baseline.subspace.geometry.midpoint)
     try:
         plane = subspace_plane(run.subspace, standard)
-    except GeometryError as error:
+        calibration = _fewer(run.calibration, count)
+    except (GeometryError, DataError) as error:
         if wanted:
             raise
         progress_line(f"no picture of the plane: {error}")
@@ -211,7 +215,7 @@ def _plane(
             plane,
             run.network,
             _some(labelled_images(run, spec), count, run.seed),
-            calibration=_fewer(run.calibration, count),
+            calibration=calibration,
             resolution=resolution,
             progress=say,
         )

@@ -41,6 +41,8 @@ def provenance(documents: Documents) -> Section:
 
 
 def _calibrated_with(calibration: Document) -> str:
+    if calibration["count"] is None:
+        return "the sources' own statistics"
     return (
         f"{calibration['count']:,} images of {calibration['data']}, batches of {calibration.get('batch_size', '?')}, "
         f"seed {calibration.get('seed', '?')}"
