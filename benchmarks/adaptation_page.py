@@ -60,7 +60,7 @@ def draw_picture(documents: Documents, file: Path) -> None:
         axes.set_xticks(range(len(COUNTS)), ["none", *COUNTS[1:]])
         axes.set_xlabel("unlabelled images of the place where it runs")
         axes.set_ylabel("accuracy %, mean over corruptions")
-        legend_below(figure, axes)
+        legend_below(figure, *axes.get_legend_handles_labels())
 
 
 def _by_count(documents: Documents) -> str:

@@ -44,7 +44,7 @@ def draw_picture(documents: Documents, file: Path) -> None:
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("images answered, surest first (%)")
         all_axes[0].set_ylabel("wrong among these (%)")
-        legend_below(figure, all_axes[0])
+        legend_below(figure, *all_axes[0].get_legend_handles_labels())
 
 
 def _by_coverage(documents: Documents) -> str:

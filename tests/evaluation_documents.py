@@ -22,7 +22,7 @@ def metrics(accuracy: float) -> dict[str, float]:
     return {"accuracy": accuracy, "nll": 1 - accuracy, "ece": (1 - accuracy) / 4, "brier": 1.5 * (1 - accuracy)}
 
 
-def corruption(name: str, severity: int, loss: float, *, baseline: bool = True) -> dict[str, Any]:
+def corruption(name: str, severity: int | None, loss: float, *, baseline: bool = True) -> dict[str, Any]:
     """A corruption that halves accuracy at the first end and takes `loss` of it at the other places."""
     points = []
     for alpha, clean in ((0.0, 0.75), (0.5, 0.875), (1.0, 0.5)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def test_a_simplex_has_names_for_its_places_and_no_path(tmp_path: Path, drawn: d
     before = (tmp_path / "domains.svg").read_bytes()
     plot_domains([domain("old", values), domain("new", values)], tmp_path / "domains.svg")
     assert (tmp_path / "domains.svg").read_bytes() == before
+
+
+@pytest.mark.parametrize("alphas", [(0.0, 0.5, 1.0), ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))])
+def test_any_name_is_drawn_as_it_is(tmp_path: Path, alphas: tuple[Any, ...]) -> None:
+    names = [r"a$\foo$", "_old", r"c\$d", "$5"]
+    values = dict.fromkeys(alphas, 0.5)
+
+    def texts(*drawn: str) -> list[str]:
+        plot_domains([domain(name, values) for name in drawn], tmp_path / "picture.svg")
+        return re.findall("<!-- (.*) -->", (tmp_path / "picture.svg").read_text())
+
+    assert texts(*names)[-4:] == names  # the legend
+    assert r"Accuracy on a$\foo$ (%)" in texts(*names)
+    assert "Accuracy on $5 (%)" in texts("new", "$5")
 
 
 def test_one_domain_has_one_panel_and_domains_of_other_places_no_picture(tmp_path: Path) -> None:

@@ -181,6 +181,20 @@ def test_every_corruption_has_a_panel_beside_the_clean_one(tmp_path: Path, figur
     assert y_of(blur)[0] == [37.5, 21.875, 12.5]
 
 
+def test_corruptions_without_severities_have_their_name_alone_and_any_name_is_drawn(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    document = evaluation()
+    document["corruptions"] = [corruption(name, None, 0.5) for name in ("fog", r"odd$\x$")]
+    without = Evaluation.from_json(document)
+    for draw in (plot_corruptions, plot_heatmap, plot_relative_change):
+        draw(without, tmp_path / "picture.png")
+    panels, heatmap, relative = figures
+    assert [axes.get_title() for axes in panels.axes if axes.get_title()] == ["clean", "fog", r"odd\$\x\$"]
+    assert [label.get_text() for label in heatmap.axes[0].get_yticklabels()] == ["clean", "fog", r"odd\$\x\$"]
+    assert [label.get_text() for label in relative.axes[0].get_yticklabels()] == ["fog", r"odd\$\x\$"]
+
+
 def test_many_panels_stand_in_rows_of_four(tmp_path: Path, figures: list[Figure]) -> None:
     document = evaluation(baseline=False)
     document["corruptions"] = [corruption("fog", severity, 0.5, baseline=False) for severity in (1, 2, 3, 4, 5)]

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from evaluation_documents import by_calibration, changed, evaluation, measured, metrics, plane, records, selections
+from evaluation_documents import (
+    by_calibration,
+    changed,
+    corruption,
+    evaluation,
+    measured,
+    metrics,
+    plane,
+    records,
+    selections,
+)
 
 from subspace_serve.cli import main
 from subspace_serve.cli.reporting import COMMANDS
@@ -172,6 +182,17 @@ def test_reliability_and_corruption_tables_hold_what_was_computed(full: Path) ->
     assert "0.5 56.25 90.00" in text  # mean corruption error, and in percent of the standard network's
     assert "fog 3 −50.00 +25.00 +25.00" in text
     assert "motion blur 3 −50.00 −25.00 +0.00" in text
+
+
+def test_corruptions_without_severities_have_their_name_alone(tmp_path: Path) -> None:
+    document = evaluation(reliability=False)
+    document["corruptions"] = [corruption(name, None, 0.25) for name in ("fog", "motion_blur")]
+    page = page_of(tmp_path, evaluation=Evaluation.from_json(document))
+    assert "None" not in page.text("td", "th")
+    assert "clean 75.00 87.50 50.00 75.00 fog 37.50 65.62 37.50 37.50" in page.text("td", "th")
+    alternatives = " ".join(image["alt"] or "" for image in page.all("img"))
+    assert "The best of each row: fog 65.62 percent at 0.5; motion blur 65.62 percent at 0.5." in alternatives
+    assert "on clean images and on 2 corruptions." in alternatives
 
 
 def test_statistics_that_imported_weights_brought_are_called_their_own(tmp_path: Path) -> None:

@@ -70,10 +70,15 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptedSet(ImageSet):
-    """The same on corrupted images; each point, and the baseline, has its relative change."""
+    """The same on corrupted images; each point, and the baseline, has its relative change.
+
+    Attributes:
+        corruption: its type.
+        severity: from 1 to 5; None in a set that has each type once (MNIST-C).
+    """
 
     corruption: str
-    severity: int
+    severity: int | None
 
     @classmethod
     def from_json(cls, document: Document) -> CorruptedSet:

@@ -44,7 +44,7 @@ def plot_subspace(
         for axes, (metric, title) in zip(panels, _PANELS.items(), strict=True):
             axes.set_title(title)
             draw_places(axes, runs, metric)
-        legend_below(figure, panels[0])
+        legend_below(figure, *panels[0].get_legend_handles_labels())
 
 
 def draw_places(axes: Axes, runs: Sequence[ImageSet], metric: str) -> None:

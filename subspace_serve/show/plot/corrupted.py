@@ -30,6 +30,7 @@ from subspace_serve.show.plot.style import (
     check_picture,
     legend_below,
     picture,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ def plot_corruptions(
             axes.set_axis_off()
         for number, (axes, (name, entries)) in enumerate(zip(grid.flat, panels, strict=False)):
             draw_places(axes, entries, "accuracy")
-            axes.set_title(name, fontsize=11)
+            axes.set_title(plain(name), fontsize=11)
             axes.tick_params(labelsize=9)
             if number + columns < len(panels):
                 axes.set_xlabel("")
                 axes.tick_params(labelbottom=False)
             if number % columns == 0:
                 axes.set_ylabel("Accuracy (%)")
-        legend_below(figure, grid.flat[0])
+        legend_below(figure, *grid.flat[0].get_legend_handles_labels())
 
 
 def plot_heatmap(
@@ -109,7 +110,7 @@ def plot_heatmap(
         image = axes.imshow(values, cmap=COLOR_MAP, aspect="auto")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.set_yticks(range(len(rows)), [plain(name) for name, _ in rows])
         long = max(map(len, names)) > 8
         axes.set_xticks(range(len(names)), names, rotation=30 if long else 0, ha="right" if long else "center")
         axes.tick_params(length=0)
@@ -197,7 +198,7 @@ def _draw_bars(axes: Axes, names: list[str], values: Sequence[tuple[float, float
         zorder=2,
     )
     axes.axvline(0, color=GREY, linewidth=1)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), list(map(plain, names)))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
 

@@ -66,8 +66,9 @@ def full_place_name(alpha: Alpha) -> str:
 
 
 def corruption_name(entry: CorruptedSet) -> str:
-    """Return a corruption's name for people: `motion blur 3`."""
-    return f"{entry.corruption.replace('_', ' ')} {entry.severity}"
+    """Return a corruption's name for people: `motion blur 3`, or `motion blur` in a set without severities."""
+    name = entry.corruption.replace("_", " ")
+    return name if entry.severity is None else f"{name} {entry.severity}"
 
 
 def matched_corruptions(runs: Sequence[Evaluation]) -> list[list[CorruptedSet]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.measure.image_sets import DomainSet
 from subspace_serve.show.plot.documents import check_same_points, place_name
 from subspace_serve.show.plot.series import COLORS, MARKERS, Series, draw_curve, draw_dots
-from subspace_serve.show.plot.style import COLOR_MAP, GREY, check_picture, legend_below, picture
+from subspace_serve.show.plot.style import COLOR_MAP, GREY, check_picture, legend_below, picture, plain
 from subspace_serve.space.place import is_end, is_midpoint
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def plot_domains(domains: Sequence[DomainSet], target: Path) -> None:
         _draw_along(panels[0], domains)
         if several:
             _draw_against(figure, panels[1], domains)
-        legend_below(figure, panels[0])
+        handles, _ = panels[0].get_legend_handles_labels()
+        legend_below(figure, handles, [plain(domain.name) for domain in domains])
 
 
 def _on_simplex(domain: DomainSet) -> bool:
@@ -63,7 +64,8 @@ def _draw_along(axes: Axes, domains: Sequence[DomainSet]) -> None:
     simplex = _on_simplex(domains[0])
     for number, domain in enumerate(domains):
         positions = range(len(places)) if simplex else [float(alpha) for alpha in places]  # type: ignore[arg-type]
-        series = Series(domain.name, [_accuracies(domain)], positions)
+        # The legend has the names: matplotlib would leave out a curve whose own label begins with `_`.
+        series = Series(f"domain {number}", [_accuracies(domain)], positions)
         draw = draw_dots if simplex else draw_curve
         draw(axes, series, COLORS[number % len(COLORS)], marker=MARKERS[number % len(MARKERS)])
     axes.set_title("Accuracy on each domain (%)")
@@ -99,5 +101,5 @@ def _draw_against(figure: Figure, axes: Axes, domains: Sequence[DomainSet]) -> N
         figure.colorbar(dots, ax=axes, label=r"$\alpha$")
     axes.margins(0.1)  # so that names at the edge stay inside
     axes.set_title("One domain against another")
-    axes.set_xlabel(f"Accuracy on {first.name} (%)")
-    axes.set_ylabel(f"Accuracy on {others[0].name if len(others) == 1 else 'the other domains'} (%)")
+    axes.set_xlabel(f"Accuracy on {plain(first.name)} (%)")
+    axes.set_ylabel(f"Accuracy on {plain(others[0].name) if len(others) == 1 else 'the other domains'} (%)")

@@ -63,7 +63,7 @@ def plot_reliability(diagrams: Mapping[str, Bins], target: Path, *, dots_per_inc
             if column == 0:
                 above.set_ylabel("Accuracy (%)")
                 below.set_ylabel("Images (%)")
-        legend_below(figure, grid[0, 0])
+        legend_below(figure, *grid[0, 0].get_legend_handles_labels())
 
 
 def _draw_diagram(axes: Axes, bins: Bins) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from subspace_serve.errors import SubspaceServeError
 from subspace_serve.files import atomic_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; line styles and hatches do the same in grey.
@@ -64,7 +64,11 @@ def picture(target: Path | str, size: tuple[float, float], *, dots_per_inch: int
             figure.savefig(temporary, format=target.suffix[1:], dpi=dots_per_inch, metadata=_METADATA[target.suffix])
 
 
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """Put the legend of one panel below all of them."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Put a legend below all panels; of one panel `axes.get_legend_handles_labels()` gives both."""
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+
+
+def plain(name: str) -> str:
+    """Return a name that a user gave so that matplotlib draws it as it is: a `$` begins no formula."""
+    return name.replace("$", r"\$")

@@ -35,6 +35,7 @@ def corruptions(documents: Documents) -> Section:
         return Section("corruptions", title, introduction, missing=missing)
     shown = _of_middle_severity(evaluation)
     severity = shown.corruptions[0].severity
+    at = "" if severity is None else f" of severity {severity}"
     figures = [
         Figure(
             "heatmap.png",
@@ -43,8 +44,7 @@ def corruptions(documents: Documents) -> Section:
         ),
         Figure(
             "corruptions.png",
-            f"Accuracy along the subspace on clean images and on {len(shown.corruptions)} corruptions of severity "
-            f"{severity}.",
+            f"Accuracy along the subspace on clean images and on {len(shown.corruptions)} corruptions{at}.",
             partial(plot.plot_corruptions, shown, dots_per_inch=DOTS_PER_INCH),
         ),
     ]
@@ -123,7 +123,7 @@ def _change_table(evaluation: Evaluation) -> Table:
 
 def _of_middle_severity(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with the corruptions of the middle severity only: panels for all would be too many."""
-    severities = sorted({entry.severity for entry in evaluation.corruptions})
+    severities = sorted({entry.severity for entry in evaluation.corruptions}, key=lambda severity: severity or 0)
     middle = severities[len(severities) // 2]
     return replace(evaluation, corruptions=tuple(e for e in evaluation.corruptions if e.severity == middle))
 
