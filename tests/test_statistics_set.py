@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subspace_serve.errors import CheckpointError, GeometryError
+from subspace_serve.errors import CalibrationError, CheckpointError, GeometryError
 from subspace_serve.network.mixing import distances, mixed, sampling_noise
 from subspace_serve.network.network import Network
 from subspace_serve.network.statistics_set import (
+    KnownStatistics,
     StatisticsSet,
     compute_statistics,
     even_batches,
@@ -46,6 +47,18 @@ def test_statistics_are_exact_at_knots(network: Network, pixels: np.ndarray, tra
             found = training.with_degree(degree).at(alpha)
             np.testing.assert_allclose(found.values, exact.values, rtol=1e-6, atol=1e-7)
             assert found.images == 256
+
+
+def test_outside_the_line_nothing_is_known_unless_there_are_no_statistics(
+    network: Network, training: StatisticsSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = KnownStatistics(training, {"data": "digits:train"})
+    weights = network.weights(1.05, extrapolate=True)
+    with pytest.raises(CalibrationError, match=r"alpha 1\.05 lies outside the subspace.*--calibrate-on SPEC"):
+        known.statistics(network, 1.05, weights)
+    np.testing.assert_array_equal(known.statistics(network, 1.0, weights).values, training.at(1.0).values)
+    monkeypatch.setattr(network.skeleton, "batchnorms", [])
+    np.testing.assert_array_equal(known.statistics(network, 1.05, weights).values, training.at(0.0).values)
 
 
 def test_between_knots_they_are_near_and_variances_are_nearer_by_a_quadratic(

@@ -30,7 +30,7 @@ def domains_to_choose_on(
     run: OpenRun,
     specs: Sequence[str],
     corruptions: Sequence[str] = (),
-    severities: Sequence[int] = (3,),
+    severities: Sequence[int] = (),
     preset: str | None = None,
 ) -> list[Domain]:
     """Return labelled images to choose on, by their names, by the corruptions' or as `best`.

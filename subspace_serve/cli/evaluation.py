@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from subspace_serve.cli.domains import domains_to_evaluate
 from subspace_serve.cli.evaluation_tables import print_corruptions, print_domains, print_evaluation
@@ -23,6 +22,7 @@ from subspace_serve.cli.options import (
 from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.cli.usage import check_one_kind, check_places, check_recalibrates
 from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
 from subspace_serve.run.images import labelled_images
@@ -166,7 +166,8 @@ def evaluate(
     from subspace_serve.space.alpha import parse_alphas
 
     if specs:
-        _check_one_kind(corruptions, baseline)
+        check_one_kind(corruptions, baseline)
+    check_places(alphas, extrapolate)
     if plot is not None:
         check_picture(plot)
     opened = open_run(run, **options)
@@ -186,6 +187,8 @@ def evaluate(
     else:
         clean = clean_part(opened, spec) if corruptions else spec
         images = labelled_images(opened, clean)
+    statistics = statistics_on(opened, calibrate_on) if calibrate_on else usual_statistics(opened)
+    check_recalibrates(statistics)
     standard = None
     if baseline is not None:
         standard = Baseline.of(with_skeleton(comparable_run(opened, baseline)), calibrate_on)
@@ -193,7 +196,7 @@ def evaluate(
         evaluation = measure(
             opened.network,
             images,
-            calibration=statistics_on(opened, calibrate_on) if calibrate_on else usual_statistics(opened),
+            calibration=statistics,
             alphas=places,
             named=named,
             recommended=recommended,
@@ -216,21 +219,6 @@ def evaluate(
     if plot is not None:
         for picture in _draw(evaluation, plot):
             click.echo(f"plot: {picture}", err=not words)
-
-
-def _check_one_kind(corruptions: tuple[str, ...], baseline: Path | None) -> None:
-    """Check that nothing is asked for beside several domains that is of one set of images.
-
-    Raises:
-        UsageError: something is.
-    """
-    given = click.get_current_context().get_parameter_source("spec") is not ParameterSource.DEFAULT
-    found = {"--data": given, "--corruption": bool(corruptions), "--baseline": baseline is not None}
-    if wrong := [option for option, is_given in found.items() if is_given]:
-        raise click.UsageError(
-            f"--val-data names several domains, and {', '.join(wrong)} is for one set of images: leave one of the two "
-            "out, or name that set too, as --val-data NAME=SPEC"
-        )
 
 
 def _say_other_calibrations(run: OpenRun, selected: Iterable[str], calibrate_on: str | None) -> None:

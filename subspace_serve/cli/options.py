@@ -79,9 +79,8 @@ def corruption_options(command: Callable) -> Callable:
             "CIFAR-C's, ImageNet-C's or MedMNIST-C's layout.",
         ),
         click.option(
-            "--severity", "severities", type=int, multiple=True, default=(3,), show_default=True, metavar="1-5",
-            callback=_with_corruptions,
-            help="Of the corruption (repeatable).",
+            "--severity", "severities", type=int, multiple=True, metavar="1-5", callback=_with_corruptions,
+            help="Of the corruption (repeatable).  [default: 3]",
         ),
         click.option(
             "--preset", metavar="TABLE", callback=_with_corruptions,

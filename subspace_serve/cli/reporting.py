@@ -13,6 +13,7 @@ from subspace_serve.cli.options import corruption_options, run_options
 from subspace_serve.cli.output import json_option, passing_progress, progress_line, say_note, write_report
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
+from subspace_serve.cli.usage import check_recalibrates
 from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
 from subspace_serve.run.images import labelled_images
@@ -85,6 +86,11 @@ def report(
     if evaluation is not None and corruptions:
         raise click.UsageError("--evaluation brings its own corruptions; leave --corruption out, or measure anew")
     opened = open_run(run, **options)
+    if plane and opened.bundled is not None:
+        raise click.UsageError(
+            "--plane recalibrates networks with training images, and a bundle has none: leave it out, or report on "
+            "the run"
+        )
     target = check_target(out or opened.beside("report"))
     clean = clean_part(opened, spec) if corruptions else spec
     other = with_skeleton(comparable_run(opened, baseline)) if baseline is not None else None
@@ -115,12 +121,14 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     from subspace_serve.measure.evaluation import default_alphas, evaluate
 
     images = labelled_images(run, spec)
+    statistics = usual_statistics(run)
+    check_recalibrates(statistics)
     standard = None if baseline is None else Baseline.of(baseline)
     with passing_progress() as say:
         evaluation = evaluate(
             run.network,
             images,
-            calibration=usual_statistics(run),
+            calibration=statistics,
             alphas=default_alphas(run.subspace.geometry, points | 1),  # odd, so that the midpoint is among them
             recommended=recommended_candidates(run.subspace, "probabilities"),
             corrupted=domains,

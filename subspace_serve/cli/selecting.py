@@ -15,6 +15,7 @@ from subspace_serve.cli.output import json_option, passing_progress, write_repor
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
 from subspace_serve.cli.selection_tables import print_selections
 from subspace_serve.cli.skeletons import open_run
+from subspace_serve.cli.usage import check_recalibrates
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import FILE_NAME
 from subspace_serve.run.statistics import calibration_in, statistics_on, usual_statistics
@@ -126,6 +127,7 @@ def select(
     on_domain = _domain_calibration(opened, chosen_for, calibrate_on, options["seed"])
     # Imported without data a run has no usual statistics of all places.
     usual = usual_statistics(opened) if opened.has_data or not on_domain else next(iter(on_domain.values()))
+    check_recalibrates(usual)
     with passing_progress() as say:
         selections = choose(
             opened.network,

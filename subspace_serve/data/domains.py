@@ -79,7 +79,7 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
     """Read types as the command line takes them: names, lists with commas, or `all`.
 
     Raises:
-        DataError: a name is not among `known`; the message suggests similar ones.
+        DataError: a name is not among `known`; the message suggests similar ones. Or none is given.
     """
     names: list[str] = []
     for name in (part.strip() for text in texts for part in text.split(",") if part.strip()):
@@ -90,4 +90,6 @@ def parse_corruptions(texts: Iterable[str], known: Sequence[str]) -> list[str]:
         else:
             hint = did_you_mean(name, known, 3) or f"choose all or some of {', '.join(known)}"
             raise DataError(f"there is no corruption {name!r}; {hint}")
+    if not names:
+        raise DataError(f"no corruption is named; choose all or some of {', '.join(known)}")
     return list(dict.fromkeys(names))

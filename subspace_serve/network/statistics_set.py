@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from subspace_serve.errors import CalibrationError, CheckpointError
+from subspace_serve.errors import CalibrationError, CheckpointError, GeometryError
 from subspace_serve.files import atomic_file
 from subspace_serve.network.network import CALIBRATION_BATCH, Network
 from subspace_serve.network.sessions import cores, several_at_once
@@ -151,15 +151,24 @@ class KnownStatistics:
         """Return the statistics of one place.
 
         Raises:
-            CalibrationError: the set knows the ends only, and this is another place.
+            CalibrationError: the set knows the ends only, and this is another place; or the place lies outside the
+                domain, where nothing is known.
         """
         lattice = self.statistics_set.lattice
-        if lattice.parts == 1 and place(alpha) not in lattice.knots and network.skeleton.batchnorms:
+        if not network.skeleton.batchnorms:  # there are none, wherever the place lies
+            return self.statistics_set.at(lattice.knots[0])
+        if lattice.parts == 1 and place(alpha) not in lattice.knots:
             raise CalibrationError(
                 f"the sources' own statistics are those of the ends, and alpha {place_text(alpha)} is none; recompute "
                 "statistics from images of the kind (--calibrate-on SPEC), or take the ends (--alpha endpoints)"
             )
-        return self.statistics_set.at(alpha)
+        try:
+            return self.statistics_set.at(alpha)
+        except GeometryError as error:
+            raise CalibrationError(
+                f"alpha {place_text(alpha)} lies outside the subspace, and statistics are known within it; recompute "
+                "them from images of the kind (--calibrate-on SPEC)"
+            ) from error
 
     def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
         """Check nothing: the images are not available."""

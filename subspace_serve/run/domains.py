@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from subspace_serve.run.opened import OpenRun
 
 
+_SEVERITY = 3
+"""Of corruptions, where none is asked for."""
+
+
 def is_corrupted_set(spec: str) -> bool:
     """Return whether a specification names a published set of corrupted images, such as `cifar10-c:PATH`."""
     from subspace_serve.data.sources import CORRUPTED_READERS
@@ -33,7 +37,7 @@ def corrupted_domains(
     run: OpenRun,
     spec: str,
     corruptions: Sequence[str],
-    severities: Sequence[int] = (3,),
+    severities: Sequence[int] = (),
     preset: str | None = None,
     seed: int | None = None,
 ) -> list[Domain]:
@@ -44,14 +48,23 @@ def corrupted_domains(
         spec: clean images, which are corrupted here; or a set of corrupted images in a published layout
             (`cifar10-c:PATH`), which holds them.
         corruptions: names, lists with commas, or `all`.
-        severities: from 1 to 5.
-        preset: the severity table; by the images' size when None.
+        severities: from 1 to 5; 3 when none is given, where the set has each type at several.
+        preset: the severity table of images that are corrupted here; by their size when None.
         seed: of the noise; the run's option when None.
+
+    Raises:
+        DataError: there is no such type, severity or table, or a set that holds corrupted images takes none.
     """
     from subspace_serve.data import domains
+    from subspace_serve.errors import DataError
 
     severities = list(dict.fromkeys(severities))
     if is_corrupted_set(spec):
+        if preset is not None:
+            raise DataError(
+                f"{spec} holds images that are corrupted already, and a table of severities (--preset {preset}) says "
+                "how to corrupt clean ones; leave it out"
+            )
         return _published_corruptions(run, spec, corruptions, severities)
     from subspace_serve.data.corruptions import CORRUPTIONS, available
 
@@ -61,7 +74,7 @@ def corrupted_domains(
     noise = run.seed if seed is None else seed
     clean = labelled_images(run, spec)
     record = _record(spec, clean)
-    found = domains.corrupted_domains(clean, spec, names, severities, preset=preset, seed=noise)
+    found = domains.corrupted_domains(clean, spec, names, severities or [_SEVERITY], preset=preset, seed=noise)
     return [replace(domain, record=domain.record | record) for domain in found]
 
 
@@ -117,12 +130,15 @@ def _published_corruptions(
 ) -> list[Domain]:
     from subspace_serve.data import corruptions_in
     from subspace_serve.data.domains import Domain, parse_corruptions
+    from subspace_serve.errors import DataError
 
     found = corruptions_in(spec)
     domains = []
     for name in parse_corruptions(corruptions, tuple(found)):
         # A set without severities (MNIST-C) has each type once.
-        for tail in [f"{name}:{severity}" for severity in severities] if found[name] else [name]:
+        if severities and not found[name]:
+            raise DataError(f"{spec} has {name} once, and not by severities; leave --severity out")
+        for tail in [f"{name}:{severity}" for severity in severities or [_SEVERITY]] if found[name] else [name]:
             severity = int(tail.rpartition(":")[2]) if found[name] else None
             data = f"{spec}:{tail}"
             images = labelled_images(run, data)
