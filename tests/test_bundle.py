@@ -230,7 +230,7 @@ def test_a_bundle_that_another_holds_is_waited_for_a_while(folder, tmp_path, mon
     monkeypatch.setattr(locking, "_PATIENCE_SECONDS", 0.2)
     source = make_bundle(tmp_path / "source")
     before = (folder / "manifest.json").read_bytes()
-    held = pytest.raises(BundleError, match=f"another process changes {folder}; try again when it is done")
+    held = pytest.raises(BundleError, match=f"another process trains or changes {folder}; try again when it is done")
     with locked(folder):
         with held:
             make_bundle(folder, dtype="float32")

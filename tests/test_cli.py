@@ -20,11 +20,13 @@ from subspace_serve.answers import softmax
 from subspace_serve.cli import cli, main
 from subspace_serve.errors import CalibrationError, DataError
 from subspace_serve.measure.metrics import classification_metrics
+from subspace_serve.run import selections
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import store_selections
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.modules import as_module, predict_logits
+from trainer.run_folder import RunFolder
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
 
@@ -242,6 +244,15 @@ def test_images_that_changed_after_a_corruption_of_them_was_chosen_on_are_refuse
     assert len(stored["contrast:3"]["domain"].pop("fingerprint")) == 64
     (own_run / "selections.json").write_text(json.dumps(stored))
     run(export)
+
+
+def test_on_a_run_that_is_trained_nothing_is_chosen(
+    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selections, "_PATIENCE_SECONDS", 0.0)
+    with RunFolder(own_run).held():
+        status, message = fail(f"select {own_run}", capsys, monkeypatch)
+    assert (status, message) == (1, f"Error: another process trains or changes {own_run}; try again when it is done\n")
 
 
 def test_a_selected_ensemble_is_evaluated_with_its_weights(own_run: Path) -> None:

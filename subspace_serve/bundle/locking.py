@@ -1,4 +1,4 @@
-"""One process at a time changes a bundle."""
+"""One process at a time changes a bundle, or a run's selections."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ _LOOK_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def locked(*folders: Path | str) -> Iterator[None]:
-    """Let one process at a time read bundles and put others in their places; an absent folder has no lock.
+def locked(*folders: Path | str, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
+    """Let one process at a time read folders and change them or put others in their places; an absent one has no lock.
+
+    Args:
+        folders: bundles, or runs.
+        patience: how long to wait for other processes, in seconds.
 
     Raises:
-        BundleError: another process held one of them for a minute.
+        BundleError: another process held one of them for longer.
     """
     with contextlib.ExitStack() as held:
         # Each once, since a lock stops its own process too; in one order, so that two processes cannot both wait.
         for folder in sorted({Path(folder).resolve() for folder in folders}):
-            held.enter_context(_locked(folder))
+            held.enter_context(_locked(folder, patience))
         yield
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    end = time.monotonic() + _PATIENCE_SECONDS
+def _locked(folder: Path, patience: float) -> Iterator[None]:
+    end = time.monotonic() + patience
     while (descriptor := _opened(folder)) is not None:
         try:
             with contextlib.suppress(OSError):  # a file system without locks is left alone
                 while not _is_ours(descriptor):
                     if time.monotonic() > end:
-                        raise BundleError(f"another process changes {folder}; try again when it is done")
+                        raise BundleError(f"another process trains or changes {folder}; try again when it is done")
                     time.sleep(_LOOK_SECONDS)
             # While this waited, another folder may have taken the name.
             if _is_at(descriptor, folder):

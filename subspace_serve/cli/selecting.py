@@ -98,7 +98,7 @@ def select(
     share the work; with --mixture or --at-least one place is chosen for all of them. `export --alpha best:NAME` then
     exports a choice.
     """
-    from subspace_serve.run.selections import check_selection_name, store_selections
+    from subspace_serve.run.selections import check_selection_name, check_unheld, store_selections
     from subspace_serve.select import DEFAULT_CALIBRATION
     from subspace_serve.select import select as choose
 
@@ -108,6 +108,8 @@ def select(
     _check_usage(method, among, greedy, mixed, calibrate_on)
     opened = open_run(run, **options)
     opened.selections()
+    if opened.bundled is None:
+        check_unheld(opened.folder)
     if opened.bundled is not None and (among != "points" or calibrate_on or precision):
         raise click.UsageError(
             "in a bundle float points are chosen, with the statistics that it has: leave --among, --precision and "

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from subspace_serve.bundle.locking import locked
 from subspace_serve.errors import CheckpointError, DataError
 from subspace_serve.files import write_text
 
 FILE_NAME = "selections.json"
+_PATIENCE_SECONDS = 5.0
+"""Another `select` is done sooner; training is not, and its next epoch would be another checkpoint."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[1-5])?")
 
 
@@ -74,8 +74,14 @@ def _check(name: str, selection: Mapping[str, Any]) -> None:
 
 
 def store_selections(run: Path, selections: Mapping[str, Mapping[str, Any]], checkpoint_sha256: str) -> Path:
-    """Add selections to a run's `selections.json`, in the place of older ones of their names."""
-    with _locked(run):
+    """Add selections to a run's `selections.json`, in the place of older ones of their names.
+
+    Raises:
+        CheckpointError: what is there is damaged, or of another checkpoint.
+        DataError: a name is none.
+        BundleError: another process holds the run, such as one that trains it.
+    """
+    with locked(run, patience=_PATIENCE_SECONDS):
         kept = read_selections(run, checkpoint_sha256)
         for name, selection in selections.items():
             kept[check_selection_name(name)] = {**selection, "checkpoint_sha256": checkpoint_sha256}
@@ -83,13 +89,11 @@ def store_selections(run: Path, selections: Mapping[str, Mapping[str, Any]], che
     return run / FILE_NAME
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time read and write a folder's selections."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks is left alone
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def check_unheld(run: Path) -> None:
+    """Refuse before long work a run that another process trains: its selections could not be stored.
+
+    Raises:
+        BundleError: another process holds the run.
+    """
+    with locked(run, patience=_PATIENCE_SECONDS):
+        pass
