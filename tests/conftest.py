@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("line") / "runs" / "line"
     train(TrainingConfig(**TINY), folder)
     return folder
+
+
+@pytest.fixture
+def own_run(line_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the trained line that a test may change."""
+    return Path(shutil.copytree(line_run, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 
-from subspace_serve.cli import cli
 from subspace_serve.errors import CheckpointError, DataError
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.subspace import Subspace
 from trainer.architectures import build
 from trainer.modules import weights_of
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture

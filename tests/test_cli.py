@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +47,6 @@ def fail(arguments: str | list[str], capsys: pytest.CaptureFixture, monkeypatch:
     message = capsys.readouterr().err
     assert "Traceback" not in message
     return exit_.value.code, message
-
-
-@pytest.fixture
-def own_run(line_run: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained line that a test may change."""
-    return Path(shutil.copytree(line_run, tmp_path / "copy"))
 
 
 def test_the_whole_road_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

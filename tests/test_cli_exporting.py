@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_line import invoke
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -17,23 +17,13 @@ from safetensors.torch import load_file
 from subspace_serve import files
 from subspace_serve.answers import apply_temperature, softmax
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli, exporting
+from subspace_serve.cli import exporting
 from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 from trainer.modules import as_module, predict_logits
-
-
-@pytest.fixture
-def own_run(line_run: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained line that a test may change."""
-    return Path(shutil.copytree(line_run, tmp_path / "copy"))
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def run(*words: object) -> str:

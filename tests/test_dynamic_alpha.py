@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.cli import cli
 from subspace_serve.data import Preprocessing, load_data
 from subspace_serve.errors import BundleError, ExportError
 from subspace_serve.export.plan import BundlePlan, Origin
@@ -38,10 +37,6 @@ from subspace_serve.space.lattice import Lattice
 PAGE = Path(__file__).parent.parent / "docs" / "graphs" / "alpha.html"
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 2), Geometry("simplex", 3)]
 PACKAGE = "onnxruntime-web@1.30.0"
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 from evaluation_documents import evaluation
 from matplotlib.axes import Axes
 from PIL import Image
 
-from subspace_serve.cli import cli
 from subspace_serve.cli.domains import named_spec
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import DataError, SubspaceServeError
@@ -170,10 +169,6 @@ def test_one_domain_has_one_panel_and_domains_of_other_places_no_picture(tmp_pat
     assert Image.open(tmp_path / "one.png").size == (480, 420)
     with pytest.raises(SubspaceServeError, match="same alphas"):
         plot_domains([old, domain("new", {0.0: 0.5, 0.5: 0.75})], tmp_path / "two.png")
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 
 from subspace_serve.abstention import levels_of
 from subspace_serve.bundle import Bundle, Ensemble, Point
 from subspace_serve.bundle.drift import DriftReference
 from subspace_serve.bundle.predict import Predictor
-from subspace_serve.cli import cli
 from subspace_serve.data import Images
 from subspace_serve.data.drawing import carve
 from subspace_serve.drift import mean_intensities, values_of
@@ -25,16 +23,6 @@ from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
 from trainer.config import TrainingConfig
 from trainer.training import train
-
-
-@pytest.fixture
-def own_run(line_run: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained line that a test may change."""
-    return Path(shutil.copytree(line_run, tmp_path / "copy"))
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def exported(run: Path, *words: object) -> Bundle:

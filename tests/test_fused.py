@@ -11,23 +11,18 @@ import onnx
 import onnxruntime
 import pytest
 from bundle_factory import LABELS, linear_graph, point_weights
-from click.testing import CliRunner, Result
+from command_line import invoke
 from test_triton import input_of
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.cli import cli
 from subspace_serve.data import load_data
 from subspace_serve.errors import BundleError
 from subspace_serve.export.fused import head
 from subspace_serve.export.fused.graph import fuse
 from subspace_serve.files import sha256_of
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

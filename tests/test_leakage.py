@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli
 from subspace_serve.data import Images, load_data
 from subspace_serve.errors import DataError
 from subspace_serve.run.images import labelled_images, unlabelled_images
@@ -24,10 +23,6 @@ from subspace_serve.space.checkpoint import save_subspace
 
 QUICK = ("--points", "2", "--refine", "0")
 TEST, TRAINING = "are test images of this run", "are training images of this run"
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def refusal(*words: object) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import DataError
@@ -254,16 +253,6 @@ def test_a_mixture_recalibrated_on_other_images_reports_both(line_run: Path) -> 
     )  # fmt: skip
     assert selection["calibration"]["on"] == "validation"
     assert selection["recalibration"]["domain"]["chosen"] == pytest.approx(selection["reported"])
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-@pytest.fixture
-def own_run(line_run: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained line that a test may change."""
-    return Path(shutil.copytree(line_run, tmp_path / "copy"))
 
 
 @pytest.fixture

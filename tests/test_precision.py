@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 from service_client import served
 
 from service.engine import Engine
@@ -25,7 +25,6 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import SelectionError
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.bundle.writer import extend_bundle
-from subspace_serve.cli import cli
 from subspace_serve.data import MemoryImages
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, ExportError
@@ -38,10 +37,6 @@ from subspace_serve.run.opened import OpenRun
 
 DROP = 2.0
 """Of points: digits leave so few images that half a point is less than one of them."""
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

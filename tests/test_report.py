@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -343,12 +342,6 @@ def test_nothing_is_left_behind_when_there_is_nothing_to_draw(tmp_path: Path) ->
 
 
 # The command
-
-
-@pytest.fixture
-def own_run(line_run: Path, tmp_path: Path) -> Path:
-    """Return a copy of the trained line that a test may change."""
-    return Path(shutil.copytree(line_run, tmp_path / "copy"))
 
 
 def run(*arguments: str | Path) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke
 from fixed_answers import FixedAnswers, numbered_images, scores_with
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import METRICS, Scores
@@ -247,10 +246,6 @@ def test_what_cannot_be_a_soup_is_refused(line_run: Path) -> None:
             run_select(line_run, method="greedy-soup", **settings)
     with pytest.raises(DataError, match="cannot choose by 'stew'; choose grid, greedy-soup, uniform-soup as method"):
         run_select(line_run, method="stew")
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def test_the_command_prints_stores_and_exports_a_soup(line_run: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from bundle_factory import LABELS, POINTS, SHAPES, expected_logits, linear_graph, make_bundle, point_weights
 from bundle_factory import random_images as images_of
-from click.testing import CliRunner, Result
+from command_line import invoke
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
@@ -23,7 +23,6 @@ from tritonclient.grpc import model_config_pb2
 from subspace_serve.bundle import Bundle, Input, Preprocessing
 from subspace_serve.bundle.predict import Prediction, Predictor, combine
 from subspace_serve.bundle.selection import Selection
-from subspace_serve.cli import cli
 from subspace_serve.deploy.triton import write_triton_repository
 from subspace_serve.errors import BundleError
 from subspace_serve.export.fused import graph as graph_module
@@ -352,10 +351,6 @@ def test_graphs_that_cannot_be_joined_are_refused(points: dict[str, Path], monke
     points["endpoint-0"].write_bytes(b"no graph")
     with pytest.raises(BundleError, match="endpoint-0.onnx cannot be read"):
         attempt()
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def test_a_domains_point_is_a_model_and_places_between_points_are_none(whole_bundle: Path, tmp_path: Path) -> None:

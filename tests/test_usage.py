@@ -7,16 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command_line import invoke
 
-from subspace_serve.cli import cli
 from subspace_serve.errors import CalibrationError, DataError
 from subspace_serve.run.domains import corrupted_domains
 from subspace_serve.run.opened import OpenRun
-
-
-def invoke(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 def refused(result: Result) -> str:
