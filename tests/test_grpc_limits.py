@@ -246,7 +246,13 @@ def test_watches_are_bounded_and_end_with_the_server(bundle, monkeypatch):
 
         until(again)
         own.engine.draining = True
-        assert [answer.status for answer in second] == [NOT_SERVING]
+        statuses = []
+        # The connection is closed right after, and a client that writes to it then can see that before the call's end.
+        with contextlib.suppress(grpc.RpcError):
+            for answer in second:
+                statuses.append(answer.status)
+        assert statuses == [NOT_SERVING]
+        assert second.code() in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
 
 
 def test_connections_are_bounded(bundle, monkeypatch):
