@@ -455,16 +455,33 @@ class TestCommand:
             code, output = self.run("adapt", bundle, "--images", images, "--val-data", spec)
             assert (code, message in output) == (1, True), output
             assert self.run("select", bundle, "--val-data", spec) == (code, output)
-            if "train" not in str(spec):
+            if ":" in str(spec) and "train" not in str(spec):  # named as such
                 assert self.run("adapt", bundle, "--images", spec) == (code, output)
         assert files(bundle) == before
+
+    def test_the_runs_data_is_not_read_for_unlabelled_images(
+        self, bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So a bundle is adapted where they lie, too, or others of their name, or they may not be read."""
+
+        def unreadable(*_: object, **__: object) -> None:
+            raise PermissionError("not yours")
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("subspace_serve.data.load_data", unreadable)
+        code, output = self.run("adapt", bundle, "--images", images)
+        assert code == 0, output
+        # These are no parts of the run's data here, but folders.
+        code, output = self.run("adapt", bundle, "--images", "train")
+        assert (code, "there is no data set 'train'" in output) == (1, True), output
+        # What is compared with it where it can be is taken where it cannot.
+        code, output = self.run("select", bundle, "--val-data", "digits:validation", "--points", 2, "--refine", 0)
+        assert code == 0, output
 
     def test_statistics_of_a_part_are_of_the_part_as_the_run_divided_it(self, bundle: Path, line_run: Path) -> None:
         assert self.run("adapt", bundle, "--images", "digits:validation")[0] == 0
         images = Bundle.open(bundle).manifest.domains["adapted"].images
         assert images.fingerprint == OpenRun(line_run).data.validation.fingerprint()
-        assert self.run("adapt", bundle, "--images", "validation", "--name", "same")[0] == 0
-        assert Bundle.open(bundle).manifest.domains["same"].images.fingerprint == images.fingerprint
 
     def test_images_of_another_size_or_camera_are_refused(self, bundle: Path, tmp_path: Path) -> None:
         file = tmp_path / "large.npz"

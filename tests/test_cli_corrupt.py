@@ -173,14 +173,14 @@ def test_labels_are_wide_enough_for_many_classes(tmp_path):
         images = MemoryImages(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, classes - 1]))
         write_corrupted_copy(
             images,
-            tmp_path / "copy",
+            tmp_path / str(classes),
             corruptions=["brightness"],
             severities=[1, 2],
             label_names=[str(number) for number in range(classes)],
             data="many",
             split="test",
         )
-        labels = np.load(tmp_path / "copy" / "labels.npy")
+        labels = np.load(tmp_path / str(classes) / "labels.npy")
         assert (labels.dtype, labels.tolist()) == (dtype, [0, 1, classes - 1] * 2)
 
 
@@ -205,12 +205,16 @@ def test_a_copy_of_other_images_is_never_replaced(tmp_path):
     run(fog)
     before = contents(tmp_path / "copy")
     message = fail(f"{fog} --split validation")
-    assert "found test images of digits instead of validation images of digits; choose another folder" in message
-    assert "found test images of digits instead of test images of mnist" in fail(f"{fog} --data mnist")
+    assert "other images, which would be lost: 360 test images of digits; choose another folder" in message
     np.save(tmp_path / "copy" / "mine.npy", np.zeros(3))
     assert "found mine.npy; choose another folder" in fail(fog)
     (tmp_path / "copy" / "mine.npy").unlink()
     assert contents(tmp_path / "copy") == before
+    # Another division has other validation images.
+    validation = f"--corruption fog --severity 1 --split validation --out {tmp_path}/validation"
+    run(validation)
+    assert "144 validation images of digits; choose another folder" in fail(f"{validation} --data-seed 1")
+    run(f"{validation} --severity 2")
     (tmp_path / "copy" / "corruptions.json").write_text("{")
     assert "no corrupted copy that could be replaced; found corruptions.json, fog.npy, labels.npy" in fail(fog)
 

@@ -150,6 +150,19 @@ class TestTrainingImages:
         # There are too few of these to choose on, which is another matter.
         assert "training" not in refusal("select", run, "--val-data", "corrupted:validation:contrast:1")
 
+    def test_nor_does_one_of_validation_images_of_another_division(self, here: Path, line_run: Path) -> None:
+        """Most of those are training images of the run."""
+        run = run_on(line_run, "digits.npz", data_seed=1)
+        made = ("--data", "digits.npz", "--corruption", "contrast", "--severity", "1", "--split", "validation")
+        for seed in (0, 1):
+            done = invoke("corrupt", *made, "--data-seed", seed, "--out", f"copy-{seed}")
+            assert done.exit_code == 0, (done.output, done.exception)
+        message = refusal("select", run, "--val-data", "corrupted:copy-0:contrast:1")
+        assert "copy-0:contrast:1 holds other validation images of digits.npz than this run's" in message
+        assert "make the copy with the run's --validation and --data-seed" in message
+        # There are too few of these to choose on, which is another matter.
+        assert "trained on" not in refusal("select", run, "--val-data", "corrupted:copy-1:contrast:1")
+
     def test_nor_does_one_of_what_the_run_resized(self, here: Path, line_run: Path) -> None:
         with np.load("digits.npz") as arrays:
             large = dict(arrays) | {"images": arrays["images"].repeat(2, 1).repeat(2, 2)}

@@ -86,6 +86,12 @@ def test_images_of_known_statistics_are_not_counted(whole_bundle: Path, words: s
     assert "--calibration-count, --calibration-batch is for images" in both
 
 
+def test_images_of_a_baselines_statistics_are_counted(whole_bundle: Path, standard_run: Path) -> None:
+    words = ("--points", 2, "--baseline", standard_run, "--calibration-count", 64, "--json", "-")
+    done = invoke("evaluate", whole_bundle, *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+
+
 def test_images_that_recompute_a_bundles_statistics_are_counted(whole_bundle: Path) -> None:
     words = ("--alpha", "1.05", "--extrapolate", "--calibrate-on", "validation", "--calibration-count", 64)
     document = json.loads(invoke("evaluate", whole_bundle, *words, "--json", "-").stdout)

@@ -13,9 +13,11 @@ from subspace_serve.suggestions import listed
 
 
 def is_bundle(folder: Path) -> bool:
-    """Return whether a folder holds a bundle, be it damaged or of another version."""
-    manifest = folder / MANIFEST_FILE
-    return manifest.is_file() and FORMAT.encode() in manifest.read_bytes()
+    """Return whether a folder holds a bundle, be it damaged or of another version; no, where that cannot be read."""
+    try:
+        return FORMAT.encode() in (folder / MANIFEST_FILE).read_bytes()
+    except OSError:
+        return False
 
 
 def check_target(target: Path | str) -> None:

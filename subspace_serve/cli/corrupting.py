@@ -77,12 +77,10 @@ def corrupt(
     corruptions.json says how they were made. Evaluate on it with --data corrupted:DIR:fog:3.
     """
     from subspace_serve.data import load_part, write_corrupted_copy
-    from subspace_serve.data.corrupted_copy import check_target
     from subspace_serve.data.corruptions import SEVERITIES
 
     names, left_out = _chosen(chosen or (_ALL,))
     target = out or _usual_target(data, split)
-    check_target(target, data, split)
     images, label_names = load_part(
         data, split, validation=validation, seed=data_seed, image_size=image_size, download=download
     )

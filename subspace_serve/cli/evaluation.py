@@ -188,10 +188,10 @@ def evaluate(
         clean = clean_part(opened, spec) if corruptions else spec
         images = labelled_images(opened, clean)
     statistics = statistics_on(opened, calibrate_on) if calibrate_on else usual_statistics(opened)
-    check_recalibrates(statistics)
     standard = None
     if baseline is not None:
         standard = Baseline.of(with_skeleton(comparable_run(opened, baseline)), calibrate_on)
+    check_recalibrates(statistics, *([standard.statistics] if standard else []))
     with passing_progress() as say:
         evaluation = measure(
             opened.network,

@@ -122,8 +122,8 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
 
     images = labelled_images(run, spec)
     statistics = usual_statistics(run)
-    check_recalibrates(statistics)
     standard = None if baseline is None else Baseline.of(baseline)
+    check_recalibrates(statistics, *([standard.statistics] if standard else []))
     with passing_progress() as say:
         evaluation = evaluate(
             run.network,

@@ -43,17 +43,17 @@ def check_places(alphas: tuple[str, ...], extrapolate: bool) -> None:
         raise click.UsageError("--extrapolate says where a place of --alpha may lie; give both")
 
 
-def check_recalibrates(statistics: StatisticsSource) -> None:
-    """Check that images recompute BatchNorm's statistics where it is said how many they are to be.
+def check_recalibrates(statistics: StatisticsSource, *others: StatisticsSource) -> None:
+    """Check that images recompute some BatchNorm's statistics where it is said how many they are to be.
 
     Raises:
-        UsageError: the statistics are known, as a bundle's are, and no images are drawn.
+        UsageError: all statistics are known, as a bundle's are, and no images are drawn.
     """
     from subspace_serve.network.statistics_set import KnownStatistics
 
     wrong = [f"--{name.replace('_', '-')}" for name in ("calibration_count", "calibration_batch") if is_given(name)]
-    if wrong and isinstance(statistics, KnownStatistics):
+    if wrong and all(isinstance(each, KnownStatistics) for each in (statistics, *others)):
         raise click.UsageError(
             f"{', '.join(wrong)} is for images that recompute BatchNorm's statistics, and here those are taken that "
-            f"are known of {statistics.record['data']}; leave it out"
+            f"are known of {statistics.to_json()['data']}; leave it out"
         )

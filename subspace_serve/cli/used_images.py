@@ -61,6 +61,7 @@ class UsedImages:
         self._request = request
         self._calibrations = calibrations
         self._selections = opened.selections()
+        self._clean_names: dict[str, str] = {}
 
     def chose_epoch(self, labelled: LabelledSet) -> Iterator[np.ndarray | slice]:
         """Yield which images training stopped early on, if it did."""
@@ -81,7 +82,7 @@ class UsedImages:
             data = source.to_json()["data"]
             if data.endswith(CHOOSING_HALF):
                 yield from self._choosing_halves(member, labelled)
-            elif isinstance(source, CalibrationData) and not self._are_training(source.drawn_from):
+            elif isinstance(source, CalibrationData) and not self._are_training(data, source.drawn_from):
                 yield self._in_both(labelled, data, source.drawn_from)
 
     def fitted(self, temperature: TemperatureData | None, labelled: LabelledSet) -> Iterator[np.ndarray]:
@@ -97,7 +98,6 @@ class UsedImages:
         if name not in self._request.selected:
             return
         selection = self._selections[self._request.selected[name]]
-        clean = self._clean_name(labelled.name)
         seed = selection.get("seed", self._opened.seed)
         clean = self._clean_name(labelled.name)
         for record in _domains_of(selection):
@@ -111,9 +111,10 @@ class UsedImages:
         same = self._clean_name(spec) == self._clean_name(labelled.name)
         return slice(None) if same else labelled.among(images)
 
-    def _are_training(self, images: Images) -> bool:
+    def _are_training(self, spec: str, images: Images) -> bool:
         """Return whether images are the run's training images, which no labelled set may hold (`run.leakage`)."""
-        return self._opened.has_data and images is self._opened.data.train
+        opened = self._opened
+        return opened.has_data and (images is opened.data.train or spec == full_name(opened, "train"))
 
     def _images_again(self, record: Mapping[str, Any]) -> Images | None:
         """Return the images that a place was chosen on; None where they have changed, or are there no more."""
@@ -128,10 +129,12 @@ class UsedImages:
         """Return the full name of images, or of the clean ones that they were made of."""
         from subspace_serve.errors import DataError
 
-        try:
-            return full_name(self._opened, clean_part(self._opened, spec))
-        except DataError:  # a copy of other images than the run's
-            return spec
+        if spec not in self._clean_names:
+            try:
+                self._clean_names[spec] = full_name(self._opened, clean_part(self._opened, spec))
+            except DataError:  # a copy of other images than the run's
+                self._clean_names[spec] = spec
+        return self._clean_names[spec]
 
 
 def _half(images: Images, seed: int) -> np.ndarray:

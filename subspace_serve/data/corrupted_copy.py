@@ -54,7 +54,7 @@ def write_corrupted_copy(
         DataError: a type, severity or preset is unknown, images of that shape are not corrupted, the folder holds
             something else, or the disk has no room.
     """
-    check_target(folder, data, split)
+    _check_target(folder, images)
     levels = sorted(set(severities))
     # Made before anything is written, so that errors are reported at once.
     corrupted = {
@@ -85,12 +85,12 @@ def write_corrupted_copy(
     return record
 
 
-def check_target(folder: Path, data: str, split: str) -> None:
+def _check_target(folder: Path, images: Images) -> None:
     """Raise `DataError` where a copy cannot be written: only an earlier one of the same images is ever replaced.
 
     Args:
         folder: where it is to be written.
-        data, split: which images it is to be of, as for `write_corrupted_copy`.
+        images: what it is to be of, as for `write_corrupted_copy`.
     """
     earlier = _record_in(folder)
     own = [] if earlier is None else [FILE_NAME, *(f"{name}.npy" for name in (LABELS, *earlier.corruptions))]
@@ -100,10 +100,10 @@ def check_target(folder: Path, data: str, split: str) -> None:
         "{target} is no corrupted copy that could be replaced; found {found}; choose another folder, or clear this one",
         DataError,
     )
-    if earlier is not None and (earlier.data, earlier.split) != (data, split):
+    if earlier is not None and earlier.fingerprint != images.fingerprint():
         raise DataError(
-            f"{folder} holds a corrupted copy of other images, which would be lost; found {earlier.split} images of "
-            f"{earlier.data} instead of {split} images of {data}; choose another folder (--out), or clear this one"
+            f"{folder} holds a corrupted copy of other images, which would be lost: {earlier.count} {earlier.split} "
+            f"images of {earlier.data}; choose another folder (--out), or clear this one"
         )
 
 

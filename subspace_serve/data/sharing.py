@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -59,17 +60,33 @@ def copied_files(images: Images, originals: Images) -> dict[Path, Path]:
     if mine is None or theirs is None:
         return {}
     found, known = ([part.path_of(index) for index in range(len(part))] for part in (mine, theirs))
-    keys: tuple[Callable[[Path], object], ...] = (os.path.getsize, _end, sha256_of)
-    key_of: dict[Path, object] = {}
+    themselves = {path: path for path in set(found).intersection(known)}
+    found = [path for path in found if path not in themselves]
+    original: dict[object, Path] = {}
     try:
-        for key in keys:
-            key_of = {path: key(path) for path in [*found, *known]}
-            in_both = {key_of[path] for path in found} & {key_of[path] for path in known}
-            found, known = ([path for path in paths if key_of[path] in in_both] for paths in (found, known))
+        for key in (os.path.getsize, _end, sha256_of):
+            if not found:
+                return themselves
+            original = {_known(theirs, key, path): path for path in known}
+            found = [path for path in found if _known(mine, key, path) in original]
+            in_both = {_known(mine, key, path) for path in found}
+            known = [path for path in known if _known(theirs, key, path) in in_both]
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read ({error.strerror}); put the file back") from error
-    original = {key_of[path]: path for path in known}
-    return {path: original[key_of[path]] for path in found}
+    return themselves | {path: original[_known(mine, sha256_of, path)] for path in found}
+
+
+_Key = Callable[[Path], object]
+_KNOWN: WeakKeyDictionary[FolderImages, dict[tuple[_Key, Path], object]] = WeakKeyDictionary()
+"""What was found out of the files of sets that are in use: large ones are compared with several others."""
+
+
+def _known(images: FolderImages, key: _Key, path: Path) -> object:
+    """Return a key of one of a set's files, reading the file once."""
+    known = _KNOWN.setdefault(images, {})
+    if (key, path) not in known:
+        known[key, path] = key(path)
+    return known[key, path]
 
 
 def _end(path: Path) -> bytes:

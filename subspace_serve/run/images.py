@@ -24,9 +24,14 @@ def labelled_images(run: OpenRun, spec: str) -> Images:
 
 def unlabelled_images(run: OpenRun, spec: str) -> Images:
     """Return the images that a specification names, without their labels, which need not be there or be the run's."""
+    return getattr(run.data, spec) if spec in OWN_PARTS else images_from_outside(run, spec)
+
+
+def images_from_outside(run: OpenRun, spec: str) -> Images:
+    """Return images as `unlabelled_images` does, but take `test`, `validation` and `train` for folders of that name."""
     from subspace_serve.data import load_unlabelled
 
-    return getattr(run.data, spec) if spec in OWN_PARTS else load_unlabelled(spec, **_wanted(run), **_division(run))
+    return load_unlabelled(spec, **_wanted(run), **_division(run))
 
 
 def is_copied(run: OpenRun, copy: CopyRecord) -> bool:
@@ -56,7 +61,6 @@ def _wanted(run: OpenRun) -> dict[str, Any]:
 
 def _division(run: OpenRun) -> dict[str, Any]:
     """Return how the run's validation images were carved; as usual where it has no data set of its own."""
-    if not run.has_data:
-        return {}
-    recorded = run.subspace.provenance_value
-    return {"validation": recorded("training", "validation"), "seed": recorded("training", "data_seed")}
+    recorded = run.subspace.provenance.get("training", {}) if run.has_data else {}
+    names = {"validation": "validation", "seed": "data_seed"}
+    return {argument: recorded[name] for argument, name in names.items() if name in recorded}

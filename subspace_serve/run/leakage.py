@@ -37,10 +37,24 @@ def refuse_test_images(run: OpenRun, spec: str, images: Images) -> None:
         DataError: more than a hundredth of them are test images of the run, they are called so, or they are a corrupted
             copy of test images; or the data set that a run was trained on is not there to be compared with.
     """
+    from subspace_serve.errors import DataError
+
+    if spec == "test":
+        raise DataError(f"{spec} are test images, {_RULES['test']}; give others, such as validation")
+    refuse_test_names(spec)
+    _refuse_own(run, "test", spec, images)
+
+
+def refuse_test_names(spec: str) -> None:
+    """Refuse images that are named as the test images of a data set, or are a corrupted copy of some.
+
+    Raises:
+        DataError: they are.
+    """
     from subspace_serve.data.specification import split_of
     from subspace_serve.errors import DataError
 
-    if spec == "test" or split_of(spec)[1] == "test":
+    if split_of(spec)[1] == "test":
         raise DataError(f"{spec} are test images, {_RULES['test']}; give others, such as validation")
     copy = corrupted_copy(spec)
     if copy is not None and copy.split == "test":
@@ -48,25 +62,31 @@ def refuse_test_images(run: OpenRun, spec: str, images: Images) -> None:
             f"{spec} holds corrupted test images, {_RULES['test']}; make a copy of validation images: "
             "subspace-serve corrupt --split validation"
         )
-    _refuse_own(run, "test", spec, images)
 
 
 def refuse_seen_images(run: OpenRun, spec: str, images: Images) -> None:
     """Refuse the run's test and training images, as what chooses, fits or promises; all else is as above."""
     from subspace_serve.data.specification import split_of
     from subspace_serve.errors import DataError
-    from subspace_serve.run.images import is_copied
+    from subspace_serve.run.images import OWN_PARTS, is_copied
 
     refuse_test_images(run, spec, images)
     trained_on = run.subspace.provenance.get("training", {}).get("data")
     if spec == "train" or split_of(spec) == (trained_on, "train"):
         raise DataError(f"the networks were trained on {spec}, {_RULES['train']}; give others, such as validation")
     copy = corrupted_copy(spec)
-    if copy is not None and copy.split == "train" and _own(run, "train") is not None and is_copied(run, copy):
-        raise DataError(
-            f"{spec} holds corrupted training images of this run, {_RULES['train']}; make a copy of validation "
-            "images: subspace-serve corrupt --split validation"
-        )
+    if copy is not None and copy.split in OWN_PARTS and _own(run, copy.split) is not None:
+        made_of = is_copied(run, copy)
+        if copy.split == "train" and made_of:
+            raise DataError(
+                f"{spec} holds corrupted training images of this run, {_RULES['train']}; make a copy of validation "
+                "images: subspace-serve corrupt --split validation"
+            )
+        if copy.split == "validation" and copy.data == trained_on and not made_of:
+            raise DataError(
+                f"{spec} holds other validation images of {copy.data} than this run's, some of which it was trained "
+                "on; make the copy with the run's --validation and --data-seed"
+            )
     _refuse_own(run, "train", spec, images)
 
 
@@ -98,11 +118,12 @@ def _refuse_own(run: OpenRun, part: str, spec: str, images: Images) -> None:
 
 def _own(run: OpenRun, part: str) -> Images | None:
     """Return a part of the run's data; None where a bundle is used without it, or weights were imported without."""
-    from subspace_serve.errors import DataError
+    from subspace_serve.errors import CheckpointError, DataError
 
     try:
         return getattr(run.data, part)
-    except (DataError, ModuleNotFoundError):  # where a bundle is adapted, not every reader is installed
+    # Where a bundle is adapted, not every reader is installed, and what is there may not be readable.
+    except (CheckpointError, DataError, ModuleNotFoundError, OSError):
         if run.bundled is None and run.has_data:
             raise
         return None
