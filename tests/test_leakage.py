@@ -14,8 +14,9 @@ from command_line import invoke
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.data import Images, load_data
+from subspace_serve.data import Images, load_data, load_images, sharing
 from subspace_serve.errors import DataError
+from subspace_serve.files import sha256_of
 from subspace_serve.run.images import labelled_images, unlabelled_images
 from subspace_serve.run.leakage import corrupted_copy
 from subspace_serve.run.opened import OpenRun
@@ -99,6 +100,22 @@ class TestFoldersOfFiles:
             shutil.copy(file, here / "copies" / file.parent.name / f"copy-of-{file.name}")
         assert f"60 of the 60 images {TEST}" in refusal("select", run_on(line_run, "parts"), *options, spec)
         assert not (here / "run/selections.json").exists()
+
+    def test_files_are_read_once_and_themselves_not_at_all(
+        self, here: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree("parts/test", "copies")
+        own, copies = (
+            OpenRun(run_on(line_run, "parts")).data.test,
+            load_images("copies", height=8, width=8, channels=1, label_names=OpenRun(line_run).labels),
+        )
+        read: list[Path] = []
+        monkeypatch.setattr(sharing, "sha256_of", lambda path: [read.append(path), sha256_of(path)][1])
+        assert sharing.shared(own, own).all()
+        assert not read
+        for _ in range(2):
+            assert sharing.shared(copies, own).all()
+        assert len(read) == len(set(read)) == len(own) + len(copies)
 
     def test_of_a_folder_without_parts_the_whole_chooses_nothing(self, here: Path, line_run: Path) -> None:
         run = run_on(line_run, "whole")
