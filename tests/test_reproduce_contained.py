@@ -26,6 +26,10 @@ def ensemble(members: int, **settings) -> TrainingConfig:
     return TrainingConfig(subspace="ensemble", endpoints=members, **TINY | settings)
 
 
+def averaging(members: int, **settings) -> TrainingConfig:
+    return TrainingConfig(subspace="swa", endpoints=members, **TINY | {"epochs": 4, "tail": 0.5} | settings)
+
+
 @pytest.mark.parametrize(
     ("whole", "part", "answer"),
     [
@@ -42,6 +46,14 @@ def ensemble(members: int, **settings) -> TrainingConfig:
         (ensemble(3, epochs=4), STANDARD, False),
         (ensemble(3, seed=1), ensemble(2), False),
         (ensemble(3), TrainingConfig(subspace="line", **TINY), False),
+        (averaging(6, epochs=12), averaging(3, epochs=12), True),
+        (averaging(6, epochs=12), averaging(2, epochs=12), True),
+        (averaging(6, epochs=12), averaging(4, epochs=12), False),  # keeps networks after other steps
+        (averaging(6, epochs=12), averaging(6, epochs=12), False),
+        (averaging(4), averaging(2), False),  # more members than epochs in the tail
+        (averaging(6, epochs=12), averaging(3, epochs=12, tail=0.75), False),
+        (averaging(6, epochs=12, tail_schedule="cyclic"), averaging(3, epochs=12, tail_schedule="cyclic"), False),
+        (averaging(2), STANDARD, False),
     ],
 )
 def test_which_runs_are_part_of_which(whole: TrainingConfig, part: TrainingConfig, answer: bool) -> None:
@@ -53,7 +65,15 @@ def test_the_shortest_is_chosen() -> None:
     assert shortest_whole(ensemble(2), [STANDARD, STOPPING]) is None
 
 
-@pytest.mark.parametrize(("whole", "part"), [(STOPPING, STANDARD), (ensemble(3), STANDARD), (ensemble(3), ensemble(2))])
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [
+        (STOPPING, STANDARD),
+        (ensemble(3), STANDARD),
+        (ensemble(3), ensemble(2)),
+        (averaging(4, tail=1.0), averaging(2, tail=1.0)),
+    ],
+)
 def test_a_part_has_the_bits_of_a_run_of_its_own(whole: TrainingConfig, part: TrainingConfig, tmp_path: Path) -> None:
     trained: list[str] = []
     found = load_subspace(Cache(tmp_path / "whole", trained.append).run(part, whole))

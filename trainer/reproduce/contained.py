@@ -1,7 +1,8 @@
 """Runs that are part of others, weight for weight: what one training goes through is not trained again.
 
-The first member of an ensemble draws what a standard network draws (`trainer.trajectory`), and early stopping only
-chooses among the epochs of a training that goes on to its end.
+The first member of an ensemble draws what a standard network draws (`trainer.trajectory`), early stopping only chooses
+among the epochs of a training that goes on to its end, and SWA at a constant rate takes the same steps however many of
+its networks it keeps.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def contains(whole: TrainingConfig, part: TrainingConfig) -> bool:
     different = {name for name in ours if ours[name] != theirs[name]}
     if whole.early_stopping:
         return different == {"early_stopping"}
+    if whole.subspace == "swa" and whole.tail_schedule == "constant":
+        # With an epoch for each member the tail's length does not depend on how many there are.
+        long_enough = whole.members <= whole.tail * whole.epochs
+        return different == {"endpoints"} and whole.members % part.members == 0 and long_enough
     fewer = part.subspace == "standard" or (part.subspace == "ensemble" and part.members < whole.members)
     return whole.subspace == "ensemble" and fewer and different <= {"subspace", "endpoints"}
 
@@ -53,11 +58,17 @@ def take_part(part: TrainingConfig, data: DataSet, whole: Path, folder: Path) ->
     endpoints = prepared_stepper(part, architecture, starting_points(part, architecture)).endpoints
     reached = RunFolder(whole).load_progress(endpoints)
     epochs = len(planned_epochs(part))
-    if reached.members:
-        endpoints.values.copy_(torch.stack(reached.members[:1]))
-    progress = Progress(epochs, reached.members[: part.members])
+    members, metrics = reached.members, read_metrics(whole, epochs)
+    if part.subspace == "swa":
+        between = len(members) // part.members
+        members = members[between - 1 :: between]
+        for record in metrics:  # that of the mean of other members
+            record.pop("validation", None)
+    elif members:
+        endpoints.values.copy_(torch.stack(members[:1]))
+    progress = Progress(epochs, members[: part.members])
     run = RunFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run.create(part)
-    run.write_metrics(read_metrics(whole, epochs))
+    run.write_metrics(metrics)
     save_subspace(result(part, data, architecture, load_subspace(whole).buffers, endpoints, progress), folder)
