@@ -12,6 +12,7 @@ from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
 from subspace_serve.cli import cli
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
+from subspace_serve.files import sha256_of
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
@@ -415,3 +416,32 @@ def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_
     assert 0 < low <= rival["cost"]["median"] <= high
     refused = CliRunner().invoke(cli, [*words, "--mixture", "a=1"])
     assert refused.exit_code == 2
+
+
+def test_a_choice_stays_with_its_run_when_the_link_moves(
+    line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        shutil.copytree(line_run, Path("runs", name))
+    link = Path("runs/latest")
+    link.symlink_to("first")
+
+    def overtaken(*arguments, **settings):
+        link.unlink()
+        link.symlink_to("second")  # as another training does
+        return select(*arguments, **settings)
+
+    monkeypatch.setattr("subspace_serve.select.select", overtaken)
+    result = CliRunner().invoke(cli, ["select", "--points", "2", "--refine", "0", "--calibration-count", "128"])
+    assert result.exit_code == 0, result.output
+    assert "runs/first/selections.json" in result.output
+    assert [Path("runs", name, "selections.json").exists() for name in ("first", "second")] == [True, False]
+
+
+def test_a_checkpoints_hash_is_that_of_what_was_read(own_run: Path) -> None:
+    run = OpenRun(own_run)
+    _ = run.subspace
+    before = sha256_of(run.file)
+    run.file.write_bytes(b"another epoch")
+    assert run.checkpoint_sha256 == before

@@ -19,6 +19,7 @@ from subspace_serve.cli.output import (
     say_note,
     write_report,
 )
+from subspace_serve.files import pinned
 from subspace_serve.run.domains import labelled_domain
 from subspace_serve.run.images import images_from_outside
 from subspace_serve.run.leakage import refuse_test_names
@@ -108,6 +109,7 @@ def adapt(
 
     if keep_better and val_data is None:
         raise click.UsageError("--keep-better compares on labelled images; give --val-data too")
+    bundle = pinned(bundle)
     opened = Bundle.open(bundle)
     subspace = BundledSubspace(opened, device=device, threads=threads)
     check_name(opened, name)
