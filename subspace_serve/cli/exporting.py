@@ -63,7 +63,7 @@ def export(
     service; requests there cannot name another place or a domain, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.replacing import check_no_domains, check_target
+    from subspace_serve.bundle.replacing import check_no_domains, check_outside_bundles, check_target
     from subspace_serve.export import BundlePlan, export_bundle
     from subspace_serve.files import temporary_folder
     from subspace_serve.space.alpha import parse_alphas
@@ -76,6 +76,7 @@ def export(
         from subspace_serve.deploy.triton import MAX_BATCH_SIZE, write_triton_repository
         from subspace_serve.deploy.triton import check_target as check_repository
 
+        check_outside_bundles(target)
         check_repository(target, model_version)
     else:
         check_target(target)
