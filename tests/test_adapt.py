@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
@@ -564,6 +565,34 @@ class TestCommand:
             more = ["--calibrate-on", other] if other else []
             code, output = self.run("evaluate", bundle, "--data", labelled, "--alpha", "best:dark", *more)
             assert (code, said in output, "was chosen with" in output) == (0, is_said, is_said), output
+
+    def test_what_was_chosen_in_a_bundle_is_collapsed_with_its_statistics(
+        self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
+    ) -> None:
+        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        assert self.run("select", bundle, "--val-data", labelled, "--name", "day")[0] == 0
+
+        def collapsed(*words: object) -> bytes:
+            file = tmp_path / "point.safetensors"
+            code, output = self.run("collapse", bundle, *words, "--out", file)
+            assert code == 0, output
+            return b"".join(array.tobytes() for _, array in sorted(load_file(file).items()))
+
+        places = {name: str(Bundle.open(bundle).points[name].alpha) for name in ("dark", "day")}
+        dark = collapsed("--alpha", places["dark"], "--calibrate-on", "dark")
+        assert collapsed("--alpha", "best:dark") == dark != collapsed("--alpha", places["dark"])
+        assert collapsed("--alpha", "best:day") == collapsed("--alpha", places["day"])
+
+    def test_choices_in_a_damaged_manifest_are_refused(self, bundle: Path, images: Path, labelled: Path) -> None:
+        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        file = bundle / "manifest.json"
+        manifest = json.loads(file.read_text())
+        for chosen in ({}, manifest["domains"]["dark"]["chosen"] | {"calibration": 5}, {"members": 3}):
+            file.write_text(
+                json.dumps(manifest | {"domains": {"dark": manifest["domains"]["dark"] | {"chosen": chosen}}})
+            )
+            code, output = self.run("evaluate", bundle, "--data", labelled, "--alpha", "best:dark")
+            assert (code, "is damaged" in output) == (1, True), output
 
     def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
         before = files(bundle)

@@ -17,7 +17,7 @@ from subspace_serve.answers import softmax
 from subspace_serve.bundle.manifest import NAME_PATTERN, TRAINING, Calibration, DomainImages
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.subspace import BundledSubspace
-from subspace_serve.bundle.writer import BundleWriter, extend_bundle
+from subspace_serve.bundle.writer import OWN_GRAPHS, BundleWriter, extend_bundle
 from subspace_serve.data.domains import Domain as LabelledDomain
 from subspace_serve.errors import BundleError
 from subspace_serve.export.answers import fit_record
@@ -26,7 +26,7 @@ from subspace_serve.export.points import write_point
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha, place
 
-_TAKEN = (TRAINING, "skeleton")
+_TAKEN = {TRAINING, *OWN_GRAPHS}
 
 
 def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:

@@ -47,6 +47,8 @@ GATE_FILE = "gate.npz"
 GOLDEN_FILE = "golden.npz"
 DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
+OWN_GRAPHS = {Path(file).stem for file in (SKELETON_FILE, DYNAMIC_FILE)}
+"""Names that no point can have, since its graph's file would be one of the bundle's own."""
 
 
 @contextlib.contextmanager

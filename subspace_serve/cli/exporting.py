@@ -104,7 +104,7 @@ def export(
         default=default or "-".join([request.models[0], *precisions[:1]]),
         evaluation=opened.data.test if evaluated and opened.has_data else None,
         input_type=input_dtype,
-        subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on),
+        subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on, calibrations),
         precisions=precisions,
         gate=gate_data_of(opened, request, gate_data, max_drop, calibrations) if precisions else None,
         fused=fused,

@@ -111,13 +111,24 @@ class OpenRun:
         return subspace, sha256_of(self.file)
 
     def selections(self) -> dict[str, dict[str, Any]]:
-        """Return what `select` stored for this run, or `adapt` and `select` in the bundle."""
-        from subspace_serve.run.selections import read_selections
+        """Return what `select` stored for this run, or `adapt` and `select` in the bundle.
 
-        if self.bundled is not None:
-            domains = self.bundled.bundle.manifest.domains
-            return {name: domain.chosen for name, domain in domains.items() if domain.chosen is not None}
-        return read_selections(self.folder, self.checkpoint_sha256)
+        Raises:
+            CheckpointError, BundleError: it is damaged, or a selection was made for another checkpoint.
+        """
+        from subspace_serve.errors import BundleError
+        from subspace_serve.run.selections import check_selection, read_selections
+
+        if self.bundled is None:
+            return read_selections(self.folder, self.checkpoint_sha256)
+        domains = self.bundled.bundle.manifest.domains
+        found = {name: domain.chosen for name, domain in domains.items() if domain.chosen is not None}
+        try:
+            for name, selection in found.items():
+                check_selection(name, selection)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(f"the manifest of {self.path} is damaged ({error}); export it again") from error
+        return found
 
     @property
     def note(self) -> str | None:

@@ -12,6 +12,7 @@ from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource
 from subspace_serve.network.network import Network
+from subspace_serve.network.reduced import check_tools
 from subspace_serve.select.aim import Aim, aims_of
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import Compared, decide, taken
@@ -95,6 +96,8 @@ def select(
         raise DataError("an int8 ensemble is measured on one domain at a time; leave out the mixture or int8")
     if method != GRID:
         check_soups(network.geometry)
+    if int8:
+        check_tools()
     aims = aims_of(domains, mixture, network.classes, seed)
     usual = Networks(network, calibration, progress=progress)
     selections = {}
