@@ -19,7 +19,6 @@ from safetensors.numpy import load_file
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
-from subspace_serve.adapt.promised import NOTHING
 from subspace_serve.answers import entropy_of
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -164,8 +163,8 @@ def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(
     labels = Labels(Domain("domain", images, {"data": "labelled"}))
     found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
     assert found.fit is not None
-    assert found.promised.sets is None
-    assert found.promised.abstention is None
+    assert found.record.sets is None
+    assert found.record.abstention is None
     assert any("label others" in warning for warning in found.warnings)
 
 
@@ -177,7 +176,7 @@ def test_whatever_else_gave_the_statistics_nothing_is_promised_from_what_did(
     images = dark.subset(np.arange(200 + more)).with_labels(np.zeros(200 + more, np.int64))
     labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}))
     found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
-    assert found.promised == NOTHING
+    assert found.record.sets is found.record.abstention is found.record.drift is None
     assert any("label others" in warning for warning in found.warnings)
 
 
@@ -185,7 +184,7 @@ def test_images_that_gave_the_statistics_are_left_out_of_what_is_promised(bundle
     labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}), seed=3)
     found = adapt(opened(bundle), dark.subset(np.arange(64)), name="dark", data="x", labels=labels)
     reporting, _ = carve(labels.domain.images.labels, 100, 3)
-    sets, abstention, drift = found.promised
+    sets, abstention, drift = found.record.sets, found.record.abstention, found.record.drift
     assert sets is not None
     assert abstention is not None
     assert drift is not None

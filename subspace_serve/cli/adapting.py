@@ -179,7 +179,7 @@ def _print(found: Adaptation) -> None:
         print_table([f"on {found.fit.reported_on} labelled images", "accuracy %", "NLL", "ECE %", "Brier"], rows)
         reason = found.chosen["reason"] if found.chosen else "as --alpha says"
         click.echo(f"place: {reason}; temperature {found.fit.temperature:.3f}")
-    if (sets := found.promised.sets) is not None:
+    if (sets := found.record.sets) is not None:
         most = percent(largest_coverage(sets.count))
         click.echo(
             f"prediction sets of a coverage up to {most} %, from {sets.count} labelled images that chose nothing"
