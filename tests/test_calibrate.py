@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from torch.optim.swa_utils import update_bn
 from subspace_serve.data import MemoryImages, Preprocessing, preprocess
 from subspace_serve.errors import CalibrationError
 from subspace_serve.network.calibration_data import draw_calibration_data
-from subspace_serve.network.statistics import Statistics
-from subspace_serve.run.opened import OpenRun
 from trainer.preprocessing import preprocess as in_torch
 from trainer.recalibration import batchnorm_layers, recalibrate_batchnorm
 
@@ -117,23 +114,6 @@ def test_bad_calibration_data_is_refused_and_changes_nothing(data: list[Tensor],
     with pytest.raises(CalibrationError, match=message):
         recalibrate_batchnorm(model, data)
     assert all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
-
-
-def test_right_statistics_pass_and_default_stale_and_averaged_ones_fail(line_run: Path) -> None:
-    run = OpenRun(line_run)
-    network, held_out = run.network, list(run.calibration.held_out_pixels())
-    found = {alpha: network.recalibrate(run.calibration.pixels(), alpha=alpha) for alpha in (0.5, 0.0, 1.0)}
-
-    def check(values: np.ndarray, alpha: float = 0.5) -> float:
-        agreements = network.check(Statistics(values, len(run.calibration)), held_out, alpha=alpha)
-        return max(max(agreement.mean_z, agreement.variance_z) for agreement in agreements)
-
-    assert all(check(statistics.values, alpha) < 2.5 for alpha, statistics in found.items())
-    with pytest.raises(CalibrationError, match="not this network's"):
-        check(network.skeleton.default_statistics())
-    for share in (1.0, 0.5):  # one end's statistics, and the average of both ends'
-        with pytest.raises(CalibrationError, match=r"BatchNorm layer \S+ holds statistics .* standard errors off"):
-            check(share * found[0.0].values + (1 - share) * found[1.0].values)
 
 
 def test_pixels_are_normalised_in_torch_as_in_numpy_bit_for_bit() -> None:

@@ -354,7 +354,6 @@ def test_every_command_explains_itself(command: str) -> None:
         ("select RUN --val-data train", "were trained on train"),
         ("select absent", "no checkpoint at absent.*subspace-serve train"),
         ("evaluate RUN --calibrate-on test", "nothing is chosen or fitted on test images"),
-        ("export RUN --temperature --temperature-data digits:test", "nothing is chosen or fitted on test images"),
         ("select RUN --corruption fogg", "no corruption 'fogg'; did you mean fog"),
         ("select RUN --corruption fog,snow --name x", "names one choice and there are 2"),
         ("select RUN --val-data a=validation --val-data a=validation", "two domains have one name"),

@@ -253,9 +253,6 @@ def test_an_ensemble_with_weights_is_measured_and_answers_with_them(own_run: Pat
         ("p=endpoint-0:1:2,endpoint-1:1", "the weight of endpoint-0 is '1:2'; give a number"),
         ("p=endpoint-0:,endpoint-1:1", "the weight of endpoint-0 is ''; give a number"),
         ("p=endpoint-0:2,endpoint-1:-1", "the ensemble p has the weights 2, -1; its 2 members need one each, finite"),
-        ("p=endpoint-0:0,endpoint-1:0", "the ensemble p has the weights 0, 0; its 2 members need one each, finite"),
-        ("p=endpoint-0:nan,endpoint-1:1", "the ensemble p has the weights nan, 1; its 2 members need one each, finite"),
-        ("p=endpoint-0:inf,endpoint-1:1", "the ensemble p has the weights inf, 1; its 2 members need one each, finite"),
     ],
 )
 def test_weights_that_cannot_be_are_wrong_usage(line_run: Path, tmp_path: Path, ensemble: str, message: str) -> None:
@@ -285,17 +282,6 @@ def test_no_name_of_a_point_has_the_colon_that_begins_a_weight(own_run: Path) ->
         "--no-evaluate",
     )
     assert Bundle.open(own_run / "bundle").ensembles["p"].weights == (2.0, 6.0)
-
-
-def test_a_standard_network_is_exported_once(own_run: Path, tmp_path: Path) -> None:
-    run(
-        "train", "--data", "digits", "--arch", "cresnet8-4", "--epochs", 1, "--batch-size", 256,
-        "--subspace", "standard", "--out", tmp_path / "standard",
-    )  # fmt: skip
-    run("export", tmp_path / "standard", "--no-evaluate")
-    bundle = Bundle.open(tmp_path / "standard" / "bundle")
-    assert list(bundle.points) == ["midpoint"]
-    assert bundle.ensembles == {}
 
 
 @pytest.mark.parametrize("layout", ["bundle", "triton"])

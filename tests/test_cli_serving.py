@@ -147,19 +147,6 @@ def test_heads_are_bounded(bundle, tmp_path):
         assert raw(server, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_worker_that_is_killed_comes_back_from_the_checked_copy(bundle, tmp_path):
-    own = shutil.copytree(bundle, tmp_path / "own")
-    with serving(own, tmp_path) as server:
-        (own / "midpoint.onnx").write_bytes(b"damaged")
-        (worker,) = server.workers()
-        os.kill(worker, signal.SIGKILL)
-        server.until(lambda: server.workers() not in ([worker], []))
-        server.until(lambda: server.client.get("/readyz").status_code == 200)
-        response = server.client.post("/predict", json={"images": IMAGES.tolist()})
-        np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
-        server.until(lambda: "subspace_serve_requests_held 0.0" in server.client.get("/metrics").text)
-
-
 def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced_at_once(bundle, tmp_path):
     with serving(bundle, tmp_path) as server:
         (worker,) = server.workers()
@@ -203,16 +190,6 @@ def test_reload_by_signal_and_by_request(bundle, tmp_path):
         for result in ("failed", "done"):  # one each by request and by signal
             counted = f'subspace_serve_reloads_total{{result="{result}"}} 2.0'
             server.until(lambda counted=counted: counted in server.client.get("/metrics").text)
-
-
-def test_readiness_drops_first_and_the_rest_is_answered(bundle, tmp_path):
-    with serving(bundle, tmp_path, "--drain", "2") as server:
-        server.process.send_signal(signal.SIGTERM)
-        server.until(lambda: server.client.get("/readyz").status_code == 503)
-        response = server.client.post("/predict", json={"images": IMAGES.tolist()})
-        np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
-        assert response.headers["connection"] == "close"
-        assert server.process.wait(timeout=30) == 0
 
 
 def test_workers_end_when_their_supervisor_is_killed(bundle, tmp_path):

@@ -145,23 +145,6 @@ def test_padding_and_flips_work_on_files_too(tmp_path):
     assert len(set(covered.tolist())) > 3
 
 
-def test_evaluation_takes_the_middle_of_small_pictures(tmp_path):
-    picture = np.zeros((8, 16, 3), np.uint8)
-    picture[:, :4], picture[:, 4:12], picture[:, 12:] = 10, 20, 30
-    Image.fromarray(picture).save(tmp_path / "wide.png")
-    pixels, _ = FolderImages(tmp_path, ["wide.png"], np.array([0]), size=8).take(np.array([0]))
-    assert np.unique(pixels).tolist() == [20]
-
-
-def test_evaluation_of_large_inputs_looks_at_the_middle_224_of_256(tmp_path):
-    picture = np.zeros((256, 256, 3), np.uint8)
-    picture[16:240, 16:240] = 99
-    Image.fromarray(picture).save(tmp_path / "framed.png")
-    pixels, _ = FolderImages(tmp_path, ["framed.png"], np.array([0]), size=224).take(np.array([0]))
-    assert pixels.shape == (1, 224, 224, 3)
-    assert np.unique(pixels).tolist() == [99]
-
-
 def test_pictures_are_converted_to_the_channels_wanted(tmp_path):
     save(tmp_path / "grey.png", 77, (8, 8))
     files, labels, first = ["grey.png"], np.array([0]), np.array([0])
@@ -185,24 +168,11 @@ def test_a_damaged_file_is_named_without_a_traceback_in_the_message(tmp_path, wo
 
 def test_other_unreadable_files_are_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
-    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "floats.tif")
-    Image.fromarray(np.full((8, 8), 40_000, np.int32)).save(tmp_path / "deep.tif")
-    for name, message in (
-        ("text.jpg", "text.jpg cannot"),
-        ("floats.tif", "floats.tif cannot .* mode F, floating-point numbers without a known range"),
-        ("deep.tif", "deep.tif cannot .* mode I, 32-bit integers without a known range"),
-        ("gone.png", "gone.png cannot"),
-    ):
-        with pytest.raises(DataError, match=message):
+    for name in ("text.jpg", "gone.png"):
+        with pytest.raises(DataError, match=f"{name} cannot"):
             FolderImages(tmp_path, [name], np.array([0]), size=8).take(np.array([0]))
     with pytest.raises(DataError, match="1 or 3 channels; found 4"):
         FolderImages(tmp_path, [], np.zeros(0, np.int64), size=8, channels=4)
-
-
-def test_grey_of_sixteen_bits_is_scaled(tmp_path):
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    pixels, _ = FolderImages(tmp_path, ["deep.png"], np.array([0]), size=8).take(np.array([0]))
-    assert np.unique(pixels).tolist() == [40_000 // 257]
 
 
 def test_subset_with_labels_and_an_empty_take(noise):

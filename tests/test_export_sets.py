@@ -21,8 +21,6 @@ from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.domains import recorded_domain
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
-from trainer.config import TrainingConfig
-from trainer.training import train
 
 
 def exported(run: Path, *words: object) -> Bundle:
@@ -246,15 +244,11 @@ def test_sets_can_be_left_out(own_run: Path) -> None:
     assert invoke("export", own_run, "--no-sets", "--sets-data", "validation").exit_code == 2
 
 
-def test_where_every_image_had_a_part_there_are_no_sets_and_a_note(own_run: Path, tmp_path: Path) -> None:
+def test_where_every_image_had_a_part_there_are_no_sets_and_a_note(own_run: Path) -> None:
     result = invoke("export", own_run, "--points-only", "--alpha", "midpoint", "--calibrate-on", "validation")
     assert result.exit_code == 0, (result.output, result.exception)
     assert "midpoint gets no prediction sets: there are no images left that chose nothing" in result.stderr
     assert Bundle.open(own_run / "bundle").points["midpoint"].sets is None
-    stopped = tmp_path / "stopped"
-    settings = {"data": "digits", "architecture": "cresnet8-4", "epochs": 1, "subspace": "standard"}
-    train(TrainingConfig(**settings, early_stopping=True), stopped)
-    assert all(model.sets is None for model in models(exported(stopped)).values())
 
 
 def test_the_manifest_keeps_them_on_one_line_and_the_table_shows_them(own_run: Path) -> None:

@@ -268,6 +268,9 @@ def test_long_json_is_parsed_off_the_event_loop(client, monkeypatch, says_length
         (59, b"x" * 59, None, "is 60 bytes"),
         (60, b"x" * 60, "x", "Inference-Header-Content-Length is 'x'"),
         (60, b"x" * 60, "-1", "Inference-Header-Content-Length is '-1'"),
+        (60, b"x" * 60, "+1", "Inference-Header-Content-Length is '+1'"),
+        (60, b"x" * 60, "1_0", "Inference-Header-Content-Length is '1_0'"),
+        (60, b"x" * 60, "", "Inference-Header-Content-Length is ''"),
         (60, b"x" * 60, "99999", "at most"),
         (60, b"x" * 60, "5", "not JSON"),
         (60, b"x" * 60, "9" * 5000, "Inference-Header-Content-Length"),
@@ -277,7 +280,8 @@ def test_binary_data_that_does_not_fit_is_400(client, size, tail, length, messag
     document = {**GOOD, "parameters": {"binary_data_size": size}}
     del document["data"]
     text = json.dumps({"inputs": [document]}).encode()
-    response = infer(client, text + tail, **{"Inference-Header-Content-Length": length or str(len(text))})
+    length = str(len(text)) if length is None else length
+    response = infer(client, text + tail, **{"Inference-Header-Content-Length": length})
     assert response.status_code == 400
     assert message in response.json()["error"]
 

@@ -196,11 +196,6 @@ def test_what_is_refused(client, images, options, status, message):
     assert "--" not in response.json()["error"]
 
 
-def test_not_a_number_is_refused(client, images):
-    body = f'{{"images": {images[:1].tolist()}, "alpha": NaN}}'
-    assert client.post("/predict", content=body, headers={"content-type": "application/json"}).status_code == 400
-
-
 def test_without_a_subspace_in_the_bundle_it_is_said_how_to_get_one(line_bundle, images):
     with served(line_bundle) as client:
         response = ask(client, images, alpha=0.3)

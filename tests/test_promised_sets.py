@@ -203,9 +203,7 @@ def test_a_coverage_that_is_none_is_400_in_a_form_and_in_the_protocol(client, co
     assert "the parameter coverage" in response.json()["error"]
 
 
-def test_nan_is_400(client):
-    body = b'{"images": ["x"], "coverage": NaN}'
-    assert client.post("/predict", content=body, headers={"content-type": "application/json"}).status_code == 400
+def test_nan_is_400_in_the_protocol(client):
     body = b'{"inputs": [], "parameters": {"coverage": NaN}}'
     assert client.post("/v2/models/midpoint/infer", content=body).status_code == 400
 

@@ -421,7 +421,6 @@ def test_bodies_and_images_over_their_limits_are_413(client):
         ("/predict", {"content-type": "text/plain"}),
         ("/predict", {"content-type": "multipart/form-data; boundary=b"}),
         ("/predict", {"content-type": "application/vnd.bentoml+pickle"}),
-        ("/predict", {"content-type": "application/json", "content-encoding": "gzip"}),
         ("/predict_image", {"content-type": "application/json"}),
         ("/predict_image", {"content-type": "image/png"}),
     ],
@@ -722,9 +721,8 @@ def test_a_form_that_breaks_off_is_told_from_one_without_an_image(client):
         assert "the form breaks off before the boundary that ends it" in answer.json()["error"]
 
 
-def test_an_empty_encoding_is_none_and_a_byte_order_mark_is_skipped(client):
+def test_a_byte_order_mark_is_skipped(client):
     body = json.dumps({"images": [GOOD]}).encode()
-    plain = client.post("/predict", content=body, headers=JSON)
+    plain, marked = (client.post("/predict", content=mark + body, headers=JSON) for mark in (b"", b"\xef\xbb\xbf"))
     assert plain.status_code == 200
-    for content, headers in ((body, JSON | {"content-encoding": ""}), (b"\xef\xbb\xbf" + body, JSON)):
-        assert client.post("/predict", content=content, headers=headers).json() == plain.json()
+    assert marked.json() == plain.json()

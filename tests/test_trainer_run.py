@@ -7,10 +7,6 @@ import math
 import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +31,6 @@ from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.randomness import derived_seed
 from trainer.run_folder import RESUME_VERSION, RunFolder, TrainedOn
-from trainer.schedule import warm_cosine
 from trainer.training import train
 
 pytestmark = pytest.mark.slow
@@ -72,10 +67,8 @@ def test_a_run_leaves_settings_metrics_and_subspace(uninterrupted: Path) -> None
     assert subspace.provenance["labels"] == [str(digit) for digit in range(10)]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(uninterrupted: Path, tmp_path: Path) -> None:
-    train(TrainingConfig(**TINY), tmp_path / "again")
+def test_another_seed_gives_other_weights(uninterrupted: Path, tmp_path: Path) -> None:
     train(TrainingConfig(**TINY, seed=1), tmp_path / "other")
-    assert contents(tmp_path / "again") == contents(uninterrupted)
     assert contents(tmp_path / "other") != contents(uninterrupted)
 
 
@@ -101,24 +94,6 @@ def test_a_run_that_was_interrupted_between_writes_resumes_to_the_same_bytes(
     train(RunFolder(folder).read_config(), folder, resume=True)
     assert contents(folder) == contents(uninterrupted)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
-
-
-def test_a_killed_run_resumes_to_the_same_bytes(uninterrupted: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = (
-        "from trainer.config import TrainingConfig; from trainer.training import train; "
-        f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
-        f"train(TrainingConfig(**{TINY!r}), {str(folder)!r})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", command], cwd=Path(__file__).parent.parent)
-    deadline = time.monotonic() + 300
-    while not (folder / "resume.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (folder / "resume.pt").exists()
-    train(RunFolder(folder).read_config(), folder, resume=True)
-    assert contents(folder) == contents(uninterrupted)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(
@@ -323,15 +298,6 @@ def test_label_noise_is_what_is_trained_on(tmp_path: Path, monkeypatch: pytest.M
     noisy = label_noise(clean, 0.5, 10, 0)
     assert seen[0].bincount(minlength=10).tolist() == np.bincount(noisy, minlength=10).tolist()
     assert not np.array_equal(np.bincount(noisy), np.bincount(clean))
-
-
-def test_the_learning_rate_warms_up_and_anneals() -> None:
-    rates = [warm_cosine(step, peak=0.1, total=100, warmup=10) for step in range(100)]
-    assert rates[0] == pytest.approx(0.01)
-    assert rates[9] == rates[10] == pytest.approx(0.1)
-    assert rates[55] == pytest.approx(0.05)
-    assert 0 < rates[99] < 1e-4
-    assert warm_cosine(1, peak=1.0, total=8, warmup=100) == 1.0
 
 
 def test_seeds_differ_by_purpose_and_index() -> None:

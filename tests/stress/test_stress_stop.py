@@ -57,7 +57,7 @@ def test_nothing_is_lost_when_the_server_is_stopped(bundle, tmp_path):
             queue.start()
             server.until(lambda: server.metric("requests_held") >= WAITING / 2)
             server.signal(signal.SIGTERM)
-            server.until(lambda: not server.is_ready())
+            server.until(lambda: server.request("GET", "/readyz")[0] == 503)
             # While those that are in flight, and those that still come, are answered.
             queue.join()
             assert server.ended() == 0
