@@ -14,7 +14,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ports import free_port
 from subspace_serve.answers import softmax
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
+from subspace_serve.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,24 @@ def build(folder: Path, *arguments: object, **variables: str) -> subprocess.Comp
     return subprocess.run(
         command, cwd=folder, env=environment(folder / "home") | variables, capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture
+def build_here(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Run the command in this process, up to where BentoML begins; return its exit status and standard error."""
+
+    def call(folder: Path, *arguments: object) -> tuple[int, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("BENTOML_HOME", str(folder / "home"))
+        monkeypatch.setattr(sys, "argv", ["subspace-serve", "build", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, capsys.readouterr().err
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -141,21 +160,21 @@ def test_name_and_version_are_those_asked_for(built):
         (["nowhere"], 1, "there is no bundle at nowhere"),
     ],
 )
-def test_what_cannot_be_built_is_one_message(built, arguments, status, message):
+def test_what_cannot_be_built_is_one_message(built, build_here, arguments, status, message):
     before = tree(built)
-    done = build(built, *arguments)
-    assert done.returncode == status
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    found, error = build_here(built, *arguments)
+    assert found == status
+    assert message in error
+    assert "Traceback" not in error
     assert tree(built) == before
 
 
-def test_a_changed_bundle_is_not_packaged(tmp_path):
+def test_a_changed_bundle_is_not_packaged(build_here, tmp_path):
     make_bundle(tmp_path / "bundle")
     (tmp_path / "bundle" / "midpoint.onnx").write_bytes(b"x")
-    done = build(tmp_path, "bundle", "--context", "context")
-    assert done.returncode == 1
-    assert "midpoint.onnx was changed" in done.stderr
+    status, error = build_here(tmp_path, "bundle", "--context", "context")
+    assert status == 1
+    assert "midpoint.onnx was changed" in error
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle"}
 
 
@@ -180,13 +199,12 @@ def test_the_context_holds_all_that_its_dockerfile_copies(built):
     assert all(file.stat().st_mode & 0o044 == 0o044 for file in context.rglob("*") if file.is_file())
 
 
-def test_a_context_is_replaced_whole(tmp_path):
+def test_a_context_is_replaced_whole(build_here, tmp_path):
     make_bundle(tmp_path / "bundle")
-    for _ in range(2):
-        done = build(tmp_path, "bundle", "--no-bento", "--context", "context")
-        assert done.returncode == 0, done.stderr
-        (tmp_path / "context" / "left").touch()
-    assert build(tmp_path, "bundle", "--no-bento", "--context", "context").returncode == 0
+    words = ("bundle", "--no-bento", "--context", "context")
+    assert build_here(tmp_path, *words) == (0, "")
+    (tmp_path / "context" / "left").touch()
+    assert build_here(tmp_path, *words) == (0, "")
     assert not (tmp_path / "context" / "left").exists()
     assert not (tmp_path / "home").exists()
 

@@ -110,6 +110,17 @@ def test_a_server_from_start_to_stop(bundle, tmp_path):
         assert "server" not in odd.headers
         page = server.client.get("/metrics").text
         assert 'subspace_serve_images_total{model="endpoint-1"} 30.0' in page
+        # Heads are bounded.
+        begin = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
+        assert b"200 OK" in raw(server, begin + b"x: " + b"y" * 60_000 + b"\r\nconnection: close\r\n\r\n")
+        refused = raw(server, begin, *[b"x%d: %s\r\n" % (index, b"y" * 1000) for index in range(500)])
+        assert refused.startswith(b"HTTP/1.1 431 ")
+        assert b'{"error":"the headers are over the limit of 65536 bytes"}' in refused
+        # Two requests on one connection are counted apart.
+        large = begin + b"x: " + b"y" * 50_000 + b"\r\n"
+        twice = raw(server, large + b"\r\n", large + b"connection: close\r\n\r\n")
+        assert twice.count(b"200 OK") == 2
+        assert raw(server, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
         assert server.stop() == 0
         address = httpx.URL(server.url)
         with pytest.raises(OSError, match="refused"), socket.create_connection((address.host, address.port)):
@@ -131,20 +142,6 @@ def raw(server: Server, *parts: bytes) -> bytes:
             while part := connection.recv(65536):
                 answer += part
     return answer
-
-
-def test_heads_are_bounded(bundle, tmp_path):
-    with serving(bundle, tmp_path) as server:
-        begin = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
-        assert b"200 OK" in raw(server, begin + b"x: " + b"y" * 60_000 + b"\r\nconnection: close\r\n\r\n")
-        refused = raw(server, begin, *[b"x%d: %s\r\n" % (index, b"y" * 1000) for index in range(500)])
-        assert refused.startswith(b"HTTP/1.1 431 ")
-        assert b'{"error":"the headers are over the limit of 65536 bytes"}' in refused
-        # Two requests on one connection are counted apart.
-        large = begin + b"x: " + b"y" * 50_000 + b"\r\n"
-        twice = raw(server, large + b"\r\n", large + b"connection: close\r\n\r\n")
-        assert twice.count(b"200 OK") == 2
-        assert raw(server, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced_at_once(bundle, tmp_path):

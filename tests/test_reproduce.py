@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from rank_processes import fork_server
+from rank_processes import fork_server, run_script
 
 from subspace_serve.errors import DataError, TrainingError
 from subspace_serve.space.checkpoint import load_subspace
@@ -355,13 +355,12 @@ def test_all_figures_at_the_smallest_scale(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_ranks_share_the_runs_and_the_first_draws(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["3", "--scale", "smoke", "--seeds", "1", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path)]
-    command = [*torchrun, "-m", "trainer.reproduce", *options]
-    run = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=280)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("figure 3, ") == 1
-    assert run.stderr.count("measured Dynamics") == 2  # each run once, by whichever rank
+    program = "import runpy; runpy.run_module('trainer.reproduce', run_name='__main__')"
+    ends = run_script(program, arguments=options)
+    assert [end.status for end in ends] == [0, 0], ends
+    assert sum(end.out.count("figure 3, ") for end in ends) == 1
+    assert sum(end.err.count("measured Dynamics") for end in ends) == 2  # each run once, by whichever rank
     assert (tmp_path / "reproduction" / "smoke" / "figure-03.png").exists()
 
 

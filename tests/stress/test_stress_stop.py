@@ -46,7 +46,7 @@ def slow_case(seed: int) -> Case:
 
 def test_nothing_is_lost_when_the_server_is_stopped(bundle, tmp_path):
     quick = [case for case in good_cases(sound_images(1)) if case.request.startswith(b"POST")]
-    with serving(bundle, tmp_path, workers=2, drain=1, grace=30) as server:
+    with serving(bundle, tmp_path, workers=2, drain=2, grace=30) as server:
         waiting = Tally()
 
         def wait() -> None:
