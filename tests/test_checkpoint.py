@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from untrained import untrained
 
 from subspace_serve.data import Preprocessing
 from subspace_serve.errors import ArchitectureError, CheckpointError
@@ -33,9 +34,7 @@ def make_mlp(*, classes: int, channels: int, height: int, width: int) -> torch.n
 
 
 def subspace(architecture: Architecture = ARCHITECTURE) -> Subspace:
-    torch.manual_seed(0)
-    endpoints = tuple(weights_of(build(architecture)) for _ in range(2))
-    return Subspace(Geometry("line", 2), architecture, endpoints, {"labels": ["a", "b", "c"], "data": {"spec": "toy"}})
+    return untrained(Geometry("line", 2), architecture, labels=["a", "b", "c"], data={"spec": "toy"})
 
 
 def metadata_of(file: Path) -> dict[str, str]:

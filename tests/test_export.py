@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from safetensors import safe_open
 from torch import nn
+from untrained import untrained
 
 from subspace_serve.answers import apply_temperature, ensemble_probabilities, softmax
 from subspace_serve.bundle import Bundle, Input
@@ -38,9 +38,8 @@ from subspace_serve.space.ensemble import Ensemble
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.place import Alpha
 from subspace_serve.space.subspace import Subspace
-from trainer.architectures import build
 from trainer.golden import torch_logits
-from trainer.modules import as_module, predict_logits, weights_of
+from trainer.modules import as_module, predict_logits
 from trainer.proof import proven_skeleton
 
 
@@ -144,8 +143,7 @@ def test_the_manifest_records_how_each_point_was_made(line_run: Path, line_bundl
 
 def test_float_input_and_a_network_without_batchnorm(line_run: Path, tmp_path: Path) -> None:
     architecture = Architecture("test_export:layernorm_network", classes=10, channels=1, height=8, width=8)
-    torch.manual_seed(0)
-    subspace = Subspace(Geometry("simplex", 3), architecture, tuple(weights_of(build(architecture)) for _ in range(3)))
+    subspace = untrained(Geometry("simplex", 3), architecture)
     target = export(
         line_run, tmp_path / "bundle", subspace=subspace, points={"corner": (0.0, 1.0, 0.0)}, input_type="float"
     )

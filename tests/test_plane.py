@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from untrained import untrained
 
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.plane import plane_errors, plane_through, subspace_path, subspace_plane
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry, single_network
 from subspace_serve.space.subspace import Subspace, Weights
-from trainer.architectures import build
-from trainer.modules import as_module, predict_logits, weights_of
+from trainer.modules import as_module, predict_logits
 
 
 def vector(*values: float) -> Weights:
@@ -76,19 +75,11 @@ def test_networks_of_other_architectures_are_refused() -> None:
         plane_through({name: THREE[name] for name in "ab"})
 
 
-def random_subspace(run: OpenRun, geometry: Geometry) -> Subspace:
-    """A subspace of networks that were never trained."""
-    torch.manual_seed(0)
-    architecture = run.subspace.architecture
-    endpoints = tuple(weights_of(build(architecture)) for _ in range(geometry.endpoints))
-    return Subspace(geometry, architecture, endpoints)
-
-
 def test_a_line_needs_a_third_network(line_run: Path) -> None:
     run = OpenRun(line_run)
     with pytest.raises(GeometryError, match=r"this line has 2; .* \(--baseline RUN\)"):
         subspace_plane(run.subspace)
-    standard = random_subspace(run, single_network()).endpoints[0]
+    standard = untrained(single_network()).endpoints[0]
     plane = subspace_plane(run.subspace, standard)
     assert plane.names == ("endpoint-0", "endpoint-1", "standard network")
     assert plane.weights[2] is standard
@@ -98,9 +89,8 @@ def test_a_line_needs_a_third_network(line_run: Path) -> None:
     assert all(y == 0 for _, y in path)
 
 
-def test_curves_and_simplexes_have_a_plane_of_their_own(line_run: Path) -> None:
-    run = OpenRun(line_run)
-    curve = random_subspace(run, Geometry("curve", 3))
+def test_curves_and_simplexes_have_a_plane_of_their_own() -> None:
+    curve = untrained(Geometry("curve", 3))
     plane = subspace_plane(curve)
     assert plane.names == ("endpoint-0", "endpoint-1", "control point")
     (_, _), (a, _), (b, h) = plane.coordinates
@@ -108,16 +98,15 @@ def test_curves_and_simplexes_have_a_plane_of_their_own(line_run: Path) -> None:
     assert middle == pytest.approx([a / 4 + b / 2, h / 2])  # P(1/2) = (w0 + w1 + 2 w2) / 4
     np.testing.assert_allclose(flat(plane.at(*middle)), flat(curve.weights(0.5)), rtol=0, atol=1e-6)
 
-    simplex = random_subspace(run, Geometry("simplex", 4))
+    simplex = untrained(Geometry("simplex", 4))
     plane = subspace_plane(simplex)
     assert plane.names == ("endpoint-0", "endpoint-1", "endpoint-2")
     corners = [list(corner) for corner in plane.coordinates]
     assert subspace_path(simplex, plane) == [*corners, corners[0]]
 
 
-def test_a_simplex_of_two_is_the_edge_between_them(line_run: Path) -> None:
-    run = OpenRun(line_run)
-    simplex = random_subspace(run, Geometry("simplex", 2))
+def test_a_simplex_of_two_is_the_edge_between_them() -> None:
+    simplex = untrained(Geometry("simplex", 2))
     plane = subspace_plane(simplex, {name: 2 * values + 1 for name, values in simplex.endpoints[0].items()})
     assert plane.names == ("endpoint-0", "endpoint-1", "standard network")
     assert subspace_path(simplex, plane) == [[0, 0], list(plane.coordinates[1])]
@@ -125,7 +114,7 @@ def test_a_simplex_of_two_is_the_edge_between_them(line_run: Path) -> None:
 
 def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=128)
-    standard = random_subspace(run, single_network())
+    standard = untrained(single_network())
     plane = subspace_plane(run.subspace, standard.endpoints[0])
     images = run.data.test.subset(np.arange(90))
     lines: list[str] = []
@@ -161,7 +150,7 @@ def test_errors_equal_those_of_the_networks_evaluated_one_by_one(line_run: Path)
 
 def test_a_plane_that_cannot_be_measured_is_refused(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=128)
-    plane = subspace_plane(run.subspace, random_subspace(run, single_network()).endpoints[0])
+    plane = subspace_plane(run.subspace, untrained(single_network()).endpoints[0])
     others = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(GeometryError, match="got 1 and 0.2"):
         plane_errors(plane, run.network, run.data.test, calibration=run.calibration, resolution=1)

@@ -22,6 +22,7 @@ from bundle_factory import LABELS, expected_logits, linear_graph, make_bundle, p
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from untrained import exported
 
 from service.app import create_app
 from service.engine import Engine
@@ -31,11 +32,8 @@ from service.settings import Settings
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle import Bundle, Input, Onnx, Parity, Preprocessing, Source, write_bundle
 from subspace_serve.bundle.predict import Predictor
-from subspace_serve.export import BundlePlan, Origin, export_bundle
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.space.alpha import parse_alphas
-from trainer.config import TrainingConfig
-from trainer.training import train
+from subspace_serve.space.geometry import Geometry
 
 pytestmark = pytest.mark.slow
 
@@ -659,21 +657,9 @@ def test_a_domains_statistics_answer_everywhere_and_stand_beside_the_trainings(o
 
 
 @pytest.fixture(scope="module")
-def corners(tmp_path_factory):
+def corners(line_run, tmp_path_factory):
     """Return a bundle that holds a triangle, of which its centre is the one point."""
-    folder = tmp_path_factory.mktemp("triangle")
-    config = TrainingConfig(
-        data="digits", architecture="cresnet8-4", epochs=1, batch_size=128, subspace="simplex", endpoints=3
-    )
-    train(config, folder / "run")
-    run = OpenRun(folder / "run", calibration_count=256)
-    request = parse_alphas(["midpoint"], run.subspace.geometry, {})
-    origin = Origin(
-        run.subspace, run.network, run.preprocessing, run.labels, run.checkpoint_sha256, run.data.test,
-        checkpoint=run.file,
-    )  # fmt: skip
-    plan = BundlePlan.of(request, {"midpoint": run.calibration}, subspace=run.calibration)
-    return export_bundle(origin, plan, folder / "bundle")
+    return exported(Geometry("simplex", 3), line_run, tmp_path_factory.mktemp("triangle"))[0]
 
 
 def test_in_a_simplex_the_endpoints_have_weights_that_sum_to_1(opened, corners, digit):

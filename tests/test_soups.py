@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import invoke
 from fixed_answers import FixedAnswers, numbered_images, scores_with
+from untrained import save_untrained
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.data.domains import Domain, corrupted_domains
@@ -139,13 +140,12 @@ def test_curves_and_single_networks_make_no_soup() -> None:
         check_soups(single_network())
 
 
-def test_a_curve_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    settings = {"data": "digits", "architecture": "cresnet8-4", "epochs": 1, "batch_size": 256}
-    train(TrainingConfig(**settings, subspace="curve"), tmp_path / "run")  # type: ignore[arg-type]
-    result = invoke("select", tmp_path / "run", "--method", "uniform-soup")
+def test_a_curve_is_refused_before_anything_is_measured(line_run: Path, tmp_path: Path) -> None:
+    run = save_untrained(line_run, tmp_path / "run", Geometry("curve", 3))
+    result = invoke("select", run, "--method", "uniform-soup")
     assert result.exit_code == 1
     assert "a curve makes no soup" in str(result.exception)
-    assert not (tmp_path / "run/selections.json").exists()
+    assert not (run / "selections.json").exists()
 
 
 @pytest.fixture(scope="module")

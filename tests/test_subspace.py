@@ -5,27 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from untrained import DIGITS, untrained
 
 from subspace_serve.errors import CheckpointError, GeometryError
-from subspace_serve.space.architecture import Architecture
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Subspace, mismatch
 from trainer.architectures import build
 from trainer.modules import collapsed, load_weights, weights_of
 
-ARCHITECTURE = Architecture("cresnet8-4", classes=10, channels=1, height=8, width=8)
-
-
-def subspace(name: str, endpoints: int) -> Subspace:
-    torch.manual_seed(0)
-    return Subspace(
-        Geometry(name, endpoints), ARCHITECTURE, tuple(weights_of(build(ARCHITECTURE)) for _ in range(endpoints))
-    )
-
 
 @pytest.mark.parametrize(("name", "endpoints"), [("line", 2), ("curve", 3), ("simplex", 4), ("simplex", 1)])
 def test_collapsing_at_an_end_is_that_end_bit_for_bit(name: str, endpoints: int) -> None:
-    trained = subspace(name, endpoints)
+    trained = untrained(Geometry(name, endpoints))
     for end, expected in zip(trained.geometry.ends, trained.endpoints, strict=False):
         model = collapsed(trained, end)
         assert not model.training
@@ -34,7 +25,7 @@ def test_collapsing_at_an_end_is_that_end_bit_for_bit(name: str, endpoints: int)
 
 
 def test_the_middle_of_a_curve_by_hand() -> None:
-    trained = subspace("curve", 3)
+    trained = untrained(Geometry("curve", 3))
     first, second, bend = (endpoint["fc.weight"] for endpoint in trained.endpoints)
     expected = 0.25 * first + 0.25 * second + 0.5 * bend
     np.testing.assert_allclose(trained.weights(0.5)["fc.weight"], expected, rtol=1e-6)
@@ -42,7 +33,7 @@ def test_the_middle_of_a_curve_by_hand() -> None:
 
 
 def test_collapsing_leaves_the_endpoints_as_they_are() -> None:
-    trained = subspace("line", 2)
+    trained = untrained(Geometry("line", 2))
     before = [{name: value.copy() for name, value in endpoint.items()} for endpoint in trained.endpoints]
     model = collapsed(trained, 0.0)
     with torch.no_grad():
@@ -54,13 +45,13 @@ def test_collapsing_leaves_the_endpoints_as_they_are() -> None:
 
 def test_alpha_is_checked() -> None:
     with pytest.raises(GeometryError, match="outside"):
-        collapsed(subspace("line", 2), 1.05)
-    assert collapsed(subspace("line", 2), 1.05, extrapolate=True) is not None
+        collapsed(untrained(Geometry("line", 2)), 1.05)
+    assert collapsed(untrained(Geometry("line", 2)), 1.05, extrapolate=True) is not None
 
 
 def test_weights_that_do_not_fit_are_refused_by_name() -> None:
-    weights = weights_of(build(ARCHITECTURE))
-    model = build(ARCHITECTURE)
+    weights = weights_of(build(DIGITS))
+    model = build(DIGITS)
     assert mismatch(weights, weights) is None
     for broken, message in [
         ({name: value for name, value in weights.items() if name != "fc.bias"}, r"missing fc\.bias"),
@@ -74,13 +65,13 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
 
 def test_a_subspace_has_as_many_endpoints_as_its_geometry() -> None:
     with pytest.raises(CheckpointError, match="line of 2 endpoints was given 1"):
-        Subspace(Geometry("line", 2), ARCHITECTURE, (weights_of(build(ARCHITECTURE)),))
+        Subspace(Geometry("line", 2), DIGITS, (weights_of(build(DIGITS)),))
 
 
 def test_distances_look_at_matrices_only() -> None:
     first = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([9.0])}
     second = {"weight": np.array([[4.0, 3.0]]), "bias": np.array([0.0])}
-    (distance,) = Subspace(Geometry("line", 2), ARCHITECTURE, (first, second)).endpoint_distances()
+    (distance,) = Subspace(Geometry("line", 2), DIGITS, (first, second)).endpoint_distances()
     assert distance["pair"] == [0, 1]
     assert distance["l2"] == pytest.approx(math.sqrt(2))
     assert distance["cosine_squared"] == pytest.approx((24 / 25) ** 2)
@@ -89,5 +80,5 @@ def test_distances_look_at_matrices_only() -> None:
 def test_an_endpoint_of_zeros_has_no_direction() -> None:
     zeros = {"weight": np.zeros((1, 2)), "bias": np.array([1.0])}
     other = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([0.0])}
-    (distance,) = Subspace(Geometry("line", 2), ARCHITECTURE, (zeros, other)).endpoint_distances()
+    (distance,) = Subspace(Geometry("line", 2), DIGITS, (zeros, other)).endpoint_distances()
     assert distance == {"pair": [0, 1], "l2": 5.0, "cosine_squared": 0.0}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
+from untrained import save_untrained, untrained_like
 
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle import Bundle
@@ -20,30 +20,12 @@ from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.checkpoint import load_subspace, save_subspace
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.subspace import Subspace
 from subspace_serve.space.use import is_recorded, recommended_models, recommended_use
-from trainer.architectures import build
-from trainer.modules import as_module, predict_logits, weights_of
+from trainer.modules import as_module, predict_logits
 
 LINE, TRIANGLE = Geometry("line", 2), Geometry("simplex", 3)
 MIDDLE = (1 / 3, 1 / 3, 1 / 3)
 CORNERS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-
-def subspace(line_run: Path, geometry: Geometry, *use: str) -> Subspace:
-    """A subspace of untrained networks that records a use, or none."""
-    trained = load_subspace(line_run)
-    torch.manual_seed(0)
-    endpoints = tuple(weights_of(build(trained.architecture)) for _ in range(geometry.endpoints))
-    provenance = {key: value for key, value in trained.provenance.items() if key != "use"}
-    return Subspace(geometry, trained.architecture, endpoints, provenance | ({"use": list(use)} if use else {}))
-
-
-def save(line_run: Path, folder: Path, geometry: Geometry, *use: str) -> Path:
-    """Write a run of untrained networks, which the commands take like any other."""
-    shutil.copytree(line_run, folder)
-    save_subspace(subspace(line_run, geometry, *use), folder)
-    return folder
 
 
 def with_use(line_run: Path, folder: Path, *use: str) -> Path:
@@ -80,7 +62,7 @@ def evaluated(*words: object) -> dict[str, Any]:
 def test_the_use_is_what_is_recorded_or_the_usual(
     line_run: Path, geometry: Geometry, recorded: tuple, use: tuple, models: dict
 ) -> None:
-    found = subspace(line_run, geometry, *recorded)
+    found = untrained_like(line_run, geometry, *recorded)
     assert is_recorded(found) == bool(recorded)
     assert recommended_use(found) == use
     assert recommended_models(found) == models
@@ -97,7 +79,7 @@ def test_the_use_is_what_is_recorded_or_the_usual(
     ],
 )
 def test_a_use_that_cannot_be_is_refused(line_run: Path, recorded: Any, message: str) -> None:
-    found = subspace(line_run, LINE)
+    found = untrained_like(line_run, LINE)
     with pytest.raises(CheckpointError, match=message):
         recommended_use(replace(found, provenance={"use": recorded}))
 
@@ -148,7 +130,7 @@ def test_what_is_asked_for_goes_before_what_is_recommended(
 
 @pytest.mark.parametrize("use", [(), ("midpoint",), ("endpoints",), ("midpoint", "endpoints")])
 def test_a_single_network_is_exported_once(line_run: Path, tmp_path: Path, use: tuple) -> None:
-    run = save(line_run, tmp_path / "run", single_network(), *use)
+    run = save_untrained(line_run, tmp_path / "run", single_network(), *use)
     invoke("export", run, "--no-evaluate")
     bundle = Bundle.open(run / "bundle")
     assert list(bundle.points) == ["midpoint"]
@@ -157,7 +139,7 @@ def test_a_single_network_is_exported_once(line_run: Path, tmp_path: Path, use: 
 
 
 def test_whatever_a_single_network_is_called_it_is_exported_once(line_run: Path, tmp_path: Path) -> None:
-    run = save(line_run, tmp_path / "run", single_network())
+    run = save_untrained(line_run, tmp_path / "run", single_network())
     words = [word for text in ("endpoints", "midpoint", "endpoint:0", "whole=midpoint") for word in ("--alpha", text)]
     invoke("export", run, "--no-evaluate", *words)
     bundle = Bundle.open(run / "bundle")
@@ -174,7 +156,7 @@ def test_inspect_shows_the_use(line_run: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_marks_what_is_recommended_and_says_so(line_run: Path, tmp_path: Path) -> None:
-    run = save(line_run, tmp_path / "run", TRIANGLE, "endpoints")
+    run = save_untrained(line_run, tmp_path / "run", TRIANGLE, "endpoints")
     output = invoke("evaluate", run).stdout
     marked = [line for line in output.splitlines() if " *  " in line]
     assert [line.partition(" *")[0] for line in marked] == ["ensemble of the ends"]
@@ -230,13 +212,13 @@ def test_random_ensembles_are_evaluated_by_hand(line_run: Path) -> None:
 
 
 def test_a_named_ensemble_of_a_single_networks_end_is_shown(line_run: Path, tmp_path: Path) -> None:
-    run = save(line_run, tmp_path / "run", single_network())
+    run = save_untrained(line_run, tmp_path / "run", single_network())
     output = invoke("evaluate", run, "--alpha", "alone=endpoints").stdout
     assert "ensemble alone " in output
 
 
 def test_select_says_where_the_midpoint_means_nothing(line_run: Path, tmp_path: Path) -> None:
-    run = save(line_run, tmp_path / "run", TRIANGLE, "endpoints")
+    run = save_untrained(line_run, tmp_path / "run", TRIANGLE, "endpoints")
     words = ("select", run, "--points", 2, "--refine", 0)
     said = "the recommended use of this run is endpoints: the midpoint"
     assert said in invoke(*words).stderr

@@ -6,54 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from untrained import exported
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.errors import ExportError
 from subspace_serve.export import BundlePlan, Origin, export_bundle
-from subspace_serve.files import sha256_of
-from subspace_serve.network.calibration_data import draw_calibration_data
-from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, as_served
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import parse_alphas
-from subspace_serve.space.architecture import Architecture
-from subspace_serve.space.checkpoint import save_subspace
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.subspace import Subspace
-from trainer.architectures import build
-from trainer.modules import weights_of
-from trainer.proof import proven_skeleton
 
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 3), single_network()]
-
-
-def exported(geometry: Geometry, line_run: Path, folder: Path, input_type: InputType = "uint8") -> tuple[Path, Network]:
-    run = OpenRun(line_run)
-    architecture = Architecture("cresnet8-4", classes=10, channels=1, height=8, width=8)
-    torch.manual_seed(0)
-    endpoints = tuple(weights_of(build(architecture)) for _ in range(geometry.endpoints))
-    subspace = Subspace(geometry, architecture, endpoints)
-    checkpoint = save_subspace(subspace, folder / "subspace.safetensors")
-    network = Network.of(subspace, proven_skeleton(architecture), run.preprocessing, device="cpu")
-    calibration = draw_calibration_data(run.data.train, run.preprocessing, name="digits", count=256)
-    request = parse_alphas(["midpoint"], geometry, {})
-    bundle = export_bundle(
-        Origin(
-            subspace,
-            network,
-            run.preprocessing,
-            run.labels,
-            sha256_of(checkpoint),
-            run.data.test,
-            checkpoint=checkpoint,
-        ),
-        BundlePlan.of(request, {"midpoint": calibration}, input_type=input_type, subspace=calibration),
-        folder / "bundle",
-    )
-    return bundle, network
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
