@@ -317,23 +317,7 @@ def test_help_is_instant_since_nothing_heavy_is_imported() -> None:
     assert "Train a subspace" in result.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "demo",
-        "train",
-        "inspect",
-        "evaluate",
-        "select",
-        "corrupt",
-        "report",
-        "collapse",
-        "export",
-        "verify",
-        "predict",
-        "serve",
-    ],
-)
+@pytest.mark.parametrize("command", list(cli.list_commands(click.Context(cli))))
 def test_every_command_explains_itself(command: str) -> None:
     assert len(run(f"{command} --help").splitlines()) > 5
     assert command in run("--help")
@@ -490,15 +474,20 @@ def test_data_that_changed_since_training_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("target", "message"),
+    ("command", "target", "message"),
     [
-        ("RUN/config.json/report", r"cannot be written \(Not a directory: .*config.json\); name a file elsewhere"),
-        ("/proc/absent/report.json", "cannot be written .*: /proc"),
-        ("RUN", "is a folder; name a file, such as RUN/report.json"),
-        ("RUN/" + "x" * 300, "File name too long"),
+        (
+            "inspect",
+            "RUN/config.json/report",
+            r"cannot be written \(Not a directory: .*config.json\); name a file elsewhere",
+        ),
+        ("inspect", "/proc/absent/report.json", "cannot be written .*: /proc"),
+        ("inspect", "RUN/" + "x" * 300, "File name too long"),
+        ("inspect", "RUN", "is a folder; name a file, such as RUN/report.json"),
+        ("evaluate", "RUN", "is a folder; name a file, such as RUN/report.json"),
+        ("select", "RUN", "is a folder; name a file, such as RUN/report.json"),
     ],
 )
-@pytest.mark.parametrize("command", ["inspect", "evaluate", "select"])
 def test_a_report_that_could_not_be_written_is_refused_before_the_work(
     own_run: Path,
     command: str,

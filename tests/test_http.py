@@ -91,16 +91,16 @@ def test_a_large_body_is_none_of_a_head_and_upgrades_are_ignored(address):
             assert answer.count(b"200 OK") == 1
 
 
-@pytest.mark.parametrize("cut", range(60, 80))
-def test_an_upgrade_is_ignored_wherever_its_header_is_cut(address, cut):
+def test_an_upgrade_is_ignored_wherever_its_header_is_cut(address):
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     assert b"\r\nUp" in head[50:80]
-    with socket.create_connection(address, timeout=10) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(head[:cut])
-        threading.Event().wait(0.02)  # so that it arrives apart
-        connection.sendall(head[cut:] + b"ab" + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        assert received(connection).count(b"200 OK") == 2
+    for cut in range(60, 80):
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(head[:cut])
+            threading.Event().wait(0.02)  # so that it arrives apart
+            connection.sendall(head[cut:] + b"ab" + b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert received(connection).count(b"200 OK") == 2, cut
 
 
 @pytest.mark.parametrize("method", [b"CONNECT", b"PRI", b"GET"])

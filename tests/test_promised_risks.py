@@ -17,11 +17,7 @@ from service_client import IMAGES, expected, png, served
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature
-from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.abstention import Abstention, AbstentionLevel
-from subspace_serve.bundle.predict import Predictor
-from subspace_serve.bundle.promises import Promises
-from subspace_serve.bundle.selection import SelectionError
 from subspace_serve.cli import cli
 from subspace_serve.client import Client, ClientError
 from subspace_serve.client.wire import Options
@@ -120,24 +116,6 @@ def test_of_another_answer_nothing_is_promised(client, choice, reason):
     assert reason in document["set_reason"]
 
 
-@pytest.mark.parametrize("max_risk", [0, 1, -0.1, 1.5, "0.05", True, [0.05]])
-def test_a_risk_that_is_none_is_400(client, max_risk):
-    response = client.post("/predict", json={"images": [IMAGES[0].tolist()], "max_risk": max_risk})
-    assert response.status_code == 400
-    assert response.json()["error"].startswith("the request is not valid: max_risk: Input should be ")
-
-
-@pytest.mark.parametrize("max_risk", ["0", "1", "nan", "inf", "", "much"])
-def test_a_risk_that_is_none_is_400_in_a_form_and_in_the_protocol(client, max_risk):
-    response = client.post("/predict_image", files={"images": png(IMAGES[0])}, data={"max_risk": max_risk})
-    assert response.status_code == 400
-    assert "max_risk: Input should be" in response.json()["error"]
-    request = {"inputs": [tensor(IMAGES)], "parameters": {"max_risk": max_risk}}
-    response = client.post("/v2/models/midpoint/infer", json=request)
-    assert response.status_code == 400
-    assert "the parameter max_risk" in response.json()["error"]
-
-
 def test_a_request_without_a_risk_is_answered_byte_for_byte_as_from_a_bundle_without_abstention(client, tmp_path):
     plain = make_bundle(tmp_path / "bundle", temperatures={"midpoint": 2.0})
     with served(plain) as other:
@@ -150,13 +128,6 @@ def test_a_request_without_a_risk_is_answered_byte_for_byte_as_from_a_bundle_wit
             assert own.content == older.content
         listed, before = client.get("/models").json(), other.get("/models").json()
     assert listed | {"bundle": None} == before | {"bundle": None}
-
-
-def test_in_python_a_risk_is_checked_too(bundle):
-    selection = Predictor(Bundle.open(bundle), device="cpu", threads=1).select()
-    for max_risk in (0.0, 1.0, float("nan")):
-        with pytest.raises(SelectionError, match="max_risk lies between 0 and 1"):
-            Promises(max_risk=max_risk).check(selection)
 
 
 def test_the_client_passes_a_risk_and_returns_what_abstains(client):

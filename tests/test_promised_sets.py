@@ -184,23 +184,25 @@ def test_a_missing_member_takes_the_sets_along(bundle, monkeypatch):
     assert "with every member answering" in document["set_reason"]
 
 
-@pytest.mark.parametrize("coverage", [0, 1, -0.1, 1.5, 1e308, "0.9", True, [0.9], {}])
-def test_a_coverage_that_is_none_is_400(client, coverage):
+@pytest.mark.parametrize("promise", ["coverage", "max_risk"])
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, 1e308, "0.9", True, [0.9], {}])
+def test_a_promise_that_is_none_is_400(client, promise, share):
     for model in ("midpoint", "leaning"):
-        response = client.post("/predict", json={"images": [IMAGES[0].tolist()], "model": model, "coverage": coverage})
+        response = client.post("/predict", json={"images": [IMAGES[0].tolist()], "model": model, promise: share})
         assert response.status_code == 400
-        assert response.json()["error"].startswith("the request is not valid: coverage: Input should be ")
+        assert response.json()["error"].startswith(f"the request is not valid: {promise}: Input should be ")
 
 
-@pytest.mark.parametrize("coverage", ["0", "1", "nan", "inf", "", "much", "0.9,0.8"])
-def test_a_coverage_that_is_none_is_400_in_a_form_and_in_the_protocol(client, coverage):
-    response = client.post("/predict_image", files={"images": png(IMAGES[0])}, data={"coverage": coverage})
+@pytest.mark.parametrize("promise", ["coverage", "max_risk"])
+@pytest.mark.parametrize("share", ["0", "1", "nan", "inf", "", "much", "0.9,0.8"])
+def test_a_promise_that_is_none_is_400_in_a_form_and_in_the_protocol(client, promise, share):
+    response = client.post("/predict_image", files={"images": png(IMAGES[0])}, data={promise: share})
     assert response.status_code == 400
-    assert "coverage: Input should be" in response.json()["error"]
-    request = {"inputs": [tensor(IMAGES)], "parameters": {"coverage": coverage}}
+    assert f"{promise}: Input should be" in response.json()["error"]
+    request = {"inputs": [tensor(IMAGES)], "parameters": {promise: share}}
     response = client.post("/v2/models/midpoint/infer", json=request)
     assert response.status_code == 400
-    assert "the parameter coverage" in response.json()["error"]
+    assert f"the parameter {promise}" in response.json()["error"]
 
 
 def test_nan_is_400_in_the_protocol(client):
@@ -276,11 +278,12 @@ def test_other_statistics_and_places_between_points_have_no_sets(whole_bundle: P
         assert promises.of(predictor.select(**choice), probabilities).sets is not None
 
 
-def test_in_python_a_coverage_is_checked_too(bundle):
+@pytest.mark.parametrize("promise", ["coverage", "max_risk"])
+def test_in_python_a_promise_is_checked_too(bundle, promise):
     selection = Predictor(Bundle.open(bundle), device="cpu", threads=1).select("endpoint-1")
-    for coverage in (0.0, 1.0, float("nan")):
+    for share in (0.0, 1.0, float("nan")):
         with pytest.raises(SelectionError, match="between 0 and 1"):
-            Promises(coverage).check(selection)
+            Promises(**{promise: share}).check(selection)
 
 
 def through(service: TestClient, seen: list[str]) -> httpx.MockTransport:

@@ -271,24 +271,32 @@ def test_two_scales_stand_side_by_side(tmp_path: Path) -> None:
     page = tmp_path / "reproduction.md"
     source = Path(__file__).parent.parent / "docs" / "reproduction" / "small" / "figure-04.json"
     document = json.loads(source.read_text())
-    other = document | {"scale": "long", "claims": document["claims"][:2]}
-    other["claims"][0] = other["claims"][0] | {"mean": 1.0, "deviation": 0.25, "word": HOLDS}
+    first, second, _ = document["claims"]
+    first_there = first | {"mean": 1.0, "deviation": 0.25, "word": HOLDS}
+    other = document | {"scale": "long", "claims": [first_there, second | {"word": WITHIN_NOISE}]}
     for scale, written in (("small", document), ("long", other)):
         picture = picture_file(page, scale, "4")
         picture.parent.mkdir(parents=True)
         write_figure(picture, written)
     write_page(page)
     lines = page.read_text().splitlines()
-    assert "| [4](#figure-4) | Accuracy of the models along lines and curves | 0 | 0 | 3 | 1 | 0 | 1 |" in lines
+    assert "| [4](#figure-4) | Accuracy of the models along lines and curves | 0 | 0 | 3 | 1 | 1 | 0 |" in lines
     start = lines.index("| the paper says | here (small) | verdict (small) | here (long) | verdict (long) |")
     cells = [[cell.strip() for cell in line.strip("|").split("|")][1:] for line in lines[start + 2 : start + 5]]
     assert cells == [
         ["-3.09 ± 0.636 points", "**does not hold here**", "+1 ± 0.25 points", "**holds**"],
-        ["-3.96 ± 1.4 points", "**does not hold here**", "-3.96 ± 1.4 points", "**does not hold here**"],
+        ["-3.96 ± 1.4 points", "**does not hold here**", "-3.96 ± 1.4 points", "**holds within noise**"],
         ["-4.78 ± 1.18 points", "**does not hold here**", "", ""],
     ]
     assert "| run | accuracy (%) | ECE (%) | NLL | Brier score | ends' ensemble (%) |" in lines
     assert sum("(reproduction/long/figure-04.png)" in line for line in lines) == 1
+    start = lines.index("| figure | the paper says | small | long |")
+    assert lines[start + 2 : start + 5] == [
+        f"| 4 | {first['text']} | {FAILS} | {HOLDS} |",
+        f"| 4 | {second['text']} | {FAILS} | {WITHIN_NOISE} |",
+        "",
+    ]
+    assert "| judged at every scale |  | **0** | **0** | **3** | **1** | **1** | **0** |" in lines
 
 
 def test_the_long_scale_is_planned() -> None:

@@ -16,7 +16,6 @@ from trainer.reproduce.figures.lengths import PAPERS
 from trainer.reproduce.hardware import hardware
 from trainer.reproduce.page import picture_file, write_figure, write_page
 from trainer.reproduce.scales import SCALES
-from trainer.reproduce.verdict import FAILS, HOLDS, WITHIN_NOISE
 from trainer.reproduce.work import tasks_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -74,26 +73,6 @@ def _results(tasks, measured):
     for task in tasks:
         results.setdefault(task.case, []).append(measured)
     return results
-
-
-def test_verdicts_stand_side_by_side(tmp_path: Path) -> None:
-    page = tmp_path / "reproduction.md"
-    document = json.loads((DOCS / "reproduction" / "small" / "figure-04.json").read_text())
-    first, second, _ = document["claims"]
-    other = document | {"scale": "long", "claims": [first | {"word": HOLDS}, second | {"word": WITHIN_NOISE}]}
-    for scale, written in (("small", document), ("long", other)):
-        picture = picture_file(page, scale, "4")
-        picture.parent.mkdir(parents=True)
-        write_figure(picture, written)
-    write_page(page)
-    lines = page.read_text().splitlines()
-    start = lines.index("| figure | the paper says | small | long |")
-    assert lines[start + 2 : start + 5] == [
-        f"| 4 | {first['text']} | {FAILS} | {HOLDS} |",
-        f"| 4 | {second['text']} | {FAILS} | {WITHIN_NOISE} |",
-        "",
-    ]
-    assert "| judged at every scale |  | **0** | **0** | **3** | **1** | **1** | **0** |" in lines
 
 
 def test_leads_by_length_are_those_of_the_claims() -> None:
