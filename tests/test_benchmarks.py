@@ -118,11 +118,6 @@ def test_export_without_its_calibration_pass(tmp_path):
     assert figures["calibration_left_out"]["median"] > 0
 
 
-def test_help_takes_longer_than_the_interpreter_alone():
-    figures = export.measure_help(rounds=1)
-    assert figures["interpreter"]["median"] < figures["subspace_serve"]["median"]
-
-
 def test_a_worker_is_watched_and_ended(tmp_path):
     figures = export.measure_serving(make_bundle(tmp_path / "bundle"), rounds=1)
     assert figures["imports_torch"] is False

@@ -112,7 +112,6 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 REPLACE_FOREVER = """
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from subspace_serve.files import atomic_folder
 for version in range(100_000):
@@ -141,7 +140,6 @@ def test_a_killed_writer_leaves_a_whole_folder(tmp_path: Path) -> None:
 
 WRITE_AND_WAIT = """
 import sys, time
-from collections.abc import Iterator
 from pathlib import Path
 from subspace_serve import files
 with getattr(files, sys.argv[1])(Path(sys.argv[2])) as temporary:
@@ -258,7 +256,6 @@ def test_a_new_temporary_that_another_took_for_a_leftover_is_made_anew(
 
 STORM = """
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from subspace_serve.files import atomic_folder
 for version in range(60):

@@ -327,7 +327,7 @@ def test_a_message_that_does_not_arrive(bundle):
         assert own.call("ModelInfer", infer_request().SerializeToString())
 
 
-def test_the_token(bundle, caplog):
+def test_the_token(bundle):
     secret = [("authorization", "Bearer secret")]
     with served(bundle, token="secret") as own, grpc.insecure_channel(own.address) as channel:
         message = infer_request().SerializeToString()

@@ -107,7 +107,7 @@ def test_an_upgrade_is_ignored_wherever_its_header_is_cut(address):
 def test_other_ways_to_change_the_protocol_end(address, method):
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(method + b" x:80 HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: Upgrade, close\r\n\r\n")
-        assert received(connection).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 200 "))
+        assert received(connection).startswith(b"HTTP/1.1 400 ")
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -419,7 +419,7 @@ def test_numbers_and_namespaces_beside_the_weights_do_no_harm(tmp_path):
     imported(saved(tmp_path, {"state_dict": state(0)} | beside, state(1)), tmp_path / "run")
 
 
-def test_the_sources_own_statistics_are_those_of_the_ends_and_of_no_other_place(tmp_path, line_run):
+def test_the_sources_own_statistics_are_those_of_the_ends_and_of_no_other_place(tmp_path):
     run = OpenedRun(tmp_path)
     network, sources = run.network, statistics_of_sources(run)
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ from starlette.testclient import TestClient
 from service.job import DeadlineError
 from service.metrics import Metrics
 from service.places import MOST_WAITING, Places, TooManyPlacesError
+from service.settings import Settings
+from service.staging import State, stage
 from subspace_serve.answers import softmax
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -204,13 +207,15 @@ def test_without_a_subspace_in_the_bundle_it_is_said_how_to_get_one(line_bundle,
         assert client.get("/models").json()["subspace"] is None
 
 
-@pytest.mark.parametrize("settings", [{"alpha_memory": 0}, {"models": ("midpoint",)}])
-def test_the_subspace_can_be_turned_off(whole_bundle, images, settings):
+@pytest.mark.parametrize(
+    ("settings", "model", "status"), [({"alpha_memory": 0}, "inverted", 200), ({"models": ("midpoint",)}, None, 404)]
+)
+def test_the_subspace_can_be_turned_off(whole_bundle, images, settings, model, status):
     with served(whole_bundle, **settings) as client:
         assert ask(client, images, alpha=0.3).status_code == 404
-        assert ask(client, images, alpha=0.5, domain="inverted").status_code in (200, 404)
-        with_domain = ask(client, images, model="midpoint", domain="inverted").json()
-        assert with_domain.get("statistics", "inverted") == "inverted"
+        for there in ({"alpha": 0.5}, {"model": "midpoint"}):
+            response = ask(client, images, **there, domain="inverted")
+            assert (response.status_code, response.json().get("model")) == (status, model)
         assert client.get("/models").json()["subspace"] is None
 
 
@@ -312,10 +317,22 @@ def test_a_network_that_answers_with_nonsense_never_serves(slow):
     assert subspace.built == [0.3, 0.3]
 
 
-def test_a_reload_brings_the_new_subspace(whole_bundle, line_bundle, tmp_path, images):
-    """Another bundle in the folder: what was kept of the old one is gone with it."""
-    subspace, places = Predictor(Bundle.open(whole_bundle), device="cpu"), None
-    places = Places(subspace, memory=1 << 30, metrics=(metrics := Metrics()))
+def test_a_reload_lets_go_what_was_built_of_the_old_bundle(whole_bundle, line_bundle, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    state = State.create()
+    with served(whole_bundle, state=state) as client, client:
+        assert ask(client, images, alpha=0.3).status_code == 200
+        assert "subspace_serve_alpha_bytes 0.0" not in client.get("/metrics").text
+        stage(Settings(bundle=line_bundle, device="cpu", threads=1), state)
+        end = time.monotonic() + 20
+        while "subspace_serve_alpha_bytes 0.0" not in client.get("/metrics").text:
+            assert time.monotonic() < end
+        assert ask(client, images, alpha=0.3).status_code == 404
+
+
+def test_a_place_that_is_asked_for_as_its_bundle_goes_is_built_and_not_kept(whole_bundle):
+    predictor = Predictor(Bundle.open(whole_bundle), device="cpu")
+    places = Places(predictor, memory=1 << 30, metrics=(metrics := Metrics()))
     asyncio.run(places.pinned((Built(0.3),), in_a_second()))
     assert metrics.alpha_bytes._value.get() > 0
     places.let_go()

@@ -21,7 +21,6 @@ from trainer.step import Stepper, draw
 
 CPU = torch.device("cpu")
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-2
-AT_RATE = StepSettings(RATE)
 
 
 def small_network() -> nn.Module:
