@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.adaptation_page import MARKER, draw_picture, page
 from benchmarks.measure import environment
+from benchmarks.tables import replace_tables
 from subspace_serve.answers import apply_temperature, ensemble_probabilities, entropy_of, softmax
 from subspace_serve.data import MemoryImages
 from subspace_serve.data.domains import Domain
@@ -264,8 +265,7 @@ def main(data: str, runs: Path, seeds: int, page_file: Path | None) -> None:
                     write_text(file, json.dumps(document, indent=1) + "\n")
             found.append(document)
     if page_file is not None:
-        words, _, _ = page_file.read_text(encoding="utf-8").partition(MARKER)
-        write_text(page_file, words + MARKER + page(documents))
+        replace_tables(page_file, page(documents), MARKER)
         draw_picture(documents, page_file.with_suffix(".png"))
 
 

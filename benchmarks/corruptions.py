@@ -1,4 +1,4 @@
-"""How fast images are corrupted, compared with `imagecorruptions-imaug`: `python -m benchmarks.corruptions`.
+"""How fast images are corrupted, compared with `imagecorruptions-imaug`; `benchmarks.selection` measures it.
 
 All 19 corruptions at severity 3, on images of 32 by 32 pixels cut from two photographs. The other package works in one
 process, on one image at a time; this one is timed with one worker and with as many as it chooses, and with one worker
@@ -9,15 +9,13 @@ Needs imagecorruptions-imaug, numba and scikit-image.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-import click
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import at_least, environment, interleaved, ratio, report, summary
+from benchmarks.measure import at_least, interleaved, ratio, summary
 from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
 
 SEVERITY = 3
@@ -82,15 +80,3 @@ def corruption_speed(rounds: int, count: int) -> dict[str, Any]:
             "workers chosen": at_least(TARGET, ratio(theirs, seconds["workers chosen"])),
         },
     }
-
-
-@click.command(help=inspect.cleandoc(__doc__ or "").replace("`", ""))
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="Images.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report to a file, too.")
-def main(rounds: int, count: int, json_file: str | None) -> None:
-    report(corruption_speed(rounds, count) | environment(), json_file)
-
-
-if __name__ == "__main__":
-    main()

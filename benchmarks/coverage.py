@@ -25,6 +25,7 @@ from scipy.stats import betabinom
 
 from benchmarks.coverage_page import BEGIN, END, draw_picture, page
 from benchmarks.measure import environment
+from benchmarks.tables import replace_tables
 from subspace_serve.abstention import choose, levels_of
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.cli.output import progress_line
@@ -211,9 +212,7 @@ def main(runs: Sequence[Path], page_file: Path | None) -> None:
         documents.append(json.loads(file.read_text()))
     click.echo(text := page(documents))
     if page_file is not None:
-        before, _, rest = page_file.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        write_text(page_file, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+        replace_tables(page_file, f"\n\n{text}\n", BEGIN, END)
         draw_picture(documents, page_file.with_suffix(".png"))
 
 

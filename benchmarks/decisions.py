@@ -23,6 +23,14 @@ from subspace_serve.data import Images, load_images
 _BATCH = 500
 
 
+def images_for(predictor: Predictor, spec: str) -> Images:
+    """Return labelled images in the size and with the labels of a bundle."""
+    input = predictor.bundle.manifest.input
+    return load_images(
+        spec, height=input.height, width=input.width, channels=input.channels, label_names=predictor.bundle.labels
+    )
+
+
 def measure(predictor: Predictor, model: str, images: Images, promises: Promises) -> dict[str, float] | None:
     """Return how often a model's promises hold on labelled images; None where it makes none.
 
@@ -63,10 +71,7 @@ def main(
 ) -> None:
     """Measure a bundle's models."""
     predictor = Predictor(Bundle.open(bundle), device="cpu")
-    input = predictor.bundle.manifest.input
-    images = load_images(
-        data, height=input.height, width=input.width, channels=input.channels, label_names=predictor.bundle.labels
-    )
+    images = images_for(predictor, data)
     promises = Promises(coverage, max_risk)
     names = models or [*predictor.points, *predictor.ensembles]
     document: dict[str, Any] = {name: measure(predictor, name, images, promises) for name in names}

@@ -17,6 +17,7 @@ import click
 
 from benchmarks.adaptation import CORRUPTIONS
 from benchmarks.measure import environment
+from benchmarks.tables import replace_tables
 from subspace_serve.files import write_text
 from subspace_serve.run.domains import corrupted_domains, labelled_domain
 from subspace_serve.run.opened import OpenRun
@@ -123,8 +124,6 @@ def tables(document: Mapping[str, Any]) -> str:
     one = next(iter(runs[0]["default"].values()))
     return "\n".join(
         [
-            BEGIN,
-            "",
             f"Chosen on {one['chosen_on']} validation images, reported on {one['reported_on']} others; points of "
             "accuracy gained over the midpoint, with the 95 % bootstrap interval. Bold: the place that was taken. "
             "Where the midpoint was kept, the place with the best value on the choosing half follows.",
@@ -137,8 +136,6 @@ def tables(document: Mapping[str, Any]) -> str:
             "recomputed from training images and from the unlabelled half of the domain on which is chosen:",
             "",
             *recalibration_table(runs),
-            "",
-            END,
         ]
     )
 
@@ -153,9 +150,7 @@ def main(seeds: str, severity: int) -> None:
         if all(run["seed"] != seed for run in runs):
             runs.append(measure(seed, severity))
             write_text(DOCUMENT, json.dumps({"runs": runs, **environment()}, indent=1) + "\n")
-    text = TABLES.read_text(encoding="utf-8")
-    head, tail = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
-    write_text(TABLES, head + tables({"runs": runs}) + tail)
+    replace_tables(TABLES, f"\n\n{tables({'runs': runs})}\n\n", BEGIN, END)
 
 
 if __name__ == "__main__":

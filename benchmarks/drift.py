@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
+from benchmarks.decisions import images_for
 from benchmarks.drift_streams import Draw, Streams, drawn_from
 from benchmarks.export import Exporter
 from benchmarks.measure import at_most, environment, interleaved, ratio, summary
@@ -34,7 +35,7 @@ from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.cli.output import json_option, print_table, progress_line, write_report
 from subspace_serve.client.wire import HttpRequest
-from subspace_serve.data import Images, load_images
+from subspace_serve.data import Images
 from subspace_serve.data.corruptions import available
 from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.drift import bins_of, mean_intensities, values_of
@@ -236,7 +237,7 @@ def main(
         document["cost"] = cost(rounds, seconds, architecture)
     if set(parts) != {"cost"}:
         predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
-        sets = [_load(predictor, spec) for spec in specs]
+        sets = [images_for(predictor, spec) for spec in specs]
         labels = np.concatenate([own.labels for own in sets])
         by_set = [binned(predictor, models, own) for own in sets]
         clean = {model: np.concatenate([own[model] for own in by_set], axis=1) for model in models}
@@ -266,13 +267,6 @@ def main(
             progress_line(f"{part}: {model}")
     if write_report(document, json_file):
         _print(document)
-
-
-def _load(predictor: Predictor, spec: str) -> Images:
-    input = predictor.bundle.manifest.input
-    return load_images(
-        spec, height=input.height, width=input.width, channels=input.channels, label_names=predictor.bundle.labels
-    )
 
 
 def _print(document: Mapping[str, Any]) -> None:

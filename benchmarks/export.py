@@ -15,20 +15,17 @@ Prints one JSON document, with everything measured on the CPU on random images a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx
 import numpy as np
-import psutil
 import torch
 
 from benchmarks.measure import (
@@ -42,7 +39,7 @@ from benchmarks.measure import (
     timed,
     use_threads,
 )
-from benchmarks.servers import ROOT, free_port
+from benchmarks.servers import ROOT, Server, command_line, running
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import MemoryImages, Preprocessing
 from subspace_serve.export import BundlePlan, Origin, export_bundle
@@ -67,9 +64,7 @@ EXPORT_LIMIT = 10.0
 HELP_LIMIT = 0.3
 READY_LIMIT = 4.0
 WORKER_LIMIT = 250e6
-READY_SECONDS = 120.0
 
-MAIN = [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
 WORKER_IMPORTS = """
 import sys
 from service.bento import _engine
@@ -151,15 +146,13 @@ def measure_help(rounds: int) -> dict[str, Any]:
     }
 
 
-def command_line() -> list[str]:
-    """Return the console script beside the interpreter, or an equivalent command if it is not installed."""
-    script = Path(sys.executable).with_name("subspace-serve")
-    return [str(script)] if script.exists() else MAIN
-
-
 def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
     """Start servers on a bundle one after another; return how soon they are ready and how much memory they hold."""
-    starts: dict[str, list[dict[str, float]]] = {"serve": [], "server": []}
+    commands = {
+        "serve": [*command_line(), "serve", "{bundle}"],
+        "server": [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService", "--host=127.0.0.1"],
+    }
+    starts: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as home:
         variables = {
             "BENTOML_HOME": home,
@@ -169,9 +162,8 @@ def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
         }
         imports = _run([sys.executable, "-c", WORKER_IMPORTS], variables)
         for index in range(rounds):
-            starts["serve"].append(_start([*command_line(), "serve", str(bundle)], variables, bundle))
-            bentoml = [sys.executable, "-m", "bentoml", "serve", "service:SubspaceService", "--host", "127.0.0.1"]
-            starts["server"].append(_start(bentoml, variables, bundle))
+            for name, command in commands.items():
+                starts[name].append(_start(Server(name, [*command, "--port={port}"], "/readyz", variables), bundle))
             click.echo(f"round {index + 1} of {rounds}: serve, server", err=True)
     seconds = {name: [start["ready"] for start in started] for name, started in starts.items()}
     servers = starts["server"]
@@ -185,53 +177,20 @@ def measure_serving(bundle: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _start(command: Sequence[str], variables: dict[str, str], bundle: Path) -> dict[str, float]:
+def _start(server: Server, bundle: Path) -> dict[str, float]:
     """Start a server, wait until it is ready, ask every model, and stop it; return times and resident sets."""
-    port = free_port()
-    started = time.perf_counter()
-    with (
-        _running([*command, "--port", str(port)], variables) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-    ):
-        _until_ready(client, server)
-        ready = time.perf_counter() - started
-        _ask_every_model(client, bundle)
-        workers = server.children(recursive=True)
+    with running(server, bundle) as started:
+        with started.client() as client:
+            _ask_every_model(client, bundle)
+        supervisor, *workers = started.processes()
         # One worker, and perhaps a small process that tracks shared memory.
         worker = max(workers, key=lambda process: process.memory_info().rss)
         return {
-            "ready": ready,
-            "worker_ready": ready - (worker.create_time() - server.create_time()),
+            "ready": started.ready_seconds,
+            "worker_ready": started.ready_seconds - (worker.create_time() - supervisor.create_time()),
             "worker_bytes": worker.memory_info().rss,
-            "server_bytes": sum(process.memory_info().rss for process in (server, *workers)),
+            "server_bytes": sum(process.memory_info().rss for process in (supervisor, *workers)),
         }
-
-
-@contextlib.contextmanager
-def _running(command: Sequence[str], variables: dict[str, str]) -> Iterator[psutil.Popen]:
-    """Run a server in the background; afterwards stop it and all its processes."""
-    with tempfile.TemporaryFile() as log:
-        server = psutil.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            yield server
-        finally:
-            children = server.children(recursive=True) if server.is_running() else []
-            server.terminate()
-            _, alive = psutil.wait_procs([server, *children], timeout=30)
-            for process in alive:
-                process.kill()
-
-
-def _until_ready(client: httpx.Client, server: psutil.Popen) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise click.ClickException(f"the server ended with status {server.returncode} before it was ready")
-        with contextlib.suppress(httpx.TransportError):
-            if client.get("/readyz").status_code == 200:
-                return
-        time.sleep(0.02)
-    raise click.ClickException(f"the server was not ready within {READY_SECONDS:g} s")
 
 
 def _ask_every_model(client: httpx.Client, bundle: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.imports_page import MARKER, draw_picture, page
 from benchmarks.measure import environment
+from benchmarks.tables import replace_tables
 from subspace_serve.data import load_data
 from subspace_serve.data.corruptions import corrupt
 from subspace_serve.data.dataset import DataSet
@@ -237,8 +238,7 @@ def main(seeds: int, folder: Path, only: tuple[str, ...], page_file: Path | None
     if page_file is None:
         click.echo(text)
     else:
-        before = page_file.read_text(encoding="utf-8").partition(MARKER)[0]
-        write_text(page_file, before + MARKER + text)
+        replace_tables(page_file, text, MARKER)
         draw_picture(documents, page_file.with_suffix(".png"))
 
 

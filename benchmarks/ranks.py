@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from benchmarks.measure import (
     summary,
     synthetic_images,
 )
+from benchmarks.servers import free_port
 from benchmarks.training import AUGMENTATION, CHANNELS, CLASSES, LEARNING_RATE, PREPROCESSING, SIDE
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
@@ -56,7 +56,7 @@ class Workers:
         shared = os.environ | {
             "WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_port()),
             "OMP_NUM_THREADS": str(threads),
         }
         self.processes = [
@@ -134,12 +134,6 @@ def measure_throughput(architecture: str, batch_size: int, steps: int, rounds: i
             "throughput": at_least(THROUGHPUT_LIMIT, ratio(seconds["one_process"], seconds["two_ranks"])),
         }
     return document
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @click.command()

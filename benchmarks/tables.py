@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
+
+from subspace_serve.files import write_text
 
 
 def spread(values: Sequence[float]) -> str:
@@ -17,3 +20,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table, its first column left and the others right aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def replace_tables(page: Path, text: str, begin: str, end: str = "") -> None:
+    """Write text between two markers of a page, or from one on, in the place of what is there."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    after = end + rest.partition(end)[2] if end else ""
+    write_text(page, before + begin + text + after)

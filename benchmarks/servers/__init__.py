@@ -34,12 +34,16 @@ class Server:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
+def command_line() -> list[str]:
+    """Return the console script beside the interpreter, or an equivalent command if it is not installed."""
+    script = Path(sys.executable).with_name("subspace-serve")
+    return [str(script)] if script.exists() else [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
+
+
 def subspace_serve(*flags: str) -> Server:
     """Return the service of this project with one worker and one thread, and without a log line for each request."""
-    script = Path(sys.executable).with_name("subspace-serve")
-    start = [str(script)] if script.exists() else [sys.executable, "-c", "from subspace_serve.cli import main; main()"]
     pinned = ["--drain=0", "--workers=1", "--threads=1", "--device=cpu", "--no-access-log"]
-    return Server("subspace_serve", [*start, "serve", "{bundle}", "--port={port}", *pinned, *flags], "/readyz")
+    return Server("subspace_serve", [*command_line(), "serve", "{bundle}", "--port={port}", *pinned, *flags], "/readyz")
 
 
 def bare_starlette() -> Server:
