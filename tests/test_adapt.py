@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import invoke, run
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
@@ -25,7 +25,7 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.cli import cli, exporting
+from subspace_serve.cli import exporting
 from subspace_serve.data import MemoryImages, load_images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
@@ -287,7 +287,7 @@ def test_what_may_tell_the_wrong_statistics_is_said() -> None:
 
 class TestCommand:
     def run(self, *arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(cli, [*map(str, arguments)], catch_exceptions=True)
+        result = invoke(*arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             return 1, str(result.exception)
         return result.exit_code, result.output
@@ -328,7 +328,7 @@ class TestCommand:
     def test_better_is_compared_with_the_domain_that_is_there(
         self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
     ) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled)[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled)
         noise = tmp_path / "noise.npz"
         np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
         before = files(bundle)
@@ -350,7 +350,7 @@ class TestCommand:
         other = tmp_path / "other"
         words = ("adapt", bundle, "--images", images, "--out", other, "--name")
         for _ in range(2):  # its own domain may be made anew
-            assert self.run(*words, "fog")[0] == 0
+            run(*words, "fog")
         before = files(other)
         code, output = self.run(*words, "rain")
         assert (code, output, files(other)) == (
@@ -360,16 +360,16 @@ class TestCommand:
             before,
         )
         # One of the same name and another content would be lost, too.
-        assert self.run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)[0] == 0
+        run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)
         code, output = self.run(*words, "rain")
         assert (code, "has the domain fog, which" in output, files(other)) == (1, True, before)
         # What came while it was computed is seen, too.
         found = adapt(opened(bundle), dark.subset(np.arange(32)), name="rain", data="x")
         with pytest.raises(BundleError, match="has the domain fog, which would be lost"):
             write_adaptation(opened(bundle), found, other)
-        assert self.run("adapt", other, "--images", images, "--name", "rain")[0] == 0
+        run("adapt", other, "--images", images, "--name", "rain")
         assert set(Bundle.open(other).manifest.domains) == {"inverted", "fog", "rain"}
-        assert self.run("adapt", bundle, "--images", images, "--out", bundle, "--name", "rain")[0] == 0
+        run("adapt", bundle, "--images", images, "--out", bundle, "--name", "rain")
 
     def test_an_export_loses_no_domain_unless_told_to(
         self, bundle: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
@@ -394,10 +394,10 @@ class TestCommand:
         self, bundle: Path, images: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--out", bundle)
-        assert self.run(*words, "--drop-domains")[0] == 0
+        run(*words, "--drop-domains")
 
         def adapt_meanwhile(line: str) -> None:
-            assert self.run("adapt", bundle, "--images", images)[0] == 0
+            run("adapt", bundle, "--images", images)
 
         monkeypatch.setattr(exporting, "progress_line", adapt_meanwhile)
         code, output = self.run(*words)
@@ -439,11 +439,10 @@ class TestCommand:
         self, bundle: Path, images: Path, line_run: Path, tmp_path: Path
     ) -> None:
         """Each is refused as `select` refuses it in the bundle."""
-        run = OpenRun(line_run)
-        pixels, labels = run.data.test.take(np.arange(200))
+        pixels, labels = OpenRun(line_run).data.test.take(np.arange(200))
         np.savez(tmp_path / "mine.npz", images=pixels, labels=labels)
         copy = tmp_path / "copy"
-        assert self.run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)[0] == 0
+        run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)
         before = files(bundle)
         for spec, message in (
             ("digits:test", "nothing is chosen or fitted on test images"),
@@ -479,7 +478,7 @@ class TestCommand:
         assert code == 0, output
 
     def test_statistics_of_a_part_are_of_the_part_as_the_run_divided_it(self, bundle: Path, line_run: Path) -> None:
-        assert self.run("adapt", bundle, "--images", "digits:validation")[0] == 0
+        run("adapt", bundle, "--images", "digits:validation")
         images = Bundle.open(bundle).manifest.domains["adapted"].images
         assert images.fingerprint == OpenRun(line_run).data.validation.fingerprint()
 
@@ -555,7 +554,7 @@ class TestCommand:
     def test_evaluate_says_which_statistics_a_place_was_chosen_with(
         self, bundle: Path, images: Path, labelled: Path
     ) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
         choice = Bundle.open(bundle).manifest.domains["dark"].chosen
         assert choice is not None
         assert choice["calibration"]["on"] == "dark"

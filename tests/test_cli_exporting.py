@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import invoke
+from command_line import invoke, run
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -24,12 +24,6 @@ from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.alpha import SYNTAX
 from trainer.modules import as_module, predict_logits
-
-
-def run(*words: object) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
 
 
 def store(run_folder: Path, **selections: dict) -> None:

@@ -19,10 +19,9 @@ import numpy as np
 import psutil
 import pytest
 from bundle_factory import make_bundle
+from command_line import ended
 from ports import free_port
 from service_client import GOOD, IMAGES, expected, probabilities
-
-from subspace_serve.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -246,14 +245,10 @@ def run(monkeypatch, capfd, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["subspace-serve", "serve", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
+        found = ended("serve", *arguments)
         assert list(tmp_path.glob("subspace-serve-*")) == []
-        return status, *capfd.readouterr()
+        assert capfd.readouterr() == ("", "")
+        return found
 
     return call
 

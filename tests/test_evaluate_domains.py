@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 from evaluation_documents import evaluation
 from matplotlib.axes import Axes
 from PIL import Image
@@ -182,14 +182,13 @@ def new(line_run: Path, tmp_path: Path) -> Path:
 
 def test_the_command_prints_a_row_a_place_and_draws(line_run: Path, new: Path, tmp_path: Path) -> None:
     words = ("--val-data", "old=test", "--val-data", new, "--points", 3)
-    result = invoke("evaluate", line_run, *words, "--plot", tmp_path / "d.png", "--json", tmp_path / "d.json")
-    assert result.exit_code == 0, (result.output, result.exception)
+    result = completed("evaluate", line_run, *words, "--plot", tmp_path / "d.png", "--json", tmp_path / "d.json")
     document = json.loads((tmp_path / "d.json").read_text())
     old, dark = document["domains"]
     assert (old["name"], old["data"], dark["name"], dark["data"]) == ("old", "test", str(new), str(new))
     assert document["data"] == "test"
     assert document["points"] == old["points"]
-    alone = json.loads(invoke("evaluate", line_run, "--data", new, "--points", 3, "--json", "-").stdout)
+    alone = json.loads(run("evaluate", line_run, "--data", new, "--points", 3, "--json", "-"))
     assert dark["points"] == alone["points"]
     lines = result.output.splitlines()
     for row, (first, second) in enumerate(zip(old["points"], dark["points"], strict=True)):
@@ -206,7 +205,7 @@ def test_the_command_prints_a_row_a_place_and_draws(line_run: Path, new: Path, t
 
 def test_ensembles_that_were_asked_for_have_a_row_too(line_run: Path, new: Path) -> None:
     words = ("--val-data", "old=test", "--val-data", f"new={new}", "--alpha", "random:2")
-    document = json.loads(invoke("evaluate", line_run, *words, "--json", "-").stdout)
+    document = json.loads(run("evaluate", line_run, *words, "--json", "-"))
     (row,) = (
         line.split()[-2:]
         for line in invoke("evaluate", line_run, *words).output.splitlines()
@@ -244,8 +243,8 @@ def test_a_bundle_is_evaluated_on_several_domains_with_its_own_statistics(
 ) -> None:
     folder = Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
     words = ("--val-data", f"a={new}", "--val-data", f"b={new}", "--points", 3, "--json", "-")
-    usual = json.loads(invoke("evaluate", folder, *words).stdout)
+    usual = json.loads(run("evaluate", folder, *words))
     assert [entry["name"] for entry in usual["domains"]] == ["a", "b"]
     assert usual["domains"][0]["points"] == usual["domains"][1]["points"]
-    inverted = json.loads(invoke("evaluate", folder, *words, "--calibrate-on", "inverted").stdout)
+    inverted = json.loads(run("evaluate", folder, *words, "--calibrate-on", "inverted"))
     assert inverted["domains"][0]["points"] != usual["domains"][0]["points"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 
 from subspace_serve.abstention import levels_of
 from subspace_serve.bundle import Bundle, Ensemble, Point
@@ -26,8 +26,7 @@ from trainer.training import train
 
 
 def exported(run: Path, *words: object) -> Bundle:
-    result = invoke("export", run, "--points-only", *words)
-    assert result.exit_code == 0, (result.output, result.exception)
+    completed("export", run, "--points-only", *words)
     return Bundle.open(run / "bundle")
 
 
@@ -217,8 +216,7 @@ def test_images_that_chose_are_left_out_whatever_they_are_called(
     pixels, labels = OpenRun(own_run).data.validation.take(np.arange(60))
     for name in ("cam.npz", "twin.npz"):
         np.savez(name, images=255 - pixels, labels=labels)
-    result = invoke("select", own_run, "--val-data", "cam.npz", "--name", "cam", "--points", 3)
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", own_run, "--val-data", "cam.npz", "--name", "cam", "--points", 3)
     point = exported(own_run, "--alpha", "best:cam", "--sets-data", spelling).points["cam"]
     assert point.sets.count == 60 - json.loads((own_run / "selections.json").read_text())["cam"]["chosen_on"]
     assert point.sets.data == f"{spelling}, those that chose nothing"
@@ -228,11 +226,9 @@ def test_images_that_chose_are_left_out_whatever_they_are_called(
 
 def test_where_a_corruption_chose_its_clean_images_had_a_part(own_run: Path, tmp_path: Path) -> None:
     copy = ("corrupt", "--split", "validation", "--corruption", "contrast", "--severity", 3)
-    result = invoke(*copy, "--out", tmp_path / "dull")
-    assert result.exit_code == 0, (result.output, result.exception)
+    run(*copy, "--out", tmp_path / "dull")
     spec = f"corrupted:{tmp_path / 'dull'}:contrast:3"
-    result = invoke("select", own_run, "--val-data", spec, "--name", "dull", "--points", 3)
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", own_run, "--val-data", spec, "--name", "dull", "--points", 3)
     chosen_on = json.loads((own_run / "selections.json").read_text())["dull"]["chosen_on"]
     sets = exported(own_run, "--alpha", "best:dull", "--sets-data", "validation").points["dull"].sets
     assert sets.count == len(OpenRun(own_run).data.validation) - chosen_on
@@ -247,8 +243,7 @@ def test_sets_can_be_left_out(own_run: Path) -> None:
 
 
 def test_where_every_image_had_a_part_there_are_no_sets_and_a_note(own_run: Path, tmp_path: Path) -> None:
-    result = invoke("export", own_run, "--points-only", "--alpha", "midpoint", "--calibrate-on", "validation")
-    assert result.exit_code == 0, (result.output, result.exception)
+    result = completed("export", own_run, "--points-only", "--alpha", "midpoint", "--calibrate-on", "validation")
     assert "midpoint gets no prediction sets: there are no images left that chose nothing" in result.stderr
     assert Bundle.open(own_run / "bundle").points["midpoint"].sets is None
     stopped = tmp_path / "stopped"

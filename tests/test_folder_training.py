@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import completed, fails, invoke, run
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli, main
 from subspace_serve.data import Augmentation, load_checked, load_data, summary
 from subspace_serve.data.picture_size import fitting_side
 from subspace_serve.errors import DataError
@@ -46,12 +45,6 @@ def folder(root: Path, *, classes: int = 3, each: int = 10, size: tuple[int, int
 
 def command(words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words.split()], cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def run(words: str) -> str:
-    result = CliRunner().invoke(cli, words.split(), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.mark.parametrize(("size", "side"), [((64, 64), 64), ((300, 240), 224)])
@@ -200,7 +193,7 @@ def test_skipped_files_are_recorded_and_left_out_ever_after(
     spoilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = run("train --data spoilt --arch cresnet8-4 --epochs 1 --skip-unreadable")
+    said = completed("train --data spoilt --arch cresnet8-4 --epochs 1 --skip-unreadable").output
     assert "note: 12 files that cannot be read are left out: train/class-1/bad-0.png" in said
     left_out = load_subspace(tmp_path / "runs" / "latest").provenance["data"]["left_out"]
     assert {part: len(files) for part, files in left_out.items()} == {"train": 10, "validation": 1, "test": 1}
@@ -229,20 +222,16 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_run_that_is_stopped_at_once_keeps_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_that_is_stopped_at_once_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def interrupted(self, *arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("trainer.training.Stepper.step", interrupted)
-    monkeypatch.setattr(sys, "argv", ["subspace-serve", *DIGITS.split()])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 130
-    assert "stopped before the first epoch was finished: nothing is kept" in capsys.readouterr().err
+    status, message = fails(DIGITS)
+    assert status == 130
+    assert "stopped before the first epoch was finished: nothing is kept" in message
 
 
 def test_a_half_trained_run_is_used_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,16 +248,16 @@ def test_a_half_trained_run_is_used_with_a_note(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr("trainer.training.Stepper.step", stopping)
-        CliRunner().invoke(cli, f"{DIGITS} --epochs 3 --batch-size 256".split())
+        invoke(f"{DIGITS} --epochs 3 --batch-size 256")
     note = "note: runs/latest was trained for 1 of 3 epochs; go on with subspace-serve train --resume runs/latest"
-    assert note in run("evaluate --points 2")
-    assert note in run("export --alpha midpoint --no-evaluate")
+    assert note in completed("evaluate --points 2").output
+    assert note in completed("export --alpha midpoint --no-evaluate").output
     assert "1 of 3" in run("inspect")
     manifest = json.loads(Path("runs/latest/bundle/manifest.json").read_text())
     assert manifest["source"]["unfinished"] == {"finished_epochs": 1, "planned_epochs": 3}
     assert Bundle.open("runs/latest/bundle").manifest.source.unfinished is not None
     assert "epoch   3" in run("train --resume runs/latest")
-    assert "note:" not in run("export --alpha midpoint --no-evaluate")
+    assert "note:" not in completed("export --alpha midpoint --no-evaluate").output
     assert "unfinished" not in json.loads(Path("runs/latest/bundle/manifest.json").read_text())["source"]
 
 
@@ -281,12 +270,12 @@ def test_a_network_of_ones_own_is_told_how_it_is_called(tmp_path: Path, monkeypa
         "def right(*, classes, channels, height, width):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))\n"
     )
-    wrong = CliRunner().invoke(cli, ["train", "--arch", "own_first_hour:wrong", "--epochs", "1", "--out", "runs/w"])
+    wrong = invoke("train --arch own_first_hour:wrong --epochs 1 --out runs/w")
     assert "it is called as (*, classes, channels, height, width)" in str(wrong.exception)
-    said = run("train --arch own_first_hour:right --epochs 1 --out runs/r")
+    said = completed("train --arch own_first_hour:right --epochs 1 --out runs/r").output
     assert "collapse needs your network again: --arch own_first_hour:right" in said
     assert "(*, classes," in run("train --help")
-    refused = CliRunner().invoke(cli, ["collapse"])
+    refused = invoke("collapse")
     assert "--arch own_first_hour:right" in str(refused.exception)
     run("evaluate --points 2")
     for trust, reference in (("", "training"), (" --arch own_first_hour:right", None)):

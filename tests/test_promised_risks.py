@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle, random_images
-from click.testing import CliRunner
+from command_line import invoke
 from PIL import Image
 from service_client import IMAGES, expected, png, served
 from starlette.testclient import TestClient
@@ -22,7 +22,6 @@ from subspace_serve.bundle.abstention import Abstention, AbstentionLevel
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.selection import SelectionError
-from subspace_serve.cli import cli
 from subspace_serve.client import Client, ClientError
 from subspace_serve.client.wire import Options
 
@@ -189,7 +188,7 @@ def test_predict_prints_what_abstains(bundle, tmp_path):
         files += ["--image", tmp_path / f"{index}.png"]
 
     def predicted(*words: object) -> Any:
-        return CliRunner().invoke(cli, ["predict", str(bundle), *map(str, files), *map(str, words)])
+        return invoke("predict", bundle, *files, *words)
 
     rows = [line.split() for line in predicted("--max-risk", 0.03, "--top-k", 1).stdout.splitlines()[2:]]
     surest = answers("midpoint").max(axis=1)[:6]

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle, random_images
-from click.testing import CliRunner
+from command_line import invoke
 from PIL import Image
 from service_client import IMAGES, expected, png, served, text
 from starlette.testclient import TestClient
@@ -24,7 +24,6 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.selection import SelectionError
-from subspace_serve.cli import cli
 from subspace_serve.client import AsyncClient, Client, ClientError, RequestRefused
 from subspace_serve.client.wire import Options
 
@@ -340,27 +339,23 @@ def test_the_client_refuses_what_is_no_coverage(coverage):
         Options(coverage=coverage)
 
 
-def predicted(*words: object) -> Any:
-    return CliRunner().invoke(cli, ["predict", *[str(word) for word in words]])
-
-
 def test_predict_prints_sets(bundle, tmp_path):
     files = []
     for index, image in enumerate(MANY[:5]):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
         files += ["--image", tmp_path / f"{index}.png"]
-    output = predicted(bundle, *files, "--coverage", 0.9, "--top-k", 1).stdout
+    output = invoke("predict", bundle, *files, "--coverage", 0.9, "--top-k", 1).stdout
     rows = [line.split(maxsplit=4) for line in output.splitlines()[2:]]
     wanted = [", ".join(LABELS[label] for label in expected_set("midpoint", image, 0.9)) for image in MANY[:5]]
     assert [row[4] for row in rows] == wanted
-    document = json.loads(predicted(bundle, *files, "--coverage", 0.9, "--json", "-").stdout)
+    document = json.loads(invoke("predict", bundle, *files, "--coverage", 0.9, "--json", "-").stdout)
     assert indices([entry["set"] for entry in document["predictions"]]) == [
         expected_set("midpoint", image, 0.9) for image in MANY[:5]
     ]
-    result = predicted(bundle, *files, "--coverage", 0.9, "--members", "midpoint,endpoint-0")
+    result = invoke("predict", bundle, *files, "--coverage", 0.9, "--members", "midpoint,endpoint-0")
     assert "this answer is another" in result.stderr
     assert result.stdout.splitlines()[2].split()[-1] == "-"
-    result = predicted(bundle, *files, "--coverage", 0.99)
+    result = invoke("predict", bundle, *files, "--coverage", 0.99)
     assert result.exit_code == 1
     assert "takes 99 calibration images, and there are 19" in str(result.exception)
-    assert predicted(bundle, *files, "--coverage", 1).exit_code == 2
+    assert invoke("predict", bundle, *files, "--coverage", 1).exit_code == 2

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import completed, invoke
 from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
 
-from subspace_serve.cli import cli
 from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
@@ -255,9 +254,7 @@ def test_greedy_takes_the_best_place_of_the_grid(line_run: Path, metric: str) ->
 def test_select_by_calibration_error_takes_and_reports_its_debiased_square(line_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ["select", str(folder), "--metric", "ece", "--greedy", "--points", "3", "--refine", "0", "--json", "-"]
-    result = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    selection = json.loads(result.stdout)["best"]
+    selection = json.loads(completed(*words).stdout)["best"]
     assert selection["compared_by"] == "debiased squared calibration error"
     assert read_selections(folder, OpenRun(folder).checkpoint_sha256)["best"]["compared_by"] == DEBIASED_ECE
     run = OpenRun(folder)
@@ -271,7 +268,7 @@ def test_select_by_calibration_error_takes_and_reports_its_debiased_square(line_
     gain = reporting[selection["alpha"]].value("ece") - reporting[0.5].value("ece")
     assert selection["gain"]["value"] == pytest.approx(gain)
     assert selection["reported"] == pytest.approx(reporting[selection["alpha"]].metrics())
-    shown = CliRunner().invoke(cli, words[:-2], catch_exceptions=False).stdout
+    shown = completed(*words[:-2]).stdout
     assert "squared ECE gain" in shown
     assert f"{selection['reason']}" in shown
     assert "compared_by" not in run_select(line_run)["best"]
@@ -402,9 +399,7 @@ def test_names_that_cannot_be_stored(name: str) -> None:
 def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ["select", str(run), "--precision", "int8", "--points", "2", "--refine", "0", "--calibration-count", "256"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, (done.output, done.exception)
-    assert "the ends' ensemble in int8 against the midpoint in float" in done.stdout
+    assert "the ends' ensemble in int8 against the midpoint in float" in completed(*words).stdout
     found = json.loads((run / "selections.json").read_text())["best"]
     rival = found["int8"]
     assert (rival["members"], rival["weights"], rival["aggregate"]) == ([0.0, 1.0], [0.5, 0.5], "probabilities")
@@ -413,5 +408,5 @@ def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_
     assert rival["gain"]["interval"][0] <= gained <= rival["gain"]["interval"][1]
     low, high = rival["cost"]["quartiles"]
     assert 0 < low <= rival["cost"]["median"] <= high
-    refused = CliRunner().invoke(cli, [*words, "--mixture", "a=1"])
+    refused = invoke(*words, "--mixture", "a=1")
     assert refused.exit_code == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 from fixed_answers import FixedAnswers, numbered_images, scores_with
 
 from subspace_serve.bundle import Bundle
@@ -251,8 +251,7 @@ def test_what_cannot_be_a_soup_is_refused(line_run: Path) -> None:
 def test_the_command_prints_stores_and_exports_a_soup(line_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ("select", folder, "--corruption", "contrast,fog", "--method", "uniform-soup", "--points", 3, "--refine", 0)
-    result = invoke(*words, "--json", tmp_path / "soups.json")
-    assert result.exit_code == 0, result.output
+    result = completed(*words, "--json", tmp_path / "soups.json")
     stored = read_selections(folder, OpenRun(folder).checkpoint_sha256)
     written = json.loads((tmp_path / "soups.json").read_text())
     for name in ("contrast:3", "fog:3"):
@@ -268,7 +267,7 @@ def test_the_command_prints_stores_and_exports_a_soup(line_run: Path, tmp_path: 
     assert shown[1].split()[2:4] == ["0.5", f"{100 * rows['uniform-soup']['reported']['accuracy']:.2f}"]
     assert "the uniform soup of all 2 ends" in result.output
     assert "midpoint kept" not in result.output
-    assert invoke("export", folder, "--alpha", "best:fog", "--no-evaluate").exit_code == 0
+    run("export", folder, "--alpha", "best:fog", "--no-evaluate")
     assert Bundle.open(folder / "bundle").points["fog-3"].alpha == 0.5
 
 
@@ -290,8 +289,7 @@ def test_a_soup_is_chosen_in_a_bundle_with_the_statistics_that_it_has(whole_bund
         label_names=[str(digit) for digit in range(10)],
     )
     words = ("--val-data", tmp_path / "camera.npz", "--name", "camera", "--method", "greedy-soup")
-    result = invoke("select", folder, *words)
-    assert result.exit_code == 0, result.output
+    run("select", folder, *words)
     manifest = Bundle.open(folder).manifest
     chosen = manifest.domains["camera"].chosen
     assert chosen is not None

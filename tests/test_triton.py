@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from bundle_factory import LABELS, POINTS, SHAPES, expected_logits, linear_graph, make_bundle, point_weights
 from bundle_factory import random_images as images_of
-from command_line import invoke
+from command_line import invoke, run
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
@@ -372,9 +372,8 @@ def test_export_writes_a_repository_of_a_real_network(line_run: Path, tmp_path: 
     repository = tmp_path / "repository"
     words = ["export", line_run, "--layout", "triton", "--out", repository, "--no-evaluate"]
     words += ["--ensemble", "tilted=endpoint-0:3,endpoint-1:1"]
-    result = invoke(*words, "--max-batch-size", 8, "--temperature", "--json", tmp_path / "manifest.json")
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert f"Triton model repository: {repository} (version 1 of 5 models)" in result.stdout
+    result = run(*words, "--max-batch-size", 8, "--temperature", "--json", tmp_path / "manifest.json")
+    assert f"Triton model repository: {repository} (version 1 of 5 models)" in result
     assert not (line_run / "triton").exists()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == json.loads((repository / "bundle-1.json").read_text())
