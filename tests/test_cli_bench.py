@@ -19,7 +19,7 @@ from bundle_factory import make_bundle
 from click.testing import CliRunner
 from ports import free_port
 from service_client import IMAGES, png, served
-from test_client import listening
+from threaded_server import listening
 
 from subspace_serve.bench import sending
 from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load

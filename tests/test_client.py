@@ -22,12 +22,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from bundle_factory import LABELS, make_bundle, random_images
 from PIL import ExifTags, Image
 from ports import free_port
 from service_client import IMAGES, expected, png, served
 from starlette.testclient import TestClient
+from threaded_server import listening
 
 from subspace_serve.client import (
     AsyncClient,
@@ -48,21 +48,6 @@ from subspace_serve.errors import SubspaceServeError
 URL = "http://service.test"
 FILES = [png(image) for image in IMAGES]
 PAIR = (expected("endpoint-0") + expected("endpoint-1")) / 2
-
-
-@contextlib.contextmanager
-def listening(app: Any, **options: Any) -> Iterator[str]:
-    """Yield the address of a real server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", **options))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 def through(service: TestClient, seen: list[httpx.Request] | None = None) -> httpx.MockTransport:

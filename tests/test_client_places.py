@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from service_client import png, served
 from starlette.testclient import TestClient
-from test_client import URL, asked, assert_close, listening, through
+from test_client import URL, asked, assert_close, through
+from threaded_server import listening
 
 from subspace_serve.answers import softmax
 from subspace_serve.bundle import Bundle

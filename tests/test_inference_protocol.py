@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
+from threaded_server import listening
 
 from service.engine import LARGE_JSON
 from service.inference_protocol import request, routes
@@ -36,22 +34,6 @@ def client(bundle) -> Iterator[TestClient]:
         yield client
 
 
-@contextlib.contextmanager
-def listening(app) -> Iterator[str]:
-    """Yield the address of a real server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
 class TritonClient(triton.InferenceServerClient):
     """A client that only `with` closes: closed again as garbage, in another thread perhaps, gevent crashes."""
 
@@ -61,7 +43,7 @@ class TritonClient(triton.InferenceServerClient):
 
 @pytest.fixture(scope="module")
 def triton_client(client) -> Iterator[TritonClient]:
-    with listening(client.app) as address, TritonClient(address) as own:
+    with listening(client.app) as url, TritonClient(url.removeprefix("http://")) as own:
         yield own
 
 
@@ -164,8 +146,8 @@ def test_float_models(tmp_path):
     images = random_images(2, dtype="float32")
     with (
         served(make_bundle(tmp_path / "bundle", dtype="float32")) as client,
-        listening(client.app) as address,
-        TritonClient(address) as own,
+        listening(client.app) as url,
+        TritonClient(url.removeprefix("http://")) as own,
     ):
         for binary in (True, False):
             answer = own.infer("midpoint", [tensor(images, binary)])

@@ -7,8 +7,6 @@ import contextlib
 import hashlib
 import io
 import re
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +15,14 @@ import bundle_factory
 import numpy as np
 import onnx
 import pytest
-import uvicorn
+import service_client
 from bundle_factory import LABELS, expected_logits, linear_graph, make_bundle, point_weights, random_images
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from threaded_server import listening
 
-from service.app import create_app
-from service.engine import Engine
-from service.metrics import Metrics
 from service.playground import page as playground_page
-from service.settings import Settings
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle import Bundle, Input, Onnx, Parity, Preprocessing, Source, write_bundle
 from subspace_serve.bundle.predict import Predictor
@@ -62,27 +57,11 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">"
 @contextlib.contextmanager
 def served(bundle: Path, prefix: str = "", **settings) -> Iterator[str]:
     """Serve a bundle on a port of its own; yields the playground's address."""
-    metrics = Metrics()
-    engine = Engine(Settings(bundle=bundle, device="cpu", threads=1, **settings), metrics)
-    engine.start().join()
-    assert engine.ready, engine.failure
-    app = create_app(engine, metrics)
-    if prefix:
-        app = Starlette(routes=[Mount(prefix, app)])
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        end = time.monotonic() + 10
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}{prefix}/playground"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        engine.close()
-    assert not thread.is_alive()
+    with service_client.served(bundle, **settings) as client:
+        assert client.get("/readyz").status_code == 200
+        app = Starlette(routes=[Mount(prefix, client.app)]) if prefix else client.app
+        with listening(app) as url:
+            yield f"{url}{prefix}/playground"
 
 
 @dataclass
