@@ -48,6 +48,14 @@ def standard_run(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of linear classifiers, whose answers numpy knows; tests must not change it."""
+    from bundle_factory import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("linear") / "bundle")
+
+
+@pytest.fixture(scope="session")
 def line_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle of the line's midpoint and ends; tests must not change it."""
     from subspace_serve.export import BundlePlan, Origin, export_bundle

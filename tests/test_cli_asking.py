@@ -21,11 +21,6 @@ from subspace_serve.cli import _exhausted, main
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("cli") / "bundle")
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{index}.png" for index in range(40)]

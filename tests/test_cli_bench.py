@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_factory import make_bundle
 from click.testing import CliRunner
 from ports import free_port
 from service_client import IMAGES, png, served
@@ -36,9 +35,8 @@ PING = [HttpRequest("POST", "/ping", b"ping")]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory) -> Iterator[str]:
+def url(bundle) -> Iterator[str]:
     """Return the address of the real service."""
-    bundle = make_bundle(tmp_path_factory.mktemp("bench") / "bundle")
     with served(bundle, access_log=False, token="secret") as service, listening(service.app) as address:
         yield address
 

@@ -28,11 +28,6 @@ pytestmark = pytest.mark.slow
 SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("serving") / "bundle")
-
-
 class Server:
     """A server of its own process, its log and a client."""
 

@@ -8,11 +8,9 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_factory import make_bundle
 from grpc_service import Served, infer_request, refused, served, until
 from ports import free_port
 
@@ -36,11 +34,6 @@ INFER = f"/{SERVICE}/ModelInfer"
 GOOD = infer_request().SerializeToString()
 ASKED = health_pb2.HealthCheckRequest()
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("grpc") / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +20,6 @@ from subspace_serve.answers import softmax
 triton = pytest.importorskip("tritonclient.http")
 
 PAIR = (expected("endpoint-0") + expected("endpoint-1")) / 2
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("protocol") / "bundle")
 
 
 @pytest.fixture(scope="module")

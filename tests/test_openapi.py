@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -28,11 +27,6 @@ from subspace_serve.bundle.prediction_sets import Sets
 TOKEN = "a-token"
 ENSEMBLES = ["endpoints", "leaning"]
 PAIR = ["endpoint-0", "endpoint-1"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("openapi") / "bundle")
 
 
 @pytest.fixture(scope="module")

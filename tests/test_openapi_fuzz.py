@@ -10,11 +10,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_factory import SHAPES, make_bundle
+from bundle_factory import SHAPES
 from service_client import IMAGES, JSON, png, served, text
 from starlette.testclient import TestClient
 
@@ -32,11 +31,6 @@ TOKEN = "a-token"
 BINARY_HEADER = "Inference-Header-Content-Length"
 ENSEMBLES = ["endpoints", "leaning"]
 PAIR = ["endpoint-0", "endpoint-1"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("fuzz") / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,8 @@ from subspace_serve.errors import BundleError, DataError
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Bundle:
-    return Bundle.open(make_bundle(tmp_path_factory.mktemp("predict") / "bundle"))
-
-
-@pytest.fixture(scope="module")
 def predictor(bundle) -> Predictor:
-    return Predictor(bundle, device="cpu", threads=1)
+    return Predictor(Bundle.open(bundle), device="cpu", threads=1)
 
 
 def softmax(logits):
@@ -207,7 +202,7 @@ def test_selection_that_does_not_fit(predictor, choice, kind, message):
 
 def test_configured_ensembles_and_default(bundle):
     ensembles = {"endpoints": Ensemble(members=("midpoint", "endpoint-0"), weights=(1, 3))}
-    predictor = Predictor(bundle, ensembles=ensembles, default="endpoints")
+    predictor = Predictor(Bundle.open(bundle), ensembles=ensembles, default="endpoints")
     assert predictor.select() == Selection("endpoints", ("midpoint", "endpoint-0"), (0.25, 0.75), "probabilities")
 
 
@@ -221,7 +216,7 @@ def test_configured_ensembles_and_default(bundle):
 )
 def test_configuration_that_does_not_fit_the_bundle(bundle, settings, message):
     with pytest.raises(BundleError, match=message):
-        Predictor(bundle, **settings)
+        Predictor(Bundle.open(bundle), **settings)
 
 
 @pytest.mark.parametrize(

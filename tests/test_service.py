@@ -10,7 +10,6 @@ import logging
 import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +25,6 @@ from service.metrics import Metrics
 from service.settings import Settings
 from subspace_serve.answers import softmax
 from subspace_serve.bundle.predict import Predictor
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("service") / "bundle")
 
 
 @pytest.fixture(scope="module")
