@@ -10,8 +10,6 @@ import itertools
 import json
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -869,22 +867,3 @@ def test_the_documentation_runs(service, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in printed[1:3]] == ["endpoint-0", "endpoint-1"]
     assert printed[3] == "None []"  # the points alone
     assert "{200: " in printed[4]
-
-
-def test_it_needs_little():
-    code = (
-        "import sys, subspace_serve.client\n"
-        "heavy = {'torch', 'bentoml', 'onnxruntime', 'pydantic', 'starlette', 'service', 'subspace_serve.bundle'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
-
-
-def test_without_pillow_all_else_can_be_sent():
-    code = (
-        "import sys, numpy; from subspace_serve.client.images import listed\n"
-        "print(len(listed([numpy.zeros((4, 5)), b'file', 'path'])), 'PIL' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["3", "False"]
