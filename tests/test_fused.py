@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bundle_factory import LABELS, linear_graph, point_weights
+from bundle_factory import LABELS, input_of, linear_graph, point_weights
 from command_line import invoke, run
-from test_triton import input_of
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -77,7 +76,7 @@ def test_members_of_different_inputs_are_refused(tmp_path: Path) -> None:
         onnx.save(linear_graph(point_weights(f"endpoint-{int(name == 'b')}"), dtype), file)
     selection = Selection("pair", ("a", "b"), (0.5, 0.5), "probabilities")
     with pytest.raises(BundleError, match=r"b\.onnx takes .* share the input image, uint8 of shape \(batch, 4, 5, 3\)"):
-        fuse("pair", files, selection, input=input_of("uint8"), classes=len(LABELS))
+        fuse("pair", files, selection, input=input_of(), classes=len(LABELS))
 
 
 def test_a_graph_that_answers_otherwise_is_not_written(

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import service_client
-from bundle_factory import LABELS, expected_logits, linear_graph, make_bundle, point_weights, random_images
+from bundle_factory import LABELS, expected_logits, input_of, linear_graph, make_bundle, point_weights, random_images
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -24,7 +24,7 @@ from threaded_server import listening
 
 from service.playground import page as playground_page
 from subspace_serve.answers import entropy_of, softmax
-from subspace_serve.bundle import Bundle, Input, Onnx, Parity, Preprocessing, Source, write_bundle
+from subspace_serve.bundle import Bundle, Onnx, Parity, Source, write_bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.export import BundlePlan, Origin, export_bundle
 from subspace_serve.run.opened import OpenRun
@@ -689,7 +689,7 @@ def test_points_of_a_simplex_are_chosen_from_a_list(opened, tmp_path):
     with write_bundle(
         tmp_path / "bundle",
         source=Source(checkpoint_sha256="0" * 64, geometry="simplex", architecture={"name": "linear"}),
-        input=Input(height=4, width=5, channels=3, preprocessing=Preprocessing(mean=(0,) * 3, std=(1,) * 3)),
+        input=input_of(),
         labels=LABELS,
         onnx=Onnx(opset=20, exporter="onnx.helper"),
     ) as bundle:
