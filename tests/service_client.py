@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, random_images
-from PIL import Image
 from starlette.testclient import TestClient
 from starlette.types import Message
 
@@ -62,13 +60,6 @@ def held_up(monkeypatch: pytest.MonkeyPatch, *points: str) -> Iterator[threading
         yield begun
     finally:
         go_on.set()
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Return an image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def text(data: bytes) -> str:

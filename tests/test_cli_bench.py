@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from image_files import png
 from ports import free_port
-from service_client import IMAGES, png, served
+from service_client import IMAGES, served
 from threaded_server import listening
 
 from subspace_serve.bench import sending

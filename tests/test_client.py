@@ -21,9 +21,10 @@ import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, make_bundle, random_images
-from PIL import ExifTags, Image
+from image_files import encoded, png, turned
+from PIL import Image
 from ports import free_port
-from service_client import IMAGES, expected, png, served
+from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
 from threaded_server import listening
 
@@ -227,18 +228,6 @@ def test_images_that_are_none(client, seen, images, message):
     with pytest.raises(ClientError, match=message):
         client.predict(images)
     assert not any(request.method == "POST" for request in seen)
-
-
-def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
 
 
 COLOURS = Image.fromarray(random_images(1, seed=5)[0]).resize((10, 8), Image.Resampling.NEAREST)

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from service_client import png, served
+from image_files import png
+from service_client import served
 from starlette.testclient import TestClient
 from test_client import URL, asked, assert_close, through
 from threaded_server import listening
@@ -54,7 +55,7 @@ def expected(bundle: Path, images: np.ndarray, alpha: float, statistics: str = "
 
 
 def files(images: np.ndarray) -> list[bytes]:
-    return [png(image[:, :, 0]) for image in images]
+    return [png(image) for image in images]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from service_client import GOOD, IMAGES, JSON, png, served
+from image_files import png
+from service_client import GOOD, IMAGES, JSON, served
 from starlette.testclient import TestClient
 
 INFER = "/v2/models/midpoint/infer"

@@ -10,8 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle
+from image_files import png
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from service_client import GOOD, IMAGES, JSON, png, served, text
+from service_client import GOOD, IMAGES, JSON, served, text
 from starlette.testclient import TestClient
 
 from service.app import create_app

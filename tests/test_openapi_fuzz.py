@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from bundle_factory import SHAPES
-from service_client import IMAGES, JSON, png, served, text
+from image_files import png
+from service_client import IMAGES, JSON, served, text
 from starlette.testclient import TestClient
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")

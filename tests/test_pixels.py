@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import input_of
-from PIL import ExifTags, Image, features
+from image_files import turned
+from PIL import Image, features
 
 from subspace_serve.bundle.images import decode_image
 from subspace_serve.data import Augmentation, FolderImages, load_images
@@ -26,12 +27,6 @@ def scene(width: int, height: int, channels: int = 3) -> Image.Image:
     edges = 0.4 + 0.6 * (x[..., None] > 0.3 + 0.2 * k)
     pixels = (127 * waves * edges).astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
 
 
 def write_jpegs(folder: Path) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from image_files import png
 from service_client import served
 from starlette.testclient import TestClient
 
@@ -120,7 +121,7 @@ def test_forms_and_the_inference_protocol_know_places_and_domains(client, images
     assert document["parameters"]["statistics"] == "inverted"
     assert document["parameters"]["members"] == "[0.3]"
     form = client.post(
-        "/predict_image", files={"images": _png(images[0])}, data={"members": "endpoint-0,0.3", "top_k": "10"}
+        "/predict_image", files={"images": png(images[0])}, data={"members": "endpoint-0,0.3", "top_k": "10"}
     )
     np.testing.assert_allclose(probabilities(form)[0], _row(wanted), atol=1e-6)
 
@@ -129,7 +130,7 @@ def test_forms_and_the_inference_protocol_know_places_and_domains(client, images
 def test_a_form_takes_a_number_among_members_for_a_place_as_json_does(client, images, place):
     options = {"members": ["midpoint", place], "top_k": 10}
     in_json = ask(client, images[:1], **options)
-    in_form = client.post("/predict_image", files={"images": _png(images[0])}, data=options)
+    in_form = client.post("/predict_image", files={"images": png(images[0])}, data=options)
     assert in_form.status_code == in_json.status_code == (400 if place < 0 else 200)
     if in_json.status_code == 400:
         assert in_form.json()["error"] == in_json.json()["error"]
@@ -139,13 +140,13 @@ def test_a_form_takes_a_number_among_members_for_a_place_as_json_does(client, im
 
 def test_a_place_far_outside_is_refused_in_a_form(client, images):
     data = {"members": f"midpoint,-1{'0' * 400}"}
-    answer = client.post("/predict_image", files={"images": _png(images[0])}, data=data)
+    answer = client.post("/predict_image", files={"images": png(images[0])}, data=data)
     assert answer.status_code == 400, answer.text
 
 
 @pytest.mark.parametrize("name", ["2", "2.5", "1e5", "1-5", "12e-05", "e-05", "1e-", "-", "+.", "1.0-rc"])
 def test_other_numbers_in_a_form_may_be_names(client, images, name):
-    answer = client.post("/predict_image", files={"images": _png(images[0])}, data={"members": f"midpoint,{name}"})
+    answer = client.post("/predict_image", files={"images": png(images[0])}, data={"members": f"midpoint,{name}"})
     assert answer.status_code == 404, answer.text
     assert f"no point {name!r}" in answer.json()["error"]
 
@@ -352,16 +353,6 @@ def test_a_changed_file_of_the_subspace_is_refused(whole_bundle, tmp_path, file)
     (copy / file).write_bytes(data)
     with pytest.raises(BundleError, match=f"{file} was changed"):
         Bundle.open(copy)
-
-
-def _png(image: np.ndarray) -> bytes:
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image[:, :, 0]).save(buffer, "png")
-    return buffer.getvalue()
 
 
 def _row(document: dict) -> np.ndarray:

@@ -17,6 +17,7 @@ import onnx
 import pytest
 import service_client
 from bundle_factory import LABELS, expected_logits, input_of, linear_graph, make_bundle, point_weights, random_images
+from image_files import png
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -114,12 +115,6 @@ def address(tmp_path_factory):
     )
     with served(bundle) as address:
         yield address
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def upload(page, pixels: np.ndarray = IMAGES[0]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, input_of, make_bundle, random_images
+from image_files import encoded
 from PIL import Image
 
 from subspace_serve.bundle import Bundle, Ensemble
@@ -257,12 +257,6 @@ def test_document(predictor):
     assert point["aggregate"] is None
     assert point["predictions"][0].keys() == {"labels", "entropy"}
     assert len(point["predictions"][0]["labels"]) == len(LABELS)
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def test_image_files_become_the_models_pixels():

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle, random_images
 from command_line import invoke
+from image_files import png
 from PIL import Image
-from service_client import IMAGES, expected, png, served, text
+from service_client import IMAGES, expected, served, text
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature

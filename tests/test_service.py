@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
-from service_client import GOOD, IMAGES, JSON, expected, held_up, png, post_slowly, probabilities, served, text
+from image_files import png
+from service_client import GOOD, IMAGES, JSON, expected, held_up, post_slowly, probabilities, served, text
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient

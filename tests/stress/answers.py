@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-from typing import Any
 
 import numpy as np
 from bundle_factory import LABELS
-from PIL import Image
+from image_files import png
 
 from stress.bundles import point_logits
 from stress.cases import Case
@@ -70,13 +68,6 @@ def good_cases(images: np.ndarray) -> list[Case]:
         Case("ready", request("/readyz", method="GET")),
         Case("metrics", request("/metrics", method="GET")),
     ]  # fmt: skip
-
-
-def png(pixels: np.ndarray, **options: Any) -> bytes:
-    """Return an image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", **options)
-    return buffer.getvalue()
 
 
 def answered(reply: Reply) -> np.ndarray:
