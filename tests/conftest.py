@@ -101,6 +101,12 @@ def whole_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture
+def seen() -> list:
+    """Return the requests that a client has sent, for a transport to note them in."""
+    return []
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, make_bundle, random_images
+from client_transport import URL, asked, assert_close, through
 from image_files import encoded, png, turned
 from PIL import Image
 from ports import free_port
@@ -44,23 +45,8 @@ from subspace_serve.client.images import batch
 from subspace_serve.client.wire import HttpRequest, Options, infer_request
 from subspace_serve.errors import SubspaceServeError
 
-URL = "http://service.test"
 FILES = [png(image) for image in IMAGES]
 PAIR = (expected("endpoint-0") + expected("endpoint-1")) / 2
-
-
-def through(service: TestClient, seen: list[httpx.Request] | None = None) -> httpx.MockTransport:
-    """Return a transport into a service of this process."""
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        if seen is not None:
-            seen.append(request)
-        response = service.request(
-            request.method, request.url.raw_path.decode(), content=request.content, headers=request.headers
-        )
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
-    return httpx.MockTransport(handle)
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +62,9 @@ def service(bundle) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def seen() -> list[httpx.Request]:
-    return []
-
-
-@pytest.fixture
 def client(service, seen) -> Iterator[Client]:
     with Client(URL, transport=through(service, seen), retries=0) as own:
         yield own
-
-
-def asked(seen: list[httpx.Request]) -> list[str]:
-    return [request.url.path for request in seen]
 
 
 @pytest.mark.parametrize(
@@ -122,14 +99,6 @@ def test_arrays_and_files_have_the_same_answer(client, options):
             np.testing.assert_allclose(own.disagreement, other.disagreement, atol=1e-6)
         else:
             assert own.disagreement is other.mutual_information is other.disagreement is None
-
-
-def assert_close(own: Any, other: Any) -> None:
-    assert [(one.label, one.index) for one in own.labels] == [(one.label, one.index) for one in other.labels]
-    np.testing.assert_allclose(
-        [one.probability for one in own.labels], [one.probability for one in other.labels], atol=1e-6
-    )
-    np.testing.assert_allclose(own.entropy, other.entropy, atol=1e-6)
 
 
 def test_the_answer_has_the_right_numbers(client):

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from client_transport import URL, asked, assert_close, through
 from image_files import png
 from service_client import served
 from starlette.testclient import TestClient
-from test_client import URL, asked, assert_close, through
 from threaded_server import listening
 
 from subspace_serve.answers import softmax
@@ -35,11 +35,6 @@ def images(line_run: Path) -> np.ndarray:
 def service(whole_bundle: Path) -> Iterator[TestClient]:
     with served(whole_bundle) as own:
         yield own
-
-
-@pytest.fixture
-def seen() -> list[httpx.Request]:
-    return []
 
 
 @pytest.fixture

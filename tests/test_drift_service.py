@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from bundle_factory import make_bundle, random_images
+from client_transport import URL, through
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 from service_client import GOOD, served
@@ -351,11 +351,7 @@ def test_clients_read_and_reset_a_stream(bundle):
         ask(service, DARK[:100])
         document = drift(service)
 
-        def answer(request: httpx.Request) -> httpx.Response:
-            answer = service.request(request.method, request.url.raw_path.decode(), headers=dict(request.headers))
-            return httpx.Response(answer.status_code, content=answer.content)
-
-        with Client("http://service", token="secret", transport=httpx.MockTransport(answer)) as client:
+        with Client(URL, token="secret", transport=through(service)) as client:
             found = client.drift("midpoint")
             assert (found.model, found.images, found.alarm) == ("midpoint", 100, True)
             assert found.since_image == document["since"]["image"]
@@ -368,7 +364,7 @@ def test_clients_read_and_reset_a_stream(bundle):
             assert client.reset_drift("midpoint").since is None
 
         async def asynchronously() -> list[int]:
-            async with AsyncClient("http://service", token="secret", transport=httpx.MockTransport(answer)) as client:
+            async with AsyncClient(URL, token="secret", transport=through(service)) as client:
                 return [(await client.drift("midpoint")).images, (await client.reset_drift("endpoints")).images]
 
         assert asyncio.run(asynchronously()) == [0, 0]

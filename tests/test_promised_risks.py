@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle, random_images
+from client_transport import URL, through
 from command_line import invoke
 from image_files import png
 from PIL import Image
@@ -160,13 +160,9 @@ def test_in_python_a_risk_is_checked_too(bundle):
 
 
 def test_the_client_passes_a_risk_and_returns_what_abstains(client):
-    def handle(request: httpx.Request) -> httpx.Response:
-        response = client.request(request.method, request.url.path, content=request.content, headers=request.headers)
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
     wanted = (answers("midpoint").max(axis=1) <= 0.6).tolist()
     files = [png(image) for image in MANY]
-    with Client("http://service.test", transport=httpx.MockTransport(handle)) as asking:
+    with Client(URL, transport=through(client)) as asking:
         for images in (MANY, files, [*files[:20], *MANY[20:]]):
             answer = asking.predict(images, max_risk=0.03)
             assert [own.abstained for own in answer.predictions] == wanted

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, SHAPES, make_bundle, random_images
+from client_transport import URL, asked, through
 from command_line import invoke
 from image_files import png
 from PIL import Image
@@ -285,20 +285,10 @@ def test_in_python_a_coverage_is_checked_too(bundle):
             Promises(coverage).check(selection)
 
 
-def through(service: TestClient, seen: list[str]) -> httpx.MockTransport:
-    def handle(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.path)
-        response = service.request(request.method, request.url.path, content=request.content, headers=request.headers)
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
-    return httpx.MockTransport(handle)
-
-
-def test_the_client_passes_a_coverage_and_returns_sets(client):
-    seen: list[str] = []
+def test_the_client_passes_a_coverage_and_returns_sets(client, seen):
     wanted = [expected_set("endpoints", image, 0.9) for image in MANY]
     files = [png(image) for image in MANY]
-    with Client("http://service.test", transport=through(client, seen)) as asking:
+    with Client(URL, transport=through(client, seen)) as asking:
         for images in (MANY, files, [*files[:20], *MANY[20:]]):
             answer = asking.predict(images, model="endpoints", coverage=np.float64(0.9), top_k=1)
             assert [[label.index for label in own.set or ()] for own in answer.predictions] == wanted
@@ -317,15 +307,12 @@ def test_the_client_passes_a_coverage_and_returns_sets(client):
             assert "the bundle keeps none" in (answer.set_reason or "")
             with pytest.raises(RequestRefused, match="takes 99 calibration images"):
                 asking.predict(images, coverage=0.99)
-    assert {"/v2/models/endpoints/infer", "/predict_image", "/predict"} <= set(seen)
+    assert {"/v2/models/endpoints/infer", "/predict_image", "/predict"} <= set(asked(seen))
 
 
 def test_the_asynchronous_client_does_too(client):
-    async def handle(request: httpx.Request) -> httpx.Response:
-        return through(client, []).handler(request)  # type: ignore[return-value]
-
     async def ask() -> Any:
-        async with AsyncClient("http://service.test", transport=httpx.MockTransport(handle)) as asking:
+        async with AsyncClient(URL, transport=through(client)) as asking:
             return await asking.predict(MANY, model="endpoints", coverage=0.9, max_risk=0.05)
 
     answer = asyncio.run(ask())
