@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import httpx
+    import numpy as np
 
 # Networks this small lose more by threads waiting for each other than they gain; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -101,8 +106,18 @@ def whole_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def images(line_run: Path) -> np.ndarray:
+    """Return four test images of the trained line."""
+    import numpy as np
+
+    from subspace_serve.run.opened import OpenRun
+
+    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+
+
 @pytest.fixture
-def seen() -> list:
+def seen() -> list[httpx.Request]:
     """Return the requests that a client has sent, for a transport to note them in."""
     return []
 

@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -22,6 +23,7 @@ from service.settings import Settings
 from service.staging import State
 from service.tracing import Tracing
 from subspace_serve.answers import softmax
+from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 
 IMAGES = random_images(3)
@@ -79,6 +81,13 @@ def probabilities(response: httpx.Response) -> np.ndarray:
 def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
     """Return the probabilities that a point must answer with."""
     return softmax(expected_logits(name, images))
+
+
+def at_place(bundle: Path, images: np.ndarray, alpha: Any, statistics: str = "training") -> np.ndarray:
+    """Return the probabilities that the network at a place of a bundle's subspace must answer with."""
+    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
+    assert subspace is not None
+    return softmax(subspace.network.at(alpha, subspace.statistics(statistics).at(alpha)).logits(images))
 
 
 async def post_slowly(

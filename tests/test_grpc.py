@@ -28,7 +28,6 @@ from service.tracing import Tracing
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.cli.serving import _reserve
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.run.opened import OpenRun
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -135,8 +134,7 @@ def test_classification(client):
 
 
 @pytest.mark.parametrize("choice", ["string_param", "double_param"])
-def test_places_and_domains(choice, whole_bundle, line_run):
-    images = OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+def test_places_and_domains(choice, whole_bundle, images):
     with served(whole_bundle) as own, triton.InferenceServerClient(own.address) as client:
         for parameters in ({"alpha": "0.3"}, {"alpha": "0.3", "domain": "inverted"}, {"domain": "inverted"}):
             assert_equal_to_http(own, client, "midpoint", images, OUTPUTS, **parameters)

@@ -12,23 +12,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from image_files import png
-from service_client import served
+from service_client import at_place, served
 from starlette.testclient import TestClient
 
 from service.job import DeadlineError
 from service.metrics import Metrics
 from service.places import MOST_WAITING, Places, TooManyPlacesError
-from subspace_serve.answers import softmax
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Built
 from subspace_serve.errors import BundleError
-from subspace_serve.run.opened import OpenRun
-
-
-@pytest.fixture(scope="module")
-def images(line_run: Path) -> np.ndarray:
-    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +44,9 @@ def probabilities(response) -> np.ndarray:
     return np.array(rows)
 
 
-def expected(bundle: Path, images: np.ndarray, alpha: float, statistics: str = "training") -> np.ndarray:
-    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
-    assert subspace is not None
-    found = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
-    return softmax(found.logits(images))
-
-
 def test_any_place_answers_and_says_which(client, whole_bundle, images):
     response = ask(client, images, alpha=0.3)
-    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3), atol=1e-5)
+    np.testing.assert_allclose(probabilities(response), at_place(whole_bundle, images, 0.3), atol=1e-5)
     document = response.json()
     found = {name: document[name] for name in ("model", "alpha", "statistics", "members", "aggregate", "temperature")}
     assert found == {
@@ -91,20 +77,20 @@ def test_places_are_members(client, whole_bundle, images):
     assert document["members"] == ["endpoint-0", 0.3]
     assert document["alpha"] is None
     first = ask(client, images, model="endpoint-0")
-    mixture = 0.25 * probabilities(first) + 0.75 * expected(whole_bundle, images, 0.3)
+    mixture = 0.25 * probabilities(first) + 0.75 * at_place(whole_bundle, images, 0.3)
     np.testing.assert_allclose(probabilities(response), mixture, atol=1e-5)
     assert [member["model"] for member in document["predictions"][0]["members"]] == ["endpoint-0", 0.3]
 
 
 def test_a_domain_gives_its_statistics_to_any_place(client, whole_bundle, images):
     response = ask(client, images, alpha=0.3, domain="inverted")
-    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
+    np.testing.assert_allclose(probabilities(response), at_place(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
     assert response.json()["statistics"] == "inverted"
     alone = ask(client, images, domain="inverted").json()
     assert (alone["model"], alone["alpha"], alone["statistics"]) == ("inverted", 0.5, "inverted")
     assert alone == ask(client, images, model="inverted").json()
     ends = ask(client, images, model="endpoints", domain="inverted")
-    mixture = (expected(whole_bundle, images, 0.0, "inverted") + expected(whole_bundle, images, 1.0, "inverted")) / 2
+    mixture = (at_place(whole_bundle, images, 0.0, "inverted") + at_place(whole_bundle, images, 1.0, "inverted")) / 2
     np.testing.assert_allclose(probabilities(ends), mixture, atol=1e-5)
     assert ends.json()["members"] == [0.0, 1.0]
 

@@ -517,16 +517,14 @@ def anywhere(whole_bundle):
 
 
 @pytest.fixture(scope="module")
-def digit(line_run):
+def digit(images):
     """Return one digit's pixels (8, 8)."""
-    return OpenRun(line_run).data.test.take(np.arange(100, 101))[0][0, :, :, 0]
+    return images[0, :, :, 0]
 
 
 def answered(bundle: Path, digit: np.ndarray, alpha, statistics: str = "training") -> np.ndarray:
     """Return (classes,) what the network at a place answers."""
-    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
-    network = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
-    return softmax(network.logits(digit[None, :, :, None]))[0]
+    return service_client.at_place(bundle, digit[None, :, :, None], alpha, statistics)[0]
 
 
 def test_the_slider_stands_at_any_place(opened, anywhere, whole_bundle, digit):
