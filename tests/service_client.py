@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +64,41 @@ def held_up(monkeypatch: pytest.MonkeyPatch, *points: str) -> Iterator[threading
         go_on.set()
 
 
+@contextlib.contextmanager
+def poisoned(monkeypatch: pytest.MonkeyPatch, point: str, value: float) -> Iterator[None]:
+    """Make a point answer with this number everywhere."""
+    logits = Predictor.logits
+
+    def answer(self, name, images, run=None):
+        own = logits(self, name, images, run)
+        return np.full_like(own, value) if name == point else own
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "logits", answer)
+        yield
+
+
 def text(data: bytes) -> str:
     """Return bytes in base64."""
     return base64.b64encode(data).decode()
 
 
-def probabilities(response: httpx.Response) -> np.ndarray:
+def tensor(images: np.ndarray) -> dict[str, Any]:
+    """Return uint8 images as the inference protocol's input in JSON."""
+    return {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.ravel().tolist()}
+
+
+def probabilities(response: httpx.Response, labels: Sequence[str] = LABELS) -> np.ndarray:
     """Return (N, classes) probabilities in the order of the labels."""
     assert response.status_code == 200, response.text
-    rows = [
-        {label["label"]: label["probability"] for label in entry["labels"]} for entry in response.json()["predictions"]
-    ]
-    return np.array([[row[label] for label in LABELS] for row in rows])
+    return probabilities_of(response.json(), labels)
+
+
+def probabilities_of(document: dict[str, Any], labels: Sequence[str] = LABELS) -> np.ndarray:
+    """Return the (N, classes) probabilities of a document in the order of the labels, all of which it must have."""
+    rows = [sorted(entry["labels"], key=lambda label: label["index"]) for entry in document["predictions"]]
+    assert all([label["label"] for label in row] == list(labels) for row in rows)
+    return np.array([[label["probability"] for label in row] for row in rows])
 
 
 def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:

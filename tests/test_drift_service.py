@@ -21,7 +21,7 @@ from bundle_factory import make_bundle, random_images
 from client_transport import URL, through
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
-from service_client import GOOD, served
+from service_client import GOOD, served, tensor
 from starlette.testclient import TestClient
 
 from service.drift_store import DriftStore
@@ -158,8 +158,7 @@ def test_of_a_burst_the_first_images_to_come_are_watched(bundle, monkeypatch):
 
 
 def test_other_routes_count_the_same(client):
-    tensor = {"name": "image", "datatype": "UINT8", "shape": [5, *USUAL.shape[1:]], "data": USUAL[:5].ravel().tolist()}
-    assert client.post("/v2/models/midpoint/infer", json={"inputs": [tensor]}).status_code == 200
+    assert client.post("/v2/models/midpoint/infer", json={"inputs": [tensor(USUAL[:5])]}).status_code == 200
     assert drift(client)["images"] == 5
 
 

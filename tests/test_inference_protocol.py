@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import service_client
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
@@ -152,7 +153,7 @@ def test_float_models(tmp_path):
 
 
 FLAT = IMAGES[:1].ravel().tolist()
-GOOD = {"name": "image", "shape": [1, 4, 5, 3], "datatype": "UINT8", "data": FLAT}
+GOOD = service_client.tensor(IMAGES[:1])
 
 
 def infer(client: TestClient, document, **headers: str):
@@ -283,9 +284,7 @@ def test_a_document_may_name_a_model_and_the_path_decides(client):
     document = {
         "id": "9f0c",
         "model_name": "endpoint-1",
-        "inputs": [
-            {"name": "image", "shape": list(IMAGES.shape), "datatype": "UINT8", "data": IMAGES.reshape(-1).tolist()}
-        ],
+        "inputs": [service_client.tensor(IMAGES)],
     }
     plain = client.post("/v2/models/endpoint-1/infer", json={key: document[key] for key in ("id", "inputs")})
     answer = client.post("/v2/models/endpoint-1/infer", json=document)

@@ -9,10 +9,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle
+from bundle_factory import LABELS, make_bundle
 from image_files import png
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from service_client import GOOD, IMAGES, JSON, served, text
+from service_client import GOOD, IMAGES, JSON, served, tensor, text
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -131,7 +131,7 @@ def test_not_ready_is_answered_as_documented(bundle, state):
         bodies = {
             "/predict": {"json": {"images": [GOOD]}},
             "/predict_image": {"files": {"images": png(IMAGES[0])}},
-            "/v2/models/{model}/infer": {"json": {"inputs": [_tensor()]}},
+            "/v2/models/{model}/infer": {"json": {"inputs": [tensor(IMAGES[:1])]}},
         }
         bodies["/v2/models/{model}/versions/{version}/infer"] = bodies["/v2/models/{model}/infer"]
         for path, item in document["paths"].items():
@@ -170,14 +170,17 @@ def test_answers_to_all_models_and_options_fit_the_document(client, promising):
         parameters = {"coverage": 0.5, "max_risk": 0.5} | ({"members": json.dumps(PAIR)} if own else {})
         answer = service.post(
             f"/v2/models/{'endpoints' if own else 'midpoint'}/infer",
-            json={"inputs": [_tensor()], "parameters": parameters},
+            json={"inputs": [tensor(IMAGES[:1])], "parameters": parameters},
         )
         assert answer.status_code == 200
         assert {"sets", "abstained"} <= answer.json()["parameters"].keys()
         _check_answer(document, infer, answer)
     for model in models:
         for classification in ({}, {"classification": 2}):
-            request = {"inputs": [_tensor()], "outputs": [{"name": "probabilities", "parameters": classification}]}
+            request = {
+                "inputs": [tensor(IMAGES[:1])],
+                "outputs": [{"name": "probabilities", "parameters": classification}],
+            }
             answer = client.post(f"/v2/models/{model}/infer", json=request)
             assert answer.status_code == 200
             _check_answer(document, infer, answer)
@@ -193,10 +196,6 @@ def _routes(client: TestClient) -> list[Any]:
     while not hasattr(app, "routes"):
         app = app._app
     return app.routes
-
-
-def _tensor() -> dict[str, Any]:
-    return {"name": "image", "datatype": "UINT8", "shape": [1, *SHAPES["uint8"]], "data": IMAGES[0].ravel().tolist()}
 
 
 def _media_types(part: Any) -> Iterator[dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle, random_images
+from bundle_factory import LABELS, make_bundle, random_images
 from client_transport import URL, through
 from command_line import invoke
 from image_files import png
 from PIL import Image
-from service_client import IMAGES, expected, served
+from service_client import IMAGES, expected, served, tensor
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature
@@ -61,12 +61,6 @@ def answers(model: str) -> np.ndarray:
     if model == "endpoints":
         return (expected("endpoint-0", MANY) + expected("endpoint-1", MANY)) / 2
     return apply_temperature(expected(model, MANY), 2.0 if model == "midpoint" else 1.0)
-
-
-def tensor(images: np.ndarray) -> dict[str, Any]:
-    return {
-        "name": "image", "datatype": "UINT8", "shape": [len(images), *SHAPES["uint8"]], "data": images.ravel().tolist(),
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["midpoint", "endpoints"])

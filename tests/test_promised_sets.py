@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle, random_images
+from bundle_factory import LABELS, make_bundle, random_images
 from client_transport import URL, asked, through
 from command_line import invoke
 from image_files import png
 from PIL import Image
-from service_client import IMAGES, expected, served, text
+from service_client import IMAGES, expected, poisoned, served, tensor, text
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature
@@ -72,12 +72,6 @@ def expected_set(model: str, image: np.ndarray, coverage: float) -> list[int]:
         if score <= threshold:
             found.append(label)
     return found
-
-
-def tensor(images: np.ndarray) -> dict[str, Any]:
-    return {
-        "name": "image", "datatype": "UINT8", "shape": [len(images), *SHAPES["uint8"]], "data": images.ravel().tolist(),
-    }  # fmt: skip
 
 
 def indices(rows: list[list[dict[str, Any]]]) -> list[list[int]]:
@@ -169,14 +163,7 @@ def test_an_older_bundle_is_served_and_says_that_it_has_none(tmp_path):
 
 
 def test_a_missing_member_takes_the_sets_along(bundle, monkeypatch):
-    logits = Predictor.logits
-
-    def poisoned(self, name, images, run=None):
-        own = logits(self, name, images, run)
-        return np.full_like(own, np.nan) if name == "endpoint-1" else own
-
-    with served(bundle, quorum=1) as client:
-        monkeypatch.setattr(Predictor, "logits", poisoned)
+    with served(bundle, quorum=1) as client, poisoned(monkeypatch, "endpoint-1", np.nan):
         request = {"images": IMAGES.tolist(), "model": "endpoints", "coverage": 0.9}
         document = client.post("/predict", json=request).json()
     assert document["missing"] == {"endpoint-1": "not finite"}

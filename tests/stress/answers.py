@@ -6,8 +6,8 @@ import base64
 import json
 
 import numpy as np
-from bundle_factory import LABELS
 from image_files import png
+from service_client import probabilities_of
 
 from stress.bundles import point_logits
 from stress.cases import Case
@@ -72,10 +72,7 @@ def good_cases(images: np.ndarray) -> list[Case]:
 
 def answered(reply: Reply) -> np.ndarray:
     """Return the (N, classes) probabilities of /predict in the order of the labels."""
-    rows = [
-        {label["label"]: label["probability"] for label in entry["labels"]} for entry in reply.json()["predictions"]
-    ]
-    return np.array([[row[label] for label in LABELS] for row in rows])
+    return probabilities_of(reply.json())
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> str | None:
