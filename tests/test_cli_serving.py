@@ -22,6 +22,7 @@ from bundle_factory import make_bundle
 from command_line import ended
 from ports import free_port
 from service_client import GOOD, IMAGES, expected, probabilities
+from threaded_server import certificate
 
 pytestmark = pytest.mark.slow
 
@@ -218,16 +219,10 @@ def test_workers_end_when_their_supervisor_is_killed(bundle, tmp_path):
         assert alive == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_https(bundle, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.create_default_context(cafile=certificate)
-    options = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+    file, key = certificate(tmp_path)
+    context = ssl.create_default_context(cafile=file)
+    options = ["--tls-certificate", str(file), "--tls-key", str(key)]
     with serving(bundle, tmp_path, *options, verify=context) as server:
         response = server.client.post("/predict", json={"images": IMAGES.tolist()})
         np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)

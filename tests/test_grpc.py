@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from grpc_service import Served, infer_request, refused, served, until
 from ports import free_port
 from service_client import IMAGES, expected, held_up
 from stress.server import serving
+from threaded_server import certificate
 
 from service.job import Job
 from service.scheduler import Scheduler
@@ -465,17 +464,11 @@ def test_a_port_in_use_is_refused():
         server.stop(None).wait(20)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_tls(bundle, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    file, key = certificate(tmp_path)
     message = infer_request().SerializeToString()
-    trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
-    with served(bundle, tls_certificate=certificate, tls_key=key) as own:
+    trusted = grpc.ssl_channel_credentials(file.read_bytes())
+    with served(bundle, tls_certificate=file, tls_key=key) as own:
         with grpc.secure_channel(own.address, trusted) as channel:
             assert channel.unary_unary(f"/{SERVICE}/ModelInfer")(message, timeout=20)
         assert refused(lambda: own.call("ModelInfer", message))[0] == "UNAVAILABLE"

@@ -177,10 +177,8 @@ def test_answers_to_all_models_and_options_fit_the_document(client, promising):
         _check_answer(document, infer, answer)
     for model in models:
         for classification in ({}, {"classification": 2}):
-            request = {
-                "inputs": [tensor(IMAGES[:1])],
-                "outputs": [{"name": "probabilities", "parameters": classification}],
-            }
+            outputs = [{"name": "probabilities", "parameters": classification}]
+            request = {"inputs": [tensor(IMAGES[:1])], "outputs": outputs}
             answer = client.post(f"/v2/models/{model}/infer", json=request)
             assert answer.status_code == 200
             _check_answer(document, infer, answer)
