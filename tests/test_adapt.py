@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke, run
+from folder_contents import contents
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
@@ -30,7 +31,6 @@ from subspace_serve.data import MemoryImages, load_images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, DataError
-from subspace_serve.files import sha256_of
 from subspace_serve.measure.abstention import risk_coverage
 from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.opened import OpenRun
@@ -56,10 +56,6 @@ def accuracy(bundle: Path, images: MemoryImages, **choice: object) -> float:
     predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
     found = predictor.predict(images.pixels, predictor.select(**choice)).probabilities  # type: ignore[arg-type]
     return float((found.argmax(1) == images.labels).mean())
-
-
-def files(folder: Path) -> dict[str, str]:
-    return {file.name: sha256_of(file) for file in folder.iterdir()}
 
 
 def test_a_few_unlabelled_images_bring_a_domain_back(bundle: Path, dark: MemoryImages) -> None:
@@ -206,12 +202,12 @@ def test_a_domain_is_replaced_and_a_points_name_is_not_taken(bundle: Path, dark:
         found = adapt(subspace, dark.subset(np.arange(count)), name="dark", data="x")
         write_adaptation(subspace, found, bundle)
     assert Bundle.open(bundle).manifest.domains["dark"].images.count == 64
-    before = files(bundle)
+    before = contents(bundle)
     for name in ("midpoint", "endpoints", "training"):
         found = adapt(subspace, dark.subset(np.arange(32)), name=name, data="x")
         with pytest.raises(BundleError, match="choose another with --name"):
             write_adaptation(subspace, found, bundle)
-    assert files(bundle) == before
+    assert contents(bundle) == before
 
 
 def test_what_two_add_at_once_is_all_there(bundle: Path, dark: MemoryImages) -> None:
@@ -235,10 +231,10 @@ def test_another_checkpoints_bundle_that_took_the_place_is_left_alone(
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["source"]["checkpoint_sha256"] = "0" * 64
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    before = files(bundle)
+    before = contents(bundle)
     with pytest.raises(BundleError, match="a bundle of another checkpoint"):
         write_adaptation(subspace, found, bundle)
-    assert files(bundle) == before
+    assert contents(bundle) == before
 
 
 @pytest.mark.slow
@@ -331,17 +327,17 @@ class TestCommand:
         run("adapt", bundle, "--images", images, "--val-data", labelled)
         noise = tmp_path / "noise.npz"
         np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", noise, "--val-data", labelled, "--keep-better")
         assert code == 0
         assert "is unchanged" in output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_another_folder_leaves_the_bundle_alone(self, bundle: Path, images: Path, tmp_path: Path) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", images, "--out", tmp_path / "other")
         assert code == 0, output
-        assert files(bundle) == before
+        assert contents(bundle) == before
         assert "adapted" in Bundle.open(tmp_path / "other").manifest.domains
 
     def test_another_folder_loses_none_of_its_domains(
@@ -351,9 +347,9 @@ class TestCommand:
         words = ("adapt", bundle, "--images", images, "--out", other, "--name")
         for _ in range(2):  # its own domain may be made anew
             run(*words, "fog")
-        before = files(other)
+        before = contents(other)
         code, output = self.run(*words, "rain")
-        assert (code, output, files(other)) == (
+        assert (code, output, contents(other)) == (
             1,
             f"{other} has the domain fog, which would be lost; adapt that bundle itself, or choose another folder with "
             "--out",
@@ -362,7 +358,7 @@ class TestCommand:
         # One of the same name and another content would be lost, too.
         run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)
         code, output = self.run(*words, "rain")
-        assert (code, "has the domain fog, which" in output, files(other)) == (1, True, before)
+        assert (code, "has the domain fog, which" in output, contents(other)) == (1, True, before)
         # What came while it was computed is seen, too.
         found = adapt(opened(bundle), dark.subset(np.arange(32)), name="rain", data="x")
         with pytest.raises(BundleError, match="has the domain fog, which would be lost"):
@@ -375,10 +371,10 @@ class TestCommand:
         self, bundle: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--points-only")
-        before = files(bundle)
+        before = contents(bundle)
         monkeypatch.delattr(exporting, "calibrations_of")  # refused before any work
         code, output = self.run(*words, "--out", bundle)
-        assert (code, files(bundle)) == (1, before)
+        assert (code, contents(bundle)) == (1, before)
         assert output == (
             f"{bundle} has the domain inverted, which would be lost; choose another folder with --out, or give up what "
             "adapt and select wrote there with --drop-domains"
@@ -411,11 +407,11 @@ class TestCommand:
         clean = tmp_path / "clean.npz"
         pixels, labels = OpenRun(line_run).data.validation.take(np.arange(100))
         np.savez(clean, images=pixels, labels=labels)
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", noise, "--val-data", clean, "--keep-better")
         assert code == 0, output
         assert "is unchanged: adapted would answer less accurately" in output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
@@ -430,10 +426,10 @@ class TestCommand:
         ],
     )
     def test_mistakes(self, bundle: Path, images: Path, arguments: list, code: int, message: str) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         found, output = self.run("adapt", bundle, "--images", images, *arguments)
         assert (found, message in output) == (code, True), output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_nothing_is_chosen_on_test_or_training_images(
         self, bundle: Path, images: Path, line_run: Path, tmp_path: Path
@@ -443,7 +439,7 @@ class TestCommand:
         np.savez(tmp_path / "mine.npz", images=pixels, labels=labels)
         copy = tmp_path / "copy"
         run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)
-        before = files(bundle)
+        before = contents(bundle)
         for spec, message in (
             ("digits:test", "nothing is chosen or fitted on test images"),
             ("test", "nothing is chosen or fitted on test images"),
@@ -456,7 +452,7 @@ class TestCommand:
             assert self.run("select", bundle, "--val-data", spec) == (code, output)
             if ":" in str(spec) and "train" not in str(spec):  # named as such
                 assert self.run("adapt", bundle, "--images", spec) == (code, output)
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_the_runs_data_is_not_read_for_unlabelled_images(
         self, bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -500,12 +496,12 @@ class TestCommand:
         def full(path: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        before = files(bundle)
+        before = contents(bundle)
         monkeypatch.setattr(module, "sync", full)
         code, _ = self.run("adapt", bundle, "--images", images)
         assert code == 1
         monkeypatch.undo()
-        assert files(bundle) == before
+        assert contents(bundle) == before
         assert not [entry for entry in bundle.parent.iterdir() if entry.name.startswith(".")]
 
     def test_evaluate_and_select_take_the_bundle(self, bundle: Path, labelled: Path, tmp_path: Path) -> None:
@@ -565,11 +561,11 @@ class TestCommand:
             assert (code, said in output, "was chosen with" in output) == (0, is_said, is_said), output
 
     def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("report", bundle, "--data", labelled, "--points", 3)
         assert code == 0, output
         assert list((bundle.parent / "report").glob("*.html"))
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_predict_names_a_place_and_a_domain(self, bundle: Path, dark: MemoryImages, tmp_path: Path) -> None:
         from PIL import Image

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from bundle_factory import LABELS, POINTS, expected_logits, linear_graph, make_bundle, point_weights, random_images
+from folder_contents import contents
 
 from subspace_serve.bundle import Bundle, Ensemble, Onnx, Parity, Reliability, TemperatureFit, locking, write_bundle
 from subspace_serve.bundle.locking import locked
@@ -190,10 +191,10 @@ def fill_the_disk(bundle) -> None:
 
 
 def test_writer_that_fails_leaves_the_old_bundle(folder):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     with pytest.raises(OSError, match="No space left"), start_writing(folder) as bundle:
         fill_the_disk(bundle)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert sorted(path.name for path in folder.parent.iterdir()) == ["bundle", "model"]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke, refusal, run
+from folder_contents import contents
 from PIL import Image
 
 from subspace_serve.data import (
@@ -32,10 +33,6 @@ DIGITS = [str(digit) for digit in range(10)]
 def read(spec: str, **options) -> MemoryImages:
     images = load_images(spec, height=8, width=8, channels=1, label_names=DIGITS, **options)
     return MemoryImages(*images.take(np.arange(len(images))))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_what_is_written_is_read_back_as_corrupted_test_images(tmp_path):

@@ -21,6 +21,7 @@ from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.domains import recorded_domain
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.selections import store_selections
 from trainer.config import TrainingConfig
 from trainer.training import train
 
@@ -32,13 +33,6 @@ def exported(run: Path, *words: object) -> Bundle:
 
 def models(bundle: Bundle) -> dict[str, Point | Ensemble]:
     return {**bundle.points, **bundle.ensembles}
-
-
-def store(run_folder: Path, **selections: dict) -> None:
-    """Store selections as `select` does."""
-    sha256 = OpenRun(run_folder).checkpoint_sha256
-    document = {name: entry | {"checkpoint_sha256": sha256} for name, entry in selections.items()}
-    (run_folder / "selections.json").write_text(json.dumps(document))
 
 
 def probabilities(bundle: Bundle, model: str, images: Images) -> np.ndarray:
@@ -132,7 +126,7 @@ def test_images_that_fitted_a_temperature_are_left_out(own_run: Path) -> None:
 
 def test_images_that_chose_a_place_are_left_out_also_for_ensembles_of_it(own_run: Path) -> None:
     chosen = {"alpha": 0.3, "domain": {"data": "validation"}, "seed": 5}
-    store(own_run, best=chosen)
+    store_selections(own_run, {"best": chosen}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best", "--alpha", "midpoint", "--ensemble", "both=best,midpoint")
     validation = OpenRun(own_run).data.validation
     _, others = halves(validation, 5)
@@ -151,14 +145,14 @@ def test_a_mixture_leaves_out_what_each_of_its_parts_chose_on(own_run: Path) -> 
         "old": {"domain": {"data": "validation"}, "weight": 0.5},
         "new": {"domain": {"data": "elsewhere.npz", "fingerprint": "0"}, "weight": 0.5},
     }
-    store(own_run, both={"alpha": 0.4, "domains": parts, "seed": 2})
+    store_selections(own_run, {"both": {"alpha": 0.4, "domains": parts, "seed": 2}}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best:both")
     assert bundle.points["both"].sets.count == len(halves(OpenRun(own_run).data.validation, 2)[1])
 
 
 def test_what_was_selected_for_a_domain_has_the_sets_of_the_domain(own_run: Path) -> None:
     domain = {"data": "validation", "corruption": "contrast", "severity": 5, "preset": "cifar", "seed": 0}
-    store(own_run, dim={"alpha": 0.4, "domain": domain, "seed": 0})
+    store_selections(own_run, {"dim": {"alpha": 0.4, "domain": domain, "seed": 0}}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best:dim", "--alpha", "midpoint", "--ensemble", "both=dim,midpoint")
     opened = OpenRun(own_run)
     _, others = halves(recorded_domain(opened, domain).images)

@@ -16,6 +16,7 @@ import pytest
 from bundle_factory import LABELS, POINTS, expected_logits, input_of, linear_graph, make_bundle, point_weights
 from bundle_factory import random_images as images_of
 from command_line import invoke, run
+from folder_contents import contents
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
@@ -57,10 +58,6 @@ def check_answer(found: dict[str, np.ndarray], expected: Prediction) -> None:
         np.testing.assert_allclose(
             found["member_probabilities"], expected.member_probabilities.swapaxes(0, 1), atol=2e-6
         )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def configuration(model: Path) -> model_config_pb2.ModelConfig:
