@@ -106,6 +106,19 @@ def whole_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture
+def new(line_run: Path, tmp_path: Path) -> Path:
+    """Return a file of the trained line's validation images, darker."""
+    import numpy as np
+
+    from subspace_serve.run.opened import OpenRun
+
+    run = OpenRun(line_run)
+    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
+    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
+    return tmp_path / "new.npz"
+
+
 @pytest.fixture(scope="session")
 def images(line_run: Path) -> np.ndarray:
     """Return four test images of the trained line."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,11 @@ async def post_slowly(
     }  # fmt: skip
     await client.app(scope, receive, send)
     return statuses[0]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, and fail when it does not come to that."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

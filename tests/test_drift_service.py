@@ -21,7 +21,7 @@ from bundle_factory import make_bundle, random_images
 from client_transport import URL, through
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
-from service_client import GOOD, served, tensor
+from service_client import GOOD, served, tensor, until
 from starlette.testclient import TestClient
 
 from service.drift_store import DriftStore
@@ -233,22 +233,15 @@ def test_a_stream_survives_a_worker_and_a_reload_of_the_same_bundle_and_no_other
         ask(client, USUAL[:5])
         stage(settings, state)
         served_now = state.current()
-        _wait(lambda: served_now.name in state.workers())
+        until(lambda: served_now.name in state.workers())
         ask(client, USUAL[:5])
         assert (drift(client)["images"], drift(client)["since"]) == (110, since)
         assert gauges(client, "midpoint")["alarm"] == 1
         other = make_bundle(tmp_path / "other", temperatures={"midpoint": 2.0})
         stage(settings.model_copy(update={"bundle": other}), state)
-        _wait(lambda: drift(client)["images"] == 0)
+        until(lambda: drift(client)["images"] == 0)
         assert drift(client)["alarm"] is False
         assert gauges(client, "midpoint")["alarm"] == 0
-
-
-def _wait(happened) -> None:
-    end = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 ADD = """
@@ -299,7 +292,7 @@ def test_processes_add_to_one_stream(tmp_path):
 def test_a_process_that_is_killed_leaves_a_whole_stream_and_no_lock(tmp_path):
     for enough in (30, 300, 600):
         with adding(tmp_path, 10**9) as process:
-            _wait(lambda n=enough: (tmp_path / "bundle-model.json").exists() and stored(tmp_path).images > n)
+            until(lambda n=enough: (tmp_path / "bundle-model.json").exists() and stored(tmp_path).images > n)
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert stored(tmp_path).counts.sum() == 2 * stored(tmp_path).images

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import completed, invoke, run
+from drawn_axes import noted
 from evaluation_documents import evaluation
-from matplotlib.axes import Axes
 from PIL import Image
 
 from subspace_serve.cli.domains import named_spec
@@ -98,21 +98,12 @@ def domain(name: str, values: dict[Any, float]) -> DomainSet:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What was drawn: curves, dots and their colours' alphas, and names of places."""
-    calls: dict[str, list[Any]] = {"plot": [], "scatter": [], "annotate": []}
-
-    def spy(method: str, keep: Any) -> None:
-        original = getattr(Axes, method)
-
-        def record(self: Axes, *arguments: Any, **options: Any) -> Any:
-            calls[method].append(keep(arguments, options))
-            return original(self, *arguments, **options)
-
-        monkeypatch.setattr(Axes, method, record)
-
-    spy("plot", lambda arguments, options: (list(arguments[0]), list(arguments[1])))
-    spy("scatter", lambda arguments, options: (list(arguments[0]), list(arguments[1]), options.get("c")))
-    spy("annotate", lambda arguments, options: (arguments[0], arguments[1]))
-    return calls
+    return noted(
+        monkeypatch,
+        plot=lambda arguments, options: (list(arguments[0]), list(arguments[1])),
+        scatter=lambda arguments, options: (list(arguments[0]), list(arguments[1]), options.get("c")),
+        annotate=lambda arguments, options: (arguments[0], arguments[1]),
+    )
 
 
 def test_the_picture_has_accuracy_along_alpha_and_the_first_domain_against_the_others(
@@ -169,15 +160,6 @@ def test_one_domain_has_one_panel_and_domains_of_other_places_no_picture(tmp_pat
     assert Image.open(tmp_path / "one.png").size == (480, 420)
     with pytest.raises(SubspaceServeError, match="same alphas"):
         plot_domains([old, domain("new", {0.0: 0.5, 0.5: 0.75})], tmp_path / "two.png")
-
-
-@pytest.fixture
-def new(line_run: Path, tmp_path: Path) -> Path:
-    """Return a file of validation images, darker."""
-    run = OpenRun(line_run)
-    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
-    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
-    return tmp_path / "new.npz"
 
 
 def test_the_command_prints_a_row_a_place_and_draws(line_run: Path, new: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import completed, fails, invoke, run
+from image_files import save_noise
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
@@ -28,18 +29,10 @@ DIGITS = "train --data digits --arch cresnet8-4 --out runs/x"
 FLAT = Augmentation(padding=2, flip=True)
 
 
-def save(path: Path, size: tuple[int, int], seed: int) -> Path:
-    """Write noise of a width and height."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def folder(root: Path, *, classes: int = 3, each: int = 10, size: tuple[int, int] = (16, 16)) -> Path:
     for label in range(classes):
         for index in range(each):
-            save(root / f"class-{label}" / f"{index:02}.png", size, seed=100 * label + index)
+            save_noise(root / f"class-{label}" / f"{index:02}.png", 100 * label + index, size)
     return root
 
 
@@ -52,7 +45,7 @@ def test_the_default_command_trains_on_a_folder(tmp_path: Path, size: tuple[int,
     """In a process of its own: narrow networks once corrupted memory here, and ended without a word."""
     files = folder(tmp_path / "pictures", each=20, size=size)
     if side == 224:
-        save(files / "class-0" / "00.png", (260, 250), seed=1)  # photographs are not all alike
+        save_noise(files / "class-0" / "00.png", 1, (260, 250))  # photographs are not all alike
     done = command("train --data pictures --epochs 2", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"3 classes, images of {side}x{side} pixels" in done.stderr
@@ -93,9 +86,9 @@ def test_small_pictures_keep_their_size_and_are_shifted(tmp_path: Path) -> None:
 
 def test_the_summary_names_classes_counts_sizes_and_what_is_amiss(tmp_path: Path) -> None:
     files = folder(tmp_path / "icons", classes=2)
-    save(files / "class-1" / "10.png", (20, 18), seed=0)
-    save(files / "rare" / "00.png", (16, 16), seed=1000)
-    save(files / "rare" / "01.png", (16, 16), seed=1001)
+    save_noise(files / "class-1" / "10.png", 0, (20, 18))
+    save_noise(files / "rare" / "00.png", 1000, (16, 16))
+    save_noise(files / "rare" / "01.png", 1001, (16, 16))
     assert summary(load_checked(str(files))).splitlines() == [
         "3 classes, images of 16x16 pixels, 3 channels, from files of 2 sizes, shorter side 16 to 18",
         "class     train  validation  test",

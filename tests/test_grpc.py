@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import LABELS, make_bundle, random_images
-from grpc_service import Served, infer_request, refused, served, until
+from grpc_service import Served, infer_request, refused, served
 from ports import free_port
-from service_client import IMAGES, expected, held_up
+from service_client import IMAGES, expected, held_up, until
 from stress.server import serving
 from threaded_server import certificate
 

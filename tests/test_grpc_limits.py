@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from grpc_service import Served, infer_request, refused, served, until
+from grpc_service import Served, infer_request, refused, served
 from ports import free_port
+from service_client import until
 
 from service.documents import RequestError
 from service.settings import Settings, SettingsError, load_settings

@@ -255,15 +255,6 @@ def test_a_mixture_recalibrated_on_other_images_reports_both(line_run: Path) -> 
     assert selection["recalibration"]["domain"]["chosen"] == pytest.approx(selection["reported"])
 
 
-@pytest.fixture
-def new(line_run: Path, tmp_path: Path) -> Path:
-    """Return a file of validation images, darker."""
-    run = OpenRun(line_run)
-    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
-    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
-    return tmp_path / "new.npz"
-
-
 def test_the_command_stores_one_place_for_all_which_is_exported(own_run: Path, new: Path) -> None:
     words = ("select", own_run, "--val-data", "old=validation", "--val-data", f"new={new}", "--points", 3)
     result = completed(*words, "--mixture", "old:1,new:3", "--at-least", "old=0", "--name", "both", "--greedy")

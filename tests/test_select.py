@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import completed, invoke
-from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
+from fixed_answers import FixedAnswers, answers, numbered_images, run_select, scores_with
 
-from subspace_serve.data.domains import Domain, corrupted_domains
+from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
 from subspace_serve.run.statistics import calibration_in, calibration_of_selection
-from subspace_serve.select import candidates_of, select, split
+from subspace_serve.select import candidates_of, split
 from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
 from subspace_serve.select.race import Race
@@ -215,13 +215,6 @@ def test_a_race_ends_where_measuring_everything_does(seed: int) -> None:
     race.run(candidates)
     best = max(scores.accuracy.mean() for scores in networks.scores.values())
     assert networks.scores[race.best()].accuracy.mean() == best
-
-
-def run_select(line_run: Path, **settings) -> dict:
-    run = OpenRun(line_run)
-    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
-    settings = {"points": 3, "refine": 0} | settings
-    return select(run.network, domains, calibration=run.calibration, **settings)
 
 
 def test_a_gain_by_calibration_error_is_one_of_its_debiased_square() -> None:

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import completed, invoke, run
-from fixed_answers import FixedAnswers, numbered_images, scores_with
+from fixed_answers import FixedAnswers, numbered_images, run_select, scores_with
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.data.domains import Domain, corrupted_domains
+from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import METRICS, Scores
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import read_selections
 from subspace_serve.run.statistics import calibration_in
-from subspace_serve.select import Mixture, select, split
+from subspace_serve.select import Mixture, split
 from subspace_serve.select.race import Race
 from subspace_serve.select.soups import Soups, check_soups, make_soups
 from subspace_serve.space.geometry import Geometry, single_network
@@ -155,13 +155,6 @@ def simplex_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"data": "digits", "architecture": "cresnet8-4", "epochs": 3, "batch_size": 128}
     train(TrainingConfig(**settings, subspace="simplex", endpoints=3), folder)  # type: ignore[arg-type]
     return folder
-
-
-def run_select(folder: Path, **settings) -> dict:
-    run = OpenRun(folder)
-    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
-    settings = {"points": 3, "refine": 0} | settings
-    return select(run.network, domains, calibration=run.calibration, **settings)
 
 
 @pytest.mark.parametrize("metric", METRICS)
