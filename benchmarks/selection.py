@@ -24,7 +24,8 @@ from subspace_serve.data.domains import Domain, corrupted_domains
 from subspace_serve.measure.evaluation import default_alphas
 from subspace_serve.measure.networks import Networks
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.select import raced
+from subspace_serve.select.candidates import candidates_of, neighbours
+from subspace_serve.select.race import Race
 from subspace_serve.space.place import Alpha, place
 from trainer.modules import as_module
 from trainer.preprocessing import preprocess
@@ -64,7 +65,9 @@ def fast(run: OpenRun, domains: Sequence[Domain]) -> tuple[dict[str, Alpha], dic
     networks = Networks(run.network, run.calibration)
     choices, shares = {}, {}
     for domain in domains:
-        race = raced(networks, domain.images, "accuracy", points=COARSE_PLACES, refine=1)
+        race = Race(networks, domain.images, "accuracy")
+        race.run(candidates_of(run.subspace.geometry, "points", COARSE_PLACES, "probabilities"))
+        race.run(neighbours(run.subspace.geometry, race.best(), COARSE_PLACES, 1))
         choices[domain.name] = race.best().members[0]
         evaluated = sum(len(scores) for scores in race.scores.values())
         shares[domain.name] = evaluated / (PLACES * len(domain.images))

@@ -44,6 +44,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def pinned(path: Path) -> Path:
+    """Return a path without links, as it was given where it has none: `runs/latest` may point elsewhere in a moment."""
+    resolved, here = path.resolve(), Path.cwd()
+    if resolved == path.absolute():
+        return path
+    return resolved.relative_to(here) if resolved.is_relative_to(here) else resolved
+
+
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield the path of an empty temporary file; it becomes `target` when the block succeeds.

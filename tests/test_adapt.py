@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from command_line import invoke, run
 from folder_contents import contents
+from safetensors.numpy import load_file
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
 from subspace_serve.adapt.checks import warnings_of
-from subspace_serve.adapt.promised import NOTHING
 from subspace_serve.answers import entropy_of
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -159,8 +159,8 @@ def test_from_labels_of_the_images_that_gave_the_statistics_nothing_is_promised(
     labels = Labels(Domain("domain", images, {"data": "labelled"}))
     found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
     assert found.fit is not None
-    assert found.promised.sets is None
-    assert found.promised.abstention is None
+    assert found.record.sets is None
+    assert found.record.abstention is None
     assert any("label others" in warning for warning in found.warnings)
 
 
@@ -172,7 +172,7 @@ def test_whatever_else_gave_the_statistics_nothing_is_promised_from_what_did(
     images = dark.subset(np.arange(200 + more)).with_labels(np.zeros(200 + more, np.int64))
     labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}))
     found = adapt(opened(bundle), images, name="dark", data="x", labels=labels)
-    assert found.promised == NOTHING
+    assert found.record.sets is found.record.abstention is found.record.drift is None
     assert any("label others" in warning for warning in found.warnings)
 
 
@@ -180,7 +180,7 @@ def test_images_that_gave_the_statistics_are_left_out_of_what_is_promised(bundle
     labels = Labels(Domain("domain", dark.subset(np.arange(200)), {"data": "labelled"}), seed=3)
     found = adapt(opened(bundle), dark.subset(np.arange(64)), name="dark", data="x", labels=labels)
     reporting, _ = carve(labels.domain.images.labels, 100, 3)
-    sets, abstention, drift = found.promised
+    sets, abstention, drift = found.record.sets, found.record.abstention, found.record.drift
     assert sets is not None
     assert abstention is not None
     assert drift is not None
@@ -559,6 +559,34 @@ class TestCommand:
             more = ["--calibrate-on", other] if other else []
             code, output = self.run("evaluate", bundle, "--data", labelled, "--alpha", "best:dark", *more)
             assert (code, said in output, "was chosen with" in output) == (0, is_said, is_said), output
+
+    def test_what_was_chosen_in_a_bundle_is_collapsed_with_its_statistics(
+        self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
+    ) -> None:
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
+        run("select", bundle, "--val-data", labelled, "--name", "day")
+
+        def collapsed(*words: object) -> bytes:
+            file = tmp_path / "point.safetensors"
+            code, output = self.run("collapse", bundle, *words, "--out", file)
+            assert code == 0, output
+            return b"".join(array.tobytes() for _, array in sorted(load_file(file).items()))
+
+        places = {name: str(Bundle.open(bundle).points[name].alpha) for name in ("dark", "day")}
+        dark = collapsed("--alpha", places["dark"], "--calibrate-on", "dark")
+        assert collapsed("--alpha", "best:dark") == dark != collapsed("--alpha", places["dark"])
+        assert collapsed("--alpha", "best:day") == collapsed("--alpha", places["day"])
+
+    def test_choices_in_a_damaged_manifest_are_refused(self, bundle: Path, images: Path, labelled: Path) -> None:
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
+        file = bundle / "manifest.json"
+        manifest = json.loads(file.read_text())
+        for chosen in ({}, manifest["domains"]["dark"]["chosen"] | {"calibration": 5}, {"members": 3}):
+            file.write_text(
+                json.dumps(manifest | {"domains": {"dark": manifest["domains"]["dark"] | {"chosen": chosen}}})
+            )
+            code, output = self.run("evaluate", bundle, "--data", labelled, "--alpha", "best:dark")
+            assert (code, "is damaged" in output) == (1, True), output
 
     def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
         before = contents(bundle)

@@ -225,6 +225,20 @@ def test_a_bundle_that_is_written_while_another_is_extended_waits_and_stays(fold
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_what_came_to_the_place_of_a_bundle_meanwhile_is_kept(tmp_path, monkeypatch):
+    target = tmp_path / "bundle"
+
+    def locked_late(folder):
+        folder.mkdir()
+        (folder / "thesis.tex").write_text("years of work")
+        return locked(folder)
+
+    monkeypatch.setattr("subspace_serve.bundle.writer.locked", locked_late)
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        make_bundle(target)
+    assert (target / "thesis.tex").read_text() == "years of work"
+
+
 def test_a_bundle_that_another_holds_is_waited_for_a_while(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(locking, "_PATIENCE_SECONDS", 0.2)
     source = make_bundle(tmp_path / "source")

@@ -35,7 +35,7 @@ def test_the_whole_road_without_arguments(tmp_path: Path, monkeypatch: pytest.Mo
     assert "line, 2 endpoint(s)" in run("inspect")
     assert "ensemble of the ends" in run("evaluate --points 3 --plot line.png")
     assert Image.open("line.png").size[0] >= 800
-    assert "stored in runs/latest/selections.json" in run("select --points 3")
+    assert "line-seed0/selections.json" in run("select --points 3")
     assert "best" in run("export --alpha best --no-evaluate")
     assert "files unchanged" in run("verify --device cpu")
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("black.png")

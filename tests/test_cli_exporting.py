@@ -178,6 +178,16 @@ def test_collapse_of_a_bundle_leaves_it_as_it_is(
     Bundle.open(bundle)
 
 
+@pytest.mark.parametrize("words", ["export", "export --layout triton", "report --out BUNDLE/report"])
+def test_nothing_is_written_into_a_bundle(whole_bundle: Path, tmp_path: Path, words: str) -> None:
+    bundle = Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
+    command, *options = words.replace("BUNDLE", str(bundle)).split()
+    result = invoke(command, bundle, *options)
+    assert result.exit_code == 1
+    assert f"lies in the bundle {bundle}, which holds its own files alone" in str(result.exception)
+    Bundle.open(bundle)
+
+
 @pytest.mark.parametrize("name", ["point.safetensors", "deeper/point.safetensors"])
 def test_collapse_writes_nothing_into_a_bundle(line_run: Path, line_bundle: Path, tmp_path: Path, name: str) -> None:
     bundle = Path(shutil.copytree(line_bundle, tmp_path / "bundle"))

@@ -15,7 +15,7 @@ import pytest
 
 from subspace_serve import files
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_file, atomic_folder, sha256_of, write_text
+from subspace_serve.files import atomic_file, atomic_folder, pinned, sha256_of, write_text
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -372,6 +372,17 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -
     assert (tmp_path / "link").is_symlink()
     assert os.listdir(tmp_path / "folder") == ["whole"]
     assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
+def test_a_path_is_pinned_where_links_point_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/first").mkdir(parents=True)
+    Path("runs/latest").symlink_to("first")
+    assert pinned(Path("runs/latest/bundle")) == Path("runs/first/bundle")
+    assert [pinned(Path(path)) for path in (".", "runs/first")] == [Path("."), Path("runs/first")]
+    Path("inside").mkdir()
+    monkeypatch.chdir("inside")
+    assert pinned(Path("../runs/latest")) == tmp_path / "runs" / "first"
 
 
 def test_a_folder_is_held_under_the_name_of_a_link_too(tmp_path: Path) -> None:

@@ -242,7 +242,8 @@ def test_a_half_trained_run_is_used_with_a_note(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patched:
         patched.setattr("trainer.training.Stepper.step", stopping)
         invoke(f"{DIGITS} --epochs 3 --batch-size 256")
-    note = "note: runs/latest was trained for 1 of 3 epochs; go on with subspace-serve train --resume runs/latest"
+    name = Path("runs/latest").resolve().name
+    note = f"note: runs/{name} was trained for 1 of 3 epochs; go on with subspace-serve train --resume runs/{name}"
     assert note in completed("evaluate --points 2").output
     assert note in completed("export --alpha midpoint --no-evaluate").output
     assert "1 of 3" in run("inspect")

@@ -525,6 +525,22 @@ def test_without_data_labels_and_sizes_are_given_and_images_named_later(tmp_path
     assert "imported without a data set" in str(result.exception)
 
 
+def test_without_data_images_that_are_named_serve_for_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("labels.txt").write_text("\n".join("0123456789"))
+    common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.35", "--height", "8", "--channels", "1")
+    run("import", *saved(tmp_path, state(0), state(1)), "--arch", "cresnet8-4", *common, "--out", "run")
+    images = ("--calibrate-on", "digits:validation")
+    run("select", "run", "--val-data", "digits:validation", *images, "--points", "3", "--refine", "0")
+    run("export", "run", "--alpha", "best", *images, "--temperature", "--no-sets")
+    manifest = json.loads(Path("run/bundle/manifest.json").read_text())
+    assert manifest["points"]["best"]["temperature_fit"]["data"] == "digits:validation"
+    assert manifest["points"]["best"]["statistics"] == "training"  # the subspace's, from the same images
+    assert manifest["subspace"]["statistics"]["training"]["calibration"]["data"] == "digits:validation"
+    result = invoke("export", "run", "--alpha", "midpoint", *images, "--temperature")
+    assert "imported without a data set" in str(result.exception)
+
+
 def test_without_data_a_report_has_no_plane_and_says_why(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("labels.txt").write_text("\n".join("0123456789"))

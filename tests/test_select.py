@@ -11,12 +11,13 @@ from fixed_answers import FixedAnswers, answers, numbered_images, run_select, sc
 
 from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
+from subspace_serve.files import sha256_of
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import check_selection_name, read_selections, store_selections
 from subspace_serve.run.statistics import calibration_in, calibration_of_selection
-from subspace_serve.select import candidates_of, split
+from subspace_serve.select import candidates_of, select, split
 from subspace_serve.select.candidates import distance_to_midpoint, neighbours
 from subspace_serve.select.decide import decide, gain_with_interval, paired_gains
 from subspace_serve.select.race import Race
@@ -403,3 +404,31 @@ def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_
     assert 0 < low <= rival["cost"]["median"] <= high
     refused = invoke(*words, "--mixture", "a=1")
     assert refused.exit_code == 2
+
+
+def test_a_choice_stays_with_its_run_when_the_link_moves(
+    line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        shutil.copytree(line_run, Path("runs", name))
+    link = Path("runs/latest")
+    link.symlink_to("first")
+
+    def overtaken(*arguments, **settings):
+        link.unlink()
+        link.symlink_to("second")  # as another training does
+        return select(*arguments, **settings)
+
+    monkeypatch.setattr("subspace_serve.select.select", overtaken)
+    result = completed("select --points 2 --refine 0 --calibration-count 128")
+    assert "runs/first/selections.json" in result.output
+    assert [Path("runs", name, "selections.json").exists() for name in ("first", "second")] == [True, False]
+
+
+def test_a_checkpoints_hash_is_that_of_what_was_read(own_run: Path) -> None:
+    run = OpenRun(own_run)
+    _ = run.subspace
+    before = sha256_of(run.file)
+    run.file.write_bytes(b"another epoch")
+    assert run.checkpoint_sha256 == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -31,6 +32,45 @@ def refused(result: Result) -> str:
 )
 def test_a_grid_and_named_places_exclude_each_other(line_run: Path, options: str, message: str) -> None:
     assert message in refused(invoke("evaluate", line_run, *options.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("export --extrapolate", "--extrapolate allows places outside a line; name them with --alpha"),
+        ("export --layout triton --sets-data digits:validation", "Triton answers without prediction sets"),
+        ("bench http://127.0.0.1:9 --find-saturation --rate 1 --rate 2", "searches from one --rate on"),
+    ],
+)
+def test_options_without_effect_are_refused(words: str, message: str) -> None:
+    assert message in refused(invoke(*words.split()))
+
+
+def test_frost_is_refused_before_the_work_where_it_cannot_be_made(
+    line_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("photographs", "corrupt"):
+        found = importlib.import_module(f"subspace_serve.data.corruptions.{module}")
+        monkeypatch.setattr(found, "frost_photographs", lambda: ())
+    run = OpenRun(line_run)
+    assert len(corrupted_domains(run, "validation", ["fog, all"])) == 18
+    with pytest.raises(DataError, match="found none installed"):
+        corrupted_domains(run, "validation", ["all,frost"])
+
+
+@pytest.mark.parametrize("name", ["skeleton", "dynamic"])
+def test_a_point_has_no_name_of_a_bundles_own_graphs(line_run: Path, name: str) -> None:
+    result = invoke("export", line_run, "--alpha", f"{name}=0.5", "--no-evaluate")
+    assert f"{name} is the name of a graph that every bundle may have" in str(result.exception)
+
+
+def test_int8_is_refused_before_the_search_where_it_cannot_be_made(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subspace_serve.network.reduced.is_installed", lambda package: False)
+    monkeypatch.setattr("subspace_serve.select.selection.Networks", None)  # nothing is measured
+    error = invoke("select", own_run, "--precision", "int8").exception
+    assert "made with the package onnx, which is not installed" in str(error)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "select", "report"])

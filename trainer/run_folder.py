@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from subspace_serve.errors import TrainingError
-from subspace_serve.files import atomic_file, held, write_text
+from subspace_serve.files import atomic_file, held, pinned, write_text
 from subspace_serve.network.skeleton import FILE_NAME as SKELETON_FILE
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.run.metrics import FILE_NAME as METRICS_FILE
@@ -60,11 +60,8 @@ class RunFolder:
     path: Path
 
     def __post_init__(self) -> None:
-        # A link such as runs/latest may point at another run while this one is still trained. A path without links
-        # stays as it was given, since messages name it.
-        resolved = self.path.resolve()
-        if resolved != self.path.absolute():
-            object.__setattr__(self, "path", resolved)
+        # A link such as runs/latest may point at another run while this one is still trained.
+        object.__setattr__(self, "path", pinned(self.path))
 
     @property
     def config_file(self) -> Path:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from subspace_serve.adapt.checks import refuse_unfit, warnings_of
-from subspace_serve.adapt.promised import NOTHING, Promised, promised_by
+from subspace_serve.adapt.promised import promised_by
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle.manifest import TRAINING, DomainImages
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.data import Images, MemoryImages, permutation
 from subspace_serve.data.domains import Domain
 from subspace_serve.errors import DataError
+from subspace_serve.export.answers import Record, fit_record
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import FittedTemperature, fit_and_report
 from subspace_serve.network.mixing import PRIOR, mixed
@@ -78,9 +79,9 @@ class Adaptation:
             no part in the choice; empty without labels. `before` is what the bundle answers now: the domain of this
             name, or the usual place with the training statistics.
         fit: the fitted temperature; None without labels.
-        promised: what promises and the drift alarm take, from the half of the labelled images that had no part in the
-            choice, less those that gave the statistics; nothing without labels, and where none are left.
-        labels: the labelled images; None where there are none.
+        record: of the point's answers. What promises and the drift alarm take is from the half of the labelled images
+            that had no part in the choice, less those that gave the statistics; nothing without labels, and where none
+            are left.
     """
 
     name: str
@@ -96,8 +97,7 @@ class Adaptation:
     chosen: dict[str, Any] | None = None
     labelled: dict[str, dict[str, float]] = field(default_factory=dict)
     fit: FittedTemperature | None = None
-    promised: Promised = NOTHING
-    labels: Labels | None = None
+    record: Record = field(default_factory=Record)
 
     @property
     def is_worse(self) -> bool:
@@ -106,7 +106,7 @@ class Adaptation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report for users, as JSON values."""
-        sets, abstention, _ = self.promised
+        sets, abstention = self.record.sets, self.record.abstention
         return {
             "name": self.name,
             "alpha": self.alpha,
@@ -185,12 +185,12 @@ def adapt(
     before, temperature = _answering_now(subspace, name, usual)
     after = network.at(here, statistics.at(here))
     labelled: dict[str, dict[str, float]] = {}
-    fit, promised = None, NOTHING
+    fit, record = None, Record()
     if labels is not None:
         _, reporting = split(labels.domain.images, network.classes, seed=labels.seed)
         everything = softmax(after.logits_of(labels.domain.images))
         fit = fit_and_report(everything, labels.domain.images.labels, seed=labels.seed)
-        promised = promised_by(
+        record = promised_by(
             labels.domain,
             everything,
             of_statistics=MemoryImages(pixels, np.zeros(len(pixels), np.int64)),
@@ -198,12 +198,18 @@ def adapt(
             seed=labels.seed,
             method=labels.sets_method,
         )
+        record = replace(
+            record,
+            metrics=fit.after,
+            temperature=fit.temperature,
+            temperature_fit=fit_record(fit, labels.domain.description, labels.seed),
+        )
         labelled = {
             "before": classification_metrics(softmax(before.logits_of(reporting) / temperature), reporting.labels),
             "after": fit.after,
         }
     old = softmax(before.logits(pixels) / temperature)
-    new = softmax(after.logits(pixels) / (fit.temperature if fit else 1.0))
+    new = softmax(after.logits(pixels) / record.temperature)
     return Adaptation(
         name=name,
         alpha=here,
@@ -214,12 +220,11 @@ def adapt(
         pixels=pixels[:PARITY_IMAGES],
         agreement=float((old.argmax(1) == new.argmax(1)).mean()),
         entropy={"before": float(entropy_of(old).mean()), "after": float(entropy_of(new).mean())},
-        warnings=warnings_of(pixels, old, new) + ([_SAME] if labels is not None and promised.sets is None else []),
+        warnings=warnings_of(pixels, old, new) + ([_SAME] if labels is not None and record.sets is None else []),
         chosen=chosen,
         labelled=labelled,
         fit=fit,
-        promised=promised,
-        labels=labels,
+        record=record,
     )
 
 

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from subspace_serve.answers import apply_temperature
-from subspace_serve.bundle.abstention import Abstention
 from subspace_serve.bundle.drift import DriftReference
-from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.drift import values_of
-from subspace_serve.export.answers import abstention_record, intensities_of, sets_record
+from subspace_serve.export.answers import Record, abstention_record, intensities_of, sets_record
 from subspace_serve.measure.conformal import SetsData
 from subspace_serve.prediction_sets import Method
-
-
-class Promised(NamedTuple):
-    """What prediction sets, abstaining and the drift alarm take, under the names that `write_point` has for it."""
-
-    sets: Sets | None = None
-    abstention: Abstention | None = None
-    drift: DriftReference | None = None
-
-
-NOTHING = Promised()
 
 
 def promised_by(
@@ -38,7 +23,7 @@ def promised_by(
     temperature: float = 1.0,
     seed: int = 0,
     method: Method = "lac",
-) -> Promised:
+) -> Record:
     """Calibrate all three on the half of a domain that neither chose its place nor fitted its temperature.
 
     What is in that half and also gave the point its statistics is left out; nothing is promised where no image is left.
@@ -56,8 +41,8 @@ def promised_by(
     if of_statistics is not None:
         reporting = reporting[~images.subset(reporting).among(of_statistics)]
     if not len(reporting):
-        return NOTHING
+        return Record()
     data = SetsData(images.subset(reporting), f"{domain.description}, those that chose nothing", method, seed)
     own = apply_temperature(probabilities[reporting], temperature)
     drift = DriftReference.of(values_of(own, None, intensities_of(data.images)), data.name)
-    return Promised(sets_record(own, data), abstention_record(own, data), drift)
+    return Record(sets=sets_record(own, data), abstention=abstention_record(own, data), drift=drift)

@@ -6,31 +6,32 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subspace_serve.adapt.adapting import PARITY_IMAGES, Adaptation
-from subspace_serve.adapt.promised import NOTHING, promised_by
+from subspace_serve.adapt.promised import promised_by
 from subspace_serve.answers import softmax
 from subspace_serve.bundle.manifest import NAME_PATTERN, TRAINING, Calibration, DomainImages
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.subspace import BundledSubspace
-from subspace_serve.bundle.writer import BundleWriter, extend_bundle
+from subspace_serve.bundle.writer import OWN_GRAPHS, BundleWriter, extend_bundle
 from subspace_serve.data.domains import Domain as LabelledDomain
 from subspace_serve.errors import BundleError
-from subspace_serve.export.answers import fit_record
+from subspace_serve.export.answers import Record
 from subspace_serve.export.parity import THE_SKELETON
 from subspace_serve.export.points import write_point
 from subspace_serve.network.statistics_set import StatisticsSet
 from subspace_serve.space.place import Alpha, place
 
-_TAKEN = (TRAINING, "skeleton")
+_TAKEN = {TRAINING, *OWN_GRAPHS}
 
 
-def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> Bundle:
-    """Add a domain, its statistics and a point of its name to a bundle; return the bundle.
+def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: Path) -> None:
+    """Add a domain, its statistics and a point of its name to a bundle.
 
     Args:
         subspace: of the bundle that was adapted.
@@ -51,7 +52,7 @@ def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: 
             statistics=adaptation.name,
             alpha=adaptation.alpha,
             images=images,
-            temperature=adaptation.fit.temperature if adaptation.fit else 1.0,
+            temperature=adaptation.record.temperature,
             chosen=adaptation.chosen,
         )
         _add_point(
@@ -61,14 +62,13 @@ def write_adaptation(subspace: BundledSubspace, adaptation: Adaptation, target: 
             adaptation.alpha,
             (adaptation.name, adaptation.statistics, calibration),
             adaptation.pixels,
-            **_answers(adaptation),
+            adaptation.record,
         )
-    return Bundle.open(target)
 
 
 def write_choice(
     subspace: BundledSubspace, name: str, domains: Sequence[LabelledDomain], selection: Mapping[str, Any]
-) -> Bundle:
+) -> None:
     """Enter what `select` chose with the training images' statistics: a domain and a point, in the bundle itself.
 
     Args:
@@ -89,17 +89,21 @@ def write_choice(
         fingerprint=_fingerprint([domain.images.fingerprint() for domain in domains]),
     )
     known = subspace.record.statistics[TRAINING].calibration
-    promised = NOTHING
+    record = Record()
     if len(domains) == 1:  # the images of several would calibrate for none of them
         network = subspace.network.at(alpha, subspace.statistics().at(alpha))
-        promised = promised_by(domains[0], softmax(network.logits_of(domains[0].images)), seed=selection["seed"])
+        record = promised_by(domains[0], softmax(network.logits_of(domains[0].images)), seed=selection["seed"])
     with _extended(subspace, name, subspace.bundle.folder, adapted=False) as writer:
         writer.add_domain(name, statistics=TRAINING, alpha=alpha, images=images, chosen=dict(selection))
         _add_point(
-            writer, subspace, name, alpha, (TRAINING, subspace.statistics(), known), pixels,
-            metrics=selection["reported"], **promised._asdict(),
-        )  # fmt: skip
-    return Bundle.open(subspace.bundle.folder)
+            writer,
+            subspace,
+            name,
+            alpha,
+            (TRAINING, subspace.statistics(), known),
+            pixels,
+            replace(record, metrics=selection["reported"]),
+        )
 
 
 @contextlib.contextmanager
@@ -118,7 +122,7 @@ def _add_point(
     alpha: Alpha,
     source: tuple[str, StatisticsSet, Calibration],
     pixels: np.ndarray,
-    **answers: Any,
+    record: Record,
 ) -> None:
     """Add the network at a place as a point, with its answers to the golden images.
 
@@ -140,7 +144,7 @@ def _add_point(
         reference=THE_SKELETON,
         calibration=calibration,
         statistics_set=statistics_set,
-        **answers,
+        **vars(record),
     )
     images, golden = writer.golden
     writer.set_golden(images, golden | {name: answering.logits(_as_pixels(images))})
@@ -164,19 +168,6 @@ def check_name(bundle: Bundle, name: str, *, adapted: bool = True) -> None:
         return
     if name in bundle.points or name in bundle.ensembles:
         raise BundleError(f"the bundle has a model of the name {name} that is no domain's; choose another with --name")
-
-
-def _answers(adaptation: Adaptation) -> dict[str, Any]:
-    """Return what the manifest records of the point's answers."""
-    fit = adaptation.fit
-    if fit is None or adaptation.labels is None:
-        return {}
-    return {
-        "metrics": fit.after,
-        "temperature": fit.temperature,
-        "temperature_fit": fit_record(fit, adaptation.labels.domain.description, adaptation.labels.seed),
-        **adaptation.promised._asdict(),
-    }
 
 
 def _fingerprint(parts: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,8 +21,20 @@ def is_bundle(folder: Path) -> bool:
         return False
 
 
+def check_outside_bundles(target: Path | str) -> None:
+    """Raise `BundleError` if `target` lies in a bundle, which would be damaged: it holds its own files alone."""
+    around = Path(os.path.abspath(target)).parent.resolve()
+    for folder in (around, *around.parents):
+        if is_bundle(folder):
+            raise BundleError(
+                f"{target} lies in the bundle {folder}, which holds its own files alone; choose another place with "
+                "--out"
+            )
+
+
 def check_target(target: Path | str) -> None:
     """Raise `BundleError` unless a bundle can be written at `target`; nothing but an older one is ever replaced."""
+    check_outside_bundles(target)
     check_replaceable(
         Path(target),
         lambda names: [] if is_bundle(Path(target)) else names,

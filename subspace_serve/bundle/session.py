@@ -90,7 +90,7 @@ def _check_signature(session: onnxruntime.InferenceSession, path: Path, input: I
         and tuple(shape[1:]) == input.shape
         and not isinstance(shape[0], int)
         and "logits" in outputs
-        and outputs["logits"][-1] == classes
+        and outputs["logits"][-1:] == [classes]
     )
     if not fits:
         raise BundleError(

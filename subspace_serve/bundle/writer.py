@@ -47,6 +47,8 @@ GATE_FILE = "gate.npz"
 GOLDEN_FILE = "golden.npz"
 DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
+OWN_GRAPHS = {Path(file).stem for file in (SKELETON_FILE, DYNAMIC_FILE)}
+"""Names that no point can have, since its graph's file would be one of the bundle's own."""
 
 
 @contextlib.contextmanager
@@ -75,12 +77,10 @@ def write_bundle(
 
     Raises `BundleError` at the start when `target` cannot be replaced: nothing but a bundle ever is, and one that has
     domains only with `drop_domains`. In the block for a name used twice. At the end for a file missing or left over, a
-    manifest that would not be valid, domains that came meanwhile, or a bundle that another process changes for longer
-    than a minute.
+    manifest that would not be valid, something at `target` that came meanwhile and would be lost, or a bundle that
+    another process changes for longer than a minute.
     """
-    check_target(target)
-    if not drop_domains:
-        check_no_domains(target)
+    _check(target, drop_domains=drop_domains)
     target = Path(target).resolve()
     # Held until the folder's block has ended, since that is when it takes its place; not before, since work is long.
     with contextlib.ExitStack() as lock, atomic_folder(target) as folder:
@@ -88,8 +88,13 @@ def write_bundle(
         yield writer
         writer._finish()
         lock.enter_context(locked(target))
-        if not drop_domains:
-            check_no_domains(target)
+        _check(target, drop_domains=drop_domains)  # what lies there now is exchanged and removed
+
+
+def _check(target: Path | str, *, drop_domains: bool) -> None:
+    check_target(target)
+    if not drop_domains:
+        check_no_domains(target)
 
 
 @contextlib.contextmanager

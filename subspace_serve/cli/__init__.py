@@ -128,8 +128,6 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
     try:
         refuse_ranks()
         command.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
     except click.ClickException as error:
         message = io.StringIO()
         error.show(file=message)
@@ -139,10 +137,6 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
         # Click turns an interrupt into an Abort; the command's own message is in its cause.
         say(str(interrupt.__cause__ or interrupt) or "stopped")
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of the output has gone (`... | head`): keep the interpreter from complaining about it.
-        sys.stdout = None  # type: ignore[assignment]
-        sys.exit(1)
     except (SubspaceServeError, OSError) as error:
         say(f"Error: {_message(error)}")
         sys.exit(1)

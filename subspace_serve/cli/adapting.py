@@ -19,6 +19,7 @@ from subspace_serve.cli.output import (
     say_note,
     write_report,
 )
+from subspace_serve.files import pinned
 from subspace_serve.run.domains import labelled_domain
 from subspace_serve.run.images import images_from_outside
 from subspace_serve.run.leakage import refuse_test_names
@@ -108,6 +109,7 @@ def adapt(
 
     if keep_better and val_data is None:
         raise click.UsageError("--keep-better compares on labelled images; give --val-data too")
+    bundle = pinned(bundle)
     opened = Bundle.open(bundle)
     subspace = BundledSubspace(opened, device=device, threads=threads)
     check_name(opened, name)
@@ -177,7 +179,7 @@ def _print(found: Adaptation) -> None:
         print_table([f"on {found.fit.reported_on} labelled images", "accuracy %", "NLL", "ECE %", "Brier"], rows)
         reason = found.chosen["reason"] if found.chosen else "as --alpha says"
         click.echo(f"place: {reason}; temperature {found.fit.temperature:.3f}")
-    if (sets := found.promised.sets) is not None:
+    if (sets := found.record.sets) is not None:
         most = percent(largest_coverage(sets.count))
         click.echo(
             f"prediction sets of a coverage up to {most} %, from {sets.count} labelled images that chose nothing"

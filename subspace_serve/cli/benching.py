@@ -123,6 +123,8 @@ def bench(
     from subspace_serve.client import Client
     from subspace_serve.client.wire import Options
 
+    if find_saturation and len(rates) > 1:
+        raise click.UsageError("--find-saturation searches from one --rate on; give one")
     options = Options(
         model=model,
         members=[place_or_name(member) for member in members.split(",")] if members else None,

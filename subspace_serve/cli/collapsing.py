@@ -60,7 +60,7 @@ def collapse(
 
 def _check_target(target: Path) -> None:
     """Refuse a file that would damage a run or a bundle, or replace anything but an earlier result of `collapse`."""
-    from subspace_serve.bundle.replacing import is_bundle
+    from subspace_serve.bundle.replacing import check_outside_bundles
     from subspace_serve.errors import SubspaceServeError
     from subspace_serve.export.golden import FILE_NAME as GOLDEN_FILE
     from subspace_serve.run.statistics import SOURCES_FILE
@@ -69,13 +69,7 @@ def _check_target(target: Path) -> None:
     # What a run keeps as safetensors: also where it is absent, a point's name must not make its file one of them.
     if target.name in (CHECKPOINT_FILE, GOLDEN_FILE, SOURCES_FILE):
         raise click.UsageError(f"{target.name} is a file of the run itself; choose another with --out")
-    folder = target.parent.resolve()
-    for around in (folder, *folder.parents):
-        if is_bundle(around):
-            raise SubspaceServeError(
-                f"{target} lies in the bundle {around}, which holds its own files alone; choose another place with "
-                "--out"
-            )
+    check_outside_bundles(target)
     if target.exists() and not _is_collapsed(target):
         raise SubspaceServeError(
             f"{target} exists and collapse did not write it; move it away, or choose another file with --out"

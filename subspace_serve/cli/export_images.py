@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from subspace_serve.cli.output import say_note
@@ -10,9 +11,7 @@ from subspace_serve.run.images import labelled_images
 from subspace_serve.run.leakage import refuse_seen_images
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.statistics import (
-    SOURCES,
-    calibration_of_selection,
-    calibration_on,
+    statistics_of_selection,
     statistics_on,
     usual_statistics,
 )
@@ -30,21 +29,27 @@ def calibrations_of(opened: OpenRun, request: Request, spec: str | None) -> dict
         return dict.fromkeys(request.points, statistics_on(opened, spec))
     selections = opened.selections()
     points = {name: selected for name, selected in request.selected.items() if name in request.points}
-    drawn = {selected: calibration_of_selection(opened, selections[selected]) for selected in set(points.values())}
-    found: dict[str, StatisticsSource] = {name: drawn[selected] for name, selected in points.items()}
+    drawn = {each: statistics_of_selection(opened, each, selections[each]) for each in set(points.values())}
+    found = {name: drawn[selected] for name, selected in points.items()}
     others = request.points.keys() - points.keys()
     return found | dict.fromkeys(others, usual_statistics(opened)) if others else found
 
 
-def knot_images_of(opened: OpenRun, spec: str | None) -> CalibrationData | None:
+def knot_images_of(
+    opened: OpenRun, spec: str | None, calibrations: Mapping[str, StatisticsSource]
+) -> CalibrationData | None:
     """Return the images that the statistics at the subspace's knots are computed from; None where there are none.
 
-    For weights that were imported without data they are the images of `spec`, if it names any.
+    For weights that were imported without data they are the images of `spec`, if it names any: the very ones that all
+    points were given.
     """
+    from subspace_serve.network.calibration_data import CalibrationData
+
     if opened.has_data or not opened.network.skeleton.batchnorms:
         return opened.calibration
-    if spec is not None and spec != SOURCES:
-        return calibration_on(opened, spec)
+    given = next(iter(calibrations.values()))
+    if spec is not None and isinstance(given, CalibrationData):
+        return given
     say_note("the subspace is left out, since its statistics need images of the kind: name some with --calibrate-on")
     return None
 
@@ -57,21 +62,23 @@ def temperature_data_of(opened: OpenRun, request: Request, spec: str | None) -> 
     """
     from subspace_serve.measure.temperature import TemperatureData
 
-    images = labelled_images(opened, spec or "validation")
     if spec is not None:
+        images = labelled_images(opened, spec)
         refuse_seen_images(opened, spec, images)
-    usual = TemperatureData(images, full_name(opened, spec or "validation"), opened.seed)
-    found = dict.fromkeys([*request.points, *request.ensembles], usual)
-    if spec is not None:
-        return found
+        data = TemperatureData(images, full_name(opened, spec), opened.seed)
+        return dict.fromkeys([*request.points, *request.ensembles], data)
     # What was selected for a domain will be asked about images from there; a mixture's are of no one place.
-    selections = opened.selections()
-    wanted = {selected for selected in request.selected.values() if "domain" in selections[selected]}
-    data = {selected: _domain_data(opened, selections[selected]) for selected in wanted}
-    return found | {name: data[selected] for name, selected in request.selected.items() if selected in data}
+    selections = {name: selection for name, selection in opened.selections().items() if "domain" in selection}
+    asked = {name: request.selected.get(name) for name in (*request.points, *request.ensembles)}
+    of_domain = {each: _temperature_data_in(opened, selections[each]) for each in selections.keys() & asked.values()}
+    found = {name: of_domain[selected] for name, selected in asked.items() if selected in of_domain}
+    if others := asked.keys() - found.keys():
+        images = labelled_images(opened, "validation")
+        found |= dict.fromkeys(others, TemperatureData(images, full_name(opened, "validation"), opened.seed))
+    return found
 
 
-def _domain_data(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:
+def _temperature_data_in(opened: OpenRun, selection: dict[str, Any]) -> TemperatureData:
     """Return the images that a selection was made on, divided as they were then."""
     from subspace_serve.measure.temperature import TemperatureData
 

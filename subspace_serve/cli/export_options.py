@@ -162,6 +162,10 @@ def refuse_contradictions(given: Mapping[str, Any]) -> None:
         raise click.UsageError("--temperature-data says on what --temperature is fitted; give both")
     if given["sets_data"] is not None and not given["with_sets"]:
         raise click.UsageError("--sets-data says on what the sets of --sets are calibrated; leave out --no-sets")
+    if triton and given["sets_data"] is not None:
+        raise click.UsageError("Triton answers without prediction sets: leave out --sets-data, or take --layout bundle")
+    if given["extrapolate"] and not given["alphas"]:
+        raise click.UsageError("--extrapolate allows places outside a line; name them with --alpha")
     if not triton and (given["model_version"] is not None or given["max_batch_size"] is not None):
         raise click.UsageError("--model-version and --max-batch-size belong to --layout triton")
     if triton and given["drop_domains"]:

@@ -63,7 +63,7 @@ def export(
     service; requests there cannot name another place or a domain, so give each with --alpha.
     """
     from subspace_serve.bundle import Bundle
-    from subspace_serve.bundle.replacing import check_no_domains, check_target
+    from subspace_serve.bundle.replacing import check_no_domains, check_outside_bundles, check_target
     from subspace_serve.export import BundlePlan, export_bundle
     from subspace_serve.files import temporary_folder
     from subspace_serve.space.alpha import parse_alphas
@@ -76,6 +76,7 @@ def export(
         from subspace_serve.deploy.triton import MAX_BATCH_SIZE, write_triton_repository
         from subspace_serve.deploy.triton import check_target as check_repository
 
+        check_outside_bundles(target)
         check_repository(target, model_version)
     else:
         check_target(target)
@@ -103,7 +104,7 @@ def export(
         default=default or "-".join([request.models[0], *precisions[:1]]),
         evaluation=opened.data.test if evaluated and opened.has_data else None,
         input_type=input_dtype,
-        subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on),
+        subspace=None if points_only or layout == "triton" else knot_images_of(opened, calibrate_on, calibrations),
         precisions=precisions,
         gate=gate_data_of(opened, request, gate_data, max_drop, calibrations) if precisions else None,
         fused=fused,

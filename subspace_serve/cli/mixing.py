@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,22 +12,16 @@ if TYPE_CHECKING:
     from subspace_serve.select import Mixture
 
 
-def mixture_options(command: Callable) -> Callable:
-    """Add the options that say how several domains count together; they arrive as `mixture` and `at_least`."""
-    for decorate in (
-        click.option(
-            "--mixture", multiple=True, metavar="NAME:WEIGHT,...",
-            help="Choose one place for all domains, by the mean of their metrics with these weights, such as "
-            "old:1,new:3. By --method grid only.  [default: a place for each domain]",
-        ),
-        click.option(
-            "--at-least", multiple=True, metavar="NAME=ACCURACY",
-            help="Choose one place for all domains, among those of at least this accuracy on one of them, such as "
-            "old=0.9 (repeatable); the weights are equal without --mixture.",
-        ),
-    ):  # fmt: skip
-        command = decorate(command)
-    return command
+mixture_option = click.option(
+    "--mixture", multiple=True, metavar="NAME:WEIGHT,...",
+    help="Choose one place for all domains, by the mean of their metrics with these weights, such as old:1,new:3. By "
+    "--method grid only.  [default: a place for each domain]",
+)  # fmt: skip
+at_least_option = click.option(
+    "--at-least", multiple=True, metavar="NAME=ACCURACY",
+    help="Choose one place for all domains, among those of at least this accuracy on one of them, such as old=0.9 "
+    "(repeatable); the weights are equal without --mixture.",
+)  # fmt: skip
 
 
 def read_mixture(weights: Sequence[str], bounds: Sequence[str], name: str | None) -> Mixture | None:

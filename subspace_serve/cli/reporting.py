@@ -80,6 +80,7 @@ def report(
     stored selections, its training and the landscape around it. The page contains its pictures and needs no network and
     no other file; the pictures are also written beside it.
     """
+    from subspace_serve.bundle.replacing import check_outside_bundles
     from subspace_serve.show.report import Documents, check_target
     from subspace_serve.show.report import write_report as write_page
 
@@ -92,6 +93,7 @@ def report(
             "the run"
         )
     target = check_target(out or opened.beside("report"))
+    check_outside_bundles(target)
     clean = clean_part(opened, spec) if corruptions else spec
     other = with_skeleton(comparable_run(opened, baseline)) if baseline is not None else None
     if evaluation is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subspace_serve.cli.domains import domains_to_choose_on, under_names
-from subspace_serve.cli.mixing import check_mixture, mixture_options, read_mixture
+from subspace_serve.cli.mixing import at_least_option, check_mixture, mixture_option, read_mixture
 from subspace_serve.cli.options import aggregate_option, calibrate_on_option, corruption_options, run_options
 from subspace_serve.cli.output import json_option, passing_progress, write_report
 from subspace_serve.cli.recommending import described_use, midpoint_is_recommended
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     help="Labelled images from where the model will run, never the test set; several as NAME=SPEC (repeatable).",
 )
 @corruption_options
-@mixture_options
+@mixture_option
+@at_least_option
 @click.option("--metric", type=click.Choice(["accuracy", "nll", "ece", "brier"]), default="accuracy", show_default=True)
 @click.option(
     "--method",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from subspace_serve.bundle.writer import OWN_GRAPHS
 from subspace_serve.data import Images, Preprocessing, permutation
 from subspace_serve.errors import ExportError
 from subspace_serve.export.parity import THE_SKELETON, Reference
@@ -234,6 +235,8 @@ class BundlePlan:
             raise ExportError("a bundle holds at least one point; none was given")
         request = Request()
         for point in self.points:
+            if point.name in OWN_GRAPHS:
+                raise ExportError(f"{point.name} is the name of a graph that every bundle may have; name it otherwise")
             request.add_point(point.name, origin.subspace.geometry.check(point.alpha, extrapolate=True))
             drawn = point.calibration
             if isinstance(drawn, CalibrationData) and drawn.preprocessing != origin.preprocessing:

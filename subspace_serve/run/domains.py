@@ -67,8 +67,11 @@ def corrupted_domains(
             )
         return _published_corruptions(run, spec, corruptions, severities)
     from subspace_serve.data.corruptions import CORRUPTIONS, available
+    from subspace_serve.data.corruptions.photographs import require_frost
 
-    everything = [name for text in corruptions for name in text.split(",")]
+    everything = [name.strip() for text in corruptions for name in text.split(",")]
+    if "frost" in everything:
+        require_frost()  # `all` leaves it out where it cannot be made
     known = available() if "all" in everything else CORRUPTIONS
     names = domains.parse_corruptions(corruptions, known)
     noise = run.seed if seed is None else seed

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subspace_serve.files import pinned, sha256_of
+
 if TYPE_CHECKING:
     from subspace_serve.bundle.subspace import BundledSubspace
     from subspace_serve.data import DataSet, Images, Preprocessing
@@ -34,6 +36,12 @@ class OpenRun:
     calibration_batch: int = 128
     seed: int = 0
     resize: bool = False
+
+    def __post_init__(self) -> None:
+        # A training that goes on beside a command points runs/latest at its own run.
+        path = self.path
+        path = pinned(path.parent) / path.name if path.suffix == ".safetensors" else pinned(path)
+        object.__setattr__(self, "path", path)
 
     @cached_property
     def file(self) -> Path:
@@ -73,9 +81,7 @@ class OpenRun:
 
     @cached_property
     def subspace(self) -> Subspace:
-        from subspace_serve.space.checkpoint import load_subspace
-
-        return load_subspace(self.file) if self.bundled is None else self.bundled.subspace
+        return self._read[0]
 
     @cached_property
     def network(self) -> Network:
@@ -94,19 +100,35 @@ class OpenRun:
 
     @cached_property
     def checkpoint_sha256(self) -> str:
-        from subspace_serve.files import sha256_of
+        return self._read[1]
 
-        _ = self.subspace  # which says what to do where there is none
-        return sha256_of(self.file)
+    @cached_property
+    def _read(self) -> tuple[Subspace, str]:
+        """The subspace, and the hash of its file: taken at once, since an epoch of a run in training replaces it."""
+        from subspace_serve.space.checkpoint import load_subspace
+
+        subspace = load_subspace(self.file) if self.bundled is None else self.bundled.subspace
+        return subspace, sha256_of(self.file)
 
     def selections(self) -> dict[str, dict[str, Any]]:
-        """Return what `select` stored for this run, or `adapt` and `select` in the bundle."""
-        from subspace_serve.run.selections import read_selections
+        """Return what `select` stored for this run, or `adapt` and `select` in the bundle.
 
-        if self.bundled is not None:
-            domains = self.bundled.bundle.manifest.domains
-            return {name: domain.chosen for name, domain in domains.items() if domain.chosen is not None}
-        return read_selections(self.folder, self.checkpoint_sha256)
+        Raises:
+            CheckpointError, BundleError: it is damaged, or a selection was made for another checkpoint.
+        """
+        from subspace_serve.errors import BundleError
+        from subspace_serve.run.selections import check_selection, read_selections
+
+        if self.bundled is None:
+            return read_selections(self.folder, self.checkpoint_sha256)
+        domains = self.bundled.bundle.manifest.domains
+        found = {name: domain.chosen for name, domain in domains.items() if domain.chosen is not None}
+        try:
+            for name, selection in found.items():
+                check_selection(name, selection)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(f"the manifest of {self.path} is damaged ({error}); export it again") from error
+        return found
 
     @property
     def note(self) -> str | None:

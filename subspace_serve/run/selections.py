@@ -46,7 +46,7 @@ def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, An
         selections = json.loads(file.read_text(encoding="utf-8"))
         made_for = {name: selection["checkpoint_sha256"] for name, selection in selections.items()}
         for name, selection in selections.items():
-            _check(name, selection)
+            check_selection(name, selection)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); remove it and select again") from error
     stale = [name for name, sha256 in made_for.items() if sha256 != checkpoint_sha256]
@@ -57,7 +57,7 @@ def read_selections(run: Path, checkpoint_sha256: str) -> dict[str, dict[str, An
     return selections
 
 
-def _check(name: str, selection: Mapping[str, Any]) -> None:
+def check_selection(name: str, selection: Mapping[str, Any]) -> None:
     """Raise `ValueError` or `TypeError` where an entry is not what later commands will read."""
     places = selection["members"] if "members" in selection else [selection.get("alpha")]
     for place in places:
@@ -67,6 +67,7 @@ def _check(name: str, selection: Mapping[str, Any]) -> None:
     for key, kind in kinds.items():
         if key in selection and not isinstance(selection[key], kind):
             raise TypeError(f"{name} has the {key} {selection[key]!r}")
+    np.asarray(selection.get("weights", []), dtype=np.float64)
     if "domain" in selection and not isinstance(selection["domain"].get("data"), str):
         raise ValueError(f"{name} does not say which data it was chosen on")
     if "calibration" in selection and not isinstance(selection["calibration"].get("on"), str):

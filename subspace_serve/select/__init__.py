@@ -5,6 +5,6 @@ from __future__ import annotations
 from subspace_serve.select.aim import split
 from subspace_serve.select.candidates import candidates_of
 from subspace_serve.select.mixture import Mixture
-from subspace_serve.select.selection import DEFAULT_CALIBRATION, ON_DOMAIN, raced, select
+from subspace_serve.select.selection import DEFAULT_CALIBRATION, ON_DOMAIN, select
 
-__all__ = ["DEFAULT_CALIBRATION", "ON_DOMAIN", "Mixture", "candidates_of", "raced", "select", "split"]
+__all__ = ["DEFAULT_CALIBRATION", "ON_DOMAIN", "Mixture", "candidates_of", "select", "split"]

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from subspace_serve.measure.metrics import METRICS
+from subspace_serve.measure.metrics import METRICS, Scores
+from subspace_serve.select.mixture import MixedScores
 
 REPLICATES = 1000
 SIGNIFICANCE = 0.05
 _AT_ONCE = 50
 
 
-class Compared(Protocol):
-    """What is known of how good a candidate is, on one domain (`Scores`) or on several by weight (`MixedScores`)."""
-
-    def __len__(self) -> int:
-        """Return how many images it has seen."""
-
-    def metrics(self) -> dict[str, float]:
-        """Return `accuracy`, `nll`, `ece` and `brier`."""
-
-    def weighted(self, metric: str, weights: np.ndarray) -> np.ndarray:
-        """Return a metric under several weightings of the images. (R, N) to (R,)."""
-
-    def compared(self, metric: str, weights: np.ndarray) -> np.ndarray:
-        """Return what candidates are compared by under several weightings of the images. (R, N) to (R,)."""
-
-    def value(self, metric: str) -> float:
-        """Return what candidates are compared by on all images, so that more is better."""
+Compared = Scores | MixedScores
+"""What is known of how good a candidate is, on one domain or on several by weight."""
 
 
 @dataclass(frozen=True)

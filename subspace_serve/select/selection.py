@@ -6,21 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subspace_serve.data import Images
 from subspace_serve.data.domains import Domain
 from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS
 from subspace_serve.measure.networks import Candidate, Networks, StatisticsSource
 from subspace_serve.network.network import Network
+from subspace_serve.network.reduced import check_tools
 from subspace_serve.select.aim import Aim, aims_of
 from subspace_serve.select.candidates import candidates_of, distance_to_midpoint, neighbours
 from subspace_serve.select.decide import Compared, decide, taken
 from subspace_serve.select.mixture import MixedRace, Mixture
-from subspace_serve.select.race import Race
 from subspace_serve.select.reporting import Selection, both_calibrations, recorded, recorded_soups
 from subspace_serve.select.rival import int8_rival
 from subspace_serve.select.soups import GRID, METHODS, check_soups, make_soups
-from subspace_serve.space.geometry import Geometry
 
 DEFAULT_CALIBRATION = "default"
 ON_DOMAIN = "domain"
@@ -95,6 +93,8 @@ def select(
         raise DataError("an int8 ensemble is measured on one domain at a time; leave out the mixture or int8")
     if method != GRID:
         check_soups(network.geometry)
+    if int8:
+        check_tools()
     aims = aims_of(domains, mixture, network.classes, seed)
     usual = Networks(network, calibration, progress=progress)
     selections = {}
@@ -151,7 +151,9 @@ def _chosen(aim: Aim, networks: Networks, settings: _Settings) -> tuple[Candidat
     """Choose on the halves to choose on, report on the others; return the choice and its record."""
     geometry, metric, seed = networks.network.geometry, settings.metric, settings.seed
     race = aim.race(networks, metric, seed)
-    _search(race, geometry, settings.kind, settings.points, settings.refine, settings.aggregate)
+    race.run(candidates_of(geometry, settings.kind, settings.points, settings.aggregate))
+    for halvings in range(1, settings.refine + 1):
+        race.run(neighbours(geometry, race.best(), settings.points, halvings))
     measured: Mapping[Candidate, Compared] = race.scores
     distances = [distance_to_midpoint(geometry, candidate) for candidate in measured]
     within = race.within() if isinstance(race, MixedRace) else None
@@ -167,26 +169,3 @@ def _chosen(aim: Aim, networks: Networks, settings: _Settings) -> tuple[Candidat
     decision = taken(number, reason, list(measured.values()), metric, distances, seed=seed)
     selection = recorded(decision, measured, aim, networks, metric, seed=seed)
     return chosen, selection | recorded_soups(soups, from_grid, aim, networks, metric, seed=seed)
-
-
-def raced(
-    networks: Networks,
-    images: Images,
-    metric: str,
-    *,
-    kind: str = "points",
-    points: int = 11,
-    refine: int = 2,
-    aggregate: str = "probabilities",
-    seed: int = 0,
-) -> Race:
-    """Measure the grid, then what lies ever closer around its best; the arguments are those of `select`."""
-    race = Race(networks, images, metric, seed=seed)
-    _search(race, networks.network.geometry, kind, points, refine, aggregate)
-    return race
-
-
-def _search(race: Race | MixedRace, geometry: Geometry, kind: str, points: int, refine: int, aggregate: str) -> None:
-    race.run(candidates_of(geometry, kind, points, aggregate))
-    for halvings in range(1, refine + 1):
-        race.run(neighbours(geometry, race.best(), points, halvings))
