@@ -67,6 +67,18 @@ def linear_graph(weights: np.ndarray, dtype: str = "uint8") -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def input_of(height: int = HEIGHT, width: int = WIDTH, channels: int = CHANNELS, dtype: str = "uint8") -> Input:
+    """Return how a graph takes images, with a preprocessing that changes nothing."""
+    return Input(
+        dtype=dtype,
+        layout="NHWC" if dtype == "uint8" else "NCHW",
+        height=height,
+        width=width,
+        channels=channels,
+        preprocessing=Preprocessing(mean=(0.0,) * channels, std=(1.0,) * channels),
+    )
+
+
 def make_bundle(
     target: Path,
     *,
@@ -81,18 +93,10 @@ def make_bundle(
     `abstention`, where they have any.
     """
     temperatures, promises = temperatures or {}, promises or {}
-    input = Input(
-        dtype=dtype,
-        layout="NHWC" if dtype == "uint8" else "NCHW",
-        height=HEIGHT,
-        width=WIDTH,
-        channels=CHANNELS,
-        preprocessing=Preprocessing(mean=(0.0,) * CHANNELS, std=(1.0,) * CHANNELS),
-    )
     source = Source(checkpoint_sha256="0" * 64, geometry="line", architecture={"name": "linear"})
     images = random_images(6, seed=1, dtype=dtype)
     with write_bundle(
-        target, source=source, input=input, labels=LABELS, onnx=Onnx(opset=20, exporter="onnx.helper")
+        target, source=source, input=input_of(dtype=dtype), labels=LABELS, onnx=Onnx(opset=20, exporter="onnx.helper")
     ) as bundle:
         for name, alpha in POINTS.items():
             onnx.save(linear_graph(point_weights(name), dtype), bundle.file(name))

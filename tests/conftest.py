@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import httpx
+    import numpy as np
 
 # Networks this small lose more by threads waiting for each other than they gain; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +50,14 @@ def standard_run(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     weights = weights_of(build(line.architecture))
     save_subspace(Subspace(single_network(), line.architecture, (weights,), line.provenance), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of linear classifiers, whose answers numpy knows; tests must not change it."""
+    from bundle_factory import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("linear") / "bundle")
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +104,35 @@ def whole_bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     inverted = MemoryImages(255 - pixels, labels)
     write_adaptation(subspace, adapt(subspace, inverted, name="inverted", data="inverted digits"), folder)
     return folder
+
+
+@pytest.fixture
+def new(line_run: Path, tmp_path: Path) -> Path:
+    """Return a file of the trained line's validation images, darker."""
+    import numpy as np
+
+    from subspace_serve.run.opened import OpenRun
+
+    run = OpenRun(line_run)
+    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
+    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
+    return tmp_path / "new.npz"
+
+
+@pytest.fixture(scope="session")
+def images(line_run: Path) -> np.ndarray:
+    """Return four test images of the trained line."""
+    import numpy as np
+
+    from subspace_serve.run.opened import OpenRun
+
+    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+
+
+@pytest.fixture
+def seen() -> list[httpx.Request]:
+    """Return the requests that a client has sent, for a transport to note them in."""
+    return []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,12 +1,17 @@
-"""Networks whose answers are given, so that what is chosen among them is known."""
+"""Networks whose answers are given, so that what is chosen among them is known; and what is chosen on a run."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from subspace_serve.data import MemoryImages
+from subspace_serve.data.domains import Domain
 from subspace_serve.measure.metrics import Scores
 from subspace_serve.measure.networks import Candidate
+from subspace_serve.run.opened import OpenRun
+from subspace_serve.select import select
 
 
 def scores_with(accuracy: np.ndarray) -> Scores:
@@ -39,3 +44,11 @@ def numbered_images(count: int) -> MemoryImages:
     numbers = np.arange(count)
     pixels = np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8)
     return MemoryImages(pixels[:, None, None, :], np.zeros(count, np.int64))
+
+
+def run_select(folder: Path, **settings) -> dict:
+    """Select on a run, on its validation images and on a coarse grid unless `settings` say otherwise."""
+    run = OpenRun(folder)
+    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
+    settings = {"points": 3, "refine": 0} | settings
+    return select(run.network, domains, calibration=run.calibration, **settings)

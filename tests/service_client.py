@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, random_images
-from PIL import Image
 from starlette.testclient import TestClient
 from starlette.types import Message
 
@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.staging import State
 from service.tracing import Tracing
 from subspace_serve.answers import softmax
+from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 
 IMAGES = random_images(3)
@@ -64,11 +65,18 @@ def held_up(monkeypatch: pytest.MonkeyPatch, *points: str) -> Iterator[threading
         go_on.set()
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """Return an image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+@contextlib.contextmanager
+def poisoned(monkeypatch: pytest.MonkeyPatch, point: str, value: float) -> Iterator[None]:
+    """Make a point answer with this number everywhere."""
+    logits = Predictor.logits
+
+    def answer(self, name, images, run=None):
+        own = logits(self, name, images, run)
+        return np.full_like(own, value) if name == point else own
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "logits", answer)
+        yield
 
 
 def text(data: bytes) -> str:
@@ -76,18 +84,34 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def probabilities(response: httpx.Response) -> np.ndarray:
+def tensor(images: np.ndarray) -> dict[str, Any]:
+    """Return uint8 images as the inference protocol's input in JSON."""
+    return {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "data": images.ravel().tolist()}
+
+
+def probabilities(response: httpx.Response, labels: Sequence[str] = LABELS) -> np.ndarray:
     """Return (N, classes) probabilities in the order of the labels."""
     assert response.status_code == 200, response.text
-    rows = [
-        {label["label"]: label["probability"] for label in entry["labels"]} for entry in response.json()["predictions"]
-    ]
-    return np.array([[row[label] for label in LABELS] for row in rows])
+    return probabilities_of(response.json(), labels)
+
+
+def probabilities_of(document: dict[str, Any], labels: Sequence[str] = LABELS) -> np.ndarray:
+    """Return the (N, classes) probabilities of a document in the order of the labels, all of which it must have."""
+    rows = [sorted(entry["labels"], key=lambda label: label["index"]) for entry in document["predictions"]]
+    assert all([label["label"] for label in row] == list(labels) for row in rows)
+    return np.array([[label["probability"] for label in row] for row in rows])
 
 
 def expected(name: str, images: np.ndarray = IMAGES) -> np.ndarray:
     """Return the probabilities that a point must answer with."""
     return softmax(expected_logits(name, images))
+
+
+def at_place(bundle: Path, images: np.ndarray, alpha: Any, statistics: str = "training") -> np.ndarray:
+    """Return the probabilities that the network at a place of a bundle's subspace must answer with."""
+    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
+    assert subspace is not None
+    return softmax(subspace.network.at(alpha, subspace.statistics(statistics).at(alpha)).logits(images))
 
 
 async def post_slowly(
@@ -122,3 +146,11 @@ async def post_slowly(
     }  # fmt: skip
     await client.app(scope, receive, send)
     return statuses[0]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, and fail when it does not come to that."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

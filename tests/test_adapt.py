@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import invoke, run
+from folder_contents import contents
 from safetensors.numpy import load_file
 
 from subspace_serve.adapt import Labels, adapt, write_adaptation
@@ -25,12 +26,11 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.subspace import BundledSubspace
 from subspace_serve.bundle.verify import verify_bundle
-from subspace_serve.cli import cli, exporting
+from subspace_serve.cli import exporting
 from subspace_serve.data import MemoryImages, load_images
 from subspace_serve.data.domains import Domain
 from subspace_serve.data.drawing import carve
 from subspace_serve.errors import BundleError, DataError
-from subspace_serve.files import sha256_of
 from subspace_serve.measure.abstention import risk_coverage
 from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.opened import OpenRun
@@ -56,10 +56,6 @@ def accuracy(bundle: Path, images: MemoryImages, **choice: object) -> float:
     predictor = Predictor(Bundle.open(bundle), device="cpu", threads=1)
     found = predictor.predict(images.pixels, predictor.select(**choice)).probabilities  # type: ignore[arg-type]
     return float((found.argmax(1) == images.labels).mean())
-
-
-def files(folder: Path) -> dict[str, str]:
-    return {file.name: sha256_of(file) for file in folder.iterdir()}
 
 
 def test_a_few_unlabelled_images_bring_a_domain_back(bundle: Path, dark: MemoryImages) -> None:
@@ -206,12 +202,12 @@ def test_a_domain_is_replaced_and_a_points_name_is_not_taken(bundle: Path, dark:
         found = adapt(subspace, dark.subset(np.arange(count)), name="dark", data="x")
         write_adaptation(subspace, found, bundle)
     assert Bundle.open(bundle).manifest.domains["dark"].images.count == 64
-    before = files(bundle)
+    before = contents(bundle)
     for name in ("midpoint", "endpoints", "training"):
         found = adapt(subspace, dark.subset(np.arange(32)), name=name, data="x")
         with pytest.raises(BundleError, match="choose another with --name"):
             write_adaptation(subspace, found, bundle)
-    assert files(bundle) == before
+    assert contents(bundle) == before
 
 
 def test_what_two_add_at_once_is_all_there(bundle: Path, dark: MemoryImages) -> None:
@@ -235,10 +231,10 @@ def test_another_checkpoints_bundle_that_took_the_place_is_left_alone(
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["source"]["checkpoint_sha256"] = "0" * 64
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    before = files(bundle)
+    before = contents(bundle)
     with pytest.raises(BundleError, match="a bundle of another checkpoint"):
         write_adaptation(subspace, found, bundle)
-    assert files(bundle) == before
+    assert contents(bundle) == before
 
 
 @pytest.mark.slow
@@ -287,7 +283,7 @@ def test_what_may_tell_the_wrong_statistics_is_said() -> None:
 
 class TestCommand:
     def run(self, *arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(cli, [*map(str, arguments)], catch_exceptions=True)
+        result = invoke(*arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             return 1, str(result.exception)
         return result.exit_code, result.output
@@ -328,20 +324,20 @@ class TestCommand:
     def test_better_is_compared_with_the_domain_that_is_there(
         self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
     ) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled)[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled)
         noise = tmp_path / "noise.npz"
         np.savez(noise, images=np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8))
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", noise, "--val-data", labelled, "--keep-better")
         assert code == 0
         assert "is unchanged" in output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_another_folder_leaves_the_bundle_alone(self, bundle: Path, images: Path, tmp_path: Path) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", images, "--out", tmp_path / "other")
         assert code == 0, output
-        assert files(bundle) == before
+        assert contents(bundle) == before
         assert "adapted" in Bundle.open(tmp_path / "other").manifest.domains
 
     def test_another_folder_loses_none_of_its_domains(
@@ -350,35 +346,35 @@ class TestCommand:
         other = tmp_path / "other"
         words = ("adapt", bundle, "--images", images, "--out", other, "--name")
         for _ in range(2):  # its own domain may be made anew
-            assert self.run(*words, "fog")[0] == 0
-        before = files(other)
+            run(*words, "fog")
+        before = contents(other)
         code, output = self.run(*words, "rain")
-        assert (code, output, files(other)) == (
+        assert (code, output, contents(other)) == (
             1,
             f"{other} has the domain fog, which would be lost; adapt that bundle itself, or choose another folder with "
             "--out",
             before,
         )
         # One of the same name and another content would be lost, too.
-        assert self.run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)[0] == 0
+        run("adapt", bundle, "--images", images, "--name", "fog", "--prior", 0)
         code, output = self.run(*words, "rain")
-        assert (code, "has the domain fog, which" in output, files(other)) == (1, True, before)
+        assert (code, "has the domain fog, which" in output, contents(other)) == (1, True, before)
         # What came while it was computed is seen, too.
         found = adapt(opened(bundle), dark.subset(np.arange(32)), name="rain", data="x")
         with pytest.raises(BundleError, match="has the domain fog, which would be lost"):
             write_adaptation(opened(bundle), found, other)
-        assert self.run("adapt", other, "--images", images, "--name", "rain")[0] == 0
+        run("adapt", other, "--images", images, "--name", "rain")
         assert set(Bundle.open(other).manifest.domains) == {"inverted", "fog", "rain"}
-        assert self.run("adapt", bundle, "--images", images, "--out", bundle, "--name", "rain")[0] == 0
+        run("adapt", bundle, "--images", images, "--out", bundle, "--name", "rain")
 
     def test_an_export_loses_no_domain_unless_told_to(
         self, bundle: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--points-only")
-        before = files(bundle)
+        before = contents(bundle)
         monkeypatch.delattr(exporting, "calibrations_of")  # refused before any work
         code, output = self.run(*words, "--out", bundle)
-        assert (code, files(bundle)) == (1, before)
+        assert (code, contents(bundle)) == (1, before)
         assert output == (
             f"{bundle} has the domain inverted, which would be lost; choose another folder with --out, or give up what "
             "adapt and select wrote there with --drop-domains"
@@ -394,10 +390,10 @@ class TestCommand:
         self, bundle: Path, images: Path, line_run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         words = ("export", line_run, "--alpha", "midpoint", "--no-evaluate", "--no-sets", "--out", bundle)
-        assert self.run(*words, "--drop-domains")[0] == 0
+        run(*words, "--drop-domains")
 
         def adapt_meanwhile(line: str) -> None:
-            assert self.run("adapt", bundle, "--images", images)[0] == 0
+            run("adapt", bundle, "--images", images)
 
         monkeypatch.setattr(exporting, "progress_line", adapt_meanwhile)
         code, output = self.run(*words)
@@ -411,11 +407,11 @@ class TestCommand:
         clean = tmp_path / "clean.npz"
         pixels, labels = OpenRun(line_run).data.validation.take(np.arange(100))
         np.savez(clean, images=pixels, labels=labels)
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("adapt", bundle, "--images", noise, "--val-data", clean, "--keep-better")
         assert code == 0, output
         assert "is unchanged: adapted would answer less accurately" in output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
@@ -430,21 +426,20 @@ class TestCommand:
         ],
     )
     def test_mistakes(self, bundle: Path, images: Path, arguments: list, code: int, message: str) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         found, output = self.run("adapt", bundle, "--images", images, *arguments)
         assert (found, message in output) == (code, True), output
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_nothing_is_chosen_on_test_or_training_images(
         self, bundle: Path, images: Path, line_run: Path, tmp_path: Path
     ) -> None:
         """Each is refused as `select` refuses it in the bundle."""
-        run = OpenRun(line_run)
-        pixels, labels = run.data.test.take(np.arange(200))
+        pixels, labels = OpenRun(line_run).data.test.take(np.arange(200))
         np.savez(tmp_path / "mine.npz", images=pixels, labels=labels)
         copy = tmp_path / "copy"
-        assert self.run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)[0] == 0
-        before = files(bundle)
+        run("corrupt", "--data", "digits", "--corruption", "fog", "--severity", 3, "--out", copy)
+        before = contents(bundle)
         for spec, message in (
             ("digits:test", "nothing is chosen or fitted on test images"),
             ("test", "nothing is chosen or fitted on test images"),
@@ -457,7 +452,7 @@ class TestCommand:
             assert self.run("select", bundle, "--val-data", spec) == (code, output)
             if ":" in str(spec) and "train" not in str(spec):  # named as such
                 assert self.run("adapt", bundle, "--images", spec) == (code, output)
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_the_runs_data_is_not_read_for_unlabelled_images(
         self, bundle: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -479,7 +474,7 @@ class TestCommand:
         assert code == 0, output
 
     def test_statistics_of_a_part_are_of_the_part_as_the_run_divided_it(self, bundle: Path, line_run: Path) -> None:
-        assert self.run("adapt", bundle, "--images", "digits:validation")[0] == 0
+        run("adapt", bundle, "--images", "digits:validation")
         images = Bundle.open(bundle).manifest.domains["adapted"].images
         assert images.fingerprint == OpenRun(line_run).data.validation.fingerprint()
 
@@ -501,12 +496,12 @@ class TestCommand:
         def full(path: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        before = files(bundle)
+        before = contents(bundle)
         monkeypatch.setattr(module, "sync", full)
         code, _ = self.run("adapt", bundle, "--images", images)
         assert code == 1
         monkeypatch.undo()
-        assert files(bundle) == before
+        assert contents(bundle) == before
         assert not [entry for entry in bundle.parent.iterdir() if entry.name.startswith(".")]
 
     def test_evaluate_and_select_take_the_bundle(self, bundle: Path, labelled: Path, tmp_path: Path) -> None:
@@ -555,7 +550,7 @@ class TestCommand:
     def test_evaluate_says_which_statistics_a_place_was_chosen_with(
         self, bundle: Path, images: Path, labelled: Path
     ) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
         choice = Bundle.open(bundle).manifest.domains["dark"].chosen
         assert choice is not None
         assert choice["calibration"]["on"] == "dark"
@@ -568,8 +563,8 @@ class TestCommand:
     def test_what_was_chosen_in_a_bundle_is_collapsed_with_its_statistics(
         self, bundle: Path, images: Path, labelled: Path, tmp_path: Path
     ) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
-        assert self.run("select", bundle, "--val-data", labelled, "--name", "day")[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
+        run("select", bundle, "--val-data", labelled, "--name", "day")
 
         def collapsed(*words: object) -> bytes:
             file = tmp_path / "point.safetensors"
@@ -583,7 +578,7 @@ class TestCommand:
         assert collapsed("--alpha", "best:day") == collapsed("--alpha", places["day"])
 
     def test_choices_in_a_damaged_manifest_are_refused(self, bundle: Path, images: Path, labelled: Path) -> None:
-        assert self.run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")[0] == 0
+        run("adapt", bundle, "--images", images, "--val-data", labelled, "--name", "dark")
         file = bundle / "manifest.json"
         manifest = json.loads(file.read_text())
         for chosen in ({}, manifest["domains"]["dark"]["chosen"] | {"calibration": 5}, {"members": 3}):
@@ -594,11 +589,11 @@ class TestCommand:
             assert (code, "is damaged" in output) == (1, True), output
 
     def test_report_takes_the_bundle_and_leaves_it_as_it_is(self, bundle: Path, labelled: Path) -> None:
-        before = files(bundle)
+        before = contents(bundle)
         code, output = self.run("report", bundle, "--data", labelled, "--points", 3)
         assert code == 0, output
         assert list((bundle.parent / "report").glob("*.html"))
-        assert files(bundle) == before
+        assert contents(bundle) == before
 
     def test_predict_names_a_place_and_a_domain(self, bundle: Path, dark: MemoryImages, tmp_path: Path) -> None:
         from PIL import Image

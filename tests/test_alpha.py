@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -137,11 +134,6 @@ def test_a_place_written_exactly_is_read_as_the_same(geometry: Geometry, alpha: 
 def test_a_place_written_exactly_is_as_short_as_it_can_be() -> None:
     assert [exact_place_text(alpha) for alpha in (0.0, 0.6, (0.5, 0.5, 0))] == ["0", "0.6", "0.5,0.5,0"]
     assert exact_place_text((np.float64(0.25), np.float64(0.75))) == "0.25,0.75"
-
-
-def test_reading_specifications_needs_no_numpy() -> None:
-    code = "import sys, subspace_serve.space.alpha; print('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_several_specifications_are_one_request() -> None:

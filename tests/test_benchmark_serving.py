@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import psutil
 import pytest
-from bundle_factory import make_bundle, random_images
+from bundle_factory import random_images
 from click import ClickException
 from click.testing import CliRunner
 
@@ -22,11 +22,6 @@ from benchmarks.servers.places import new_places
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="the load generator wrk is not installed")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("benchmark") / "bundle")
 
 
 def run(bundle, only: str, **options: int) -> dict:

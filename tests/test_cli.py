@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import completed, fails, invoke, refusal, run
 from PIL import Image
 from safetensors.torch import load_file
 
 from subspace_serve.answers import softmax
-from subspace_serve.cli import cli, main
-from subspace_serve.errors import CalibrationError, DataError
+from subspace_serve.cli import cli
+from subspace_serve.errors import CalibrationError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run import selections
 from subspace_serve.run.opened import OpenRun
@@ -28,25 +26,6 @@ from trainer.modules import as_module, predict_logits
 from trainer.run_folder import RunFolder
 
 TRAIN = "train --data digits --arch cresnet8-4 --epochs 2 --batch-size 256"
-
-
-def run(arguments: str | list[str]) -> str:
-    """Run a command that must succeed; return its standard output."""
-    words = arguments.split() if isinstance(arguments, str) else arguments
-    result = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(arguments: str | list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Run a command that must fail, through the real entry point; return its exit status and message."""
-    words = arguments.split() if isinstance(arguments, str) else arguments
-    monkeypatch.setattr(sys, "argv", ["subspace-serve", *words])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return exit_.value.code, message
 
 
 def test_the_whole_road_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,15 +45,15 @@ def test_the_whole_road_without_arguments(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_json_reports_are_all_that_standard_output_gets(line_run: Path) -> None:
-    inspected = json.loads(run(["inspect", str(line_run), "--json", "-"]))
+    inspected = json.loads(run("inspect", line_run, "--json", "-"))
     assert inspected["geometry"] == {"name": "line", "endpoints": 2}
     assert inspected["sha256"] == OpenRun(line_run).checkpoint_sha256
-    evaluated = json.loads(run(["evaluate", str(line_run), "--alpha", "midpoint", "--json", "-"]))
+    evaluated = json.loads(run("evaluate", line_run, "--alpha", "midpoint", "--json", "-"))
     assert [point["alpha"] for point in evaluated["points"]] == [0.5]
 
 
 def test_collapse_writes_an_ordinary_state_dict(own_run: Path) -> None:
-    run(["collapse", str(own_run), "--alpha", "endpoint:0"])
+    run("collapse", own_run, "--alpha", "endpoint:0")
     opened = OpenRun(own_run)
     state = load_file(own_run / "endpoint-0.safetensors")
     model = build(opened.subspace.architecture)
@@ -88,10 +67,10 @@ def test_select_uses_the_images_that_it_is_given_and_export_the_place(own_run: P
     opened = OpenRun(own_run)
     pixels, labels = next(opened.data.validation.batches(60))
     np.savez(tmp_path / "camera.npz", images=pixels, labels=labels, label_names=opened.labels)
-    run(["select", str(own_run), "--val-data", f"{tmp_path}/camera.npz", "--name", "camera", "--points", "2"])
+    run("select", own_run, "--val-data", f"{tmp_path}/camera.npz", "--name", "camera", "--points", "2")
     selection = json.loads((own_run / "selections.json").read_text())["camera"]
     assert selection["chosen_on"] == selection["reported_on"] == 30
-    run(["export", str(own_run), "--alpha", "best:camera", "--no-evaluate"])
+    run("export", own_run, "--alpha", "best:camera", "--no-evaluate")
     manifest = json.loads((own_run / "bundle/manifest.json").read_text())
     assert manifest["points"]["camera"]["alpha"] == selection["alpha"]
 
@@ -112,22 +91,20 @@ def test_several_domains_end_in_one_table_and_each_is_exported(own_run: Path, tm
     assert [point["alpha"] for point in points.values()] == [entry["alpha"] for entry in written.values()]
 
 
-def test_test_images_under_another_name_are_refused(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_images_under_another_name_are_refused(own_run: Path, tmp_path: Path) -> None:
     opened = OpenRun(own_run)
     pixels, labels = opened.data.test.take(np.arange(len(opened.data.test)))
     np.savez(tmp_path / "mine.npz", images=pixels, labels=labels, label_names=opened.labels)
-    status, text = fail(["select", str(own_run), "--val-data", f"{tmp_path}/mine.npz"], capsys, monkeypatch)
+    status, text = fails("select", own_run, "--val-data", f"{tmp_path}/mine.npz")
     assert status == 1
     assert "360 of the 360 images are test images of this run" in text
     for option in ("--corruption fog --val-data", "--calibrate-on"):
-        status, text = fail(["select", str(own_run), *option.split(), f"{tmp_path}/mine.npz"], capsys, monkeypatch)
+        status, text = fails("select", own_run, *option.split(), f"{tmp_path}/mine.npz")
         assert status == 1
         assert "are test images of this run" in text
     run(f"corrupt --data digits --corruption contrast --severity 2 --out {tmp_path}/digits-c")
     copy = f"corrupted:{tmp_path}/digits-c:contrast:2"
-    status, text = fail(["select", str(own_run), "--val-data", copy], capsys, monkeypatch)
+    status, text = fails("select", own_run, "--val-data", copy)
     assert status == 1
     assert "holds corrupted test images" in text
     assert "contrast:2" in run(f"evaluate {own_run} --data corrupted:{tmp_path}/digits-c --corruption all --severity 2")
@@ -151,13 +128,11 @@ def test_a_copy_of_images_that_the_run_resized_or_repeated_is_of_its_own_images(
         run(f"{made}/{name}{more}")
         assert json.loads(run(f"{compare}/{name}"))["data"] == "test"
     run(f"{made}/wrong --split validation --data-seed 1")
-    error = CliRunner().invoke(cli, f"{compare}/wrong".split()).exception
-    assert "is a copy of other images than this run's validation images" in str(error)
+    message = refusal(f"{compare}/wrong")
+    assert "is a copy of other images than this run's validation images" in message
 
 
-def test_images_that_changed_after_the_choice_are_not_calibrated_on(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_that_changed_after_the_choice_are_not_calibrated_on(own_run: Path, tmp_path: Path) -> None:
     opened = OpenRun(own_run)
     pixels, labels = opened.data.validation.take(np.arange(len(opened.data.validation)))
     camera = tmp_path / "camera.npz"
@@ -167,7 +142,7 @@ def test_images_that_changed_after_the_choice_are_not_calibrated_on(
     points = json.loads((own_run / "bundle/manifest.json").read_text())["points"]
     assert points["best"]["calibration"]["count"] == 40
     np.savez(camera, images=255 - pixels, labels=labels, label_names=opened.labels)
-    status, text = fail(["export", str(own_run), "--alpha", "best"], capsys, monkeypatch)
+    status, text = fails("export", own_run, "--alpha", "best")
     assert status == 1
     assert "has changed since a place was chosen on it" in text
 
@@ -182,12 +157,11 @@ def test_select_stores_no_choice_that_export_could_not_check(
     np.savez(file, images=pixels, labels=labels, label_names=opened.labels)
     data = file if on == "domain" else "validation"
     words = ["--points", "2", "--refine", "0", "--calibrate-on", on.replace("FILE", file)]
-    error = CliRunner().invoke(cli, ["select", str(own_run), "--val-data", data, *words]).exception
-    assert isinstance(error, CalibrationError)
+    message = refusal("select", own_run, "--val-data", data, *words, error=CalibrationError)
     left, least = (12, 64) if on == "domain" else (14, 32)
-    assert "best: its BatchNorm statistics are checked on 16 images that they were not" in str(error)
-    assert f"of the images of {images.replace('FILE', file)} only {left} are left" in str(error)
-    assert f"give {least} or more, or leave --calibrate-on out" in str(error)
+    assert "best: its BatchNorm statistics are checked on 16 images that they were not" in message
+    assert f"of the images of {images.replace('FILE', file)} only {left} are left" in message
+    assert f"give {least} or more, or leave --calibrate-on out" in message
     assert not (own_run / "selections.json").exists()
 
 
@@ -196,13 +170,12 @@ def test_export_names_the_point_and_the_images_that_are_too_few_to_check_it(own_
     words = ["export", str(own_run), "--alpha", "left=0.25", "--calibrate-on", f"{tmp_path}/few.npz"]
     words += ["--points-only", "--no-evaluate", "--no-sets"]
     np.savez(tmp_path / "few.npz", images=pixels[:31], labels=labels[:31])
-    error = CliRunner().invoke(cli, words).exception
-    assert isinstance(error, CalibrationError)
-    assert str(error).startswith("left: its BatchNorm statistics are checked on 16 images")
-    assert f"of the images of {tmp_path}/few.npz only 15 are left" in str(error)
-    assert "give 32 or more, or leave --calibrate-on out" in str(error)
+    message = refusal(*words, error=CalibrationError)
+    assert message.startswith("left: its BatchNorm statistics are checked on 16 images")
+    assert f"of the images of {tmp_path}/few.npz only 15 are left" in message
+    assert "give 32 or more, or leave --calibrate-on out" in message
     np.savez(tmp_path / "few.npz", images=pixels, labels=labels)
-    run(words)
+    run(*words)
 
 
 @pytest.mark.parametrize("stored_corrupted", [False, True])
@@ -227,24 +200,20 @@ def test_images_that_changed_after_a_corruption_of_them_was_chosen_on_are_refuse
     write(pixels)
     run(f"select {own_run} --val-data {spec} --corruption contrast --severity 3 --points 2 --refine 0")
     export = ["export", str(own_run), "--alpha", "best:contrast:3", "--temperature", "--points-only", "--no-evaluate"]
-    run(export)
+    run(*export)
     write(255 - pixels)
-    error = CliRunner().invoke(cli, export).exception
-    assert isinstance(error, DataError)
-    assert "has changed since a place was chosen on it" in str(error)
+    assert "has changed since a place was chosen on it" in refusal(*export)
     # Earlier selections recorded no fingerprint of corrupted images.
     stored = json.loads((own_run / "selections.json").read_text())
     assert len(stored["contrast:3"]["domain"].pop("fingerprint")) == 64
     (own_run / "selections.json").write_text(json.dumps(stored))
-    run(export)
+    run(*export)
 
 
-def test_on_a_run_that_is_trained_nothing_is_chosen(
-    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_run_that_is_trained_nothing_is_chosen(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selections, "_PATIENCE_SECONDS", 0.0)
     with RunFolder(own_run).held():
-        status, message = fail(f"select {own_run}", capsys, monkeypatch)
+        status, message = fails(f"select {own_run}")
     assert (status, message) == (1, f"Error: another process trains or changes {own_run}; try again when it is done\n")
 
 
@@ -276,8 +245,7 @@ def test_a_point_calibrated_on_its_domain_is_exported_so(own_run: Path) -> None:
 def test_evaluate_says_where_a_place_was_chosen_with_other_statistics(own_run: Path, name: str, spec: str) -> None:
     chosen = {"members": [0.2, 0.8], "domain": {"data": "validation"}, "seed": 0, "calibration": {"on": "domain"}}
     store_selections(own_run, {name: chosen}, OpenRun(own_run).checkpoint_sha256)
-    result = CliRunner().invoke(cli, ["evaluate", str(own_run), "--alpha", spec, "--calibration-count", "64"])
-    assert result.exit_code == 0, result.output
+    result = completed("evaluate", own_run, "--alpha", spec, "--calibration-count", 64)
     assert result.stderr.count("was chosen with BatchNorm from") == 1
     assert f"{name} was chosen with BatchNorm from domain, as export writes it" in result.stderr
     assert "here it is evaluated with training images" in result.stderr
@@ -305,16 +273,6 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     run(f"{TRAIN} --out {tmp_path}/run")
     (tmp_path / "run/resume.pt").unlink()
     assert "epoch   2" in run(f"train --resume {tmp_path}/run")
-
-
-def test_help_is_instant_since_nothing_heavy_is_imported() -> None:
-    code = (
-        "import sys; from subspace_serve.cli import cli; cli.main(['--help'], standalone_mode=False); "
-        "print(sorted({'torch', 'bentoml', 'numpy', 'onnxruntime', 'pydantic'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "[]"
-    assert "Train a subspace" in result.stdout
 
 
 @pytest.mark.parametrize("command", list(cli.list_commands(click.Context(cli))))
@@ -359,19 +317,14 @@ def test_every_command_explains_itself(command: str) -> None:
     ],
 )
 def test_a_users_mistake_is_one_message_and_status_1(
-    own_run: Path,
-    tmp_path: Path,
-    arguments: str,
-    message: str,
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    own_run: Path, tmp_path: Path, arguments: str, message: str
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     words = [
         {"RUN": str(own_run), "NEW": f"{tmp_path}/NEW", "EMPTY": f"{tmp_path}/EMPTY"}.get(word, word)
         for word in arguments.split()
     ]
-    status, text = fail(words, capsys, monkeypatch)
+    status, text = fails(*words)
     assert status == 1
     assert "Error: " in text
 
@@ -382,10 +335,8 @@ def test_a_users_mistake_is_one_message_and_status_1(
     "arguments",
     ["train --epochs none", "export RUN --input int8", "nothing", "train --preset papers", "train --resume X --beta 2"],
 )
-def test_wrong_usage_is_status_2(
-    arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert fail(arguments, capsys, monkeypatch)[0] == 2
+def test_wrong_usage_is_status_2(arguments: str) -> None:
+    assert fails(arguments)[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -403,17 +354,13 @@ def test_wrong_usage_is_status_2(
         ("bench URL --rate nan", "--rate takes a number greater than 0; found 'nan'"),
     ],
 )
-def test_an_option_that_takes_a_number_says_so_in_plain_words(
-    words: str, message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, text = fail(words, capsys, monkeypatch)
+def test_an_option_that_takes_a_number_says_so_in_plain_words(words: str, message: str) -> None:
+    status, text = fails(words)
     assert (status, text.splitlines()[-1]) == (2, f"Error: {message}")
 
 
 @pytest.mark.parametrize("command", list(cli.list_commands(click.Context(cli))))
-def test_no_option_of_any_command_speaks_of_integer_ranges(
-    command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_option_of_any_command_speaks_of_integer_ranges(command: str) -> None:
     found = cli.get_command(click.Context(cli), command)
     assert found is not None
     numeric = (click.types.IntParamType, click.types.FloatParamType)
@@ -431,17 +378,13 @@ def test_no_option_of_any_command_speaks_of_integer_ranges(
         ("fly", "No such command 'fly'."),
     ],
 )
-def test_a_mistyped_command_is_told_the_nearest(
-    words: str, message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, text = fail(words, capsys, monkeypatch)
+def test_a_mistyped_command_is_told_the_nearest(words: str, message: str) -> None:
+    status, text = fails(words)
     assert (status, text.splitlines()[-1]) == (2, f"Error: {message}")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "labels"])
-def test_damaged_input_is_refused(
-    own_run: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_input_is_refused(own_run: Path, tmp_path: Path, damage: str) -> None:
     file = own_run / "subspace.safetensors"
     whole = bytearray(file.read_bytes())
     data = "test"
@@ -453,22 +396,20 @@ def test_damaged_input_is_refused(
     else:
         data = f"{tmp_path}/labels.npz"
         np.savez(data, images=np.zeros((20, 8, 8, 1), np.uint8), labels=np.full(20, 12))
-    status, text = fail(["evaluate", str(own_run), "--data", data], capsys, monkeypatch)
+    status, text = fails("evaluate", own_run, "--data", data)
     assert status == 1
     expected = {"truncated": "truncated or damaged", "flipped": "was altered", "labels": "classes"}
     assert expected[damage] in text
 
 
-def test_data_that_changed_since_training_is_refused(
-    own_run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_changed_since_training_is_refused(own_run: Path) -> None:
     from subspace_serve.space.checkpoint import load_subspace, save_subspace
 
     trained = load_subspace(own_run)
     data = trained.provenance["data"] | {"fingerprint": "0" * 64}
     changed = Subspace(trained.geometry, trained.architecture, trained.endpoints, trained.provenance | {"data": data})
     save_subspace(changed, own_run)
-    status, text = fail(["evaluate", str(own_run)], capsys, monkeypatch)
+    status, text = fails("evaluate", own_run)
     assert status == 1
     assert "has changed since" in text
 
@@ -489,31 +430,26 @@ def test_data_that_changed_since_training_is_refused(
     ],
 )
 def test_a_report_that_could_not_be_written_is_refused_before_the_work(
-    own_run: Path,
-    command: str,
-    target: str,
-    message: str,
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    own_run: Path, command: str, target: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [command, str(own_run), "--json", target.replace("RUN", str(own_run))]
     before = sorted(own_run.iterdir())
     monkeypatch.setattr(OpenRun, "network", property(lambda run: pytest.fail("the work began")))
-    status, text = fail(words, capsys, monkeypatch)
+    status, text = fails(*words)
     assert status == 1
     assert re.search(message.replace("RUN", re.escape(str(own_run))), text), text
     assert sorted(own_run.iterdir()) == before
 
 
 def test_a_report_is_written_into_a_folder_that_is_not_there_yet(line_run: Path, tmp_path: Path) -> None:
-    run(["inspect", str(line_run), "--json", f"{tmp_path}/new/folder/report.json"])
+    run("inspect", line_run, "--json", f"{tmp_path}/new/folder/report.json")
     assert json.loads((tmp_path / "new/folder/report.json").read_text())["geometry"]["name"] == "line"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "select", "report"])
 @pytest.mark.parametrize("option", ["--severity 2", "--preset tiny"])
 def test_how_to_corrupt_without_what_to_corrupt_is_wrong_usage(command: str, option: str) -> None:
-    result = CliRunner().invoke(cli, [command, *option.split()])
+    result = invoke(command, *option.split())
     assert result.exit_code == 2
     assert f"{option.split()[0]} says how --corruption corrupts; give both" in result.output
 

@@ -13,15 +13,11 @@ import bundle_factory
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
+from command_line import ended
 from PIL import Image
 
 from subspace_serve.answers import softmax
 from subspace_serve.cli import _exhausted, main
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("cli") / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +29,8 @@ def images(tmp_path_factory) -> list[str]:
     return [str(path) for path in paths]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line; return exit status, standard output and standard error."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["subspace-serve", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return call
-
-
-def test_verify_prints_every_point(run, bundle, tmp_path):
-    status, output, _ = run("verify", bundle, "--device", "cpu", "--json", tmp_path / "report.json")
+def test_verify_prints_every_point(bundle, tmp_path):
+    status, output, _ = ended("verify", bundle, "--device", "cpu", "--json", tmp_path / "report.json")
     assert status == 0
     assert "4 files unchanged, graphs checked" in output
     assert [line.split()[0] for line in output.splitlines()[1:]] == ["point", "midpoint", "endpoint-0", "endpoint-1"]
@@ -58,26 +38,26 @@ def test_verify_prints_every_point(run, bundle, tmp_path):
     assert report["points"]["midpoint"]["provider"] == "CPUExecutionProvider"
 
 
-def test_json_on_standard_output_is_all_there_is(run, bundle):
-    status, output, _ = run("verify", bundle, "--json", "-")
+def test_json_on_standard_output_is_all_there_is(bundle):
+    status, output, _ = ended("verify", bundle, "--json", "-")
     assert status == 0
     assert json.loads(output)["files"] == 4
 
 
-def test_the_bundle_is_that_of_the_latest_run(run, tmp_path, monkeypatch):
+def test_the_bundle_is_that_of_the_latest_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, error = run("verify")
+    status, _, error = ended("verify")
     assert status == 1
     assert "there is no bundle at runs/latest/bundle" in error
     make_bundle(tmp_path / "runs" / "latest" / "bundle")
-    assert run("verify")[0] == 0
+    assert ended("verify")[0] == 0
 
 
-def test_a_changed_bundle_is_one_message_and_status_1(run, tmp_path):
+def test_a_changed_bundle_is_one_message_and_status_1(tmp_path):
     folder = make_bundle(tmp_path / "bundle")
     (folder / "midpoint.onnx").write_bytes(b"x")
     for command in (["verify"], ["predict", "--image", __file__]):
-        status, output, error = run(command[0], folder, *command[1:])
+        status, output, error = ended(command[0], folder, *command[1:])
         assert status == 1
         assert output == ""
         assert error.startswith("Error: ")
@@ -85,10 +65,10 @@ def test_a_changed_bundle_is_one_message_and_status_1(run, tmp_path):
         assert "Traceback" not in error
 
 
-def test_predict_answers_as_numpy_does(run, bundle, images):
+def test_predict_answers_as_numpy_does(bundle, images):
     arguments = [part for image in images for part in ("--image", image)]
     options = ["--members", "endpoint-0,midpoint", "--weights", "3,1", "--json", "-", "--top-k", 4]
-    status, output, _ = run("predict", bundle, *arguments, *options)
+    status, output, _ = ended("predict", bundle, *arguments, *options)
     assert status == 0
     document = json.loads(output)
     assert document["members"] == ["endpoint-0", "midpoint"]
@@ -101,8 +81,8 @@ def test_predict_answers_as_numpy_does(run, bundle, images):
         np.testing.assert_allclose([found[label] for label in LABELS], expected, atol=1e-6)
 
 
-def test_predict_prints_a_table(run, bundle, images):
-    _, output, _ = run("predict", bundle, "--image", images[0], "--image", images[1], "--top-k", "2")
+def test_predict_prints_a_table(bundle, images):
+    _, output, _ = ended("predict", bundle, "--image", images[0], "--image", images[1], "--top-k", "2")
     lines = output.splitlines()
     assert lines[0] == "midpoint"
     assert lines[1].split() == ["image", "label", "probability", "entropy"]
@@ -110,18 +90,18 @@ def test_predict_prints_a_table(run, bundle, images):
     best = int(expected.argmax())
     assert lines[2].split()[:3] == ["0.png", LABELS[best], f"{expected[best]:.3f}"]
     assert len(lines) == 6
-    _, output, _ = run("predict", bundle, "--image", images[0], "--model", "endpoints")
+    _, output, _ = ended("predict", bundle, "--image", images[0], "--model", "endpoints")
     assert output.splitlines()[0] == "endpoints: endpoint-0 (0.5), endpoint-1 (0.5), probabilities averaged"
     assert "disagreement" in output
 
 
-def test_predict_takes_photographs_as_large_as_training_does(run, bundle, tmp_path):
+def test_predict_takes_photographs_as_large_as_training_does(bundle, tmp_path):
     """A phone's 50 million pixels are more than a service takes from a stranger."""
     input = random_images(1).shape[1:3]
     for name, (height, width) in (("large.png", (6144, 8160)), ("small.png", input)):
         Image.new("RGB", (width, height), (200, 30, 90)).save(tmp_path / name, compress_level=1)
     files = [part for name in ("large.png", "small.png") for part in ("--image", tmp_path / name)]
-    status, output, _ = run("predict", bundle, *files, "--json", "-")
+    status, output, _ = ended("predict", bundle, *files, "--json", "-")
     assert status == 0
     large, small = json.loads(output)["predictions"]
     assert large["labels"] == small["labels"]
@@ -138,15 +118,15 @@ def test_predict_takes_photographs_as_large_as_training_does(run, bundle, tmp_pa
         (["--top-k", "0"], 2, "top-k"),
     ],
 )
-def test_predict_fails_with_a_message(run, bundle, images, options, status, message):
-    found, output, error = run("predict", bundle, "--image", images[0], *options)
+def test_predict_fails_with_a_message(bundle, images, options, status, message):
+    found, output, error = ended("predict", bundle, "--image", images[0], *options)
     assert found == status
     assert message in error
     assert output == ""
 
 
-def test_predict_needs_an_image(run, bundle):
-    assert run("predict", bundle)[0] == 2
+def test_predict_needs_an_image(bundle):
+    assert ended("predict", bundle)[0] == 2
 
 
 FOREIGN = ("Käse", "猫", "naïve", "\U0001f408")
@@ -233,17 +213,17 @@ def test_an_error_and_a_table_are_written_as_escapes_where_they_cannot_be_shown(
         (RuntimeError("can't start new thread"), "Error: the system starts no more threads; end other work"),
     ],
 )
-def test_what_the_machine_has_no_more_of_is_one_message(run, bundle, images, monkeypatch, error, message):
+def test_what_the_machine_has_no_more_of_is_one_message(bundle, images, monkeypatch, error, message):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("subspace_serve.bundle.images.decode_image", fail)
-    status, output, said = run("predict", bundle, "--image", images[0])
+    status, output, said = ended("predict", bundle, "--image", images[0])
     assert (status, output) == (1, "")
     assert said.startswith(message)
     monkeypatch.setattr("subspace_serve.bundle.images.decode_image", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run("predict", bundle, "--image", images[0])
+        ended("predict", bundle, "--image", images[0])
 
 
 def test_torch_that_finds_no_memory_says_so_in_the_words_that_are_looked_for():

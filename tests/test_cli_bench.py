@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_factory import make_bundle
 from click.testing import CliRunner
+from image_files import png
 from ports import free_port
-from service_client import IMAGES, png, served
-from test_client import listening
+from service_client import IMAGES, served
+from threaded_server import certificate, listening
 
 from subspace_serve.bench import sending
 from subspace_serve.bench.load import LoadReport, arrivals, percentiles, run_load
@@ -36,9 +36,8 @@ PING = [HttpRequest("POST", "/ping", b"ping")]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory) -> Iterator[str]:
+def url(bundle) -> Iterator[str]:
     """Return the address of the real service."""
-    bundle = make_bundle(tmp_path_factory.mktemp("bench") / "bundle")
     with served(bundle, access_log=False, token="secret") as service, listening(service.app) as address:
         yield address
 
@@ -302,23 +301,14 @@ def test_loads_that_cannot_be(options, message):
 
 
 def test_tls(tmp_path):
-    subprocess = pytest.importorskip("subprocess")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    try:
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days",
-             "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
+    file, key = certificate(tmp_path)
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    context = ssl.create_default_context(cafile=certificate)
-    with listening(app, ssl_certfile=certificate, ssl_keyfile=key) as address:
+    context = ssl.create_default_context(cafile=file)
+    with listening(app, ssl_certfile=file, ssl_keyfile=key) as address:
         secure = address.replace("http://127.0.0.1", "https://localhost")
         report = run_load(secure, PING, rate=50, duration=0.4, warm_up=0, tls=context)
         assert report.statuses == {200: report.requests}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import invoke, refusal, run
+from folder_contents import contents
 from PIL import Image
 
-from subspace_serve.cli.corrupting import COMMANDS
 from subspace_serve.data import (
     CorruptedImages,
     MemoryImages,
@@ -30,35 +30,13 @@ from subspace_serve.errors import DataError
 DIGITS = [str(digit) for digit in range(10)]
 
 
-def invoke(arguments: str) -> Result:
-    return CliRunner().invoke(COMMANDS["corrupt"], arguments.split())
-
-
-def run(arguments: str) -> str:
-    """Run a command that must succeed; return its standard output."""
-    result = invoke(arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
-
-
-def fail(arguments: str) -> str:
-    """Run a command that must fail for a reason that the user can mend; return the message."""
-    result = invoke(arguments)
-    assert isinstance(result.exception, DataError), (result.output, result.exception)
-    return str(result.exception)
-
-
 def read(spec: str, **options) -> MemoryImages:
     images = load_images(spec, height=8, width=8, channels=1, label_names=DIGITS, **options)
     return MemoryImages(*images.take(np.arange(len(images))))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
 def test_what_is_written_is_read_back_as_corrupted_test_images(tmp_path):
-    printed = run(f"--corruption fog,gaussian_noise --corruption brightness --seed 4 --out {tmp_path}/copy")
+    printed = run(f"corrupt --corruption fog,gaussian_noise --corruption brightness --seed 4 --out {tmp_path}/copy")
     assert "3 type(s) of corruption at severity 1, 2, 3, 4, 5 of 360 test images of digits, 0.3 MB" in printed
     assert f"use it with --data corrupted:{tmp_path}/copy:gaussian_noise:5" in printed
     assert sorted(contents(tmp_path / "copy")) == sorted(
@@ -75,7 +53,7 @@ def test_what_is_written_is_read_back_as_corrupted_test_images(tmp_path):
 
 
 def test_the_layout_is_that_of_cifar10_c(tmp_path):
-    run(f"--corruption fog --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --out {tmp_path}/copy")
     pixels, labels = np.load(tmp_path / "copy" / "fog.npy"), np.load(tmp_path / "copy" / "labels.npy")
     assert (pixels.dtype, pixels.shape, labels.dtype, labels.shape) == (np.uint8, (1800, 8, 8, 1), np.uint8, (1800,))
     plain, expected = load_data("digits").test.take(np.arange(360))
@@ -86,7 +64,7 @@ def test_the_layout_is_that_of_cifar10_c(tmp_path):
 
 
 def test_the_record_says_how_the_copy_was_made(tmp_path):
-    printed = run(f"--corruption snow,fog --severity 4 --severity 2 --seed 3 --out {tmp_path}/copy --json -")
+    printed = run(f"corrupt --corruption snow,fog --severity 4 --severity 2 --seed 3 --out {tmp_path}/copy --json -")
     document = json.loads((tmp_path / "copy" / "corruptions.json").read_text())
     assert document == {
         "format": "subspace-serve corruptions",
@@ -108,7 +86,7 @@ def test_the_record_says_how_the_copy_was_made(tmp_path):
 
 
 def test_fewer_severities_are_found_where_the_record_says(tmp_path):
-    run(f"--corruption fog --severity 4 --severity 2 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --severity 4 --severity 2 --out {tmp_path}/copy")
     assert np.load(tmp_path / "copy" / "fog.npy").shape == (720, 8, 8, 1)
     assert corruptions_in(f"corrupted:{tmp_path}/copy") == {"fog": (2, 4)}
     plain, _ = load_data("digits").test.take(np.arange(360))
@@ -121,7 +99,7 @@ def test_fewer_severities_are_found_where_the_record_says(tmp_path):
 
 def test_parts_sizes_and_presets_are_those_asked_for(tmp_path):
     run(
-        f"--corruption contrast --severity 1 --split validation --validation 0.2 --data-seed 5 --image-size 16 "
+        f"corrupt --corruption contrast --severity 1 --split validation --validation 0.2 --data-seed 5 --image-size 16 "
         f"--preset imagenet --out {tmp_path}/copy"
     )
     data = load_data("digits", validation=0.2, seed=5, image_size=16)
@@ -136,11 +114,11 @@ def test_all_are_written_by_default_and_frost_left_out_aloud_without_its_photogr
     monkeypatch.chdir(tmp_path)
     for module in ("subspace_serve.data.corruptions.corrupt", "subspace_serve.data.corruptions.photographs"):
         monkeypatch.setattr(importlib.import_module(module), "frost_photographs", lambda: ())
-    printed = run("--severity 1")
+    printed = run("corrupt --severity 1")
     assert "left out: the corruption frost needs photographs" in printed
     assert list(corruptions_in("corrupted:data/digits-c")) == sorted(set(CORRUPTIONS) - {"frost"})
-    assert "frost needs photographs of frost; found none" in fail("--corruption frost --out other")
-    assert "frost needs photographs of frost; found none" in fail("--corruption all,frost --out other")
+    assert "frost needs photographs of frost; found none" in refusal("corrupt --corruption frost --out other")
+    assert "frost needs photographs of frost; found none" in refusal("corrupt --corruption all,frost --out other")
     assert not Path("other").exists()
 
 
@@ -154,7 +132,7 @@ def test_folders_of_images_are_decoded_once_and_streamed(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "_opened", lambda path, *wanted: decoded.append(path.name) or plainly(path, *wanted))
     monkeypatch.setattr(corrupted_copy, "_BATCH_BYTES", 3 * 16 * 16 * 3)
     run(
-        f"--data {tmp_path}/animals --split train --validation 0 --image-size 16 --corruption fog,brightness "
+        f"corrupt --data {tmp_path}/animals --split train --validation 0 --image-size 16 --corruption fog,brightness "
         f"--out {tmp_path}/copy"
     )
     # Of ten images two are carved out to test.
@@ -185,38 +163,38 @@ def test_labels_are_wide_enough_for_many_classes(tmp_path):
 
 
 def test_an_earlier_copy_is_replaced_and_anything_else_refused(tmp_path):
-    run(f"--corruption fog,snow --severity 1 --out {tmp_path}/copy")
-    run(f"--corruption fog --severity 2 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog,snow --severity 1 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --severity 2 --out {tmp_path}/copy")
     assert sorted(contents(tmp_path / "copy")) == ["corruptions.json", "fog.npy", "labels.npy"]
     (tmp_path / "copy" / "notes.txt").write_text("mine")
-    assert "found notes.txt; choose another folder" in fail(f"--corruption fog --out {tmp_path}/copy")
+    assert "found notes.txt; choose another folder" in refusal(f"corrupt --corruption fog --out {tmp_path}/copy")
     (tmp_path / "arrays").mkdir()
     np.save(tmp_path / "arrays" / "fog.npy", np.zeros(3))
-    assert "no corrupted copy that could be replaced; found fog.npy" in fail(f"--out {tmp_path}/arrays")
+    assert "no corrupted copy that could be replaced; found fog.npy" in refusal(f"corrupt --out {tmp_path}/arrays")
     (tmp_path / "file").write_text("mine")
-    assert "found a file at" in fail(f"--out {tmp_path}/file")
+    assert "found a file at" in refusal(f"corrupt --out {tmp_path}/file")
     (tmp_path / "empty").mkdir()
-    run(f"--corruption fog --severity 1 --out {tmp_path}/empty")
+    run(f"corrupt --corruption fog --severity 1 --out {tmp_path}/empty")
     assert (tmp_path / "file").read_text() == (tmp_path / "copy" / "notes.txt").read_text() == "mine"
 
 
 def test_a_copy_of_other_images_is_never_replaced(tmp_path):
-    fog = f"--corruption fog --severity 1 --out {tmp_path}/copy"
+    fog = f"corrupt --corruption fog --severity 1 --out {tmp_path}/copy"
     run(fog)
     before = contents(tmp_path / "copy")
-    message = fail(f"{fog} --split validation")
+    message = refusal(f"{fog} --split validation")
     assert "other images, which would be lost: 360 test images of digits; choose another folder" in message
     np.save(tmp_path / "copy" / "mine.npy", np.zeros(3))
-    assert "found mine.npy; choose another folder" in fail(fog)
+    assert "found mine.npy; choose another folder" in refusal(fog)
     (tmp_path / "copy" / "mine.npy").unlink()
     assert contents(tmp_path / "copy") == before
     # Another division has other validation images.
-    validation = f"--corruption fog --severity 1 --split validation --out {tmp_path}/validation"
+    validation = f"corrupt --corruption fog --severity 1 --split validation --out {tmp_path}/validation"
     run(validation)
-    assert "144 validation images of digits; choose another folder" in fail(f"{validation} --data-seed 1")
+    assert "144 validation images of digits; choose another folder" in refusal(f"{validation} --data-seed 1")
     run(f"{validation} --severity 2")
     (tmp_path / "copy" / "corruptions.json").write_text("{")
-    assert "no corrupted copy that could be replaced; found corruptions.json, fog.npy, labels.npy" in fail(fog)
+    assert "no corrupted copy that could be replaced; found corruptions.json, fog.npy, labels.npy" in refusal(fog)
 
 
 def test_copies_of_different_images_have_different_places_by_default(tmp_path, monkeypatch):
@@ -231,7 +209,7 @@ def test_copies_of_different_images_have_different_places_by_default(tmp_path, m
             Image.new("L", (8, 8), 9 * index).save(tmp_path / "animals" / label / f"{index}.png")
 
     def place_of(arguments: str) -> str:
-        return json.loads(run(f"{arguments} --corruption contrast --severity 1 --json -"))["out"]
+        return json.loads(run(f"corrupt {arguments} --corruption contrast --severity 1 --json -"))["out"]
 
     assert place_of("--data digits") == place_of("--data digits --split test") == "data/digits-c"
     assert place_of("--data digits --split validation") == "data/digits-validation-c"
@@ -243,7 +221,7 @@ def test_copies_of_different_images_have_different_places_by_default(tmp_path, m
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_copy_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch, error):
-    run(f"--corruption fog --severity 1 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --severity 1 --out {tmp_path}/copy")
     before = contents(tmp_path / "copy")
     made = []
     change = CorruptedImages.change
@@ -257,7 +235,7 @@ def test_a_copy_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_
     monkeypatch.setattr(CorruptedImages, "change", change_twice)
     for place in ("copy", "new"):
         made.clear()
-        assert invoke(f"--corruption snow --out {tmp_path}/{place}").exit_code == 1
+        assert invoke(f"corrupt --corruption snow --out {tmp_path}/{place}").exit_code == 1
         assert made == [1, 2, 3]
     assert contents(tmp_path / "copy") == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["copy"]
@@ -265,7 +243,7 @@ def test_a_copy_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_
 
 def test_a_copy_that_the_disk_cannot_hold_is_refused_before_it_is_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(corrupted_copy.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
-    message = fail(f"--corruption fog --out {tmp_path}/copy")
+    message = refusal(f"corrupt --corruption fog --out {tmp_path}/copy")
     assert "needs 0.1 MB; found 0.1 MB free" in message
     assert list(tmp_path.iterdir()) == []
 
@@ -282,7 +260,7 @@ def test_a_copy_that_the_disk_cannot_hold_is_refused_before_it_is_begun(tmp_path
     ],
 )
 def test_a_users_mistake_is_refused_and_nothing_written(tmp_path, arguments, message):
-    assert re.search(message, fail(f"{arguments} --out {tmp_path}/copy"))
+    assert re.search(message, refusal(f"corrupt {arguments} --out {tmp_path}/copy"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -307,7 +285,7 @@ def spoil_record(folder: Path, **change: object) -> None:
     ],
 )
 def test_a_damaged_copy_is_refused(tmp_path, spoil, message):
-    run(f"--corruption fog --severity 1 --severity 2 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --severity 1 --severity 2 --out {tmp_path}/copy")
     spoil(tmp_path / "copy")
     name = "snow" if "snow" in message else "fog"
     with pytest.raises(DataError, match=message):
@@ -315,6 +293,6 @@ def test_a_damaged_copy_is_refused(tmp_path, spoil, message):
 
 
 def test_another_networks_classes_are_refused(tmp_path):
-    run(f"--corruption fog --severity 1 --out {tmp_path}/copy")
+    run(f"corrupt --corruption fog --severity 1 --out {tmp_path}/copy")
     with pytest.raises(DataError, match="has other classes than the network: 0, 1, 2"):
         load_images(f"corrupted:{tmp_path}/copy:fog:1", height=8, width=8, channels=1, label_names=list("abcdefghij"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import invoke
+from command_line import invoke, run
+from folder_contents import contents
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -22,21 +23,9 @@ from subspace_serve.data import Images
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.selections import store_selections
 from subspace_serve.space.alpha import SYNTAX
 from trainer.modules import as_module, predict_logits
-
-
-def run(*words: object) -> str:
-    result = invoke(*words)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
-
-
-def store(run_folder: Path, **selections: dict) -> None:
-    """Store selections as `select` does."""
-    sha256 = OpenRun(run_folder).checkpoint_sha256
-    document = {name: entry | {"checkpoint_sha256": sha256} for name, entry in selections.items()}
-    (run_folder / "selections.json").write_text(json.dumps(document))
 
 
 def test_temperatures_are_fitted_recorded_and_shown(own_run: Path) -> None:
@@ -66,7 +55,7 @@ def test_temperatures_are_fitted_recorded_and_shown(own_run: Path) -> None:
 def test_what_was_selected_for_a_domain_has_the_temperature_of_the_domain(own_run: Path) -> None:
     domain = {"data": "validation", "corruption": "contrast", "severity": 5, "preset": "cifar", "seed": 0}
     pair = {"members": [0.0, 0.6], "weights": [0.5, 0.5], "aggregate": "probabilities", "domain": domain}
-    store(own_run, dim=pair)
+    store_selections(own_run, {"dim": pair}, OpenRun(own_run).checkpoint_sha256)
     run("export", own_run, "--alpha", "best:dim", "--alpha", "midpoint", "--temperature", "--no-evaluate")
     bundle = Bundle.open(own_run / "bundle")
     fits = {name: entry.temperature_fit for name, entry in (bundle.points | bundle.ensembles).items()}
@@ -117,11 +106,11 @@ def test_batchnorm_is_recomputed_on_the_images_given(own_run: Path) -> None:
 
 
 def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> None:
-    store(
-        own_run,
-        night={"alpha": 0.6, "calibration": {"on": "validation"}},
-        both={"members": [0.0, 0.6], "weights": [1, 3], "aggregate": "logits", "calibration": {"on": "default"}},
-    )
+    selections = {
+        "night": {"alpha": 0.6, "calibration": {"on": "validation"}},
+        "both": {"members": [0.0, 0.6], "weights": [1, 3], "aggregate": "logits", "calibration": {"on": "default"}},
+    }
+    store_selections(own_run, selections, OpenRun(own_run).checkpoint_sha256)
     run("export", own_run, "--alpha", "best:night", "--alpha", "best:both", "--alpha", "best:both", "--no-evaluate")
     bundle = Bundle.open(own_run / "bundle")
     calibrations = {name: point.calibration.data for name, point in bundle.points.items()}
@@ -136,12 +125,12 @@ def test_selected_models_are_exported_as_they_were_selected(own_run: Path) -> No
 
 @pytest.mark.parametrize("name", ["subspace", "golden", "statistics-sources"])
 def test_collapse_never_overwrites_a_file_of_a_run(own_run: Path, name: str) -> None:
-    before = {file.name: file.read_bytes() for file in own_run.iterdir() if file.is_file()}
+    before = contents(own_run)
     for options in (("--alpha", f"{name}=midpoint"), ("--out", own_run / f"{name}.safetensors")):
         result = invoke("collapse", own_run, *options)
         assert result.exit_code == 2
         assert f"{name}.safetensors is a file of the run itself; choose another with --out" in result.output
-    assert {file.name: file.read_bytes() for file in own_run.iterdir() if file.is_file()} == before
+    assert contents(own_run) == before
 
 
 @pytest.mark.parametrize("name", ["skeleton.onnx", "config.json", "photo.jpg", "folder", "midpoint.safetensors"])
@@ -269,7 +258,7 @@ def test_no_name_of_a_point_has_the_colon_that_begins_a_weight(own_run: Path) ->
         1,
         "'a:1' cannot name a point; use letters, digits, '.', '_' and '-'",
     )
-    store(own_run, **{"fog:3": {"alpha": 0.4}})
+    store_selections(own_run, {"fog:3": {"alpha": 0.4}}, OpenRun(own_run).checkpoint_sha256)
     run(
         "export",
         own_run,

@@ -3,104 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import numpy as np
 import psutil
 import pytest
 from bundle_factory import make_bundle
+from command_line import ended
 from ports import free_port
 from service_client import GOOD, IMAGES, expected, probabilities
-
-from subspace_serve.cli import main
+from stress.server import Server, serving
+from threaded_server import certificate
 
 pytestmark = pytest.mark.slow
 
-SERVE = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("serving") / "bundle")
-
-
-class Server:
-    """A server of its own process, its log and a client."""
-
-    def __init__(self, process: subprocess.Popen, url: str, log: Path, verify: ssl.SSLContext | bool) -> None:
-        self.process, self.url, self._log = process, url, log
-        self.client = httpx.Client(base_url=url, timeout=20, verify=verify)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def workers(self) -> list[int]:
-        """Return the workers' process ids."""
-        found = []
-        for child in psutil.Process(self.process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                if "spawn_main" in " ".join(child.cmdline()):
-                    found.append(child.pid)
-        return found
-
-    def until(self, condition, seconds: float = 30) -> None:
-        """Wait until something holds."""
-        end = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if condition():
-                    return
-            assert time.monotonic() < end, self.log
-            assert self.process.poll() is None, self.log
-            time.sleep(0.05)
-
-    def stop(self) -> int:
-        """Send SIGTERM and return the exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
-
-
-@contextlib.contextmanager
-def serving(
-    bundle: Path, folder: Path, *options: str, verify: ssl.SSLContext | bool = True, **variables: str
-) -> Iterator[Server]:
-    port = free_port()
-    scheme = "http" if verify is True else "https"
-    log = folder / "log"
-    environment = {**os.environ, "TMPDIR": str(folder), **variables}
-    defaults = ["--port", str(port), "--threads", "1", "--device", "cpu", "--drain", "0"]
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            [*SERVE, str(bundle), *defaults, *options],
-            env=environment,
-            cwd=Path(__file__).parent.parent,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    server = Server(process, f"{scheme}://127.0.0.1:{port}", log, verify)
-    try:
-        server.until(lambda: server.client.get("/readyz").status_code == 200)
-        yield server
-    finally:
-        server.client.close()
-        if process.poll() is None:
-            process.terminate()
-            process.wait(timeout=40)
-
 
 def test_a_server_from_start_to_stop(bundle, tmp_path):
-    with serving(bundle, tmp_path, "--workers", "2") as server:
+    with serving(bundle, tmp_path, workers=2) as server:
         assert len(server.workers()) == 2
         for _ in range(10):
             response = server.client.post("/predict", json={"images": IMAGES.tolist(), "model": "endpoint-1"})
@@ -122,18 +45,16 @@ def test_a_server_from_start_to_stop(bundle, tmp_path):
         assert twice.count(b"200 OK") == 2
         assert raw(server, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
         assert server.stop() == 0
-        address = httpx.URL(server.url)
-        with pytest.raises(OSError, match="refused"), socket.create_connection((address.host, address.port)):
+        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", server.port)):
             pass
         assert "midpoint runs on CPUExecutionProvider" in server.log
         assert "Traceback" not in server.log
-    assert list(tmp_path.glob("subspace-serve-*")) == []
+    assert list(tmp_path.rglob("subspace-serve-*")) == []
 
 
 def raw(server: Server, *parts: bytes) -> bytes:
     """Send bytes as they are, and return what comes back until the connection is closed."""
-    address = httpx.URL(server.url)
-    with socket.create_connection((address.host, address.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         with contextlib.suppress(ConnectionError):  # the rest is not read where the first is refused
             for part in parts:
                 connection.sendall(part)
@@ -147,18 +68,18 @@ def raw(server: Server, *parts: bytes) -> bytes:
 def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced_at_once(bundle, tmp_path):
     with serving(bundle, tmp_path) as server:
         (worker,) = server.workers()
-        os.kill(worker, signal.SIGSTOP)
+        worker.suspend()
         time.sleep(2)  # the supervisor asks twice a second, and would wait for 30 s
-        os.kill(worker, signal.SIGKILL)
+        worker.kill()
         server.until(lambda: server.workers() not in ([worker], []), seconds=15)
         server.until(lambda: server.client.get("/readyz").status_code == 200)
-        assert f"worker {worker} died and was replaced" in server.log
+        assert f"worker {worker.pid} died and was replaced" in server.log
 
 
 def test_reload_by_signal_and_by_request(bundle, tmp_path):
     own = shutil.copytree(bundle, tmp_path / "own")
     authorization = {"authorization": "Bearer secret"}
-    with serving(own, tmp_path, "--workers", "2", SUBSPACE_SERVE_TOKEN="secret") as server:
+    with serving(own, tmp_path, workers=2, variables={"SUBSPACE_SERVE_TOKEN": "secret"}) as server:
         server.client.headers.update(authorization)
         first = server.client.get("/models").json()["bundle"]["sha256"]
         shutil.rmtree(own)
@@ -191,24 +112,17 @@ def test_reload_by_signal_and_by_request(bundle, tmp_path):
 
 def test_workers_end_when_their_supervisor_is_killed(bundle, tmp_path):
     with serving(bundle, tmp_path) as server:
-        workers = [psutil.Process(pid) for pid in server.workers()]
+        workers = server.workers()
         server.process.kill()
         gone, alive = psutil.wait_procs(workers, timeout=20)
         assert len(gone) == 1
         assert alive == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_https(bundle, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.create_default_context(cafile=certificate)
-    options = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
-    with serving(bundle, tmp_path, *options, verify=context) as server:
+    file, key = certificate(tmp_path)
+    context = ssl.create_default_context(cafile=file)
+    with serving(bundle, tmp_path, tls=context, tls_certificate=file, tls_key=key) as server:
         response = server.client.post("/predict", json={"images": IMAGES.tolist()})
         np.testing.assert_allclose(probabilities(response), expected("midpoint"), atol=1e-6)
 
@@ -220,14 +134,10 @@ def run(monkeypatch, capfd, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["subspace-serve", "serve", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
+        found = ended("serve", *arguments)
         assert list(tmp_path.glob("subspace-serve-*")) == []
-        return status, *capfd.readouterr()
+        assert capfd.readouterr() == ("", "")
+        return found
 
     return call
 

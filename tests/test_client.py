@@ -10,8 +10,6 @@ import itertools
 import json
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +20,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from bundle_factory import LABELS, make_bundle, random_images
-from PIL import ExifTags, Image
+from client_transport import URL, asked, assert_close, through
+from image_files import encoded, png, turned
+from PIL import Image
 from ports import free_port
-from service_client import IMAGES, expected, png, served
+from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
+from threaded_server import listening
 
 from subspace_serve.client import (
     AsyncClient,
@@ -45,38 +45,8 @@ from subspace_serve.client.images import batch
 from subspace_serve.client.wire import HttpRequest, Options, infer_request
 from subspace_serve.errors import SubspaceServeError
 
-URL = "http://service.test"
 FILES = [png(image) for image in IMAGES]
 PAIR = (expected("endpoint-0") + expected("endpoint-1")) / 2
-
-
-@contextlib.contextmanager
-def listening(app: Any, **options: Any) -> Iterator[str]:
-    """Yield the address of a real server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", **options))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-def through(service: TestClient, seen: list[httpx.Request] | None = None) -> httpx.MockTransport:
-    """Return a transport into a service of this process."""
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        if seen is not None:
-            seen.append(request)
-        response = service.request(
-            request.method, request.url.raw_path.decode(), content=request.content, headers=request.headers
-        )
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
-    return httpx.MockTransport(handle)
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +62,9 @@ def service(bundle) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def seen() -> list[httpx.Request]:
-    return []
-
-
-@pytest.fixture
 def client(service, seen) -> Iterator[Client]:
     with Client(URL, transport=through(service, seen), retries=0) as own:
         yield own
-
-
-def asked(seen: list[httpx.Request]) -> list[str]:
-    return [request.url.path for request in seen]
 
 
 @pytest.mark.parametrize(
@@ -138,14 +99,6 @@ def test_arrays_and_files_have_the_same_answer(client, options):
             np.testing.assert_allclose(own.disagreement, other.disagreement, atol=1e-6)
         else:
             assert own.disagreement is other.mutual_information is other.disagreement is None
-
-
-def assert_close(own: Any, other: Any) -> None:
-    assert [(one.label, one.index) for one in own.labels] == [(one.label, one.index) for one in other.labels]
-    np.testing.assert_allclose(
-        [one.probability for one in own.labels], [one.probability for one in other.labels], atol=1e-6
-    )
-    np.testing.assert_allclose(own.entropy, other.entropy, atol=1e-6)
 
 
 def test_the_answer_has_the_right_numbers(client):
@@ -244,18 +197,6 @@ def test_images_that_are_none(client, seen, images, message):
     with pytest.raises(ClientError, match=message):
         client.predict(images)
     assert not any(request.method == "POST" for request in seen)
-
-
-def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
 
 
 COLOURS = Image.fromarray(random_images(1, seed=5)[0]).resize((10, 8), Image.Resampling.NEAREST)
@@ -884,22 +825,3 @@ def test_the_documentation_runs(service, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in printed[1:3]] == ["endpoint-0", "endpoint-1"]
     assert printed[3] == "None []"  # the points alone
     assert "{200: " in printed[4]
-
-
-def test_it_needs_little():
-    code = (
-        "import sys, subspace_serve.client\n"
-        "heavy = {'torch', 'bentoml', 'onnxruntime', 'pydantic', 'starlette', 'service', 'subspace_serve.bundle'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
-
-
-def test_without_pillow_all_else_can_be_sent():
-    code = (
-        "import sys, numpy; from subspace_serve.client.images import listed\n"
-        "print(len(listed([numpy.zeros((4, 5)), b'file', 'path'])), 'PIL' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["3", "False"]

@@ -11,22 +11,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from service_client import png, served
+from client_transport import URL, asked, assert_close, through
+from image_files import png
+from service_client import at_place, served
 from starlette.testclient import TestClient
-from test_client import URL, asked, assert_close, listening, through
+from threaded_server import listening
 
-from subspace_serve.answers import softmax
-from subspace_serve.bundle import Bundle
-from subspace_serve.bundle.predict import Predictor
 from subspace_serve.client import AsyncClient, Catalogue, Client, Domain, RequestRefused, Subspace
 from subspace_serve.client.inference import asked_model
 from subspace_serve.client.wire import Options, file_request
-from subspace_serve.run.opened import OpenRun
-
-
-@pytest.fixture(scope="module")
-def images(line_run: Path) -> np.ndarray:
-    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +29,13 @@ def service(whole_bundle: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def seen() -> list[httpx.Request]:
-    return []
-
-
-@pytest.fixture
 def client(service, seen) -> Iterator[Client]:
     with Client(URL, transport=through(service, seen), retries=0) as own:
         yield own
 
 
-def expected(bundle: Path, images: np.ndarray, alpha: float, statistics: str = "training") -> np.ndarray:
-    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
-    assert subspace is not None
-    return softmax(subspace.network.at(alpha, subspace.statistics(statistics).at(alpha)).logits(images))
-
-
 def files(images: np.ndarray) -> list[bytes]:
-    return [png(image[:, :, 0]) for image in images]
+    return [png(image) for image in images]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +78,12 @@ def test_arrays_files_and_both_together_have_the_same_answer(client, images, opt
 
 
 def test_the_answers_have_the_right_numbers(client, whole_bundle, images):
-    place = expected(whole_bundle, images, 0.3)
+    place = at_place(whole_bundle, images, 0.3)
     np.testing.assert_allclose(client.predict(images, alpha=0.3).probabilities, place, atol=1e-5)
     adapted = client.predict(images, alpha=0.3, domain="inverted")
-    np.testing.assert_allclose(adapted.probabilities, expected(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
+    np.testing.assert_allclose(adapted.probabilities, at_place(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
     alone = client.predict(images, domain="inverted")
-    np.testing.assert_allclose(alone.probabilities, expected(whole_bundle, images, 0.5, "inverted"), atol=1e-5)
+    np.testing.assert_allclose(alone.probabilities, at_place(whole_bundle, images, 0.5, "inverted"), atol=1e-5)
     end = client.predict(images, model="endpoint-0").probabilities
     mixed = client.predict(images, members=["endpoint-0", 0.3], weights=[1, 3], top_k=10, return_members=True)
     np.testing.assert_allclose(mixed.probabilities, 0.25 * end + 0.75 * place, atol=1e-5)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import save_noise
 from PIL import Image
 
 from subspace_serve.data import Augmentation, FolderImages, load_checked, load_data, load_images, preprocess, summary
@@ -21,11 +22,6 @@ def save(path: Path, color: int | tuple[int, ...] = (10, 20, 30), size: tuple[in
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB" if isinstance(color, tuple) else "L", size, color).save(path)
     return path
-
-
-def save_noise(path: Path, seed: int, size: tuple[int, int] = (24, 16)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from bundle_factory import make_bundle, random_images
+from client_transport import URL, through
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
-from service_client import GOOD, served
+from service_client import GOOD, served, tensor, until
 from starlette.testclient import TestClient
 
 from service.drift_store import DriftStore
@@ -158,8 +158,7 @@ def test_of_a_burst_the_first_images_to_come_are_watched(bundle, monkeypatch):
 
 
 def test_other_routes_count_the_same(client):
-    tensor = {"name": "image", "datatype": "UINT8", "shape": [5, *USUAL.shape[1:]], "data": USUAL[:5].ravel().tolist()}
-    assert client.post("/v2/models/midpoint/infer", json={"inputs": [tensor]}).status_code == 200
+    assert client.post("/v2/models/midpoint/infer", json={"inputs": [tensor(USUAL[:5])]}).status_code == 200
     assert drift(client)["images"] == 5
 
 
@@ -234,22 +233,15 @@ def test_a_stream_survives_a_worker_and_a_reload_of_the_same_bundle_and_no_other
         ask(client, USUAL[:5])
         stage(settings, state)
         served_now = state.current()
-        _wait(lambda: served_now.name in state.workers())
+        until(lambda: served_now.name in state.workers())
         ask(client, USUAL[:5])
         assert (drift(client)["images"], drift(client)["since"]) == (110, since)
         assert gauges(client, "midpoint")["alarm"] == 1
         other = make_bundle(tmp_path / "other", temperatures={"midpoint": 2.0})
         stage(settings.model_copy(update={"bundle": other}), state)
-        _wait(lambda: drift(client)["images"] == 0)
+        until(lambda: drift(client)["images"] == 0)
         assert drift(client)["alarm"] is False
         assert gauges(client, "midpoint")["alarm"] == 0
-
-
-def _wait(happened) -> None:
-    end = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 ADD = """
@@ -300,7 +292,7 @@ def test_processes_add_to_one_stream(tmp_path):
 def test_a_process_that_is_killed_leaves_a_whole_stream_and_no_lock(tmp_path):
     for enough in (30, 300, 600):
         with adding(tmp_path, 10**9) as process:
-            _wait(lambda n=enough: (tmp_path / "bundle-model.json").exists() and stored(tmp_path).images > n)
+            until(lambda n=enough: (tmp_path / "bundle-model.json").exists() and stored(tmp_path).images > n)
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert stored(tmp_path).counts.sum() == 2 * stored(tmp_path).images
@@ -351,11 +343,7 @@ def test_clients_read_and_reset_a_stream(bundle):
         ask(service, DARK[:100])
         document = drift(service)
 
-        def answer(request: httpx.Request) -> httpx.Response:
-            answer = service.request(request.method, request.url.raw_path.decode(), headers=dict(request.headers))
-            return httpx.Response(answer.status_code, content=answer.content)
-
-        with Client("http://service", token="secret", transport=httpx.MockTransport(answer)) as client:
+        with Client(URL, token="secret", transport=through(service)) as client:
             found = client.drift("midpoint")
             assert (found.model, found.images, found.alarm) == ("midpoint", 100, True)
             assert found.since_image == document["since"]["image"]
@@ -368,7 +356,7 @@ def test_clients_read_and_reset_a_stream(bundle):
             assert client.reset_drift("midpoint").since is None
 
         async def asynchronously() -> list[int]:
-            async with AsyncClient("http://service", token="secret", transport=httpx.MockTransport(answer)) as client:
+            async with AsyncClient(URL, token="secret", transport=through(service)) as client:
                 return [(await client.drift("midpoint")).images, (await client.reset_drift("endpoints")).images]
 
         assert asyncio.run(asynchronously()) == [0, 0]

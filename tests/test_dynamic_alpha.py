@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from command_line import invoke
+from command_line import invoke, run
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -44,8 +44,7 @@ def bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Return a bundle with its subspace's graph; tests must not change it."""
     folder = tmp_path_factory.mktemp("dynamic") / "bundle"
     words = ("--alpha", "midpoint", "--dynamic-alpha", "--no-sets", "--calibration-count", 256)
-    done = invoke("export", line_run, *words, "--out", folder)
-    assert done.exit_code == 0, (done.output, done.exception)
+    run("export", line_run, *words, "--out", folder)
     return Bundle.open(folder)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
+from drawn_axes import noted
 from evaluation_documents import evaluation
-from matplotlib.axes import Axes
 from PIL import Image
 
 from subspace_serve.cli.domains import named_spec
@@ -98,21 +98,12 @@ def domain(name: str, values: dict[Any, float]) -> DomainSet:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What was drawn: curves, dots and their colours' alphas, and names of places."""
-    calls: dict[str, list[Any]] = {"plot": [], "scatter": [], "annotate": []}
-
-    def spy(method: str, keep: Any) -> None:
-        original = getattr(Axes, method)
-
-        def record(self: Axes, *arguments: Any, **options: Any) -> Any:
-            calls[method].append(keep(arguments, options))
-            return original(self, *arguments, **options)
-
-        monkeypatch.setattr(Axes, method, record)
-
-    spy("plot", lambda arguments, options: (list(arguments[0]), list(arguments[1])))
-    spy("scatter", lambda arguments, options: (list(arguments[0]), list(arguments[1]), options.get("c")))
-    spy("annotate", lambda arguments, options: (arguments[0], arguments[1]))
-    return calls
+    return noted(
+        monkeypatch,
+        plot=lambda arguments, options: (list(arguments[0]), list(arguments[1])),
+        scatter=lambda arguments, options: (list(arguments[0]), list(arguments[1]), options.get("c")),
+        annotate=lambda arguments, options: (arguments[0], arguments[1]),
+    )
 
 
 def test_the_picture_has_accuracy_along_alpha_and_the_first_domain_against_the_others(
@@ -171,25 +162,15 @@ def test_one_domain_has_one_panel_and_domains_of_other_places_no_picture(tmp_pat
         plot_domains([old, domain("new", {0.0: 0.5, 0.5: 0.75})], tmp_path / "two.png")
 
 
-@pytest.fixture
-def new(line_run: Path, tmp_path: Path) -> Path:
-    """Return a file of validation images, darker."""
-    run = OpenRun(line_run)
-    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
-    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
-    return tmp_path / "new.npz"
-
-
 def test_the_command_prints_a_row_a_place_and_draws(line_run: Path, new: Path, tmp_path: Path) -> None:
     words = ("--val-data", "old=test", "--val-data", new, "--points", 3)
-    result = invoke("evaluate", line_run, *words, "--plot", tmp_path / "d.png", "--json", tmp_path / "d.json")
-    assert result.exit_code == 0, (result.output, result.exception)
+    result = completed("evaluate", line_run, *words, "--plot", tmp_path / "d.png", "--json", tmp_path / "d.json")
     document = json.loads((tmp_path / "d.json").read_text())
     old, dark = document["domains"]
     assert (old["name"], old["data"], dark["name"], dark["data"]) == ("old", "test", str(new), str(new))
     assert document["data"] == "test"
     assert document["points"] == old["points"]
-    alone = json.loads(invoke("evaluate", line_run, "--data", new, "--points", 3, "--json", "-").stdout)
+    alone = json.loads(run("evaluate", line_run, "--data", new, "--points", 3, "--json", "-"))
     assert dark["points"] == alone["points"]
     lines = result.output.splitlines()
     for row, (first, second) in enumerate(zip(old["points"], dark["points"], strict=True)):
@@ -206,7 +187,7 @@ def test_the_command_prints_a_row_a_place_and_draws(line_run: Path, new: Path, t
 
 def test_ensembles_that_were_asked_for_have_a_row_too(line_run: Path, new: Path) -> None:
     words = ("--val-data", "old=test", "--val-data", f"new={new}", "--alpha", "random:2")
-    document = json.loads(invoke("evaluate", line_run, *words, "--json", "-").stdout)
+    document = json.loads(run("evaluate", line_run, *words, "--json", "-"))
     (row,) = (
         line.split()[-2:]
         for line in invoke("evaluate", line_run, *words).output.splitlines()
@@ -244,8 +225,8 @@ def test_a_bundle_is_evaluated_on_several_domains_with_its_own_statistics(
 ) -> None:
     folder = Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
     words = ("--val-data", f"a={new}", "--val-data", f"b={new}", "--points", 3, "--json", "-")
-    usual = json.loads(invoke("evaluate", folder, *words).stdout)
+    usual = json.loads(run("evaluate", folder, *words))
     assert [entry["name"] for entry in usual["domains"]] == ["a", "b"]
     assert usual["domains"][0]["points"] == usual["domains"][1]["points"]
-    inverted = json.loads(invoke("evaluate", folder, *words, "--calibrate-on", "inverted").stdout)
+    inverted = json.loads(run("evaluate", folder, *words, "--calibrate-on", "inverted"))
     assert inverted["domains"][0]["points"] != usual["domains"][0]["points"]

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from folder_contents import contents
 from safetensors import safe_open
 from torch import nn
 from untrained import untrained
@@ -159,7 +160,7 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
 ) -> None:
     target = tmp_path / "bundle"
     target.symlink_to(line_bundle)  # a bundle that any change would be seen in
-    before = {file.name: file.read_bytes() for file in line_bundle.iterdir()}
+    before = contents(line_bundle)
 
     def tampered(*arguments, **options) -> bytes:
         graph = onnx.load(line_bundle / "midpoint.onnx")
@@ -170,7 +171,7 @@ def test_a_graph_that_differs_from_torch_is_refused_and_the_old_bundle_stays(
     monkeypatch.setattr(module.ServedGraph, "file", tampered)
     with pytest.raises(ExportError, match=r"logits differ by up to 0\.1.*was not written"):
         export(line_run, target)
-    assert {file.name: file.read_bytes() for file in line_bundle.iterdir()} == before
+    assert contents(line_bundle) == before
     assert os.listdir(tmp_path) == ["bundle"]
 
 

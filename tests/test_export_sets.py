@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 
 from subspace_serve.abstention import levels_of
 from subspace_serve.bundle import Bundle, Ensemble, Point
@@ -21,23 +21,16 @@ from subspace_serve.prediction_sets import label_scores
 from subspace_serve.run.domains import recorded_domain
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
+from subspace_serve.run.selections import store_selections
 
 
 def exported(run: Path, *words: object) -> Bundle:
-    result = invoke("export", run, "--points-only", *words)
-    assert result.exit_code == 0, (result.output, result.exception)
+    completed("export", run, "--points-only", *words)
     return Bundle.open(run / "bundle")
 
 
 def models(bundle: Bundle) -> dict[str, Point | Ensemble]:
     return {**bundle.points, **bundle.ensembles}
-
-
-def store(run_folder: Path, **selections: dict) -> None:
-    """Store selections as `select` does."""
-    sha256 = OpenRun(run_folder).checkpoint_sha256
-    document = {name: entry | {"checkpoint_sha256": sha256} for name, entry in selections.items()}
-    (run_folder / "selections.json").write_text(json.dumps(document))
 
 
 def probabilities(bundle: Bundle, model: str, images: Images) -> np.ndarray:
@@ -131,7 +124,7 @@ def test_images_that_fitted_a_temperature_are_left_out(own_run: Path) -> None:
 
 def test_images_that_chose_a_place_are_left_out_also_for_ensembles_of_it(own_run: Path) -> None:
     chosen = {"alpha": 0.3, "domain": {"data": "validation"}, "seed": 5}
-    store(own_run, best=chosen)
+    store_selections(own_run, {"best": chosen}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best", "--alpha", "midpoint", "--ensemble", "both=best,midpoint")
     validation = OpenRun(own_run).data.validation
     _, others = halves(validation, 5)
@@ -150,14 +143,14 @@ def test_a_mixture_leaves_out_what_each_of_its_parts_chose_on(own_run: Path) -> 
         "old": {"domain": {"data": "validation"}, "weight": 0.5},
         "new": {"domain": {"data": "elsewhere.npz", "fingerprint": "0"}, "weight": 0.5},
     }
-    store(own_run, both={"alpha": 0.4, "domains": parts, "seed": 2})
+    store_selections(own_run, {"both": {"alpha": 0.4, "domains": parts, "seed": 2}}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best:both")
     assert bundle.points["both"].sets.count == len(halves(OpenRun(own_run).data.validation, 2)[1])
 
 
 def test_what_was_selected_for_a_domain_has_the_sets_of_the_domain(own_run: Path) -> None:
     domain = {"data": "validation", "corruption": "contrast", "severity": 5, "preset": "cifar", "seed": 0}
-    store(own_run, dim={"alpha": 0.4, "domain": domain, "seed": 0})
+    store_selections(own_run, {"dim": {"alpha": 0.4, "domain": domain, "seed": 0}}, OpenRun(own_run).checkpoint_sha256)
     bundle = exported(own_run, "--alpha", "best:dim", "--alpha", "midpoint", "--ensemble", "both=dim,midpoint")
     opened = OpenRun(own_run)
     _, others = halves(recorded_domain(opened, domain).images)
@@ -215,8 +208,7 @@ def test_images_that_chose_are_left_out_whatever_they_are_called(
     pixels, labels = OpenRun(own_run).data.validation.take(np.arange(60))
     for name in ("cam.npz", "twin.npz"):
         np.savez(name, images=255 - pixels, labels=labels)
-    result = invoke("select", own_run, "--val-data", "cam.npz", "--name", "cam", "--points", 3)
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", own_run, "--val-data", "cam.npz", "--name", "cam", "--points", 3)
     point = exported(own_run, "--alpha", "best:cam", "--sets-data", spelling).points["cam"]
     assert point.sets.count == 60 - json.loads((own_run / "selections.json").read_text())["cam"]["chosen_on"]
     assert point.sets.data == f"{spelling}, those that chose nothing"
@@ -226,11 +218,9 @@ def test_images_that_chose_are_left_out_whatever_they_are_called(
 
 def test_where_a_corruption_chose_its_clean_images_had_a_part(own_run: Path, tmp_path: Path) -> None:
     copy = ("corrupt", "--split", "validation", "--corruption", "contrast", "--severity", 3)
-    result = invoke(*copy, "--out", tmp_path / "dull")
-    assert result.exit_code == 0, (result.output, result.exception)
+    run(*copy, "--out", tmp_path / "dull")
     spec = f"corrupted:{tmp_path / 'dull'}:contrast:3"
-    result = invoke("select", own_run, "--val-data", spec, "--name", "dull", "--points", 3)
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", own_run, "--val-data", spec, "--name", "dull", "--points", 3)
     chosen_on = json.loads((own_run / "selections.json").read_text())["dull"]["chosen_on"]
     sets = exported(own_run, "--alpha", "best:dull", "--sets-data", "validation").points["dull"].sets
     assert sets.count == len(OpenRun(own_run).data.validation) - chosen_on
@@ -245,8 +235,7 @@ def test_sets_can_be_left_out(own_run: Path) -> None:
 
 
 def test_where_every_image_had_a_part_there_are_no_sets_and_a_note(own_run: Path) -> None:
-    result = invoke("export", own_run, "--points-only", "--alpha", "midpoint", "--calibrate-on", "validation")
-    assert result.exit_code == 0, (result.output, result.exception)
+    result = completed("export", own_run, "--points-only", "--alpha", "midpoint", "--calibrate-on", "validation")
     assert "midpoint gets no prediction sets: there are no images left that chose nothing" in result.stderr
     assert Bundle.open(own_run / "bundle").points["midpoint"].sets is None
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import completed, fails, invoke, run
+from image_files import save_noise
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli, main
 from subspace_serve.data import Augmentation, load_checked, load_data, summary
 from subspace_serve.data.picture_size import fitting_side
 from subspace_serve.errors import DataError
@@ -29,18 +29,10 @@ DIGITS = "train --data digits --arch cresnet8-4 --out runs/x"
 FLAT = Augmentation(padding=2, flip=True)
 
 
-def save(path: Path, size: tuple[int, int], seed: int) -> Path:
-    """Write noise of a width and height."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def folder(root: Path, *, classes: int = 3, each: int = 10, size: tuple[int, int] = (16, 16)) -> Path:
     for label in range(classes):
         for index in range(each):
-            save(root / f"class-{label}" / f"{index:02}.png", size, seed=100 * label + index)
+            save_noise(root / f"class-{label}" / f"{index:02}.png", 100 * label + index, size)
     return root
 
 
@@ -48,18 +40,12 @@ def command(words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words.split()], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def run(words: str) -> str:
-    result = CliRunner().invoke(cli, words.split(), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.mark.parametrize(("size", "side"), [((64, 64), 64), ((300, 240), 224)])
 def test_the_default_command_trains_on_a_folder(tmp_path: Path, size: tuple[int, int], side: int) -> None:
     """In a process of its own: narrow networks once corrupted memory here, and ended without a word."""
     files = folder(tmp_path / "pictures", each=20, size=size)
     if side == 224:
-        save(files / "class-0" / "00.png", (260, 250), seed=1)  # photographs are not all alike
+        save_noise(files / "class-0" / "00.png", 1, (260, 250))  # photographs are not all alike
     done = command("train --data pictures --epochs 2", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"3 classes, images of {side}x{side} pixels" in done.stderr
@@ -100,9 +86,9 @@ def test_small_pictures_keep_their_size_and_are_shifted(tmp_path: Path) -> None:
 
 def test_the_summary_names_classes_counts_sizes_and_what_is_amiss(tmp_path: Path) -> None:
     files = folder(tmp_path / "icons", classes=2)
-    save(files / "class-1" / "10.png", (20, 18), seed=0)
-    save(files / "rare" / "00.png", (16, 16), seed=1000)
-    save(files / "rare" / "01.png", (16, 16), seed=1001)
+    save_noise(files / "class-1" / "10.png", 0, (20, 18))
+    save_noise(files / "rare" / "00.png", 1000, (16, 16))
+    save_noise(files / "rare" / "01.png", 1001, (16, 16))
     assert summary(load_checked(str(files))).splitlines() == [
         "3 classes, images of 16x16 pixels, 3 channels, from files of 2 sizes, shorter side 16 to 18",
         "class     train  validation  test",
@@ -200,7 +186,7 @@ def test_skipped_files_are_recorded_and_left_out_ever_after(
     spoilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = run("train --data spoilt --arch cresnet8-4 --epochs 1 --skip-unreadable")
+    said = completed("train --data spoilt --arch cresnet8-4 --epochs 1 --skip-unreadable").output
     assert "note: 12 files that cannot be read are left out: train/class-1/bad-0.png" in said
     left_out = load_subspace(tmp_path / "runs" / "latest").provenance["data"]["left_out"]
     assert {part: len(files) for part, files in left_out.items()} == {"train": 10, "validation": 1, "test": 1}
@@ -229,20 +215,16 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_run_that_is_stopped_at_once_keeps_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_that_is_stopped_at_once_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def interrupted(self, *arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("trainer.training.Stepper.step", interrupted)
-    monkeypatch.setattr(sys, "argv", ["subspace-serve", *DIGITS.split()])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 130
-    assert "stopped before the first epoch was finished: nothing is kept" in capsys.readouterr().err
+    status, message = fails(DIGITS)
+    assert status == 130
+    assert "stopped before the first epoch was finished: nothing is kept" in message
 
 
 def test_a_half_trained_run_is_used_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,17 +241,17 @@ def test_a_half_trained_run_is_used_with_a_note(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr("trainer.training.Stepper.step", stopping)
-        CliRunner().invoke(cli, f"{DIGITS} --epochs 3 --batch-size 256".split())
+        invoke(f"{DIGITS} --epochs 3 --batch-size 256")
     name = Path("runs/latest").resolve().name
     note = f"note: runs/{name} was trained for 1 of 3 epochs; go on with subspace-serve train --resume runs/{name}"
-    assert note in run("evaluate --points 2")
-    assert note in run("export --alpha midpoint --no-evaluate")
+    assert note in completed("evaluate --points 2").output
+    assert note in completed("export --alpha midpoint --no-evaluate").output
     assert "1 of 3" in run("inspect")
     manifest = json.loads(Path("runs/latest/bundle/manifest.json").read_text())
     assert manifest["source"]["unfinished"] == {"finished_epochs": 1, "planned_epochs": 3}
     assert Bundle.open("runs/latest/bundle").manifest.source.unfinished is not None
     assert "epoch   3" in run("train --resume runs/latest")
-    assert "note:" not in run("export --alpha midpoint --no-evaluate")
+    assert "note:" not in completed("export --alpha midpoint --no-evaluate").output
     assert "unfinished" not in json.loads(Path("runs/latest/bundle/manifest.json").read_text())["source"]
 
 
@@ -282,12 +264,12 @@ def test_a_network_of_ones_own_is_told_how_it_is_called(tmp_path: Path, monkeypa
         "def right(*, classes, channels, height, width):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))\n"
     )
-    wrong = CliRunner().invoke(cli, ["train", "--arch", "own_first_hour:wrong", "--epochs", "1", "--out", "runs/w"])
+    wrong = invoke("train --arch own_first_hour:wrong --epochs 1 --out runs/w")
     assert "it is called as (*, classes, channels, height, width)" in str(wrong.exception)
-    said = run("train --arch own_first_hour:right --epochs 1 --out runs/r")
+    said = completed("train --arch own_first_hour:right --epochs 1 --out runs/r").output
     assert "collapse needs your network again: --arch own_first_hour:right" in said
     assert "(*, classes," in run("train --help")
-    refused = CliRunner().invoke(cli, ["collapse"])
+    refused = invoke("collapse")
     assert "--arch own_first_hour:right" in str(refused.exception)
     run("evaluate --points 2")
     for trust, reference in (("", "training"), (" --arch own_first_hour:right", None)):

@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bundle_factory import LABELS, linear_graph, point_weights
-from command_line import invoke
-from test_triton import input_of
+from bundle_factory import LABELS, input_of, linear_graph, point_weights
+from command_line import invoke, run
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
@@ -30,8 +29,7 @@ def bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Return a bundle with two fused ensembles, of which one leans; tests must not change it."""
     folder = tmp_path_factory.mktemp("fused") / "bundle"
     words = ("--alpha", "endpoints", "--alpha", "midpoint", "--ensemble", "leaning=endpoint-0:3,midpoint:1", "--fused")
-    done = invoke("export", line_run, *words, "--temperature", "--points-only", "--no-sets", "--out", folder)
-    assert done.exit_code == 0, (done.output, done.exception)
+    run("export", line_run, *words, "--temperature", "--points-only", "--no-sets", "--out", folder)
     return Bundle.open(folder)
 
 
@@ -57,7 +55,7 @@ def test_verify_compares_it(bundle: Bundle, tmp_path: Path) -> None:
     report = verify_bundle(bundle.folder, device="cpu", threads=1)
     assert set(report.fused) == {"endpoints", "leaning"}
     assert max(report.fused.values()) <= 1e-4
-    assert "endpoints.fused.onnx: answers as its members do" in invoke("verify", bundle.folder).stdout
+    assert "endpoints.fused.onnx: answers as its members do" in run("verify", bundle.folder)
 
     copy = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
     file = copy / "endpoints.fused.onnx"
@@ -78,7 +76,7 @@ def test_members_of_different_inputs_are_refused(tmp_path: Path) -> None:
         onnx.save(linear_graph(point_weights(f"endpoint-{int(name == 'b')}"), dtype), file)
     selection = Selection("pair", ("a", "b"), (0.5, 0.5), "probabilities")
     with pytest.raises(BundleError, match=r"b\.onnx takes .* share the input image, uint8 of shape \(batch, 4, 5, 3\)"):
-        fuse("pair", files, selection, input=input_of("uint8"), classes=len(LABELS))
+        fuse("pair", files, selection, input=input_of(), classes=len(LABELS))
 
 
 def test_a_graph_that_answers_otherwise_is_not_written(

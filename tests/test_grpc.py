@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_factory import LABELS, make_bundle, random_images
-from grpc_service import Served, infer_request, refused, served, until
+from grpc_service import Served, infer_request, refused, served
 from ports import free_port
-from service_client import IMAGES, expected, held_up
+from service_client import IMAGES, expected, held_up, until
 from stress.server import serving
+from threaded_server import certificate
 
 from service.job import Job
 from service.scheduler import Scheduler
 from service.settings import SettingsError, load_settings
 from service.tracing import Tracing
 from subspace_serve.bundle.prediction_sets import Sets
-from subspace_serve.run.opened import OpenRun
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -133,8 +131,7 @@ def test_classification(client):
 
 
 @pytest.mark.parametrize("choice", ["string_param", "double_param"])
-def test_places_and_domains(choice, whole_bundle, line_run):
-    images = OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+def test_places_and_domains(choice, whole_bundle, images):
     with served(whole_bundle) as own, triton.InferenceServerClient(own.address) as client:
         for parameters in ({"alpha": "0.3"}, {"alpha": "0.3", "domain": "inverted"}, {"domain": "inverted"}):
             assert_equal_to_http(own, client, "midpoint", images, OUTPUTS, **parameters)
@@ -453,17 +450,11 @@ def test_the_setting(monkeypatch):
         check_installed()
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_tls(bundle, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    file, key = certificate(tmp_path)
     message = infer_request().SerializeToString()
-    trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
-    with served(bundle, tls_certificate=certificate, tls_key=key) as own:
+    trusted = grpc.ssl_channel_credentials(file.read_bytes())
+    with served(bundle, tls_certificate=file, tls_key=key) as own:
         with grpc.secure_channel(own.address, trusted) as channel:
             assert channel.unary_unary(f"/{SERVICE}/ModelInfer")(message, timeout=20)
         assert refused(lambda: own.call("ModelInfer", message))[0] == "UNAVAILABLE"

@@ -8,13 +8,12 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_factory import make_bundle
-from grpc_service import Served, infer_request, refused, served, until
+from grpc_service import Served, infer_request, refused, served
 from ports import free_port
+from service_client import until
 
 from service.documents import RequestError
 from service.settings import Settings, SettingsError, load_settings
@@ -36,11 +35,6 @@ INFER = f"/{SERVICE}/ModelInfer"
 GOOD = infer_request().SerializeToString()
 ASKED = health_pb2.HealthCheckRequest()
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("grpc") / "bundle")
 
 
 @pytest.fixture(scope="module")

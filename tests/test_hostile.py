@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from bundle_factory import make_bundle
-from service_client import GOOD, IMAGES, JSON, png, served
+from image_files import png
+from service_client import GOOD, IMAGES, JSON, served
 from starlette.testclient import TestClient
 
 INFER = "/v2/models/midpoint/infer"
@@ -19,8 +18,7 @@ MANY = 400_000
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory) -> Iterator[TestClient]:
-    bundle: Path = make_bundle(tmp_path_factory.mktemp("hostile") / "bundle")
+def client(bundle) -> Iterator[TestClient]:
     with served(bundle, access_log=False) as client:
         yield client
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
+import threaded_server
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,26 +17,17 @@ import service.http
 from service.http import BoundedProtocol
 
 
+@contextlib.contextmanager
+def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
+    with threaded_server.listening(app, http=BoundedProtocol, ws="none") as url:
+        yield "127.0.0.1", int(url.rpartition(":")[2])
+
+
 @pytest.fixture
 def address(monkeypatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(service.http, "HEAD_SECONDS", 0.2)
     with listening(PlainTextResponse("fine")) as address:
         yield address
-
-
-@contextlib.contextmanager
-def listening(app: ASGIApp) -> Iterator[tuple[str, int]]:
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", http=BoundedProtocol, ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    try:
-        yield server.servers[0].sockets[0].getsockname()
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 def received(connection: socket.socket) -> bytes:

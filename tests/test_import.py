@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import completed, invoke, run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from subspace_serve.cli import cli
 from subspace_serve.data import Preprocessing
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.barrier import Barrier
@@ -440,13 +439,6 @@ def OpenedRun(folder: Path):
     return OpenRun(folder / "run", device="cpu")
 
 
-def command(*words: str | Path) -> str:
-    result = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=True)
-    if result.exit_code:
-        raise AssertionError(f"{words[0]} ended with {result.exit_code}: {result.output} {result.exception!r}")
-    return result.output
-
-
 @pytest.fixture(scope="module")
 def two_ends(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the ends of the tiny line as ordinary state dicts with their BatchNorm statistics."""
@@ -454,20 +446,20 @@ def two_ends(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
     files = []
     for index in range(2):
         files.append(folder / f"end{index}.safetensors")
-        command("collapse", line_run, "--alpha", f"endpoint:{index}", "--out", files[-1])
+        run("collapse", line_run, "--alpha", f"endpoint:{index}", "--out", files[-1])
     return files
 
 
 def test_the_whole_road_from_two_networks_to_answers(two_ends, line_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    printed = command("import", *two_ends, "--arch", "cresnet8-4", "--data", "digits", "--json", "import.json")
+    printed = run("import", *two_ends, "--arch", "cresnet8-4", "--data", "digits", "--json", "import.json")
     document = json.loads(Path("import.json").read_text())
     assert "line of 2 networks: runs/import-cresnet8-4" in printed
-    run, trained = load_subspace("runs/latest"), load_subspace(line_run)
+    imported_run, trained = load_subspace("runs/latest"), load_subspace(line_run)
     for name, values in trained.endpoints[1].items():
-        np.testing.assert_array_equal(run.endpoints[1][name], values)
+        np.testing.assert_array_equal(imported_run.endpoints[1][name], values)
     # The same networks and the same data: what is measured is what the run itself says of them.
-    found = json.loads(command("evaluate", line_run, "--data", "validation", "--json", "-"))
+    found = json.loads(run("evaluate", line_run, "--data", "validation", "--json", "-"))
     barrier = Barrier.from_json(document["barrier"])
     for (alpha, metrics), point in zip(barrier.points, found["points"], strict=True):
         assert alpha == point["alpha"]
@@ -477,23 +469,23 @@ def test_the_whole_road_from_two_networks_to_answers(two_ends, line_run, tmp_pat
     assert barrier.accuracy == pytest.approx(max(drops.values()))
     assert drops[barrier.at] == pytest.approx(barrier.accuracy)
     assert document["statistics"]["recomputed"][0] == pytest.approx(found["points"][0]["metrics"])
-    assert barrier_line(barrier) in " ".join(command("inspect").split())
-    command("export", "--alpha", "0.25", "--alpha", "endpoints")
-    command("verify")
+    assert barrier_line(barrier) in " ".join(run("inspect").split())
+    run("export", "--alpha", "0.25", "--alpha", "endpoints")
+    run("verify")
     exported = json.loads(Path("runs/latest/bundle/manifest.json").read_text())
     assert exported["subspace"]["geometry"] == "line"
-    command("report")
+    run("report")
     page = " ".join(Path("runs/latest/report/report.html").read_text().split())
     assert "were trained elsewhere and imported" in page
     assert f"at most {100 * barrier.accuracy:.2f} points of accuracy worse" in page
     assert "All were trained together" not in page
     assert "The run was imported to be used as: midpoint, endpoints." in page
-    own = command("export", "--alpha", "endpoints", "--calibrate-on", "sources", "--out", "own")
+    own = run("export", "--alpha", "endpoints", "--calibrate-on", "sources", "--out", "own")
     assert "bundle: own" in own
     points = json.loads(Path("own/manifest.json").read_text())["points"]
     assert points["endpoint-0"]["calibration"]["data"] == "sources"
     words = ("--data", "validation", "--calibrate-on", "sources", "--alpha", "endpoints", "--json", "-")
-    with_own = json.loads(command("evaluate", *words))
+    with_own = json.loads(run("evaluate", *words))
     assert with_own["points"][0]["metrics"] == pytest.approx(document["statistics"]["own"][0])
 
 
@@ -507,11 +499,11 @@ def test_grey_data_for_a_network_of_three_channels_is_repeated_and_recorded(tmp_
     monkeypatch.chdir(tmp_path)
     architecture = Architecture("cresnet8-4", 10, 3, 8, 8)
     files = saved(tmp_path, *(state(seed, architecture) for seed in range(2)))
-    command("import", *files, "--arch", "cresnet8-4", "--data", "digits", "--channels", "3", "--out", "run")
+    run("import", *files, "--arch", "cresnet8-4", "--data", "digits", "--channels", "3", "--out", "run")
     assert load_subspace("run").provenance["training"]["channels"] == 3
-    command("evaluate", "run", "--points", "2")
-    command("evaluate", "run", "--points", "2", "--data", "digits:validation")
-    command("export", "run")
+    run("evaluate", "run", "--points", "2")
+    run("evaluate", "run", "--points", "2", "--data", "digits:validation")
+    run("export", "run")
     assert json.loads(Path("run/bundle/manifest.json").read_text())["input"]["channels"] == 3
 
 
@@ -520,16 +512,16 @@ def test_without_data_labels_and_sizes_are_given_and_images_named_later(tmp_path
     files = saved(tmp_path, state(0), state(1))
     Path("labels.txt").write_text("\n".join(f"class {number}" for number in range(10)))
     common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.35", "--height", "8", "--channels", "1")
-    printed = command("import", *files, "--arch", "cresnet8-4", *common, "--out", "run")
+    printed = run("import", *files, "--arch", "cresnet8-4", *common, "--out", "run")
     assert "without a data set" in printed
     assert load_subspace("run").architecture == SMALL
-    command("export", "run", "--alpha", "endpoints")  # with the sources' own statistics
+    run("export", "run", "--alpha", "endpoints")  # with the sources' own statistics
     manifest = json.loads(Path("run/bundle/manifest.json").read_text())
     assert manifest["labels"][2] == "class 2"
     assert not manifest.get("subspace")
-    result = CliRunner().invoke(cli, ["export", "run"])
+    result = invoke("export", "run")
     assert "recompute statistics" in str(result.exception)
-    result = CliRunner().invoke(cli, ["evaluate", "run"])
+    result = invoke("evaluate", "run")
     assert "imported without a data set" in str(result.exception)
 
 
@@ -537,15 +529,15 @@ def test_without_data_images_that_are_named_serve_for_all(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("labels.txt").write_text("\n".join("0123456789"))
     common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.35", "--height", "8", "--channels", "1")
-    command("import", *saved(tmp_path, state(0), state(1)), "--arch", "cresnet8-4", *common, "--out", "run")
+    run("import", *saved(tmp_path, state(0), state(1)), "--arch", "cresnet8-4", *common, "--out", "run")
     images = ("--calibrate-on", "digits:validation")
-    command("select", "run", "--val-data", "digits:validation", *images, "--points", "3", "--refine", "0")
-    command("export", "run", "--alpha", "best", *images, "--temperature", "--no-sets")
+    run("select", "run", "--val-data", "digits:validation", *images, "--points", "3", "--refine", "0")
+    run("export", "run", "--alpha", "best", *images, "--temperature", "--no-sets")
     manifest = json.loads(Path("run/bundle/manifest.json").read_text())
     assert manifest["points"]["best"]["temperature_fit"]["data"] == "digits:validation"
     assert manifest["points"]["best"]["statistics"] == "training"  # the subspace's, from the same images
     assert manifest["subspace"]["statistics"]["training"]["calibration"]["data"] == "digits:validation"
-    result = CliRunner().invoke(cli, ["export", "run", "--alpha", "midpoint", *images, "--temperature"])
+    result = invoke("export", "run", "--alpha", "midpoint", *images, "--temperature")
     assert "imported without a data set" in str(result.exception)
 
 
@@ -554,13 +546,13 @@ def test_without_data_a_report_has_no_plane_and_says_why(tmp_path, monkeypatch):
     Path("labels.txt").write_text("\n".join("0123456789"))
     common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.35", "--height", "8", "--channels", "1")
     files = saved(tmp_path, *map(state, range(3)))
-    command("import", *files, "--arch", "cresnet8-4", "--subspace", "simplex", *common, "--out", "run")
+    run("import", *files, "--arch", "cresnet8-4", "--subspace", "simplex", *common, "--out", "run")
     images = ("--data", "digits:validation")
-    command("evaluate", "run", *images, "--alpha", "endpoints", "--json", "own.json")
-    result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json"], catch_exceptions=False)
+    run("evaluate", "run", *images, "--alpha", "endpoints", "--json", "own.json")
+    result = completed("report", "run", *images, "--evaluation", "own.json")
     assert "no picture of the plane: run was imported without a data set" in result.stderr
     assert Path("run/report/report.html").exists()
-    result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json", "--plane"])
+    result = invoke("report", "run", *images, "--evaluation", "own.json", "--plane")
     assert "imported without a data set" in str(result.exception)
 
 
@@ -594,8 +586,7 @@ def test_training_starts_from_foreign_weights_and_draws_a_head_of_another_size_a
     )
     monkeypatch.chdir(tmp_path)
     words = ("--data", "digits", "--arch", "cresnet8-4", "--epochs", "1", "--init", file)
-    printed = CliRunner().invoke(cli, ["train", *map(str, words)])
-    assert printed.exit_code == 0
+    printed = completed("train", *words)
     assert "starts anew" in printed.stderr
 
 
@@ -694,8 +685,8 @@ def test_what_is_neither_given_nor_known_is_named(options, message):
     ids=lambda o: o[0],
 )
 def test_options_of_data_are_refused_without_data(two_ends, options, tmp_path):
-    words = ["import", *map(str, two_ends), "--arch", "resnet18", *options, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(cli, words)
+    words = ["import", *two_ends, "--arch", "resnet18", *options, "--out", tmp_path / "run"]
+    result = invoke(*words)
     assert result.exit_code == 1
     assert f"{options[0]} " in str(result.exception)
     assert "--data" in str(result.exception)
@@ -716,52 +707,50 @@ def test_without_data_places_are_evaluated_selected_and_exported_on_images_that_
     monkeypatch.chdir(tmp_path)
     Path("labels.txt").write_text("\n".join("0123456789"))
     common = ("--labels", "labels.txt", "--mean", "0.3", "--std", "0.37", "--height", "8", "--channels", "1")
-    command("import", *two_ends, "--arch", "cresnet8-4", *common, "--out", "run")
+    run("import", *two_ends, "--arch", "cresnet8-4", *common, "--out", "run")
     named = ("--calibrate-on", "digits:train")
-    found = json.loads(
-        command("evaluate", "run", "--data", "digits:validation", *named, "--points", "3", "--json", "-")
-    )
+    found = json.loads(run("evaluate", "run", "--data", "digits:validation", *named, "--points", "3", "--json", "-"))
     ends = ("--data", "digits:validation", "--alpha", "endpoints")
-    assert "BatchNorm from the sources' own statistics" in command("evaluate", "run", *ends, "--json", "own.json")
+    assert "BatchNorm from the sources' own statistics" in run("evaluate", "run", *ends, "--json", "own.json")
     own = json.loads(Path("own.json").read_text())
     assert len(found["points"]) == 3
     assert own["calibration"]["data"] == "sources"
-    command("report", "run", "--data", "digits:validation", "--evaluation", "own.json")
+    run("report", "run", "--data", "digits:validation", "--evaluation", "own.json")
     assert "the sources&#39; own statistics" in Path("run/report/report.html").read_text()
-    command("select", "run", "--val-data", "digits:validation", *named)
-    command("export", "run", "--alpha", "best", *named, "--temperature", "--temperature-data", "digits:validation")
+    run("select", "run", "--val-data", "digits:validation", *named)
+    run("export", "run", "--alpha", "best", *named, "--temperature", "--temperature-data", "digits:validation")
     manifest = json.loads(Path("run/bundle/manifest.json").read_text())
     assert manifest["subspace"]["statistics"]["training"]["calibration"]["data"] == "digits:train"
     sets = manifest["points"]["best"]["sets"]
     assert sets["data"] == "digits:validation, those that chose nothing"
     assert sets["count"] == manifest["points"]["best"]["temperature_fit"]["reported_on"]
-    command("verify", "run/bundle")
-    command("export", "run", "--alpha", "endpoints", *named, "--sets-data", "digits:validation")
+    run("verify", "run/bundle")
+    run("export", "run", "--alpha", "endpoints", *named, "--sets-data", "digits:validation")
     points = json.loads(Path("run/bundle/manifest.json").read_text())["points"]
     assert {point["sets"]["data"] for point in points.values()} == {"digits:validation"}
-    result = CliRunner().invoke(cli, ["export", "run", "--alpha", "endpoints", *named])
+    result = completed("export", "run", "--alpha", "endpoints", *named)
     assert "endpoint-0 gets no prediction sets" in result.stderr
-    result = CliRunner().invoke(cli, ["select", "run"])
+    result = invoke("select", "run")
     assert "imported without a data set" in str(result.exception)
 
 
 def test_collapse_writes_a_place_of_a_simplex_as_alpha_takes_it(two_ends, line_run, tmp_path):
-    command("collapse", line_run, "--out", tmp_path / "bend.safetensors")
-    run = tmp_path / "run"
+    run("collapse", line_run, "--out", tmp_path / "bend.safetensors")
+    folder = tmp_path / "run"
     ends = (*two_ends, tmp_path / "bend.safetensors")
-    command("import", *ends, "--arch", "cresnet8-4", "--data", "digits", "--no-evaluate", "--out", run)
+    run("import", *ends, "--arch", "cresnet8-4", "--data", "digits", "--no-evaluate", "--out", folder)
     files = [tmp_path / "midpoint.safetensors", tmp_path / "again.safetensors"]
     alpha = "midpoint"
     for file in files:
-        command("collapse", run, "--alpha", alpha, "--out", file)
+        run("collapse", folder, "--alpha", alpha, "--out", file)
         with safe_open(file, "numpy") as opened:
             alpha = opened.metadata()["alpha"]
     first, again = (load_file(file) for file in files)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    result = CliRunner().invoke(cli, ["collapse", str(run), "--alpha", "random:2"])
+    result = invoke("collapse", folder, "--alpha", "random:2")
     places = re.search(r"is the places (.*): collapse each", result.output).group(1).split("; ")
     for place in places:
-        command("collapse", run, "--alpha", place, "--out", tmp_path / "one.safetensors")
+        run("collapse", folder, "--alpha", place, "--out", tmp_path / "one.safetensors")
 
 
 def test_a_run_keeps_the_normalisation_of_its_start_or_of_published_weights(line_run):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
+import service_client
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
 from service_client import IMAGES, expected, served
 from starlette.testclient import TestClient
+from threaded_server import listening
 
 from service.engine import LARGE_JSON
 from service.inference_protocol import request, routes
@@ -26,30 +24,9 @@ PAIR = (expected("endpoint-0") + expected("endpoint-1")) / 2
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("protocol") / "bundle")
-
-
-@pytest.fixture(scope="module")
 def client(bundle) -> Iterator[TestClient]:
     with served(bundle, max_images=8) as client:
         yield client
-
-
-@contextlib.contextmanager
-def listening(app) -> Iterator[str]:
-    """Yield the address of a real server in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 class TritonClient(triton.InferenceServerClient):
@@ -61,7 +38,7 @@ class TritonClient(triton.InferenceServerClient):
 
 @pytest.fixture(scope="module")
 def triton_client(client) -> Iterator[TritonClient]:
-    with listening(client.app) as address, TritonClient(address) as own:
+    with listening(client.app) as url, TritonClient(url.removeprefix("http://")) as own:
         yield own
 
 
@@ -164,8 +141,8 @@ def test_float_models(tmp_path):
     images = random_images(2, dtype="float32")
     with (
         served(make_bundle(tmp_path / "bundle", dtype="float32")) as client,
-        listening(client.app) as address,
-        TritonClient(address) as own,
+        listening(client.app) as url,
+        TritonClient(url.removeprefix("http://")) as own,
     ):
         for binary in (True, False):
             answer = own.infer("midpoint", [tensor(images, binary)])
@@ -176,7 +153,7 @@ def test_float_models(tmp_path):
 
 
 FLAT = IMAGES[:1].ravel().tolist()
-GOOD = {"name": "image", "shape": [1, 4, 5, 3], "datatype": "UINT8", "data": FLAT}
+GOOD = service_client.tensor(IMAGES[:1])
 
 
 def infer(client: TestClient, document, **headers: str):
@@ -311,9 +288,7 @@ def test_a_document_may_name_a_model_and_the_path_decides(client):
     document = {
         "id": "9f0c",
         "model_name": "endpoint-1",
-        "inputs": [
-            {"name": "image", "shape": list(IMAGES.shape), "datatype": "UINT8", "data": IMAGES.reshape(-1).tolist()}
-        ],
+        "inputs": [service_client.tensor(IMAGES)],
     }
     plain = client.post("/v2/models/endpoint-1/infer", json={key: document[key] for key in ("id", "inputs")})
     answer = client.post("/v2/models/endpoint-1/infer", json=document)

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, refusal
 from PIL import Image
 
 from subspace_serve.bundle import Bundle
 from subspace_serve.data import Images, load_data, load_images, sharing
-from subspace_serve.errors import DataError
 from subspace_serve.files import sha256_of
 from subspace_serve.run.images import labelled_images, unlabelled_images
 from subspace_serve.run.leakage import corrupted_copy
@@ -24,13 +23,6 @@ from subspace_serve.space.checkpoint import save_subspace
 
 QUICK = ("--points", "2", "--refine", "0")
 TEST, TRAINING = "are test images of this run", "are training images of this run"
-
-
-def refusal(*words: object) -> str:
-    """Return why a command refuses its images, which it must."""
-    done = invoke(*words)
-    assert isinstance(done.exception, DataError), (done.output, done.exception)
-    return str(done.exception)
 
 
 def write_files(folder: Path, images: Images, names: Sequence[str]) -> None:
@@ -136,8 +128,7 @@ class TestFoldersOfFiles:
 
     def test_other_images_do(self, here: Path, line_run: Path) -> None:
         run = run_on(line_run, "parts")
-        done = invoke("select", run, "--val-data", "others", "--calibrate-on", "others", *QUICK)
-        assert done.exit_code == 0, (done.output, done.exception)
+        completed("select", run, "--val-data", "others", "--calibrate-on", "others", *QUICK)
 
 
 class TestTrainingImages:
@@ -158,8 +149,7 @@ class TestTrainingImages:
         run = run_on(line_run, "digits.npz")
         made = ("--data", "digits.npz", "--corruption", "contrast", "--severity", "1")
         for split in ("train", "validation"):
-            done = invoke("corrupt", *made, "--split", split, "--out", split)
-            assert done.exit_code == 0, (done.output, done.exception)
+            completed("corrupt", *made, "--split", split, "--out", split)
         message = refusal("select", run, "--val-data", "corrupted:train:contrast:1")
         assert "corrupted:train:contrast:1 holds corrupted training images of this run" in message
         whole = ("--val-data", "corrupted:train", "--corruption", "contrast", "--severity", 1)
@@ -172,8 +162,7 @@ class TestTrainingImages:
         run = run_on(line_run, "digits.npz", data_seed=1)
         made = ("--data", "digits.npz", "--corruption", "contrast", "--severity", "1", "--split", "validation")
         for seed in (0, 1):
-            done = invoke("corrupt", *made, "--data-seed", seed, "--out", f"copy-{seed}")
-            assert done.exit_code == 0, (done.output, done.exception)
+            completed("corrupt", *made, "--data-seed", seed, "--out", f"copy-{seed}")
         message = refusal("select", run, "--val-data", "corrupted:copy-0:contrast:1")
         assert "copy-0:contrast:1 holds other validation images of digits.npz than this run's" in message
         assert "make the copy with the run's --validation and --data-seed" in message
@@ -186,8 +175,7 @@ class TestTrainingImages:
         np.savez("large.npz", **large)
         run = run_on(line_run, "large.npz", image_size=8)
         made = ("--data", "large.npz", "--corruption", "contrast", "--severity", "1")
-        done = invoke("corrupt", *made, "--split", "train", "--out", "copy")
-        assert done.exit_code == 0, (done.output, done.exception)
+        completed("corrupt", *made, "--split", "train", "--out", "copy")
         message = refusal("select", run, "--val-data", "corrupted:copy:contrast:1")
         assert "corrupted:copy:contrast:1 holds corrupted training images of this run" in message
 
@@ -195,8 +183,7 @@ class TestTrainingImages:
 class TestCorruptedSets:
     def test_a_copy_in_the_home_folder_is_the_same_copy(self, here: Path, line_run: Path) -> None:
         run = shutil.copytree(line_run, "run")
-        done = invoke("corrupt", "--data", "digits", "--corruption", "contrast", "--out", "copy")
-        assert done.exit_code == 0, (done.output, done.exception)
+        completed("corrupt", "--data", "digits", "--corruption", "contrast", "--out", "copy")
         for option in ("--val-data", "--calibrate-on"):
             for spec in (f"corrupted:{here}/copy:contrast:3", "corrupted:~/copy:contrast:3"):
                 assert f"{spec} holds corrupted test images" in refusal("select", run, option, spec)
@@ -215,8 +202,7 @@ class TestCorruptedSets:
 
     def test_and_is_taken_where_it_holds_something_else(self, here: Path, line_run: Path) -> None:
         run = run_on(line_run, "mnist-c:mnist-c:identity")
-        done = invoke("select", run, "--val-data", "mnist-c:mnist-c:negative", *QUICK)
-        assert done.exit_code == 0, (done.output, done.exception)
+        done = completed("select", run, "--val-data", "mnist-c:mnist-c:negative", *QUICK)
         assert "holds corrupted copies of published test images" in done.stderr
 
 
@@ -231,8 +217,7 @@ class TestWhatHadAPart:
         return Path(shutil.copytree(line_run, "run"))
 
     def exported(self, run: Path, *words: object) -> Bundle:
-        done = invoke("export", run, "--alpha", "midpoint", "--points-only", "--no-evaluate", *words)
-        assert done.exit_code == 0, (done.output, done.exception)
+        completed("export", run, "--alpha", "midpoint", "--points-only", "--no-evaluate", *words)
         return Bundle.open(run / "bundle")
 
     def test_a_gate_takes_no_images_that_gave_statistics(self, run: Path) -> None:
@@ -254,8 +239,7 @@ class TestWhatHadAPart:
         assert midpoint.sets.count == 120 - midpoint.temperature_fit.count
 
     def test_nor_any_that_chose_the_place(self, run: Path) -> None:
-        done = invoke("select", run, "--val-data", "few.npz", "--name", "few", *QUICK)
-        assert done.exit_code == 0, (done.output, done.exception)
+        completed("select", run, "--val-data", "few.npz", "--name", "few", *QUICK)
         chosen_on = OpenRun(run).selections()["few"]["chosen_on"]
         words = ("--alpha", "best:few", "--sets-data", "all.npz")
         assert self.exported(run, *words).points["few"].sets.count == 120 - chosen_on

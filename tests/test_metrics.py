@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -135,14 +133,6 @@ def test_total_variation_is_half_the_l1_distance() -> None:
     second = np.array([[0.0, 0.5, 0.5], [0.3, 0.3, 0.4]])
     assert total_variation(first, second) == pytest.approx([1.0, 0.2])
     assert total_variation(first, first).tolist() == [0, 0]
-
-
-def test_slow_libraries_are_imported_only_when_needed() -> None:
-    program = (
-        "import sys, subspace_serve.measure.metrics, subspace_serve.show.plot; "
-        "sys.exit(bool({'torchmetrics', 'matplotlib'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_debiased_calibration_error_of_calibrated_predictions_is_zero_where_the_plain_one_is_not() -> None:

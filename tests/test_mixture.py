@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
 
 from subspace_serve.bundle import Bundle
@@ -255,19 +255,9 @@ def test_a_mixture_recalibrated_on_other_images_reports_both(line_run: Path) -> 
     assert selection["recalibration"]["domain"]["chosen"] == pytest.approx(selection["reported"])
 
 
-@pytest.fixture
-def new(line_run: Path, tmp_path: Path) -> Path:
-    """Return a file of validation images, darker."""
-    run = OpenRun(line_run)
-    pixels, labels = run.data.validation.take(np.arange(len(run.data.validation)))
-    np.savez(tmp_path / "new.npz", images=pixels // 2, labels=labels, label_names=run.labels)
-    return tmp_path / "new.npz"
-
-
 def test_the_command_stores_one_place_for_all_which_is_exported(own_run: Path, new: Path) -> None:
     words = ("select", own_run, "--val-data", "old=validation", "--val-data", f"new={new}", "--points", 3)
-    result = invoke(*words, "--mixture", "old:1,new:3", "--at-least", "old=0", "--name", "both", "--greedy")
-    assert result.exit_code == 0, result.output
+    result = completed(*words, "--mixture", "old:1,new:3", "--at-least", "old=0", "--name", "both", "--greedy")
     stored = read_selections(own_run, OpenRun(own_run).checkpoint_sha256)
     assert list(stored) == ["both"]
     parts = stored["both"]["domains"]
@@ -278,23 +268,20 @@ def test_the_command_stores_one_place_for_all_which_is_exported(own_run: Path, n
     ]
     assert rows[0][-2:] == ["0.00,", "holds"]
     assert "export it with --alpha best:both" in result.output
-    result = invoke("export", own_run, "--alpha", "best:both", "--temperature")
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("export", own_run, "--alpha", "best:both", "--temperature")
     point = Bundle.open(own_run / "bundle").points["both"]
     assert point.alpha == stored["both"]["alpha"]
     assert point.temperature_fit is not None
     assert point.temperature_fit.data == "digits:validation"
-    result = invoke("report", own_run, "--points", 3, "--no-plane")
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("report", own_run, "--points", 3, "--no-plane")
     page = next((own_run / "report").glob("*.html")).read_text()
     assert "old (weight 0.25): data validation" in page
 
 
 def test_a_mixture_calibrated_on_other_images_is_exported_so(own_run: Path, new: Path) -> None:
     words = ("--val-data", "old=validation", "--val-data", f"new={new}", "--points", 2, "--refine", 0)
-    result = invoke("select", own_run, *words, "--mixture", "old:1,new:1", "--calibrate-on", new)
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert invoke("export", own_run, "--alpha", "best:mixture", "--no-evaluate").exit_code == 0
+    run("select", own_run, *words, "--mixture", "old:1,new:1", "--calibrate-on", new)
+    run("export", own_run, "--alpha", "best:mixture", "--no-evaluate")
     assert Bundle.open(own_run / "bundle").points["mixture"].calibration.data == str(new)
 
 
@@ -344,8 +331,7 @@ def test_one_domain_or_one_twice_makes_no_mixture(own_run: Path, domains: list[s
 
 def test_corruptions_are_domains_of_a_mixture_too(own_run: Path) -> None:
     words = ("--corruption", "fog,contrast", "--mixture", "fog:3:1,contrast:3:4", "--points", 2, "--refine", 0)
-    result = invoke("select", own_run, *words)
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", own_run, *words)
     parts = read_selections(own_run, OpenRun(own_run).checkpoint_sha256)["mixture"]["domains"]
     assert {name: part["weight"] for name, part in parts.items()} == {"fog:3": 0.2, "contrast:3": 0.8}
 
@@ -353,8 +339,7 @@ def test_corruptions_are_domains_of_a_mixture_too(own_run: Path) -> None:
 def test_a_mixture_is_chosen_in_a_bundle(whole_bundle: Path, new: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
     words = ("--val-data", f"a={new}", "--val-data", f"b={new}", "--mixture", "a:1,b:2", "--points", 3)
-    result = invoke("select", folder, *words, "--name", "both")
-    assert result.exit_code == 0, (result.output, result.exception)
+    run("select", folder, *words, "--name", "both")
     manifest = Bundle.open(folder).manifest
     domain = manifest.domains["both"]
     assert domain.chosen is not None

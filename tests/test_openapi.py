@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle
+from bundle_factory import LABELS, make_bundle
+from image_files import png
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from service_client import GOOD, IMAGES, JSON, png, served, text
+from service_client import GOOD, IMAGES, JSON, served, tensor, text
+from service_document import ENSEMBLES, PAIR, TOKEN, document_of
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -24,15 +25,6 @@ from service.openapi import openapi_document
 from service.requests import PredictForm, PredictRequest
 from service.settings import Settings
 from subspace_serve.bundle.prediction_sets import Sets
-
-TOKEN = "a-token"
-ENSEMBLES = ["endpoints", "leaning"]
-PAIR = ["endpoint-0", "endpoint-1"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("openapi") / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +54,7 @@ def test_document_is_openapi(settings):
 
 def test_document_has_every_route_and_nothing_else(client):
     routes = {(route.path, method) for route in _routes(client) for method in route.methods - {"HEAD"}}
-    operations = {(path, method.upper()) for path, item in _document(client)["paths"].items() for method in item}
+    operations = {(path, method.upper()) for path, item in document_of(client)["paths"].items() for method in item}
     assert operations == routes
 
 
@@ -90,7 +82,7 @@ def test_every_field_of_a_request_is_described():
 
 
 def test_examples_fit_their_schemas(client):
-    document = _document(client)
+    document = document_of(client)
     for media in _media_types(document["paths"]):
         examples = [example["value"] for example in media.get("examples", {}).values()]
         for example in [*examples, *([media["example"]] if "example" in media else [])]:
@@ -100,7 +92,7 @@ def test_examples_fit_their_schemas(client):
 
 
 def test_token_is_asked_for_where_the_document_says(guarded):
-    document = _document(guarded)
+    document = document_of(guarded)
     assert document["security"] == [{"bearer": []}]
     assert TOKEN not in json.dumps(document)
     is_open = {}
@@ -116,7 +108,7 @@ def test_token_is_asked_for_where_the_document_says(guarded):
 
 
 def test_document_without_a_token_says_nothing_of_one(client):
-    document = _document(client)
+    document = document_of(client)
     assert "security" not in document
     assert "securitySchemes" not in document["components"]
     assert "403" in document["paths"]["/admin/reload"]["post"]["responses"]
@@ -132,11 +124,11 @@ def test_not_ready_is_answered_as_documented(bundle, state):
     client = TestClient(create_app(engine, metrics), raise_server_exceptions=False)
     statuses = {}
     try:
-        document = _document(client)
+        document = document_of(client)
         bodies = {
             "/predict": {"json": {"images": [GOOD]}},
             "/predict_image": {"files": {"images": png(IMAGES[0])}},
-            "/v2/models/{model}/infer": {"json": {"inputs": [_tensor()]}},
+            "/v2/models/{model}/infer": {"json": {"inputs": [tensor(IMAGES[:1])]}},
         }
         bodies["/v2/models/{model}/versions/{version}/infer"] = bodies["/v2/models/{model}/infer"]
         for path, item in document["paths"].items():
@@ -157,7 +149,7 @@ def test_not_ready_is_answered_as_documented(bundle, state):
 
 
 def test_answers_to_all_models_and_options_fit_the_document(client, promising):
-    document = _document(client)
+    document = document_of(client)
     predict = document["paths"]["/predict"]["post"]
     infer = document["paths"]["/v2/models/{model}/infer"]["post"]
     models = ["midpoint", *PAIR, *ENSEMBLES]
@@ -175,22 +167,19 @@ def test_answers_to_all_models_and_options_fit_the_document(client, promising):
         parameters = {"coverage": 0.5, "max_risk": 0.5} | ({"members": json.dumps(PAIR)} if own else {})
         answer = service.post(
             f"/v2/models/{'endpoints' if own else 'midpoint'}/infer",
-            json={"inputs": [_tensor()], "parameters": parameters},
+            json={"inputs": [tensor(IMAGES[:1])], "parameters": parameters},
         )
         assert answer.status_code == 200
         assert {"sets", "abstained"} <= answer.json()["parameters"].keys()
         _check_answer(document, infer, answer)
     for model in models:
         for classification in ({}, {"classification": 2}):
-            request = {"inputs": [_tensor()], "outputs": [{"name": "probabilities", "parameters": classification}]}
+            outputs = [{"name": "probabilities", "parameters": classification}]
+            request = {"inputs": [tensor(IMAGES[:1])], "outputs": outputs}
             answer = client.post(f"/v2/models/{model}/infer", json=request)
             assert answer.status_code == 200
             _check_answer(document, infer, answer)
     assert client.get("/models").json()["labels"] == list(LABELS)
-
-
-def _document(client: TestClient) -> dict[str, Any]:
-    return client.get("/docs.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()
 
 
 def _routes(client: TestClient) -> list[Any]:
@@ -198,10 +187,6 @@ def _routes(client: TestClient) -> list[Any]:
     while not hasattr(app, "routes"):
         app = app._app
     return app.routes
-
-
-def _tensor() -> dict[str, Any]:
-    return {"name": "image", "datatype": "UINT8", "shape": [1, *SHAPES["uint8"]], "data": IMAGES[0].ravel().tolist()}
 
 
 def _media_types(part: Any) -> Iterator[dict[str, Any]]:

@@ -10,12 +10,13 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_factory import SHAPES, make_bundle
-from service_client import IMAGES, JSON, png, served, text
+from bundle_factory import SHAPES
+from image_files import png
+from service_client import IMAGES, JSON, served, text
+from service_document import ENSEMBLES, PAIR, TOKEN, document_of
 from starlette.testclient import TestClient
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
@@ -28,15 +29,7 @@ from schemathesis.transport.serialization import Binary  # noqa: E402
 pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
-TOKEN = "a-token"
 BINARY_HEADER = "Inference-Header-Content-Length"
-ENSEMBLES = ["endpoints", "leaning"]
-PAIR = ["endpoint-0", "endpoint-1"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("fuzz") / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def guarded(bundle) -> Iterator[TestClient]:
 
 
 def test_service_answers_as_documented(guarded):
-    document = _without_examples(_document(guarded))
+    document = _without_examples(document_of(guarded))
     # What it allows need not fit this bundle, and a form does not tell 0 from false: see the next test for that.
     checks = {"positive_data_acceptance": {"enabled": False}, "negative_data_rejection": {"enabled": False}}
     failures, asked = _fuzz(guarded, document, checks)
@@ -62,7 +55,7 @@ def test_service_answers_as_documented(guarded):
 
 
 def test_service_takes_all_that_is_right_and_nothing_else(client):
-    document = _bound(_document(client))
+    document = _bound(document_of(client))
     failures, asked = _fuzz(client, document, {"positive_data_acceptance": {"expected-statuses": ["2xx", 307, 403]}})
     # The narrowed document names ensembles only: a name that is wrong there may be a point's, and rightly accepted.
     of_a_point = re.compile(r"negative_data_rejection: .*/models/(midpoint|endpoint-\d)\b", re.DOTALL)
@@ -211,7 +204,3 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if isinstance(case.body, bytes):
         _, end = json.JSONDecoder().raw_decode(case.body.decode("latin-1"))
         case.headers[BINARY_HEADER] = str(end)
-
-
-def _document(client: TestClient) -> dict[str, Any]:
-    return client.get("/docs.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, features
+from bundle_factory import input_of
+from image_files import turned
+from PIL import Image, features
 
 from subspace_serve.bundle.images import decode_image
-from subspace_serve.bundle.manifest import Input, Preprocessing
 from subspace_serve.data import Augmentation, FolderImages, load_images
 from subspace_serve.data.decoding import decoded_size
 from subspace_serve.errors import DataError
@@ -26,12 +27,6 @@ def scene(width: int, height: int, channels: int = 3) -> Image.Image:
     edges = 0.4 + 0.6 * (x[..., None] > 0.3 + 0.2 * k)
     pixels = (127 * waves * edges).astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    return exif
 
 
 def write_jpegs(folder: Path) -> None:
@@ -74,14 +69,7 @@ def test_training_sees_the_pixels_that_the_service_sees(tmp_path, write, channel
     trained, _ = FolderImages(tmp_path, names, np.arange(len(names)), size=side, channels=channels).take(
         np.arange(len(names))
     )
-    input = Input(
-        dtype="uint8",
-        layout="NHWC",
-        height=side,
-        width=side,
-        channels=channels,
-        preprocessing=Preprocessing(mean=(0,) * channels, std=(1,) * channels),
-    )
+    input = input_of(side, side, channels)
     for name, pixels in zip(names, trained, strict=True):
         np.testing.assert_array_equal(decode_image((tmp_path / name).read_bytes(), input), pixels, err_msg=name)
 
@@ -116,9 +104,7 @@ def test_numbers_without_a_known_range_are_refused_by_name(tmp_path, mode):
     with pytest.raises(DataError, match=message):
         prepared(Image.open(tmp_path / "numbers.tif"), 3)
     assert f"mode {mode}" in decoded_size(tmp_path / "numbers.tif")
-    input = Input(
-        dtype="uint8", layout="NHWC", height=8, width=8, channels=1, preprocessing=Preprocessing(mean=(0,), std=(1,))
-    )
+    input = input_of(8, 8, 1)
     with pytest.raises(DataError, match=message):
         decode_image((tmp_path / "numbers.tif").read_bytes(), input)
 
@@ -153,9 +139,7 @@ def test_deep_tiff_files_are_scaled_by_their_own_white(tmp_path, bits, values, w
     (tmp_path / "deep.tif").write_bytes(grey_tiff(values, bits, white_is_zero=white_is_zero))
     expected = [255, 127, 0, 191] if white_is_zero else [0, 128, 255, 64]
     assert np.asarray(prepared(Image.open(tmp_path / "deep.tif"), 1)).tolist() == [expected]
-    input = Input(
-        dtype="uint8", layout="NHWC", height=1, width=4, channels=1, preprocessing=Preprocessing(mean=(0,), std=(1,))
-    )
+    input = input_of(1, 4, 1)
     assert decode_image((tmp_path / "deep.tif").read_bytes(), input).ravel().tolist() == expected
 
 
@@ -177,9 +161,7 @@ def test_tiff_files_are_turned_once_from_disk_and_from_bytes(tmp_path, mode, ori
     files = FolderImages(tmp_path, ["a.tif", "expected.png"], np.array([0, 1]), size=4, channels=1)
     (found, expected), _ = files.take(np.arange(2))
     np.testing.assert_array_equal(found, expected)
-    input = Input(
-        dtype="uint8", layout="NHWC", height=4, width=4, channels=1, preprocessing=Preprocessing(mean=(0,), std=(1,))
-    )
+    input = input_of(4, 4, 1)
     np.testing.assert_array_equal(decode_image((tmp_path / "a.tif").read_bytes(), input), expected)
 
 
@@ -250,8 +232,7 @@ def test_evaluation_makes_the_pixels_that_are_served_whatever_the_proportions(tm
         (tmp_path / "folder" / f"{index}").mkdir(parents=True)
         picture.save(tmp_path / "folder" / f"{index}" / "a.png")
         np.savez(tmp_path / f"{index}.npz", images=np.asarray(picture)[np.newaxis], labels=[index])
-    preprocessing = Preprocessing(mean=(0,) * 3, std=(1,) * 3)
-    input = Input(dtype="uint8", layout="NHWC", height=height, width=width, channels=3, preprocessing=preprocessing)
+    input = input_of(height, width)
     wanted = {"height": height, "width": width, "channels": 3, "label_names": ["0", "1"]}
     files = load_images(str(tmp_path / "folder"), **wanted).take(np.arange(2))[0]
     for index, file in enumerate(files):

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from service_client import served
+from image_files import png
+from service_client import at_place, probabilities, probabilities_of, served, tensor
 from starlette.testclient import TestClient
 
 from service.job import DeadlineError
@@ -20,17 +21,12 @@ from service.metrics import Metrics
 from service.places import MOST_WAITING, Places, TooManyPlacesError
 from service.settings import Settings
 from service.staging import State, stage
-from subspace_serve.answers import softmax
 from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Built
 from subspace_serve.errors import BundleError
-from subspace_serve.run.opened import OpenRun
 
-
-@pytest.fixture(scope="module")
-def images(line_run: Path) -> np.ndarray:
-    return OpenRun(line_run).data.test.take(np.arange(100, 104))[0]
+DIGITS = [str(digit) for digit in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -43,26 +39,9 @@ def ask(client: TestClient, images: np.ndarray, **options: object):
     return client.post("/predict", json={"images": images.tolist(), "top_k": 10} | options)
 
 
-def probabilities(response) -> np.ndarray:
-    rows = []
-    for prediction in response.json()["predictions"]:
-        row = np.zeros(10)
-        for label in prediction["labels"]:
-            row[label["index"]] = label["probability"]
-        rows.append(row)
-    return np.array(rows)
-
-
-def expected(bundle: Path, images: np.ndarray, alpha: float, statistics: str = "training") -> np.ndarray:
-    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
-    assert subspace is not None
-    found = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
-    return softmax(found.logits(images))
-
-
 def test_any_place_answers_and_says_which(client, whole_bundle, images):
     response = ask(client, images, alpha=0.3)
-    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3), atol=1e-5)
+    np.testing.assert_allclose(probabilities(response, DIGITS), at_place(whole_bundle, images, 0.3), atol=1e-5)
     document = response.json()
     found = {name: document[name] for name in ("model", "alpha", "statistics", "members", "aggregate", "temperature")}
     assert found == {
@@ -93,46 +72,47 @@ def test_places_are_members(client, whole_bundle, images):
     assert document["members"] == ["endpoint-0", 0.3]
     assert document["alpha"] is None
     first = ask(client, images, model="endpoint-0")
-    mixture = 0.25 * probabilities(first) + 0.75 * expected(whole_bundle, images, 0.3)
-    np.testing.assert_allclose(probabilities(response), mixture, atol=1e-5)
+    mixture = 0.25 * probabilities(first, DIGITS) + 0.75 * at_place(whole_bundle, images, 0.3)
+    np.testing.assert_allclose(probabilities(response, DIGITS), mixture, atol=1e-5)
     assert [member["model"] for member in document["predictions"][0]["members"]] == ["endpoint-0", 0.3]
 
 
 def test_a_domain_gives_its_statistics_to_any_place(client, whole_bundle, images):
     response = ask(client, images, alpha=0.3, domain="inverted")
-    np.testing.assert_allclose(probabilities(response), expected(whole_bundle, images, 0.3, "inverted"), atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(response, DIGITS), at_place(whole_bundle, images, 0.3, "inverted"), atol=1e-5
+    )
     assert response.json()["statistics"] == "inverted"
     alone = ask(client, images, domain="inverted").json()
     assert (alone["model"], alone["alpha"], alone["statistics"]) == ("inverted", 0.5, "inverted")
     assert alone == ask(client, images, model="inverted").json()
     ends = ask(client, images, model="endpoints", domain="inverted")
-    mixture = (expected(whole_bundle, images, 0.0, "inverted") + expected(whole_bundle, images, 1.0, "inverted")) / 2
-    np.testing.assert_allclose(probabilities(ends), mixture, atol=1e-5)
+    mixture = (at_place(whole_bundle, images, 0.0, "inverted") + at_place(whole_bundle, images, 1.0, "inverted")) / 2
+    np.testing.assert_allclose(probabilities(ends, DIGITS), mixture, atol=1e-5)
     assert ends.json()["members"] == [0.0, 1.0]
 
 
 def test_forms_and_the_inference_protocol_know_places_and_domains(client, images):
     wanted = ask(client, images[:1], members=["endpoint-0", 0.3]).json()
-    pixels = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "UINT8", "data": images[:1].ravel().tolist()}
-    body = {"inputs": [pixels], "parameters": {"members": '["endpoint-0", 0.3]'}}
+    body = {"inputs": [tensor(images[:1])], "parameters": {"members": '["endpoint-0", 0.3]'}}
     answer = client.post("/v2/models/endpoints/infer", json=body)
     assert answer.status_code == 404  # 0.3 is no member of the ensemble that the path names
-    body = {"inputs": [pixels], "parameters": {"alpha": 0.3, "domain": "inverted"}}
+    body = {"inputs": [tensor(images[:1])], "parameters": {"alpha": 0.3, "domain": "inverted"}}
     document = client.post("/v2/models/midpoint/infer", json=body).json()
     assert document["parameters"]["alpha"] == "0.3"
     assert document["parameters"]["statistics"] == "inverted"
     assert document["parameters"]["members"] == "[0.3]"
     form = client.post(
-        "/predict_image", files={"images": _png(images[0])}, data={"members": "endpoint-0,0.3", "top_k": "10"}
+        "/predict_image", files={"images": png(images[0])}, data={"members": "endpoint-0,0.3", "top_k": "10"}
     )
-    np.testing.assert_allclose(probabilities(form)[0], _row(wanted), atol=1e-6)
+    np.testing.assert_allclose(probabilities(form, DIGITS)[0], probabilities_of(wanted, DIGITS)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("place", [1e-5, 2.5e-7, 0.0, 1.0, -0.0, -0.1, -1e-5, -2.0, -2, float("-1" + "0" * 15)])
 def test_a_form_takes_a_number_among_members_for_a_place_as_json_does(client, images, place):
     options = {"members": ["midpoint", place], "top_k": 10}
     in_json = ask(client, images[:1], **options)
-    in_form = client.post("/predict_image", files={"images": _png(images[0])}, data=options)
+    in_form = client.post("/predict_image", files={"images": png(images[0])}, data=options)
     assert in_form.status_code == in_json.status_code == (400 if place < 0 else 200)
     if in_json.status_code == 400:
         assert in_form.json()["error"] == in_json.json()["error"]
@@ -142,13 +122,13 @@ def test_a_form_takes_a_number_among_members_for_a_place_as_json_does(client, im
 
 def test_a_place_far_outside_is_refused_in_a_form(client, images):
     data = {"members": f"midpoint,-1{'0' * 400}"}
-    answer = client.post("/predict_image", files={"images": _png(images[0])}, data=data)
+    answer = client.post("/predict_image", files={"images": png(images[0])}, data=data)
     assert answer.status_code == 400, answer.text
 
 
 @pytest.mark.parametrize("name", ["2", "2.5", "1e5", "1-5", "12e-05", "e-05", "1e-", "-", "+.", "1.0-rc"])
 def test_other_numbers_in_a_form_may_be_names(client, images, name):
-    answer = client.post("/predict_image", files={"images": _png(images[0])}, data={"members": f"midpoint,{name}"})
+    answer = client.post("/predict_image", files={"images": png(images[0])}, data={"members": f"midpoint,{name}"})
     assert answer.status_code == 404, answer.text
     assert f"no point {name!r}" in answer.json()["error"]
 
@@ -364,20 +344,3 @@ def test_a_changed_file_of_the_subspace_is_refused(whole_bundle, tmp_path, file)
     (copy / file).write_bytes(data)
     with pytest.raises(BundleError, match=f"{file} was changed"):
         Bundle.open(copy)
-
-
-def _png(image: np.ndarray) -> bytes:
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image[:, :, 0]).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def _row(document: dict) -> np.ndarray:
-    row = np.zeros(10)
-    for label in document["predictions"][0]["labels"]:
-        row[label["index"]] = label["probability"]
-    return row

@@ -7,8 +7,6 @@ import contextlib
 import hashlib
 import io
 import re
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,22 +15,19 @@ import bundle_factory
 import numpy as np
 import onnx
 import pytest
-import uvicorn
-from bundle_factory import LABELS, expected_logits, linear_graph, make_bundle, point_weights, random_images
+import service_client
+from bundle_factory import LABELS, expected_logits, input_of, linear_graph, make_bundle, point_weights, random_images
+from image_files import png
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from threaded_server import listening
 from untrained import exported
 
-from service.app import create_app
-from service.engine import Engine
-from service.metrics import Metrics
 from service.playground import page as playground_page
-from service.settings import Settings
 from subspace_serve.answers import entropy_of, softmax
-from subspace_serve.bundle import Bundle, Input, Onnx, Parity, Preprocessing, Source, write_bundle
+from subspace_serve.bundle import Bundle, Onnx, Parity, Source, write_bundle
 from subspace_serve.bundle.predict import Predictor
-from subspace_serve.run.opened import OpenRun
 from subspace_serve.space.geometry import Geometry
 
 pytestmark = pytest.mark.slow
@@ -60,27 +55,11 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">"
 @contextlib.contextmanager
 def served(bundle: Path, prefix: str = "", **settings) -> Iterator[str]:
     """Serve a bundle on a port of its own; yields the playground's address."""
-    metrics = Metrics()
-    engine = Engine(Settings(bundle=bundle, device="cpu", threads=1, **settings), metrics)
-    engine.start().join()
-    assert engine.ready, engine.failure
-    app = create_app(engine, metrics)
-    if prefix:
-        app = Starlette(routes=[Mount(prefix, app)])
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        end = time.monotonic() + 10
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}{prefix}/playground"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        engine.close()
-    assert not thread.is_alive()
+    with service_client.served(bundle, **settings) as client:
+        assert client.get("/readyz").status_code == 200
+        app = Starlette(routes=[Mount(prefix, client.app)]) if prefix else client.app
+        with listening(app) as url:
+            yield f"{url}{prefix}/playground"
 
 
 @dataclass
@@ -133,12 +112,6 @@ def address(tmp_path_factory):
     )
     with served(bundle) as address:
         yield address
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def upload(page, pixels: np.ndarray = IMAGES[0]) -> None:
@@ -541,16 +514,14 @@ def anywhere(whole_bundle):
 
 
 @pytest.fixture(scope="module")
-def digit(line_run):
+def digit(images):
     """Return one digit's pixels (8, 8)."""
-    return OpenRun(line_run).data.test.take(np.arange(100, 101))[0][0, :, :, 0]
+    return images[0, :, :, 0]
 
 
 def answered(bundle: Path, digit: np.ndarray, alpha, statistics: str = "training") -> np.ndarray:
     """Return (classes,) what the network at a place answers."""
-    subspace = Predictor(Bundle.open(bundle), device="cpu", threads=1).subspace
-    network = subspace.network.at(alpha, subspace.statistics(statistics).at(alpha))
-    return softmax(network.logits(digit[None, :, :, None]))[0]
+    return service_client.at_place(bundle, digit[None, :, :, None], alpha, statistics)[0]
 
 
 def test_the_slider_stands_at_any_place(opened, anywhere, whole_bundle, digit):
@@ -696,7 +667,7 @@ def test_points_of_a_simplex_are_chosen_from_a_list(opened, tmp_path):
     with write_bundle(
         tmp_path / "bundle",
         source=Source(checkpoint_sha256="0" * 64, geometry="simplex", architecture={"name": "linear"}),
-        input=Input(height=4, width=5, channels=3, preprocessing=Preprocessing(mean=(0,) * 3, std=(1,) * 3)),
+        input=input_of(),
         labels=LABELS,
         onnx=Onnx(opset=20, exporter="onnx.helper"),
     ) as bundle:

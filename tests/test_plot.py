@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn_axes import noted
 from evaluation_documents import by_calibration, changed, corruption, evaluation, measured, plane, records, selections
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,21 +61,12 @@ def simplex() -> dict[str, Any]:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What was drawn, in order: styles and values of curves, bounds of bands, heights of horizontal lines."""
-    calls: dict[str, list[Any]] = {"plot": [], "fill_between": [], "axhline": []}
-
-    def spy(method: str, key: str, keep: Any) -> None:
-        original = getattr(Axes, method)
-
-        def record(self: Axes, *arguments: Any, **options: Any) -> Any:
-            calls[key].append(keep(arguments, options))
-            return original(self, *arguments, **options)
-
-        monkeypatch.setattr(Axes, method, record)
-
-    spy("plot", "plot", lambda arguments, options: (arguments[2], list(arguments[0]), list(arguments[1])))
-    spy("fill_between", "fill_between", lambda arguments, options: (arguments[1], arguments[2]))
-    spy("axhline", "axhline", lambda arguments, options: arguments[0])
-    return calls
+    return noted(
+        monkeypatch,
+        plot=lambda arguments, options: (arguments[2], list(arguments[0]), list(arguments[1])),
+        fill_between=lambda arguments, options: (arguments[1], arguments[2]),
+        axhline=lambda arguments, options: arguments[0],
+    )
 
 
 def test_a_line_is_drawn_dashed_and_its_ensembles_solid(tmp_path: Path, drawn: dict[str, list[Any]]) -> None:

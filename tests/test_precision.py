@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from command_line import invoke
+from command_line import completed, invoke, run
 from service_client import served
 
 from service.engine import Engine
@@ -44,8 +44,7 @@ def bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Return a bundle with all points and ensembles in three precisions; tests must not change it."""
     folder = tmp_path_factory.mktemp("precision") / "bundle"
     words = ("--precision", "int8", "--precision", "fp16", "--max-drop", DROP, "--temperature", "--fused")
-    done = invoke("export", line_run, *words, "--calibration-count", 256, "--out", folder)
-    assert done.exit_code == 0, (done.output, done.exception)
+    run("export", line_run, *words, "--calibration-count", 256, "--out", folder)
     return Bundle.open(folder)
 
 
@@ -170,9 +169,8 @@ def test_verify_repeats_gates_and_reports_them(bundle: Bundle, tmp_path: Path) -
         assert (gate.images, gate.allowed) == (recorded.repeated, recorded.allowed)
         assert gate.drop == pytest.approx(recorded.repeated_drop)
         assert gate.flips == pytest.approx(recorded.flips)
-    shown = invoke("verify", bundle.folder, "--device", "cpu")
-    assert shown.exit_code == 0
-    assert "gates, repeated here on" in shown.stdout
+    shown = run("verify", bundle.folder, "--device", "cpu")
+    assert "gates, repeated here on" in shown
 
 
 def test_a_gate_that_fails_here_is_refused_or_answered_in_float(copy: Path, bundle: Bundle) -> None:
@@ -326,13 +324,11 @@ def test_a_gate_leaves_out_the_half_that_calibrated_a_point(line_run: Path, tmp_
         "twin": ("--val-data", tmp_path / "own.npz"),
     }[data]
     words = (*words, "--points", 2, "--refine", 0, "--calibrate-on", "domain", "--name", "best", "--seed", 3)
-    done = invoke("select", run, *words)
-    assert done.exit_code == 0, (done.output, done.exception)
+    completed("select", run, *words)
 
     words = ("export", run, "--alpha", "best", "--alpha", "midpoint", "--precision", "int8", "--max-drop", 30)
     words = (*words, "--no-sets", "--points-only", "--no-evaluate", *(("--gate-data", twin) if data == "twin" else ()))
-    done = invoke(*words)
-    assert done.exit_code == 0, (done.output, done.exception)
+    completed(*words)
     made = Bundle.open(run / "bundle")
     name = str(twin) if data == "twin" else "digits:validation"
     left, choosing = carve(labels, len(labels) // 2, 3)
@@ -341,8 +337,7 @@ def test_a_gate_leaves_out_the_half_that_calibrated_a_point(line_run: Path, tmp_
     assert found == {image.tobytes() for image in pixels[left]}
     assert not found & {image.tobytes() for image in pixels[choosing]}
     # With other images for the statistics the half calibrates nothing.
-    done = invoke(*words, "--calibrate-on", "train")
-    assert done.exit_code == 0, (done.output, done.exception)
+    completed(*words, "--calibrate-on", "train")
     gate = Bundle.open(run / "bundle").points["best-int8"].reduction.gate
     assert (gate.data, gate.images) == (name, len(labels))
 
@@ -366,8 +361,7 @@ def test_extending_a_bundle_keeps_them(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_a_triton_repository_of_them_answers_as_the_service(line_run: Path, bundle: Bundle, tmp_path: Path) -> None:
     words = ("--precision", "int8", "--max-drop", DROP, "--layout", "triton", "--calibration-count", 256)
-    done = invoke("export", line_run, *words, "--out", tmp_path / "triton")
-    assert done.exit_code == 0, (done.output, done.exception)
+    run("export", line_run, *words, "--out", tmp_path / "triton")
     session = onnxruntime.InferenceSession(tmp_path / "triton" / "endpoints-int8" / "1" / "model.onnx")
     images = np.load(bundle.golden)["images"]
     found = session.run(["member_probabilities"], {"image": images})[0].swapaxes(0, 1)

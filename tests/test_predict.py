@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import numpy as np
 import pytest
-from bundle_factory import LABELS, expected_logits, make_bundle, random_images
+from bundle_factory import LABELS, expected_logits, input_of, make_bundle, random_images
+from image_files import encoded
 from PIL import Image
 
-from subspace_serve.bundle import Bundle, Ensemble, Input, Preprocessing
+from subspace_serve.bundle import Bundle, Ensemble
 from subspace_serve.bundle.images import ImageTooLargeError, decode_image
 from subspace_serve.bundle.predict import Predictor, combine
 from subspace_serve.bundle.selection import Selection, SelectionError, UnknownModelError
@@ -18,13 +18,8 @@ from subspace_serve.errors import BundleError, DataError
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Bundle:
-    return Bundle.open(make_bundle(tmp_path_factory.mktemp("predict") / "bundle"))
-
-
-@pytest.fixture(scope="module")
 def predictor(bundle) -> Predictor:
-    return Predictor(bundle, device="cpu", threads=1)
+    return Predictor(Bundle.open(bundle), device="cpu", threads=1)
 
 
 def softmax(logits):
@@ -207,7 +202,7 @@ def test_selection_that_does_not_fit(predictor, choice, kind, message):
 
 def test_configured_ensembles_and_default(bundle):
     ensembles = {"endpoints": Ensemble(members=("midpoint", "endpoint-0"), weights=(1, 3))}
-    predictor = Predictor(bundle, ensembles=ensembles, default="endpoints")
+    predictor = Predictor(Bundle.open(bundle), ensembles=ensembles, default="endpoints")
     assert predictor.select() == Selection("endpoints", ("midpoint", "endpoint-0"), (0.25, 0.75), "probabilities")
 
 
@@ -221,7 +216,7 @@ def test_configured_ensembles_and_default(bundle):
 )
 def test_configuration_that_does_not_fit_the_bundle(bundle, settings, message):
     with pytest.raises(BundleError, match=message):
-        Predictor(bundle, **settings)
+        Predictor(Bundle.open(bundle), **settings)
 
 
 @pytest.mark.parametrize(
@@ -264,30 +259,13 @@ def test_document(predictor):
     assert len(point["predictions"][0]["labels"]) == len(LABELS)
 
 
-def model_input(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> Input:
-    return Input(
-        dtype=dtype,
-        layout="NHWC" if dtype == "uint8" else "NCHW",
-        height=height,
-        width=width,
-        channels=channels,
-        preprocessing=Preprocessing(mean=(0,) * channels, std=(1,) * channels),
-    )
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
 def test_image_files_become_the_models_pixels():
     pixels = random_images(1)[0]
     data = encoded(Image.fromarray(pixels))
-    np.testing.assert_array_equal(decode_image(data, model_input(4, 5)), pixels)
-    floats = decode_image(data, model_input(4, 5, dtype="float32"))
+    np.testing.assert_array_equal(decode_image(data, input_of(4, 5)), pixels)
+    floats = decode_image(data, input_of(4, 5, dtype="float32"))
     np.testing.assert_allclose(floats, pixels.transpose(2, 0, 1) / 255, atol=1e-7)
-    grey = decode_image(data, model_input(4, 5, channels=1))
+    grey = decode_image(data, input_of(4, 5, channels=1))
     np.testing.assert_array_equal(grey[..., 0], np.asarray(Image.fromarray(pixels).convert("L")))
 
 
@@ -296,17 +274,17 @@ def test_resizing_keeps_proportions_and_takes_the_middle():
     stripes = np.zeros((10, 30, 3), dtype=np.uint8)
     for channel in range(3):
         stripes[:, 10 * channel : 10 * channel + 10, channel] = 255
-    square = decode_image(encoded(Image.fromarray(stripes)), model_input(10, 10))
+    square = decode_image(encoded(Image.fromarray(stripes)), input_of(10, 10))
     np.testing.assert_array_equal(square, np.broadcast_to([0, 255, 0], (10, 10, 3)))
     with pytest.raises(DataError, match="30x10 pixels, the model takes 10x10"):
-        decode_image(encoded(Image.fromarray(stripes)), model_input(10, 10), resize=False)
+        decode_image(encoded(Image.fromarray(stripes)), input_of(10, 10), resize=False)
 
 
 def test_large_models_look_at_the_middle_of_a_picture():
     # A frame of one sixteenth on every side is cut away, as ImageNet's evaluation does (224 of 256).
     framed = np.full((256, 256, 3), 255, dtype=np.uint8)
     framed[16:240, 16:240] = 0
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(framed)), model_input(224, 224)), 0)
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(framed)), input_of(224, 224)), 0)
 
 
 @pytest.mark.parametrize(
@@ -321,16 +299,16 @@ def test_large_models_look_at_the_middle_of_a_picture():
 )
 def test_what_is_no_image_is_refused(data):
     with pytest.raises(DataError, match="cannot be decoded"):
-        decode_image(data, model_input(4, 5))
+        decode_image(data, input_of(4, 5))
 
 
 def test_images_of_many_pixels_are_refused_before_they_are_decompressed():
     data = encoded(Image.new("L", (3000, 3000)))
     assert len(data) < 20_000
     with pytest.raises(ImageTooLargeError, match="3000x3000 pixels, the limit is 1000000"):
-        decode_image(data, model_input(4, 5), max_pixels=1_000_000)
+        decode_image(data, input_of(4, 5), max_pixels=1_000_000)
 
 
 def test_a_model_of_two_channels_takes_no_image_files():
     with pytest.raises(DataError, match="2 channels takes no image files"):
-        decode_image(encoded(Image.new("L", (5, 4))), model_input(4, 5, 2))
+        decode_image(encoded(Image.new("L", (5, 4))), input_of(4, 5, 2))

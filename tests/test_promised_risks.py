@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle, random_images
-from click.testing import CliRunner
+from bundle_factory import LABELS, make_bundle, random_images
+from client_transport import URL, through
+from command_line import invoke
+from image_files import png
 from PIL import Image
-from service_client import IMAGES, expected, png, served
+from service_client import IMAGES, expected, served, tensor
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature
 from subspace_serve.bundle.abstention import Abstention, AbstentionLevel
-from subspace_serve.cli import cli
 from subspace_serve.client import Client, ClientError
 from subspace_serve.client.wire import Options
 
@@ -57,12 +57,6 @@ def answers(model: str) -> np.ndarray:
     if model == "endpoints":
         return (expected("endpoint-0", MANY) + expected("endpoint-1", MANY)) / 2
     return apply_temperature(expected(model, MANY), 2.0 if model == "midpoint" else 1.0)
-
-
-def tensor(images: np.ndarray) -> dict[str, Any]:
-    return {
-        "name": "image", "datatype": "UINT8", "shape": [len(images), *SHAPES["uint8"]], "data": images.ravel().tolist(),
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["midpoint", "endpoints"])
@@ -131,13 +125,9 @@ def test_a_request_without_a_risk_is_answered_byte_for_byte_as_from_a_bundle_wit
 
 
 def test_the_client_passes_a_risk_and_returns_what_abstains(client):
-    def handle(request: httpx.Request) -> httpx.Response:
-        response = client.request(request.method, request.url.path, content=request.content, headers=request.headers)
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
     wanted = (answers("midpoint").max(axis=1) <= 0.6).tolist()
     files = [png(image) for image in MANY]
-    with Client("http://service.test", transport=httpx.MockTransport(handle)) as asking:
+    with Client(URL, transport=through(client)) as asking:
         for images in (MANY, files, [*files[:20], *MANY[20:]]):
             answer = asking.predict(images, max_risk=0.03)
             assert [own.abstained for own in answer.predictions] == wanted
@@ -160,7 +150,7 @@ def test_predict_prints_what_abstains(bundle, tmp_path):
         files += ["--image", tmp_path / f"{index}.png"]
 
     def predicted(*words: object) -> Any:
-        return CliRunner().invoke(cli, ["predict", str(bundle), *map(str, files), *map(str, words)])
+        return invoke("predict", bundle, *files, *words)
 
     rows = [line.split() for line in predicted("--max-risk", 0.03, "--top-k", 1).stdout.splitlines()[2:]]
     surest = answers("midpoint").max(axis=1)[:6]

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-from bundle_factory import LABELS, SHAPES, make_bundle, random_images
-from click.testing import CliRunner
+from bundle_factory import LABELS, make_bundle, random_images
+from client_transport import URL, asked, through
+from command_line import invoke
+from image_files import png
 from PIL import Image
-from service_client import IMAGES, expected, png, served, text
+from service_client import IMAGES, expected, poisoned, served, tensor, text
 from starlette.testclient import TestClient
 
 from subspace_serve.answers import apply_temperature
@@ -24,7 +25,6 @@ from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.prediction_sets import Sets
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.selection import SelectionError
-from subspace_serve.cli import cli
 from subspace_serve.client import AsyncClient, Client, ClientError, RequestRefused
 from subspace_serve.client.wire import Options
 
@@ -72,12 +72,6 @@ def expected_set(model: str, image: np.ndarray, coverage: float) -> list[int]:
         if score <= threshold:
             found.append(label)
     return found
-
-
-def tensor(images: np.ndarray) -> dict[str, Any]:
-    return {
-        "name": "image", "datatype": "UINT8", "shape": [len(images), *SHAPES["uint8"]], "data": images.ravel().tolist(),
-    }  # fmt: skip
 
 
 def indices(rows: list[list[dict[str, Any]]]) -> list[list[int]]:
@@ -169,14 +163,7 @@ def test_an_older_bundle_is_served_and_says_that_it_has_none(tmp_path):
 
 
 def test_a_missing_member_takes_the_sets_along(bundle, monkeypatch):
-    logits = Predictor.logits
-
-    def poisoned(self, name, images, run=None):
-        own = logits(self, name, images, run)
-        return np.full_like(own, np.nan) if name == "endpoint-1" else own
-
-    with served(bundle, quorum=1) as client:
-        monkeypatch.setattr(Predictor, "logits", poisoned)
+    with served(bundle, quorum=1) as client, poisoned(monkeypatch, "endpoint-1", np.nan):
         request = {"images": IMAGES.tolist(), "model": "endpoints", "coverage": 0.9}
         document = client.post("/predict", json=request).json()
     assert document["missing"] == {"endpoint-1": "not finite"}
@@ -286,20 +273,10 @@ def test_in_python_a_promise_is_checked_too(bundle, promise):
             Promises(**{promise: share}).check(selection)
 
 
-def through(service: TestClient, seen: list[str]) -> httpx.MockTransport:
-    def handle(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.path)
-        response = service.request(request.method, request.url.path, content=request.content, headers=request.headers)
-        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
-
-    return httpx.MockTransport(handle)
-
-
-def test_the_client_passes_a_coverage_and_returns_sets(client):
-    seen: list[str] = []
+def test_the_client_passes_a_coverage_and_returns_sets(client, seen):
     wanted = [expected_set("endpoints", image, 0.9) for image in MANY]
     files = [png(image) for image in MANY]
-    with Client("http://service.test", transport=through(client, seen)) as asking:
+    with Client(URL, transport=through(client, seen)) as asking:
         for images in (MANY, files, [*files[:20], *MANY[20:]]):
             answer = asking.predict(images, model="endpoints", coverage=np.float64(0.9), top_k=1)
             assert [[label.index for label in own.set or ()] for own in answer.predictions] == wanted
@@ -318,15 +295,12 @@ def test_the_client_passes_a_coverage_and_returns_sets(client):
             assert "the bundle keeps none" in (answer.set_reason or "")
             with pytest.raises(RequestRefused, match="takes 99 calibration images"):
                 asking.predict(images, coverage=0.99)
-    assert {"/v2/models/endpoints/infer", "/predict_image", "/predict"} <= set(seen)
+    assert {"/v2/models/endpoints/infer", "/predict_image", "/predict"} <= set(asked(seen))
 
 
 def test_the_asynchronous_client_does_too(client):
-    async def handle(request: httpx.Request) -> httpx.Response:
-        return through(client, []).handler(request)  # type: ignore[return-value]
-
     async def ask() -> Any:
-        async with AsyncClient("http://service.test", transport=httpx.MockTransport(handle)) as asking:
+        async with AsyncClient(URL, transport=through(client)) as asking:
             return await asking.predict(MANY, model="endpoints", coverage=0.9, max_risk=0.05)
 
     answer = asyncio.run(ask())
@@ -341,27 +315,23 @@ def test_the_client_refuses_what_is_no_coverage(coverage):
         Options(coverage=coverage)
 
 
-def predicted(*words: object) -> Any:
-    return CliRunner().invoke(cli, ["predict", *[str(word) for word in words]])
-
-
 def test_predict_prints_sets(bundle, tmp_path):
     files = []
     for index, image in enumerate(MANY[:5]):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
         files += ["--image", tmp_path / f"{index}.png"]
-    output = predicted(bundle, *files, "--coverage", 0.9, "--top-k", 1).stdout
+    output = invoke("predict", bundle, *files, "--coverage", 0.9, "--top-k", 1).stdout
     rows = [line.split(maxsplit=4) for line in output.splitlines()[2:]]
     wanted = [", ".join(LABELS[label] for label in expected_set("midpoint", image, 0.9)) for image in MANY[:5]]
     assert [row[4] for row in rows] == wanted
-    document = json.loads(predicted(bundle, *files, "--coverage", 0.9, "--json", "-").stdout)
+    document = json.loads(invoke("predict", bundle, *files, "--coverage", 0.9, "--json", "-").stdout)
     assert indices([entry["set"] for entry in document["predictions"]]) == [
         expected_set("midpoint", image, 0.9) for image in MANY[:5]
     ]
-    result = predicted(bundle, *files, "--coverage", 0.9, "--members", "midpoint,endpoint-0")
+    result = invoke("predict", bundle, *files, "--coverage", 0.9, "--members", "midpoint,endpoint-0")
     assert "this answer is another" in result.stderr
     assert result.stdout.splitlines()[2].split()[-1] == "-"
-    result = predicted(bundle, *files, "--coverage", 0.99)
+    result = invoke("predict", bundle, *files, "--coverage", 0.99)
     assert result.exit_code == 1
     assert "takes 99 calibration images, and there are 19" in str(result.exception)
-    assert predicted(bundle, *files, "--coverage", 1).exit_code == 2
+    assert invoke("predict", bundle, *files, "--coverage", 1).exit_code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_factory import make_bundle
-from service_client import GOOD, IMAGES, expected, held_up, probabilities, served
+from service_client import GOOD, IMAGES, expected, held_up, poisoned, probabilities, served, tensor
 
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Selection, SelectionError
@@ -24,20 +23,6 @@ ALL = {"images": IMAGES.tolist(), "members": ["midpoint", "endpoint-0", "endpoin
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("quorum") / "bundle", temperatures={"endpoints": 2.0})
-
-
-@contextlib.contextmanager
-def poisoned(monkeypatch, point: str, value: float):
-    """Make a point answer with this number everywhere."""
-    logits = Predictor.logits
-
-    def answer(self, name, images, run=None):
-        own = logits(self, name, images, run)
-        return np.full_like(own, value) if name == point else own
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Predictor, "logits", answer)
-        yield
 
 
 def test_the_rest_answers_with_their_own_weights(bundle, monkeypatch):
@@ -109,9 +94,8 @@ def test_weights_that_were_all_with_the_missing_are_503(bundle, monkeypatch):
 
 
 def test_the_protocol_says_so_too(bundle, monkeypatch):
-    tensor = {"name": "image", "shape": [1, 4, 5, 3], "datatype": "UINT8", "data": IMAGES[:1].ravel().tolist()}
     with served(bundle, quorum=1) as client, poisoned(monkeypatch, "endpoint-1", np.nan):
-        answer = client.post("/v2/models/endpoints/infer", json={"inputs": [tensor]}).json()
+        answer = client.post("/v2/models/endpoints/infer", json={"inputs": [tensor(IMAGES[:1])]}).json()
     assert json.loads(answer["parameters"]["missing"]) == {"endpoint-1": "not finite"}
     assert json.loads(answer["parameters"]["members"]) == ["endpoint-0"]
 

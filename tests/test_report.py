@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from command_line import completed, fails, run
 from evaluation_documents import (
     by_calibration,
     changed,
@@ -25,8 +24,6 @@ from evaluation_documents import (
     selections,
 )
 
-from subspace_serve.cli import main
-from subspace_serve.cli.reporting import COMMANDS
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.results import Evaluation
 from subspace_serve.run.opened import OpenRun
@@ -344,24 +341,10 @@ def test_nothing_is_left_behind_when_there_is_nothing_to_draw(tmp_path: Path) ->
 # The command
 
 
-def run(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(COMMANDS["report"], [str(word) for word in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["subspace-serve", "report", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return exit_.value.code, message
-
-
 def test_the_command_measures_and_writes_beside_the_run(own_run: Path, standard_run: Path) -> None:
     quick = ("--points", "3", "--calibration-count", "128", "--plane-resolution", "2", "--plane-images", "60")
-    documents = json.loads(run(own_run, "--baseline", standard_run, "--corruption", "contrast", "--json", "-", *quick))
+    words = ("--baseline", standard_run, "--corruption", "contrast", "--json", "-", *quick)
+    documents = json.loads(run("report", own_run, *words))
     names = {path.stem for path in (own_run / "report").glob("*.png")}
     assert names == set(FILES) - {"selections"}
     assert documents["run"]["name"] == "copy"
@@ -382,8 +365,8 @@ def test_a_choice_whose_images_have_gone_costs_itself_only(own_run: Path, tmp_pa
     gone = selections()["fog"] | {"calibration": {"on": f"{tmp_path}/gone.npz"}}
     stored = {"gone": gone, "there": selections()["fog"]}
     store_selections(own_run, stored, OpenRun(own_run).checkpoint_sha256)
-    words = [str(own_run), "--points", "3", "--calibration-count", "128", "--no-plane", "--json", "-"]
-    result = CliRunner().invoke(COMMANDS["report"], words, catch_exceptions=False)
+    words = ("--points", 3, "--calibration-count", 128, "--no-plane", "--json", "-")
+    result = completed("report", own_run, *words)
     assert json.loads(result.stdout)["changed"]["models"] == ["midpoint", "ends together", "best:there"]
     assert "note: best:gone is not compared with the other models image by image" in result.stderr
     assert "gone.npz" in result.stderr
@@ -391,7 +374,7 @@ def test_a_choice_whose_images_have_gone_costs_itself_only(own_run: Path, tmp_pa
 
 def test_an_evaluation_that_is_there_is_not_measured_again(own_run: Path, tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation()))
-    said = run(own_run, "--evaluation", tmp_path / "evaluation.json", "--out", tmp_path / "elsewhere")
+    said = run("report", own_run, "--evaluation", tmp_path / "evaluation.json", "--out", tmp_path / "elsewhere")
     assert said.splitlines()[-1] == f"report: {tmp_path / 'elsewhere' / 'report.html'}"
     assert "87.50 ± 3.31" in (tmp_path / "elsewhere/report.html").read_text(encoding="utf-8")
     assert not (own_run / "report").exists()
@@ -408,26 +391,19 @@ def test_an_evaluation_that_is_there_is_not_measured_again(own_run: Path, tmp_pa
     ],
 )
 def test_files_that_are_no_evaluation_of_this_run_are_refused(
-    own_run: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    content: str,
-    message: str,
+    own_run: Path, tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "evaluation.json").write_text(content)
-    status, said = fail(capsys, monkeypatch, own_run, "--evaluation", tmp_path / "evaluation.json")
+    status, said = fails("report", own_run, "--evaluation", tmp_path / "evaluation.json")
     assert status == 1
     assert message in said
 
 
-def test_wrong_requests_are_refused_before_any_work(
-    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, said = fail(capsys, monkeypatch, own_run, "--out", own_run)
+def test_wrong_requests_are_refused_before_any_work(own_run: Path, tmp_path: Path) -> None:
+    status, said = fails("report", own_run, "--out", own_run)
     assert (status, "is not a report's folder" in said) == (1, True)
-    status, said = fail(capsys, monkeypatch, own_run, "--evaluation", "a.json", "--corruption", "fog")
+    status, said = fails("report", own_run, "--evaluation", "a.json", "--corruption", "fog")
     assert (status, "brings its own corruptions" in said) == (2, True)
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation()))
-    status, said = fail(capsys, monkeypatch, own_run, "--evaluation", tmp_path / "evaluation.json", "--plane")
+    status, said = fails("report", own_run, "--evaluation", tmp_path / "evaluation.json", "--plane")
     assert (status, "name a standard network" in said) == (1, True)

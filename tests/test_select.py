@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from fixed_answers import FixedAnswers, answers, numbered_images, scores_with
+from command_line import completed, invoke
+from fixed_answers import FixedAnswers, answers, numbered_images, run_select, scores_with
 
-from subspace_serve.cli import cli
-from subspace_serve.data.domains import Domain, corrupted_domains
+from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import CheckpointError, DataError, GeometryError
 from subspace_serve.files import sha256_of
 from subspace_serve.measure.metrics import DEBIASED_ECE, METRICS, score
@@ -219,13 +218,6 @@ def test_a_race_ends_where_measuring_everything_does(seed: int) -> None:
     assert networks.scores[race.best()].accuracy.mean() == best
 
 
-def run_select(line_run: Path, **settings) -> dict:
-    run = OpenRun(line_run)
-    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
-    settings = {"points": 3, "refine": 0} | settings
-    return select(run.network, domains, calibration=run.calibration, **settings)
-
-
 def test_a_gain_by_calibration_error_is_one_of_its_debiased_square() -> None:
     generator = np.random.default_rng(0)
     confidence = generator.uniform(0.5, 1, 200)
@@ -256,9 +248,7 @@ def test_greedy_takes_the_best_place_of_the_grid(line_run: Path, metric: str) ->
 def test_select_by_calibration_error_takes_and_reports_its_debiased_square(line_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ["select", str(folder), "--metric", "ece", "--greedy", "--points", "3", "--refine", "0", "--json", "-"]
-    result = CliRunner().invoke(cli, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    selection = json.loads(result.stdout)["best"]
+    selection = json.loads(completed(*words).stdout)["best"]
     assert selection["compared_by"] == "debiased squared calibration error"
     assert read_selections(folder, OpenRun(folder).checkpoint_sha256)["best"]["compared_by"] == DEBIASED_ECE
     run = OpenRun(folder)
@@ -272,7 +262,7 @@ def test_select_by_calibration_error_takes_and_reports_its_debiased_square(line_
     gain = reporting[selection["alpha"]].value("ece") - reporting[0.5].value("ece")
     assert selection["gain"]["value"] == pytest.approx(gain)
     assert selection["reported"] == pytest.approx(reporting[selection["alpha"]].metrics())
-    shown = CliRunner().invoke(cli, words[:-2], catch_exceptions=False).stdout
+    shown = completed(*words[:-2]).stdout
     assert "squared ECE gain" in shown
     assert f"{selection['reason']}" in shown
     assert "compared_by" not in run_select(line_run)["best"]
@@ -405,9 +395,7 @@ def test_names_that_cannot_be_stored(name: str) -> None:
 def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ["select", str(run), "--precision", "int8", "--points", "2", "--refine", "0", "--calibration-count", "256"]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 0, (done.output, done.exception)
-    assert "the ends' ensemble in int8 against the midpoint in float" in done.stdout
+    assert "the ends' ensemble in int8 against the midpoint in float" in completed(*words).stdout
     found = json.loads((run / "selections.json").read_text())["best"]
     rival = found["int8"]
     assert (rival["members"], rival["weights"], rival["aggregate"]) == ([0.0, 1.0], [0.5, 0.5], "probabilities")
@@ -416,7 +404,7 @@ def test_the_ends_in_int8_are_a_rival_of_the_float_midpoint(line_run: Path, tmp_
     assert rival["gain"]["interval"][0] <= gained <= rival["gain"]["interval"][1]
     low, high = rival["cost"]["quartiles"]
     assert 0 < low <= rival["cost"]["median"] <= high
-    refused = CliRunner().invoke(cli, [*words, "--mixture", "a=1"])
+    refused = invoke(*words, "--mixture", "a=1")
     assert refused.exit_code == 2
 
 
@@ -435,8 +423,7 @@ def test_a_choice_stays_with_its_run_when_the_link_moves(
         return select(*arguments, **settings)
 
     monkeypatch.setattr("subspace_serve.select.select", overtaken)
-    result = CliRunner().invoke(cli, ["select", "--points", "2", "--refine", "0", "--calibration-count", "128"])
-    assert result.exit_code == 0, result.output
+    result = completed("select --points 2 --refine 0 --calibration-count 128")
     assert "runs/first/selections.json" in result.output
     assert [Path("runs", name, "selections.json").exists() for name in ("first", "second")] == [True, False]
 

@@ -10,12 +10,12 @@ import logging
 import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bundle_factory import LABELS, expected_logits, make_bundle, random_images
-from service_client import GOOD, IMAGES, JSON, expected, held_up, png, post_slowly, probabilities, served, text
+from image_files import png
+from service_client import GOOD, IMAGES, JSON, expected, held_up, post_slowly, probabilities, served, text
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -26,11 +26,6 @@ from service.metrics import Metrics
 from service.settings import Settings
 from subspace_serve.answers import softmax
 from subspace_serve.bundle.predict import Predictor
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("service") / "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
-from fixed_answers import FixedAnswers, numbered_images, scores_with
+from command_line import completed, invoke, run
+from fixed_answers import FixedAnswers, numbered_images, run_select, scores_with
 from untrained import save_untrained
 
 from subspace_serve.bundle import Bundle
-from subspace_serve.data.domains import Domain, corrupted_domains
+from subspace_serve.data.domains import corrupted_domains
 from subspace_serve.errors import DataError, GeometryError
 from subspace_serve.measure.metrics import METRICS, Scores
 from subspace_serve.measure.networks import Candidate, Networks
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.selections import read_selections
 from subspace_serve.run.statistics import calibration_in
-from subspace_serve.select import Mixture, select, split
+from subspace_serve.select import Mixture, split
 from subspace_serve.select.race import Race
 from subspace_serve.select.soups import Soups, check_soups, make_soups
 from subspace_serve.space.geometry import Geometry, single_network
@@ -157,13 +157,6 @@ def simplex_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_select(folder: Path, **settings) -> dict:
-    run = OpenRun(folder)
-    domains = settings.pop("domains", None) or [Domain("best", run.data.validation, {"data": "validation"})]
-    settings = {"points": 3, "refine": 0} | settings
-    return select(run.network, domains, calibration=run.calibration, **settings)
-
-
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("method", ["greedy-soup", "uniform-soup"])
 def test_soups_of_a_simplex_are_recorded_as_they_were_made_and_reported_on_the_other_half(
@@ -251,8 +244,7 @@ def test_what_cannot_be_a_soup_is_refused(line_run: Path) -> None:
 def test_the_command_prints_stores_and_exports_a_soup(line_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(line_run, tmp_path / "run"))
     words = ("select", folder, "--corruption", "contrast,fog", "--method", "uniform-soup", "--points", 3, "--refine", 0)
-    result = invoke(*words, "--json", tmp_path / "soups.json")
-    assert result.exit_code == 0, result.output
+    result = completed(*words, "--json", tmp_path / "soups.json")
     stored = read_selections(folder, OpenRun(folder).checkpoint_sha256)
     written = json.loads((tmp_path / "soups.json").read_text())
     for name in ("contrast:3", "fog:3"):
@@ -268,7 +260,7 @@ def test_the_command_prints_stores_and_exports_a_soup(line_run: Path, tmp_path: 
     assert shown[1].split()[2:4] == ["0.5", f"{100 * rows['uniform-soup']['reported']['accuracy']:.2f}"]
     assert "the uniform soup of all 2 ends" in result.output
     assert "midpoint kept" not in result.output
-    assert invoke("export", folder, "--alpha", "best:fog", "--no-evaluate").exit_code == 0
+    run("export", folder, "--alpha", "best:fog", "--no-evaluate")
     assert Bundle.open(folder / "bundle").points["fog-3"].alpha == 0.5
 
 
@@ -290,8 +282,7 @@ def test_a_soup_is_chosen_in_a_bundle_with_the_statistics_that_it_has(whole_bund
         label_names=[str(digit) for digit in range(10)],
     )
     words = ("--val-data", tmp_path / "camera.npz", "--name", "camera", "--method", "greedy-soup")
-    result = invoke("select", folder, *words)
-    assert result.exit_code == 0, result.output
+    run("select", folder, *words)
     manifest = Bundle.open(folder).manifest
     chosen = manifest.domains["camera"].chosen
     assert chosen is not None

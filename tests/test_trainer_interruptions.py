@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import completed
 from trainer_runs import STEPS, TINY, records_of, run, same
 
-from subspace_serve.cli import cli
 from subspace_serve.errors import TrainingError
 from subspace_serve.space.checkpoint import load_subspace
 from subspace_serve.space.subspace import Subspace
@@ -139,8 +138,7 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(base: Path, tmp_
     interrupted_run(folder, STEPS + 2, initialisation=str(base))
     interrupted_run(tmp_path / "ensemble", STEPS + 2, initialisation=str(base), subspace="ensemble", epochs=1)
     shutil.rmtree(base)
-    result = CliRunner().invoke(cli, ["train", "--resume", str(folder)])
-    assert result.exit_code == 0, result.output
+    completed("train", "--resume", folder)
     assert all(same(*pair) for pair in zip(load_subspace(folder).endpoints, expected.endpoints, strict=True))
     # Its second member has yet to start.
     with pytest.raises(TrainingError, match="cannot start from .*base"):

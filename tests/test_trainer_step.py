@@ -7,46 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_steppers import CPU, DECAY, MOMENTUM, RATE, batch, small_network, stepper_for
 from torch import nn
 from torch.func import functional_call
 
 from subspace_serve.space.geometry import Geometry
 from subspace_serve.space.subspace import Weights
-from trainer.config import TrainingConfig
-from trainer.methods import NEUTRAL
 from trainer.modules import weights_of
 from trainer.parameters import EndpointMatrix, FlatNetwork, Layout, cosine_gradient
 from trainer.schedule import StepSettings
 from trainer.step import Stepper, draw
-
-CPU = torch.device("cpu")
-RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-2
-
-
-def small_network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, 5),
-    )
-
-
-def batch(seed: int = 0, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 3, 6, 6, generator=generator), torch.randint(5, (count,), generator=generator)
-
-
-def stepper_for(**settings) -> tuple[Stepper, list[Weights]]:
-    torch.manual_seed(0)
-    config = TrainingConfig(momentum=MOMENTUM, weight_decay=DECAY, **(NEUTRAL | settings))
-    networks = [small_network() for _ in range(config.samples)]
-    layout = Layout.of(networks[0], channels_last=True)
-    start = [weights_of(small_network()) for _ in range(config.geometry.endpoints)]
-    matrix = EndpointMatrix(layout, start, CPU, layerwise=config.layerwise)
-    return Stepper(config, matrix, [FlatNetwork(network, layout, CPU) for network in networks]), start
 
 
 def autograd_steps(stepper: Stepper, start: list[Weights], batches: list) -> list[Weights]:
@@ -111,7 +81,7 @@ def autograd_steps(stepper: Stepper, start: list[Weights], batches: list) -> lis
     ids=str,
 )
 def test_steps_equal_autograd_and_torch_sgd(settings: dict) -> None:
-    stepper, start = stepper_for(**settings)
+    stepper, start = stepper_for(channels_last=True, **settings)
     batches = [batch(seed) for seed in range(4)]
     expected = autograd_steps(stepper, start, batches)
     generator = np.random.default_rng(1)
@@ -142,14 +112,14 @@ def test_the_layout_puts_regularised_weights_first_and_convolutions_channels_las
 
 
 def test_the_matrix_gives_back_the_endpoints_it_was_given() -> None:
-    stepper, start = stepper_for(subspace="curve")
+    stepper, start = stepper_for(channels_last=True, subspace="curve")
     for found, wanted in zip(stepper.endpoints.endpoints(), start, strict=True):
         assert found.keys() == wanted.keys()
         assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_collapsing_takes_the_weighted_sum_layer_by_layer() -> None:
-    stepper, start = stepper_for(subspace="line", layerwise=True)
+    stepper, start = stepper_for(channels_last=True, subspace="line", layerwise=True)
     coefficients = torch.tensor([[1.0, 0.0, 0.25], [0.0, 1.0, 0.75]])
     network = stepper.networks[0]
     stepper.endpoints.collapse_into(network, coefficients)
@@ -186,7 +156,7 @@ def test_distances_are_those_of_the_weights_by_hand() -> None:
 
 
 def test_feature_similarity_is_equation_13() -> None:
-    stepper, _ = stepper_for(subspace="line", samples=2, feature_similarity=3.0)
+    stepper, _ = stepper_for(channels_last=True, subspace="line", samples=2, feature_similarity=3.0)
     alphas = np.array([[[0.2]], [[0.9]]])
     stepper._features = {0: torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 1: torch.tensor([[1.0, 1.0], [0.0, 0.0]])}
     term = stepper._feature_similarity(stepper._similar(alphas, np.random.default_rng(0)))
@@ -196,7 +166,7 @@ def test_feature_similarity_is_equation_13() -> None:
 def test_feature_similarity_changes_what_is_learned() -> None:
     ends = []
     for strength in (0.0, 5.0):
-        stepper, _ = stepper_for(subspace="line", samples=2, feature_similarity=strength)
+        stepper, _ = stepper_for(channels_last=True, subspace="line", samples=2, feature_similarity=strength)
         stepper.step(*batch(), np.random.default_rng(0), StepSettings(RATE, stepper.config.beta))
         ends.append(stepper.endpoints.values.clone())
     assert torch.isfinite(ends[1]).all()
@@ -205,7 +175,7 @@ def test_feature_similarity_changes_what_is_learned() -> None:
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
 def test_clipping_bounds_the_gradient_of_each_networks_loss_however_many_there_are(samples: int) -> None:
-    stepper, _ = stepper_for(subspace="line", clip_gradient=1e-2, beta=0.0, samples=samples)
+    stepper, _ = stepper_for(channels_last=True, subspace="line", clip_gradient=1e-2, beta=0.0, samples=samples)
     stepper.step(*batch(), np.random.default_rng(0), StepSettings(RATE, stepper.config.beta))
     for network in stepper.networks:
         # A step goes along the mean of the networks' gradients.
@@ -215,7 +185,7 @@ def test_clipping_bounds_the_gradient_of_each_networks_loss_however_many_there_a
 def test_the_regulariser_makes_endpoints_orthogonal() -> None:
     cosines = {}
     for beta in (0.0, 1.0):
-        stepper, start = stepper_for(subspace="line", beta=beta)
+        stepper, start = stepper_for(channels_last=True, subspace="line", beta=beta)
         noise = np.random.default_rng(3)
         near = {name: array + 0.05 * noise.standard_normal(array.shape) for name, array in start[0].items()}
         stepper.endpoints = EndpointMatrix(stepper.endpoints.layout, [start[0], near], CPU, layerwise=False)

@@ -5,52 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_steppers import DECAY, MOMENTUM, RATE, batch, small_network, stepper_for
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from subspace_serve.space.subspace import Weights
-from trainer.config import TrainingConfig
 from trainer.integral import IntegralStepper
-from trainer.methods import NEUTRAL
-from trainer.modules import weights_of
-from trainer.parameters import EndpointMatrix, FlatNetwork, Layout
 from trainer.schedule import StepSettings
-from trainer.step import Stepper
-
-CPU = torch.device("cpu")
-RATE, MOMENTUM, DECAY = 0.05, 0.9, 1e-2
-
-
-def small_network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, 5),
-    )
 
 
 def plain_network() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 8), nn.Tanh(), nn.Linear(8, 5))
-
-
-def batch(seed: int = 0, count: int = 8) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 3, 6, 6, generator=generator), torch.randint(5, (count,), generator=generator)
-
-
-def stepper_for(build=small_network, start: list | None = None, **settings) -> Stepper:
-    torch.manual_seed(0)
-    config = TrainingConfig(**(NEUTRAL | {"momentum": MOMENTUM, "weight_decay": DECAY} | settings))
-    integral = config.subspace == "integral"
-    networks = [build() for _ in range(3 if integral else config.samples)]
-    layout = Layout.of(networks[0])
-    start = start or [weights_of(build()) for _ in range(config.geometry.endpoints)]
-    matrix = EndpointMatrix(layout, start, CPU, layerwise=config.layerwise)
-    flat = [FlatNetwork(network, layout, CPU) for network in networks]
-    return (IntegralStepper if integral else Stepper)(config, matrix, flat)
 
 
 def tensors(weights: Weights) -> dict[str, Tensor]:
@@ -72,7 +37,7 @@ class Places:
 
 @pytest.mark.parametrize(("beta", "epsilon"), [(0.0, 0.1), (2.0, 0.1), (1.0, 0.5)])
 def test_an_integral_step_equals_autograd_through_equation_17_and_torch_sgd(beta: float, epsilon: float) -> None:
-    stepper = stepper_for(subspace="integral", beta=beta, epsilon=epsilon)
+    stepper, _ = stepper_for(subspace="integral", beta=beta, epsilon=epsilon)
     start = stepper.endpoints.endpoints()
     ends = [{name: value.requires_grad_() for name, value in tensors(weights).items()} for weights in start]
     optimizer = torch.optim.SGD(
@@ -104,7 +69,7 @@ def test_an_integral_step_equals_autograd_through_equation_17_and_torch_sgd(beta
 
 
 def test_an_integrals_networks_average_to_the_one_at_its_end() -> None:
-    stepper = stepper_for(plain_network, subspace="integral", beta=0.0, epsilon=0.1)
+    stepper, _ = stepper_for(plain_network, subspace="integral", beta=0.0, epsilon=0.1)
     generator = np.random.default_rng(0)
     for seed in range(20):
         stepper.step(*batch(seed), generator, StepSettings(0.02, beta=0.0))
@@ -124,7 +89,7 @@ def test_an_integrals_networks_average_to_the_one_at_its_end() -> None:
 
 
 def test_an_integral_takes_three_networks() -> None:
-    stepper = stepper_for(subspace="integral")
+    stepper, _ = stepper_for(subspace="integral")
     with pytest.raises(ValueError, match="3 networks, not 2"):
         IntegralStepper(stepper.config, stepper.endpoints, stepper.networks[:2])
 
@@ -135,9 +100,9 @@ def test_an_integral_takes_three_networks() -> None:
 @pytest.mark.parametrize("layerwise", [False, True])
 @pytest.mark.parametrize("subspace", ["line", "curve", "simplex"])
 def test_endpoints_that_have_not_parted_take_the_step_of_one_network(subspace: str, layerwise: bool) -> None:
-    single = stepper_for(subspace="standard")
+    single, _ = stepper_for(subspace="standard")
     start = single.endpoints.endpoints()
-    stepper = stepper_for(start=start * (2 if subspace == "line" else 3), subspace=subspace, layerwise=layerwise)
+    stepper, _ = stepper_for(start=start * (2 if subspace == "line" else 3), subspace=subspace, layerwise=layerwise)
     generator = np.random.default_rng(0)
     for seed in range(4):
         alone = single.step(*batch(seed), np.random.default_rng(0), StepSettings(RATE))
@@ -174,7 +139,7 @@ WITHOUT_REGULARISER = StepSettings(RATE, beta=0.0, spread=0.0)
     ids=str,
 )
 def test_with_scaled_gradients_the_midpoint_takes_a_standard_networks_steps(settings: dict) -> None:
-    stepper = stepper_for(scaled_gradients=True, **settings)
+    stepper, _ = stepper_for(scaled_gradients=True, **settings)
     geometry = stepper.config.geometry
     coefficients = torch.from_numpy(geometry.coefficients(geometry.midpoint)).float()
 
@@ -182,7 +147,7 @@ def test_with_scaled_gradients_the_midpoint_takes_a_standard_networks_steps(sett
         return coefficients @ stepper.endpoints.values
 
     start = stepper.endpoints.layout.weights(midpoint())
-    single = stepper_for(start=[start], subspace="standard", clip_gradient=settings.get("clip_gradient", 0.0))
+    single, _ = stepper_for(start=[start], subspace="standard", clip_gradient=settings.get("clip_gradient", 0.0))
     before, generator = midpoint(), np.random.default_rng(0)
     for seed in range(4):
         stepper.step(*batch(seed), generator, WITHOUT_REGULARISER)
@@ -193,7 +158,7 @@ def test_with_scaled_gradients_the_midpoint_takes_a_standard_networks_steps(sett
 
 @pytest.mark.parametrize(("subspace", "share"), [("line", 1 / 2), ("curve", 3 / 8), ("simplex", 1 / 3)])
 def test_without_scaling_the_midpoint_takes_a_share_of_the_gradient(subspace: str, share: float) -> None:
-    stepper = stepper_for(subspace=subspace, weight_decay=0.0)
+    stepper, _ = stepper_for(subspace=subspace, weight_decay=0.0)
     geometry = stepper.config.geometry
     coefficients = torch.from_numpy(geometry.coefficients(geometry.midpoint)).float()
     before = coefficients @ stepper.endpoints.values
@@ -203,7 +168,7 @@ def test_without_scaling_the_midpoint_takes_a_share_of_the_gradient(subspace: st
 
 
 def test_a_step_with_spread_draws_between_the_midpoint_and_the_whole() -> None:
-    stepper = stepper_for(subspace="line")
+    stepper, _ = stepper_for(subspace="line")
     middle, whole = stepper.endpoints.values.mean(0), stepper.endpoints.values.clone()
     place = np.random.default_rng(3).random()
     stepper.step(*batch(), np.random.default_rng(3), StepSettings(0.0, spread=0.5))

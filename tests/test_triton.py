@@ -13,14 +13,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bundle_factory import LABELS, POINTS, SHAPES, expected_logits, linear_graph, make_bundle, point_weights
+from bundle_factory import LABELS, POINTS, expected_logits, input_of, linear_graph, make_bundle, point_weights
 from bundle_factory import random_images as images_of
-from command_line import invoke
+from command_line import invoke, run
+from folder_contents import contents
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
 
-from subspace_serve.bundle import Bundle, Input, Preprocessing
+from subspace_serve.bundle import Bundle
 from subspace_serve.bundle.predict import Prediction, Predictor, combine
 from subspace_serve.bundle.selection import Selection
 from subspace_serve.deploy.triton import write_triton_repository
@@ -34,18 +35,6 @@ PAIR = ("endpoint-0", "endpoint-1")
 POINT_OUTPUTS = ["probabilities", "logits", "entropy"]
 ENSEMBLE_OUTPUTS = [*POINT_OUTPUTS, "mutual_information", "disagreement", "member_probabilities"]
 ATOL = {"probabilities": 2e-6, "entropy": 1e-5, "mutual_information": 5e-6, "disagreement": 2e-6}
-
-
-def input_of(dtype: str) -> Input:
-    height, width, channels = SHAPES["uint8"]
-    return Input(
-        dtype=dtype,
-        layout="NHWC" if dtype == "uint8" else "NCHW",
-        height=height,
-        width=width,
-        channels=channels,
-        preprocessing=Preprocessing(mean=(0.0,) * channels, std=(1.0,) * channels),
-    )
 
 
 def run_graph(graph: Path | onnx.ModelProto, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,10 +58,6 @@ def check_answer(found: dict[str, np.ndarray], expected: Prediction) -> None:
         np.testing.assert_allclose(
             found["member_probabilities"], expected.member_probabilities.swapaxes(0, 1), atol=2e-6
         )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def configuration(model: Path) -> model_config_pb2.ModelConfig:
@@ -119,7 +104,7 @@ def test_weights_aggregates_and_temperatures(
 ) -> None:
     selection = Selection("all", tuple(POINTS), weights, aggregate, temperature)
     images = images_of(9)
-    graph = fuse("all", points, selection, input=input_of("uint8"), classes=len(LABELS))
+    graph = fuse("all", points, selection, input=input_of(), classes=len(LABELS))
     check_answer(run_graph(graph, images), combine(np.stack([expected_logits(p, images) for p in POINTS]), selection))
 
 
@@ -134,7 +119,7 @@ def test_members_that_are_certain_of_different_classes(tmp_path: Path, aggregate
     assert np.ptp(logits, axis=-1).min() > 750  # beyond what float64 tells from 0
     expected = combine(logits, selection)
     assert expected.disagreement.max() == pytest.approx(0.5)
-    found = run_graph(fuse("pair", files, selection, input=input_of("uint8"), classes=len(LABELS)), images)
+    found = run_graph(fuse("pair", files, selection, input=input_of(), classes=len(LABELS)), images)
     assert all(np.isfinite(values).all() for values in found.values())
     for name, atol in ATOL.items():
         # Logits of thousands have errors of their own in float32.
@@ -145,7 +130,7 @@ def test_members_that_are_certain_of_different_classes(tmp_path: Path, aggregate
 def test_members_that_agree_have_no_negative_mutual_information(points: dict[str, Path]) -> None:
     files = dict.fromkeys(PAIR, points["midpoint"])
     selection = Selection("pair", PAIR, (0.3, 0.7), "probabilities")
-    found = run_graph(fuse("pair", files, selection, input=input_of("uint8"), classes=len(LABELS)), images_of(64))
+    found = run_graph(fuse("pair", files, selection, input=input_of(), classes=len(LABELS)), images_of(64))
     assert found["mutual_information"].min() >= 0
     assert found["mutual_information"].max() < 1e-6
     assert found["disagreement"].max() < 1e-6
@@ -177,7 +162,7 @@ def test_branches_within_a_network_keep_what_they_refer_to(points: dict[str, Pat
             model.graph.initializer.append(numpy_helper.from_array(np.float32(value), key))
         onnx.save(model, points[name])
     selection = Selection("pair", PAIR, (0.5, 0.5), "probabilities")
-    found = run_graph(fuse("pair", points, selection, input=input_of("uint8"), classes=len(LABELS)), images)
+    found = run_graph(fuse("pair", points, selection, input=input_of(), classes=len(LABELS)), images)
     logits = [2 * expected_logits("endpoint-0", images), expected_logits("endpoint-1", images) + 3]
     check_answer(found, combine(np.stack(logits), selection))
 
@@ -333,7 +318,7 @@ def test_graphs_that_cannot_be_joined_are_refused(points: dict[str, Path], monke
     selection = Selection("pair", PAIR, (0.5, 0.5), "probabilities")
 
     def attempt() -> None:
-        fuse("pair", points, selection, input=input_of("uint8"), classes=len(LABELS))
+        fuse("pair", points, selection, input=input_of(), classes=len(LABELS))
 
     with monkeypatch.context() as context:
         context.setattr(graph_module, "LARGEST_FILE", 1000)
@@ -372,9 +357,8 @@ def test_export_writes_a_repository_of_a_real_network(line_run: Path, tmp_path: 
     repository = tmp_path / "repository"
     words = ["export", line_run, "--layout", "triton", "--out", repository, "--no-evaluate"]
     words += ["--ensemble", "tilted=endpoint-0:3,endpoint-1:1"]
-    result = invoke(*words, "--max-batch-size", 8, "--temperature", "--json", tmp_path / "manifest.json")
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert f"Triton model repository: {repository} (version 1 of 5 models)" in result.stdout
+    result = run(*words, "--max-batch-size", 8, "--temperature", "--json", tmp_path / "manifest.json")
+    assert f"Triton model repository: {repository} (version 1 of 5 models)" in result
     assert not (line_run / "triton").exists()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == json.loads((repository / "bundle-1.json").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from command_line import invoke
+from command_line import completed, invoke, run
 
 from subspace_serve.errors import CalibrationError, DataError
 from subspace_serve.run.domains import corrupted_domains
@@ -111,7 +111,7 @@ def test_a_severity_is_3_unless_it_is_given(line_run: Path) -> None:
     assert [domain.name for domain in corrupted_domains(run, "validation", ["contrast"])] == ["contrast:3"]
     assert [domain.name for domain in corrupted_domains(run, "validation", ["contrast"], [1, 1])] == ["contrast:1"]
     words = ("evaluate", line_run, "--points", 2, "--corruption", "contrast", "--json", "-")
-    assert [entry["severity"] for entry in json.loads(invoke(*words).stdout)["corruptions"]] == [3]
+    assert [entry["severity"] for entry in json.loads(completed(*words).stdout)["corruptions"]] == [3]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,12 @@ def test_images_of_known_statistics_are_not_counted(whole_bundle: Path, words: s
 
 def test_images_of_a_baselines_statistics_are_counted(whole_bundle: Path, standard_run: Path) -> None:
     words = ("--points", 2, "--baseline", standard_run, "--calibration-count", 64, "--json", "-")
-    done = invoke("evaluate", whole_bundle, *words)
-    assert done.exit_code == 0, (done.output, done.exception)
+    run("evaluate", whole_bundle, *words)
 
 
 def test_images_that_recompute_a_bundles_statistics_are_counted(whole_bundle: Path) -> None:
     words = ("--alpha", "1.05", "--extrapolate", "--calibrate-on", "validation", "--calibration-count", 64)
-    document = json.loads(invoke("evaluate", whole_bundle, *words, "--json", "-").stdout)
+    document = json.loads(run("evaluate", whole_bundle, *words, "--json", "-"))
     assert (document["points"][0]["alpha"], document["calibration"]["count"]) == (1.05, 64)
 
 

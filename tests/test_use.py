@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from command_line import completed
 from untrained import save_untrained, untrained_like
 
 from subspace_serve.answers import ensemble_probabilities
 from subspace_serve.bundle import Bundle
-from subspace_serve.cli import cli
 from subspace_serve.errors import CheckpointError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.run.opened import OpenRun
@@ -37,14 +36,8 @@ def with_use(line_run: Path, folder: Path, *use: str) -> Path:
     return folder
 
 
-def invoke(*words: object) -> Result:
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
 def evaluated(*words: object) -> dict[str, Any]:
-    return json.loads(invoke("evaluate", *words, "--json", "-").stdout)
+    return json.loads(completed("evaluate", *words, "--json", "-").stdout)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +91,7 @@ def test_export_takes_the_recommended_use(
     line_run: Path, tmp_path: Path, use: tuple, points: list, ensembles: list, default: str
 ) -> None:
     run = with_use(line_run, tmp_path / "run", *use)
-    invoke("export", run, "--no-evaluate")
+    completed("export", run, "--no-evaluate")
     bundle = Bundle.open(run / "bundle")
     assert (list(bundle.points), list(bundle.ensembles)) == (points, ensembles)
     assert bundle.manifest.default == default
@@ -122,7 +115,7 @@ def test_what_is_asked_for_goes_before_what_is_recommended(
     line_run: Path, tmp_path: Path, words: list[str], models: set, default: str
 ) -> None:
     run = with_use(line_run, tmp_path / "run", "endpoints")
-    invoke("export", run, "--no-evaluate", *words)
+    completed("export", run, "--no-evaluate", *words)
     bundle = Bundle.open(run / "bundle")
     assert bundle.points.keys() | bundle.ensembles.keys() == models
     assert bundle.manifest.default == default
@@ -131,33 +124,33 @@ def test_what_is_asked_for_goes_before_what_is_recommended(
 @pytest.mark.parametrize("use", [(), ("midpoint",), ("endpoints",), ("midpoint", "endpoints")])
 def test_a_single_network_is_exported_once(line_run: Path, tmp_path: Path, use: tuple) -> None:
     run = save_untrained(line_run, tmp_path / "run", single_network(), *use)
-    invoke("export", run, "--no-evaluate")
+    completed("export", run, "--no-evaluate")
     bundle = Bundle.open(run / "bundle")
     assert list(bundle.points) == ["midpoint"]
     assert bundle.ensembles == {}
-    invoke("evaluate", run)
+    completed("evaluate", run)
 
 
 def test_whatever_a_single_network_is_called_it_is_exported_once(line_run: Path, tmp_path: Path) -> None:
     run = save_untrained(line_run, tmp_path / "run", single_network())
     words = [word for text in ("endpoints", "midpoint", "endpoint:0", "whole=midpoint") for word in ("--alpha", text)]
-    invoke("export", run, "--no-evaluate", *words)
+    completed("export", run, "--no-evaluate", *words)
     bundle = Bundle.open(run / "bundle")
     assert (list(bundle.points), bundle.ensembles, bundle.default) == (["endpoint-0", "whole"], {}, "endpoint-0")
 
 
 def test_inspect_shows_the_use(line_run: Path, tmp_path: Path) -> None:
     integral = with_use(line_run, tmp_path / "integral", "integral=endpoint:1")
-    (row,) = (line for line in invoke("inspect", integral).stdout.splitlines() if line.startswith("recommended use"))
+    (row,) = (line for line in completed("inspect", integral).stdout.splitlines() if line.startswith("recommended use"))
     assert row.split(maxsplit=2)[2] == "integral=endpoint:1"
-    assert json.loads(invoke("inspect", integral, "--json", "-").stdout)["use"] == ["integral=endpoint:1"]
+    assert json.loads(completed("inspect", integral, "--json", "-").stdout)["use"] == ["integral=endpoint:1"]
     older = with_use(line_run, tmp_path / "older")
-    assert "midpoint, endpoints (as usual; the checkpoint records none)" in invoke("inspect", older).stdout
+    assert "midpoint, endpoints (as usual; the checkpoint records none)" in completed("inspect", older).stdout
 
 
 def test_evaluate_marks_what_is_recommended_and_says_so(line_run: Path, tmp_path: Path) -> None:
     run = save_untrained(line_run, tmp_path / "run", TRIANGLE, "endpoints")
-    output = invoke("evaluate", run).stdout
+    output = completed("evaluate", run).stdout
     marked = [line for line in output.splitlines() if " *  " in line]
     assert [line.partition(" *")[0] for line in marked] == ["ensemble of the ends"]
     assert "recommended use of this run (*): endpoints; the midpoint is not part of it" in output
@@ -179,7 +172,7 @@ def test_evaluate_measures_what_is_recommended_beside_its_grid(line_run: Path, t
         for name, point in zip(("midpoint", "edge"), expected["points"], strict=True):
             assert measured["recommended"][name]["metrics"] == pytest.approx(point["metrics"])
             assert measured["recommended"][name]["alpha"] == point["alpha"]
-    output = invoke("evaluate", *words).stdout
+    output = completed("evaluate", *words).stdout
     marked = [line.partition(" *")[0] for line in output.splitlines() if " *  " in line]
     assert marked == ["ensemble of the ends", "midpoint", "edge"]
     assert "recommended use of this run (*): midpoint, endpoints, edge=0.1\n" in output
@@ -189,7 +182,7 @@ def test_older_checkpoints_are_evaluated_as_before(line_run: Path, tmp_path: Pat
     run = with_use(line_run, tmp_path / "run")
     document = evaluated(run, "--points", 2)
     assert document.keys().isdisjoint({"use", "recommended", "ensembles"})
-    output = invoke("evaluate", run, "--points", 2).stdout
+    output = completed("evaluate", run, "--points", 2).stdout
     assert " *" not in output
     assert "recommended" not in output
 
@@ -207,13 +200,13 @@ def test_random_ensembles_are_evaluated_by_hand(line_run: Path) -> None:
     expected = classification_metrics(ensemble_probabilities(logits), opened.data.test.labels)
     assert document["ensembles"]["crowd"]["metrics"] == pytest.approx(expected, abs=1e-5)
     assert [point["alpha"] for point in document["points"]] == [*members, 0.0, 1.0]
-    output = invoke("evaluate", line_run, "--alpha", "random:2").stdout
+    output = completed("evaluate", line_run, "--alpha", "random:2").stdout
     assert "ensemble random-2 " in output
 
 
 def test_a_named_ensemble_of_a_single_networks_end_is_shown(line_run: Path, tmp_path: Path) -> None:
     run = save_untrained(line_run, tmp_path / "run", single_network())
-    output = invoke("evaluate", run, "--alpha", "alone=endpoints").stdout
+    output = completed("evaluate", run, "--alpha", "alone=endpoints").stdout
     assert "ensemble alone " in output
 
 
@@ -221,9 +214,9 @@ def test_select_says_where_the_midpoint_means_nothing(line_run: Path, tmp_path: 
     run = save_untrained(line_run, tmp_path / "run", TRIANGLE, "endpoints")
     words = ("select", run, "--points", 2, "--refine", 0)
     said = "the recommended use of this run is endpoints: the midpoint"
-    assert said in invoke(*words).stderr
+    assert said in completed(*words).stderr
     assert json.loads((run / "selections.json").read_text()).keys() == {"best"}
     usual = with_use(line_run, tmp_path / "usual", "midpoint", "endpoints")
-    assert "recommended use" not in invoke("select", usual, *words[2:]).stderr
+    assert "recommended use" not in completed("select", usual, *words[2:]).stderr
     older = with_use(line_run, tmp_path / "older")
-    assert "recommended use" not in invoke("select", older, *words[2:]).stderr
+    assert "recommended use" not in completed("select", older, *words[2:]).stderr

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from ports import free_port
+from stress.server import serving
 
 from subspace_serve.bundle import Bundle
 
@@ -91,24 +86,6 @@ def test_a_run_without_what_training_leaves(run: Path, tmp_path: Path) -> None:
     assert Bundle.open(run / "bundle").points.keys() == {"midpoint"}
 
 
-@contextlib.contextmanager
-def server(words: list[str], port: int, log: Path):
-    with log.open("w") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
-                break
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.05)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-
-
 def test_the_base_package_alone(run: Path, line_bundle: Path, whole_bundle: Path, tmp_path: Path) -> None:
     from subspace_serve.run.opened import OpenRun
 
@@ -132,15 +109,10 @@ def test_the_base_package_alone(run: Path, line_bundle: Path, whole_bundle: Path
     assert answers["verify"]["onnx_checked"] is False
     assert (answers["adapt"]["images"]["count"], answers["adapt"]["written"]) == (32, True)
     label = answers["predict"]["predictions"][0]["labels"][0]["label"]
-    port = free_port()
-    with server(command("serve", line_bundle, "--port", port, blocked=blocked), port, tmp_path / "log"):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/predict",
-            data=json.dumps({"images": pixels.tolist()}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as response:
-            assert json.load(response)["predictions"][0]["labels"][0]["label"] == label
+    with serving(line_bundle, tmp_path, command=command("serve", blocked=blocked)) as server:
+        status, document = server.predict(pixels.tolist())
+        assert (status, document["predictions"][0]["labels"][0]["label"]) == (200, label)
+        assert server.stop() == 0
     for words, package, extra in (
         (("evaluate", run), "sklearn", "measure"),
         (("corrupt",), "cv2", "measure"),

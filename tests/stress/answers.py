@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-from typing import Any
 
 import numpy as np
-from bundle_factory import LABELS
-from PIL import Image
+from image_files import png
+from service_client import probabilities_of
 
 from stress.bundles import point_logits
 from stress.cases import Case
@@ -72,19 +70,9 @@ def good_cases(images: np.ndarray) -> list[Case]:
     ]  # fmt: skip
 
 
-def png(pixels: np.ndarray, **options: Any) -> bytes:
-    """Return an image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
 def answered(reply: Reply) -> np.ndarray:
     """Return the (N, classes) probabilities of /predict in the order of the labels."""
-    rows = [
-        {label["label"]: label["probability"] for label in entry["labels"]} for entry in reply.json()["predictions"]
-    ]
-    return np.array([[row[label] for label in LABELS] for row in rows])
+    return probabilities_of(reply.json())
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> str | None:

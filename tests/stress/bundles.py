@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from bundle_factory import CHANNELS, HEIGHT, LABELS, SHAPES, WIDTH, linear_graph
+from bundle_factory import CHANNELS, HEIGHT, LABELS, SHAPES, WIDTH, input_of, linear_graph
 from onnx import TensorProto, helper, numpy_helper
 
-from subspace_serve.bundle import Input, Onnx, Parity, Preprocessing, Source, write_bundle
+from subspace_serve.bundle import Onnx, Parity, Source, write_bundle
 
 SPOILT = 255
 """The first number of an image that is spoilt; see `Kind`."""
@@ -50,15 +50,11 @@ def sound_images(count: int, seed: int = 0) -> np.ndarray:
 
 def write(target: Path, kinds: Mapping[str, Kind] | None = None, *, generation: int = 0) -> Path:
     """Write a bundle of three points, by default all sound, and the ensembles `pair` and `all`; return its folder."""
-    input = Input(
-        dtype="uint8", layout="NHWC", height=HEIGHT, width=WIDTH, channels=CHANNELS,
-        preprocessing=Preprocessing(mean=(0.0,) * CHANNELS, std=(1.0,) * CHANNELS),
-    )  # fmt: skip
     source = Source(checkpoint_sha256="0" * 64, geometry="line", architecture={"name": "linear"})
     parity = Parity(provider="CPUExecutionProvider", max_abs_diff=0.0, top1_flips=0, tolerance=1e-4)
     images = sound_images(4, seed=1)
     with write_bundle(
-        target, source=source, input=input, labels=LABELS, onnx=Onnx(opset=20, exporter="onnx.helper")
+        target, source=source, input=input_of(), labels=LABELS, onnx=Onnx(opset=20, exporter="onnx.helper")
     ) as bundle:
         for name, alpha in _POINTS.items():
             onnx.save(_graph(name, (kinds or {}).get(name, Kind()), generation), bundle.file(name))

@@ -8,9 +8,9 @@ import zlib
 from typing import Any
 
 import numpy as np
+from image_files import encoded, png
 from PIL import Image
 
-from stress.answers import png
 from stress.bundles import sound_images
 
 _SIDE = 5400  # squared, more pixels than the limit
@@ -78,25 +78,15 @@ def odd_files() -> dict[str, tuple[bytes, np.ndarray]]:
             np.full((4, 5, 3), 9, np.uint8),
         ),
         "a JPEG in CMYK": _cmyk(),
-        "a TIFF": (_saved_pixels(pixels, "TIFF", compression="tiff_lzw"), pixels),
-        "a BMP": (_saved_pixels(pixels, "BMP"), pixels),
-        "a WebP": (_saved_pixels(pixels, "WEBP", lossless=True), pixels),
+        "a TIFF": (encoded(Image.fromarray(pixels), "TIFF", compression="tiff_lzw"), pixels),
+        "a BMP": (encoded(Image.fromarray(pixels), "BMP"), pixels),
+        "a WebP": (encoded(Image.fromarray(pixels), "WEBP", lossless=True), pixels),
         "an animation": _animation(),
     }
 
 
 def _saved(format: str, size: tuple[int, int], **options: Any) -> bytes:
-    return _saved_image(Image.new("L" if format == "GIF" else "RGB", size), format, **options)
-
-
-def _saved_pixels(pixels: np.ndarray, format: str, **options: Any) -> bytes:
-    return _saved_image(Image.fromarray(pixels), format, **options)
-
-
-def _saved_image(image: Image.Image, format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
+    return encoded(Image.new("L" if format == "GIF" else "RGB", size), format, **options)
 
 
 def _many_scans() -> bytes:
@@ -108,13 +98,13 @@ def _many_scans() -> bytes:
 
 def _cmyk() -> tuple[bytes, np.ndarray]:
     ink = np.random.default_rng(3).integers(0, 256, (4, 5, 4), dtype=np.uint8)
-    file = _saved_image(Image.fromarray(ink, "CMYK"), "JPEG", quality=100)
+    file = encoded(Image.fromarray(ink, "CMYK"), "JPEG", quality=100)
     return file, np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
 def _animation() -> tuple[bytes, np.ndarray]:
     frames = [Image.new("RGB", (5, 4), colour) for colour in ((255, 0, 0), (0, 255, 0))]
-    file = _saved_image(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    file = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     return file, np.broadcast_to(np.array([255, 0, 0], np.uint8), (4, 5, 3))
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from image_files import png
 
-from stress.answers import png
 from stress.bundles import sound_images
 from stress.cases import CLOSED, Case, refused
 from stress.hostile_images import broken_files, large_files

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from ports import free_port
 
-_COMMAND = [sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve"]
+_COMMAND = (sys.executable, "-c", "from subspace_serve.cli import main; main()", "serve")
 _PATIENCE = 60  # seconds; a slow machine may take long, one that is stuck must not hold up the tests
 
 
 class Server:
-    """A server's processes, its log, and plain requests to it."""
+    """A server's processes, its log, a client, and plain requests to it."""
 
-    def __init__(self, process: subprocess.Popen, port: int, folder: Path) -> None:
-        self.process, self.port, self._folder = process, port, folder
+    def __init__(self, process: subprocess.Popen, port: int, folder: Path, tls: ssl.SSLContext | None) -> None:
+        self.process, self.port, self._folder, self._tls = process, port, folder, tls
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=url, timeout=20, verify=tls or True)
 
     @property
     def log(self) -> str:
@@ -55,7 +60,8 @@ class Server:
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Send one request on a connection of its own; return status and body. Raises `OSError`, `HTTPException`."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE)
+        kind = functools.partial(HTTPSConnection, context=self._tls) if self._tls else HTTPConnection
+        connection = kind("127.0.0.1", self.port, timeout=_PATIENCE)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers | {"connection": "close"})
             response = connection.getresponse()
@@ -91,7 +97,10 @@ class Server:
     def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE) -> None:
         """Wait until something holds, and fail when it does not come to that."""
         end = time.monotonic() + seconds
-        while not condition():
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if condition():
+                    return
             assert time.monotonic() < end, self.log[-4000:]
             time.sleep(0.05)
 
@@ -103,25 +112,39 @@ class Server:
         """Wait for its end and return the exit status."""
         return self.process.wait(timeout=seconds)
 
+    def stop(self) -> int:
+        """Send SIGTERM and return the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.ended(30)
+
 
 @contextlib.contextmanager
 def serving(
-    bundle: Path, folder: Path, *, variables: dict[str, str] | None = None, **settings: Any
+    bundle: Path,
+    folder: Path,
+    *,
+    command: Sequence[str] = _COMMAND,
+    variables: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
-    """Yield a server that is ready; `settings` are flags. All of its processes are gone afterwards."""
+    """Yield a server that is ready; `settings` are flags, `tls` is how it is asked where they make it use TLS.
+
+    All of its processes are gone afterwards.
+    """
     temporary = folder / "temporary"
     temporary.mkdir(exist_ok=True)
     options = {"port": free_port(), "device": "cpu", "threads": 1, "drain": 0} | settings
     flags = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), str(value))]
     with open(folder / "errors", "w") as errors, open(folder / "output", "w") as output:
         process = subprocess.Popen(
-            [*_COMMAND, str(bundle), *flags],
+            [*command, str(bundle), *flags],
             env={**os.environ, "TMPDIR": str(temporary), **(variables or {})},
             cwd=Path(__file__).parents[2],
             stdout=output,
             stderr=errors,
         )
-    server = Server(process, options["port"], folder)
+    server = Server(process, options["port"], folder, tls)
     family: list[psutil.Process] = []
     try:
         server.until(lambda: process.poll() is not None or server.is_complete(options.get("workers", 1)))
@@ -129,6 +152,7 @@ def serving(
         family = psutil.Process(process.pid).children(recursive=True)
         yield server
     finally:
+        server.client.close()
         with contextlib.suppress(psutil.NoSuchProcess):
             family += psutil.Process(process.pid).children(recursive=True)
         process.kill()

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from image_files import png
 
 from stress import LONG
-from stress.answers import answered, difference, png, probabilities
+from stress.answers import answered, difference, probabilities
 from stress.bundles import SPOILT, Kind, sound_images, write
 from stress.cases import Case
 from stress.server import Server, serving

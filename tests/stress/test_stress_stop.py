@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from image_files import png
 
 from stress import LONG
-from stress.answers import answered, difference, good_cases, png, probabilities
+from stress.answers import answered, difference, good_cases, probabilities
 from stress.bundles import Kind, sound_images, write
 from stress.cases import Case
 from stress.server import serving
