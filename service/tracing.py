@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -61,6 +62,18 @@ class Tracing:
         self._provider.shutdown()
 
 
+def check_installed() -> None:
+    """Raise `SettingsError` unless the packages of the extra `tracing` are installed."""
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:  # a package that it lies in
+        found = None
+    if found is None:
+        raise SettingsError(
+            "trace_endpoint needs opentelemetry-exporter-otlp-proto-http: pip install 'subspace-serve[tracing]'"
+        )
+
+
 def make_tracing(settings: Settings) -> Tracing | None:
     """Return a tracer that sends spans to the configured OTLP/HTTP address, or None without one.
 
@@ -68,12 +81,9 @@ def make_tracing(settings: Settings) -> Tracing | None:
     """
     if settings.trace_endpoint is None:
         return None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ModuleNotFoundError:
-        raise SettingsError(
-            "trace_endpoint needs opentelemetry-exporter-otlp-proto-http: pip install 'subspace-serve[tracing]'"
-        ) from None
+    check_installed()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
     return Tracing(BatchSpanProcessor(OTLPSpanExporter(settings.trace_endpoint)))
 
 
