@@ -247,7 +247,7 @@ def test_a_domain_without_a_point_that_answers_alike_is_asked_in_json(service, s
         ({"domain": "fog"}, 404, "no domain 'fog' in this bundle: its domains are inverted"),
         ({"domain": "fog", "model": "midpoint"}, 404, "no domain 'fog'"),
         ({"domain": "fog", "alpha": 0.3}, 404, "no domain 'fog'"),
-        ({"members": ["midpoint", 0.5]}, 400, "named twice"),
+        ({"members": ["midpoint", 0.5]}, 400, "'midpoint' and 0.5 are the same network here"),
         ({"model": "endpoints", "members": ["endpoint-0", 0.3]}, 404, "endpoints has no member 0.3"),
     ],
 )
