@@ -67,9 +67,10 @@ def _handler(status: int, message: str | None) -> Callable[[Request, Exception],
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = error.detail
+    # Not the URL's, which fails where the query is not UTF-8.
+    message, path = error.detail, request.scope["path"]
     if error.status_code == 404:
-        message = f"there is no route {request.url.path!r:.120}"
+        message = f"there is no route {path!r:.120}"
     elif error.status_code == 405:
-        message = f"{request.url.path} does not take {request.method:.20}; it takes {(error.headers or {})['Allow']}"
+        message = f"{path} does not take {request.method:.20}; it takes {(error.headers or {})['Allow']}"
     return refuse(error.status_code, message, error.headers)
