@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
-from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
@@ -40,9 +39,12 @@ class Tracing:
         failed: bool,
     ) -> None:
         """Hand a request's spans to the processor; a traceparent header makes them part of the client's trace."""
+        carrier: dict[str, list[str]] = {}
+        for header, text in headers:
+            carrier.setdefault(header.decode("latin-1"), []).append(text.decode("latin-1"))
         span = self._tracer.start_span(
             name,
-            context=self._propagator.extract(headers, getter=_Headers()),
+            context=self._propagator.extract(carrier),
             kind=SpanKind.SERVER,
             start_time=record.arrival_ns,
             attributes={**attributes, "subspace_serve.request_id": record.request_id},
@@ -85,15 +87,3 @@ def make_tracing(settings: Settings) -> Tracing | None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return Tracing(BatchSpanProcessor(OTLPSpanExporter(settings.trace_endpoint)))
-
-
-class _Headers(Getter[Headers]):
-    """Reads pairs of bytes, as ASGI's headers are."""
-
-    def get(self, carrier: Headers, key: str) -> list[str] | None:
-        """Return a header's values."""
-        return [value.decode("latin-1") for name, value in carrier if name == key.encode()] or None
-
-    def keys(self, carrier: Headers) -> list[str]:
-        """Return the headers' names."""
-        return [name.decode("latin-1") for name, _ in carrier]
