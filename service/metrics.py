@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.counting import Count, Distribution, ManyHistogram, Unpublished
+from service.counting import Count, Distribution, ManyHistogram
 
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemostrecent")
@@ -27,7 +27,7 @@ _MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
 _UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
 _PUBLISH_SECONDS = 1.0
 
-Kept = TypeVar("Kept", bound=Unpublished)
+Kept = TypeVar("Kept", Count, Distribution)
 
 
 class Metrics:
@@ -38,7 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._unpublished: list[Unpublished] = []
+        self._unpublished: list[Count | Distribution] = []
         if folder := os.environ.get(_MULTIPROCESS_VARIABLE):
             _allocate(Path(folder))
             threading.Thread(target=self._publish_often, name="metrics", daemon=True).start()
