@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,7 +20,7 @@ from service.envelope import Envelope
 from service.inference_protocol.routes import ProtocolEndpoints
 from service.metrics import Metrics
 from service.operations import operations_of
-from service.refusals import REFUSALS, refuse
+from service.refusals import STATUSES, refuse, refused
 from service.tracing import Tracing
 
 
@@ -36,7 +35,8 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
     ]
     # Routes are tried in order: those that carry images come first.
     routes.sort(key=lambda route: "POST" not in (route.methods or ()))
-    app = Starlette(routes=routes, exception_handlers=_handlers())
+    handlers: dict[Any, Any] = {HTTPException: _http_error, **dict.fromkeys(STATUSES, _refused)}
+    app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     enveloped: ASGIApp = Envelope(app, engine, metrics, tracing)
     if settings.cors_origins:
@@ -50,26 +50,15 @@ def create_app(engine: Engine, metrics: Metrics, tracing: Tracing | None = None)
     return enveloped
 
 
-def _handlers() -> dict[Any, Callable[[Request, Any], Awaitable[Response]]]:
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HTTPException: _http_error}
-    for status, refusal in REFUSALS.items():
-        handlers |= {error: _handler(status, message) for error, message in refusal.errors.items()}
-    return handlers
-
-
-def _handler(status: int, message: str | None) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return a handler that answers an exception with a status and a message, by default the exception's own."""
-
-    async def handle(request: Request, error: Exception) -> Response:
-        return refuse(status, message or str(error))
-
-    return handle
+async def _refused(request: Request, error: Exception) -> Response:
+    return refuse(*refused(error))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    message = error.detail
+    # Not the URL's, which fails where the query is not UTF-8.
+    message, path = error.detail, request.scope["path"]
     if error.status_code == 404:
-        message = f"there is no route {request.url.path!r:.120}"
+        message = f"there is no route {path!r:.120}"
     elif error.status_code == 405:
-        message = f"{request.url.path} does not take {request.method:.20}; it takes {(error.headers or {})['Allow']}"
+        message = f"{path} does not take {request.method:.20}; it takes {(error.headers or {})['Allow']}"
     return refuse(error.status_code, message, error.headers)

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
-
-
-class Unpublished(Protocol):
-    """What was counted here and is not yet published."""
-
-    def publish(self) -> None:
-        """Hand what was counted to prometheus_client."""
 
 
 class Count:

@@ -6,7 +6,7 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.authorization import Authorization
+from service.authorization import allows
 from service.bookkeeping import Bookkeeping, Ended
 from service.endpoints import OPERATIONS
 from service.engine import Engine
@@ -28,7 +28,6 @@ class Envelope:
         self._app = app
         self._engine = engine
         self._books = Bookkeeping(metrics, tracing, log=engine.settings.access_log)
-        self._authorization = Authorization(engine.settings.token)
         routes = [operation.path for operation in OPERATIONS]
         self._plain = frozenset(route for route in routes if "{" not in route)
         self._templates = [(re.compile(re.sub(r"{\w+}", "[^/]+", route)), route) for route in routes if "{" in route]
@@ -64,7 +63,7 @@ class Envelope:
         path = scope["path"]
         if path not in _OPEN:
             own = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if not self._authorization.allows(own):
+            if not allows(self._engine.settings.token, own):
                 return refuse(401, "the header Authorization: Bearer TOKEN is missing or its token is wrong")
         if scope["method"] == "POST" and self._engine.full and path != "/admin/reload":
             # Before the body is read, since reading is most of the work under a flood of requests.

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.counting import Count, Distribution, ManyHistogram, Unpublished
+from service.counting import Count, Distribution, ManyHistogram
 
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _FILES = ("counter", "histogram", "gauge_livesum", "gauge_livemostrecent")
@@ -27,7 +27,7 @@ _MEMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 16)
 _UNIT = (0.001, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1)
 _PUBLISH_SECONDS = 1.0
 
-Kept = TypeVar("Kept", bound=Unpublished)
+Kept = TypeVar("Kept", Count, Distribution)
 
 
 class Metrics:
@@ -38,7 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._unpublished: list[Unpublished] = []
+        self._unpublished: list[Count | Distribution] = []
         if folder := os.environ.get(_MULTIPROCESS_VARIABLE):
             _allocate(Path(folder))
             threading.Thread(target=self._publish_often, name="metrics", daemon=True).start()
@@ -70,22 +70,22 @@ class Metrics:
         self.alpha_build_seconds = self._histogram(
             "alpha_build_seconds", "Time to build a network between points.", _SECONDS
         )()
-        self.alpha_bytes = Gauge(
-            "subspace_serve_alpha_bytes",
-            "Memory, about, of the networks between points that are kept.",
-            multiprocess_mode="livesum",
-            registry=self._registry,
+        self.alpha_bytes = self._gauge(
+            "alpha_bytes", "Memory, about, of the networks between points that are kept.", "livesum"
         )
-        self.drift_wealth = self._latest("drift_log10_wealth", "Evidence of drift; at log10 20 there is an alarm.")
-        self.drift_alarm = self._latest("drift_alarm", "1 since the drift alarm, 0 before.")
-        self.drift_images = self._latest("drift_images", "Images that the drift alarm has watched since it began.")
-        held = Gauge(
-            "subspace_serve_requests_held",
-            "Requests that are worked on or wait for it.",
-            multiprocess_mode="livesum",
-            registry=self._registry,
+        # All workers share an alarm, so that the last one to set it is right.
+        self.drift_wealth = self._gauge(
+            "drift_log10_wealth", "Evidence of drift; at log10 20 there is an alarm.", "livemostrecent", "model"
+        ).labels
+        self.drift_alarm = self._gauge(
+            "drift_alarm", "1 since the drift alarm, 0 before.", "livemostrecent", "model"
+        ).labels
+        self.drift_images = self._gauge(
+            "drift_images", "Images that the drift alarm has watched since it began.", "livemostrecent", "model"
+        ).labels
+        self.held = self._kept(
+            Count(self._gauge("requests_held", "Requests that are worked on or wait for it.", "livesum"))
         )
-        self.held = self._kept(Count(held))
 
     def publish(self) -> None:
         """Let scrapes see what this process has counted until now."""
@@ -115,11 +115,8 @@ class Metrics:
         metric = ManyHistogram(f"subspace_serve_{name}", text, labels, registry=self._registry, buckets=buckets)
         return self._by_labels(metric, Distribution)
 
-    def _latest(self, name: str, text: str) -> Callable[[str], Gauge]:
-        """Return a gauge by model of what all workers share, so that the last one to set it is right."""
-        return Gauge(
-            f"subspace_serve_{name}", text, ["model"], multiprocess_mode="livemostrecent", registry=self._registry
-        ).labels
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemostrecent"], *labels: str) -> Gauge:
+        return Gauge(f"subspace_serve_{name}", text, labels, multiprocess_mode=mode, registry=self._registry)
 
     def _by_labels(self, metric: Any, kind: Callable[[Any], Kept]) -> Callable[..., Kept]:
         """Return a cached function from label values to what counts there; looking it up each time would cost more."""

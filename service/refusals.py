@@ -113,14 +113,15 @@ REFUSALS = {
 }
 
 
-_STATUSES = {
+STATUSES = {
     error: (status, message) for status, refusal in REFUSALS.items() for error, message in refusal.errors.items()
 }
+"""The status and the message of every exception that leads to one; None is the exception's own message."""
 
 
 def refused(error: Exception) -> tuple[int, str]:
     """Return the status and the message that answer an exception."""
-    status, message = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+    status, message = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     return status, message or str(error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from service.settings import Settings
 from subspace_serve.bundle.manifest import Aggregate, Input, describe
 from subspace_serve.bundle.promises import Promises
 from subspace_serve.bundle.record import Share
+from subspace_serve.space.place import place_or_name
 from subspace_serve.suggestions import did_you_mean
 
 Numbers = Annotated[list[float], Field(max_length=MAX_ENTRIES)]
@@ -38,8 +38,6 @@ MAX_RISK = (
 )
 _LISTS = ("members", "weights", "alpha")
 _ANSWERING = ("model", "members", "weights", "aggregate")
-_PLACE = re.compile(r"[01]?\.[0-9]+|[01]|[0-9](\.[0-9]+)?[eE]-[0-9]+|[+-][0-9]*\.?[0-9]+([eE]-[0-9]+)?")
-"""A place in a form's text, such as 0.3, .5, 1 or 1e-05. Other numbers may be names, unless they have a sign."""
 _MANY = 4  # more images than this are turned from lists of pixels into arrays off the event loop
 
 ImageFile = TypeAliasType("ImageFile", Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})])
@@ -172,14 +170,10 @@ def parse_form(fields: Sequence[tuple[str, str | bytes]]) -> PredictForm:
     if not files:
         raise RequestError("the form has no image; send at least one file in the field `images`")
     if "members" in values:
-        values["members"] = [_place_or_name(member) for member in values["members"]]
+        values["members"] = [place_or_name(member) for member in values["members"]]
     if len(values.get("alpha", ())) == 1:
         (values["alpha"],) = values["alpha"]
     try:
         return PredictForm.model_validate(values | {"images": files})
     except ValidationError as error:
         raise RequestError(f"the form is not valid: {describe(error, known=_FIELDS)}") from None
-
-
-def _place_or_name(text: str) -> float | str:
-    return float(text) if _PLACE.fullmatch(text) else text

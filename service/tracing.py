@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
-from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
@@ -39,9 +39,12 @@ class Tracing:
         failed: bool,
     ) -> None:
         """Hand a request's spans to the processor; a traceparent header makes them part of the client's trace."""
+        carrier: dict[str, list[str]] = {}
+        for header, text in headers:
+            carrier.setdefault(header.decode("latin-1"), []).append(text.decode("latin-1"))
         span = self._tracer.start_span(
             name,
-            context=self._propagator.extract(headers, getter=_Headers()),
+            context=self._propagator.extract(carrier),
             kind=SpanKind.SERVER,
             start_time=record.arrival_ns,
             attributes={**attributes, "subspace_serve.request_id": record.request_id},
@@ -61,6 +64,18 @@ class Tracing:
         self._provider.shutdown()
 
 
+def check_installed() -> None:
+    """Raise `SettingsError` unless the packages of the extra `tracing` are installed."""
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:  # a package that it lies in
+        found = None
+    if found is None:
+        raise SettingsError(
+            "trace_endpoint needs opentelemetry-exporter-otlp-proto-http: pip install 'subspace-serve[tracing]'"
+        )
+
+
 def make_tracing(settings: Settings) -> Tracing | None:
     """Return a tracer that sends spans to the configured OTLP/HTTP address, or None without one.
 
@@ -68,22 +83,7 @@ def make_tracing(settings: Settings) -> Tracing | None:
     """
     if settings.trace_endpoint is None:
         return None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ModuleNotFoundError:
-        raise SettingsError(
-            "trace_endpoint needs opentelemetry-exporter-otlp-proto-http: pip install 'subspace-serve[tracing]'"
-        ) from None
+    check_installed()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
     return Tracing(BatchSpanProcessor(OTLPSpanExporter(settings.trace_endpoint)))
-
-
-class _Headers(Getter[Headers]):
-    """Reads pairs of bytes, as ASGI's headers are."""
-
-    def get(self, carrier: Headers, key: str) -> list[str] | None:
-        """Return a header's values."""
-        return [value.decode("latin-1") for name, value in carrier if name == key.encode()] or None
-
-    def keys(self, carrier: Headers) -> list[str]:
-        """Return the headers' names."""
-        return [name.decode("latin-1") for name, _ in carrier]

@@ -67,7 +67,7 @@ def test_a_changed_bundle_is_one_message_and_status_1(tmp_path):
 
 def test_predict_answers_as_numpy_does(bundle, images):
     arguments = [part for image in images for part in ("--image", image)]
-    options = ["--members", "endpoint-0,midpoint", "--weights", "3,1", "--json", "-", "--top-k", 4]
+    options = ["--members", "endpoint-0, midpoint", "--weights", "3,1", "--json", "-", "--top-k", 4]
     status, output, _ = ended("predict", bundle, *arguments, *options)
     assert status == 0
     document = json.loads(output)
@@ -112,6 +112,7 @@ def test_predict_takes_photographs_as_large_as_training_does(bundle, tmp_path):
     [
         (["--model", "nobody"], 1, "no model 'nobody'"),
         (["--members", "endpoint-0", "--weights", "1,2"], 1, "2 weights for 1 members"),
+        (["--members", "2024,midpoint"], 1, "no point '2024'"),
         (["--members", "endpoint-0", "--weights", "one"], 2, "not a list of numbers"),
         (["--image", __file__], 1, "test_cli_asking.py: an image cannot be decoded"),
         (["--image", "/nowhere.png"], 2, "/nowhere.png"),

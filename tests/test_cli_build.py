@@ -26,6 +26,7 @@ from subspace_serve.answers import softmax
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.verify import verify_bundle
 from subspace_serve.cli import main
+from subspace_serve.deploy.packaging import PackagingError, check_context
 
 pytestmark = pytest.mark.slow
 
@@ -203,10 +204,22 @@ def test_a_context_is_replaced_whole(build_here, tmp_path):
     make_bundle(tmp_path / "bundle")
     words = ("bundle", "--no-bento", "--context", "context")
     assert build_here(tmp_path, *words) == (0, "")
-    (tmp_path / "context" / "left").touch()
+    (tmp_path / "context" / "service" / "left").touch()
     assert build_here(tmp_path, *words) == (0, "")
-    assert not (tmp_path / "context" / "left").exists()
+    assert not (tmp_path / "context" / "service" / "left").exists()
     assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_with_a_dockerfile_and_a_bundle_of_its_own_is_no_context(built, tmp_path):
+    checkout = Path(shutil.copytree(built / "context", tmp_path / "checkout"))
+    (checkout / ".git").mkdir()
+    with pytest.raises(PackagingError, match=r"holds something else than a container's context \(.git\)"):
+        check_context(checkout)
+    project = tmp_path / "project"
+    shutil.copytree(built / "context" / "bundle", project / "bundle")
+    (project / "Dockerfile").touch()
+    with pytest.raises(PackagingError, match=r"\(Dockerfile, bundle\); name a new folder"):
+        check_context(project)
 
 
 @contextlib.contextmanager

@@ -128,6 +128,35 @@ def test_files_go_as_json_where_a_form_would_be_misread(members, path):
         assert sent == [list(member) if not isinstance(member, str) else member for member in members]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"members": []},
+        {"alpha": []},
+        {"model": "endpoints", "weights": []},
+        {"alpha": [0.3]},
+        {"members": ["endpoint-0,endpoint-1"]},
+        {"members": [" endpoint-0"]},
+    ],
+)
+def test_files_are_answered_as_arrays_are_where_a_form_cannot_say_it(client, images, options):
+    request = file_request([b"file"], Options(**options))
+    assert (request.path, json.loads(request.body) | options) == ("/predict", json.loads(request.body))
+    answers = []
+    for given in (images[:1], files(images[:1])):
+        with pytest.raises(RequestRefused) as refusal:
+            client.predict(given, **options)
+        answers.append((refusal.value.status, refusal.value.reason))
+    assert answers[0] == answers[1]
+
+
+def test_a_form_has_one_field_for_a_list_of_any_length():
+    places = [place / 100 for place in range(51)]
+    body = file_request([b"file"], Options(members=["a", *places], weights=[1, *places])).body
+    assert body.count(b"form-data") == 6
+    assert b'name="members"\r\n\r\na,0.0,0.01,' in body
+
+
 def test_both_clients_take_the_same(service, images):
     options: dict[str, Any] = {"members": ["endpoint-0", 0.3], "domain": "inverted"}
 
@@ -200,7 +229,7 @@ def test_a_domain_without_a_point_that_answers_alike_is_asked_in_json(service, s
         ({"domain": "fog"}, 404, "no domain 'fog' in this bundle: its domains are inverted"),
         ({"domain": "fog", "model": "midpoint"}, 404, "no domain 'fog'"),
         ({"domain": "fog", "alpha": 0.3}, 404, "no domain 'fog'"),
-        ({"members": ["midpoint", 0.5]}, 400, "named twice"),
+        ({"members": ["midpoint", 0.5]}, 400, "'midpoint' and 0.5 are the same network here"),
         ({"model": "endpoints", "members": ["endpoint-0", 0.3]}, 404, "endpoints has no member 0.3"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ grpc = pytest.importorskip("grpc")
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 
+from service.grpc.arrivals import Arrivals  # noqa: E402
 from service.grpc.health import CHECK, WATCH  # noqa: E402
 from service.grpc.messages import REQUESTS, SERVICE  # noqa: E402
 from service.grpc.methods import Call  # noqa: E402
@@ -289,3 +292,23 @@ def test_unknown_parameters_are_told_those_of_grpc(service):
     request.inputs[0].parameters["alfa"].string_param = "0"
     text = refused(lambda: service.call("ModelInfer", request.SerializeToString()))[1]
     assert text == "unknown parameter: 'alfa' is not known; known are none"
+
+
+def test_a_call_whose_time_is_up_as_it_makes_room_is_expelled_once():
+    class Silent:
+        async def read(self) -> None:
+            await asyncio.sleep(60)
+
+    async def run() -> list[dict[str, Any]]:
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        arrivals = Arrivals(1, deadline=0.02)
+        calls = [asyncio.create_task(arrivals.next(Silent()))]
+        await asyncio.sleep(0)
+        calls.append(asyncio.create_task(arrivals.next(Silent())))
+        time.sleep(0.03)  # so that the second call begins, and the first one's timer runs, in the same turn
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert [(type(end), end.status) for end in ends] == [(RefusedCall, 408)] * 2
+        return errors
+
+    assert asyncio.run(run()) == []

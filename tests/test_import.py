@@ -641,12 +641,12 @@ def test_an_unknown_tag_of_timm_is_refused_with_those_that_it_has(name):
 def test_published_records_give_labels_size_and_normalisation():
     from trainer.foreign.describing import describe
 
-    found = describe("resnet18", {}).description
+    found = describe("resnet18", {})
     assert found.architecture == Architecture("resnet18", 1000, 3, 224, 224)
     assert found.preprocessing == Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert len(set(found.labels)) == 1000
     assert found.labels[0] == "tench"
-    both = describe("resnet18", {}, spec="digits", channels=3, normalisation="published").description
+    both = describe("resnet18", {}, spec="digits", channels=3, normalisation="published")
     assert both.preprocessing == found.preprocessing
     assert both.architecture.classes == 10
 
@@ -696,9 +696,9 @@ def test_options_of_data_are_refused_without_data(two_ends, options, tmp_path):
 def test_data_that_is_not_said_more_of_is_divided_as_train_divides_it():
     from trainer.foreign.describing import describe
 
-    drawn = describe("cresnet8-4", {}, spec="digits").description.drawn
+    drawn = describe("cresnet8-4", {}, spec="digits").drawn
     assert drawn == {"validation": 0.1, "data_seed": 0, "image_size": None, "channels": None}
-    assert describe("cresnet8-4", {}, spec="digits", validation=0.0).description.drawn["validation"] == 0
+    assert describe("cresnet8-4", {}, spec="digits", validation=0.0).drawn["validation"] == 0
 
 
 def test_without_data_places_are_evaluated_selected_and_exported_on_images_that_are_named(
@@ -778,7 +778,7 @@ def test_a_run_keeps_the_normalisation_of_its_start_or_of_published_weights(line
 def test_one_number_normalises_every_channel():
     from trainer.foreign.describing import describe
 
-    found = describe("cresnet8-4", {}, spec="digits", channels=3, mean=(0.3,), std=(0.35,)).description
+    found = describe("cresnet8-4", {}, spec="digits", channels=3, mean=(0.3,), std=(0.35,))
     assert found.preprocessing == Preprocessing((0.3,) * 3, (0.35,) * 3)
 
 

@@ -58,7 +58,7 @@ def test_a_points_own_place_is_the_point(client, images):
 def test_a_place_beside_a_point_is_the_point(client, images):
     assert ask(client, images, alpha=0.503).json()["model"] == "midpoint"
     response = ask(client, images, members=[0.5, 0.503])
-    assert (response.status_code, "named twice" in response.text) == (400, True)
+    assert (response.status_code, "0.5 and 0.503 are the same network here" in response.text) == (400, True)
 
 
 def test_a_place_is_brought_to_the_step(client, images):
@@ -164,7 +164,12 @@ def test_what_there_is(client):
         ({"alpha": True}, 400, "valid number"),
         ({"alpha": "0.3"}, 400, "valid number"),
         ({"members": ["midpoint", 7]}, 400, "lies outside"),
-        ({"members": [0.3, 0.301]}, 400, "named twice"),
+        ({"members": [0.3, 0.3]}, 400, "0.3 is named twice; name each once"),
+        (
+            {"members": [0.301, 0.302]},
+            400,
+            "0.301 and 0.302 are the same network here, where places are rounded to multiples of 0.01; name each once",
+        ),
         ({"domain": "fog"}, 404, "no domain 'fog' in this bundle: its domains are inverted"),
         ({"domain": "inverted", "model": "nobody"}, 404, "no model 'nobody'"),
         ({"domain": 3}, 400, "domain: Input should be a valid string"),

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import hashlib
 import io
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from service.playground import page as playground_page
 from subspace_serve.answers import entropy_of, softmax
 from subspace_serve.bundle import Bundle, Onnx, Parity, Source, write_bundle
 from subspace_serve.bundle.predict import Predictor
+from subspace_serve.files import sha256_of
 from subspace_serve.space.geometry import Geometry
 
 pytestmark = pytest.mark.slow
@@ -625,6 +628,43 @@ def test_a_domains_statistics_answer_everywhere_and_stand_beside_the_trainings(o
     playwright.expect(page.locator("#members-list input[type=checkbox]")).to_have_count(3)
     expect_answered_by(page, "a mixture of α 0, α 1 · inverted statistics · averaging probabilities · temperature 1")
     assert watched.errors == []
+
+
+def with_points(bundle: Path, folder: Path) -> Path:
+    """Return a copy of a bundle with points that cannot all have a domain's statistics in one request."""
+    copy = Path(shutil.copytree(bundle, folder / "bundle"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    points = manifest["points"]
+    quality = {"accuracy": 1.0, "ece": 0.0, "nll": 0.0}
+    gate = {"data": "digits", "seed": 0, "float32": quality, "reduced": quality, "flips": 0.0, "max_drop": 0.0}
+    gate |= {"images": 1, "repeated": 1, "repeated_drop": 0.0}
+    reduction = {"of": "midpoint", "left_in_float": {}, "instructions": [], "gate": gate}
+    others = {f"tenth-{part}": {"alpha": part / 10} for part in (1, 2, 3, 4, 6, 7, 8, 9)}
+    others |= {"twin": {}, "beyond": {"alpha": 1.05}, "half": {"precision": "fp16", "reduction": reduction}}
+    for name, other in others.items():
+        shutil.copy(copy / "midpoint.onnx", copy / f"{name}.onnx")
+        points[name] = points["midpoint"] | {"file": f"{name}.onnx"} | other
+    with np.load(copy / "golden.npz") as golden:
+        arrays = dict(golden)
+    np.savez(copy / "golden.npz", **arrays | {f"logits.{name}": arrays["logits.midpoint"] for name in others})
+    manifest["golden"]["sha256"] = sha256_of(copy / "golden.npz")
+    (copy / "gate.npz").touch()
+    manifest["gate"] = {"file": "gate.npz", "sha256": hashlib.sha256().hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+def test_points_of_any_number_place_and_precision_leave_a_domain_its_chart(opened, whole_bundle, digit, tmp_path):
+    with served(with_points(whole_bundle, tmp_path), precision_gate="off") as address:
+        watched = opened(address)
+        page = watched.page
+        upload(page, digit)
+        page.get_by_label("Statistics", exact=True).select_option("inverted")
+        expect_answered_by(page, "inverted · α 0.5 · inverted statistics · temperature 1")
+        # Eleven points lie on the line at different places, and three places fill each gap between them.
+        playwright.expect(page.locator("#chart circle.c0")).to_have_count(41)
+        assert not page.locator("#notice").is_visible()
+        assert watched.errors == []
 
 
 @pytest.fixture(scope="module")

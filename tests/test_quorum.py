@@ -12,6 +12,7 @@ import pytest
 from bundle_factory import make_bundle
 from service_client import GOOD, IMAGES, expected, held_up, poisoned, probabilities, served, tensor
 
+from service.openapi.examples import PREDICT_ANSWERS
 from subspace_serve.bundle.predict import Predictor
 from subspace_serve.bundle.selection import Selection, SelectionError
 
@@ -55,6 +56,7 @@ def test_a_member_that_misses_the_deadline_is_left_out(bundle, monkeypatch):
         response = client.post("/predict", json=ALL)
         assert time.monotonic() - start >= 0.5
     assert response.json()["missing"] == {"endpoint-1": "missed the deadline"}
+    assert PREDICT_ANSWERS["ensemble"]["value"]["missing"] == {"endpoint-1": "missed the deadline"}
     np.testing.assert_allclose(probabilities(response), (expected("midpoint") + expected("endpoint-0")) / 2, atol=1e-6)
 
 

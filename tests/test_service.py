@@ -375,6 +375,14 @@ def test_unknown_routes_are_404_and_wrong_methods_405(client):
     assert client.post("/models").status_code == 405
 
 
+def test_an_unknown_route_is_404_whatever_its_query_holds(client):
+    async def with_raw_query(scope, receive, send):
+        await client.app({**scope, "query_string": b"\xff"}, receive, send)
+
+    response = TestClient(with_raw_query).get("/nothing")
+    assert (response.status_code, response.json()) == (404, {"error": "there is no route '/nothing'"})
+
+
 def test_the_root_leads_to_the_playground_behind_a_prefix_too(bundle, caplog):
     with caplog.at_level(logging.INFO, "subspace_serve.access"), served(bundle) as client:
         answer = client.get("/", follow_redirects=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from bundle_factory import make_bundle
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -9,8 +11,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from service_client import GOOD, served
 
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.tracing import Tracing, make_tracing
+from subspace_serve.cli.serving import _check_usable
 
 
 def test_a_request_is_a_span_with_its_parts(tmp_path):
@@ -46,6 +49,14 @@ def test_a_request_is_a_span_with_its_parts(tmp_path):
 
 def test_without_an_endpoint_there_is_no_tracing():
     assert make_tracing(Settings()) is None
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry.exporter.otlp", "opentelemetry.exporter.otlp.proto.http"])
+def test_an_endpoint_without_the_exporter_is_refused_before_the_server_starts(monkeypatch, missing):
+    monkeypatch.delitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SettingsError, match=r"trace_endpoint needs .* pip install 'subspace-serve\[tracing\]'"):
+        _check_usable(Settings(trace_endpoint="http://127.0.0.1:9/v1/traces"))
 
 
 def test_spans_are_sent_by_otlp():

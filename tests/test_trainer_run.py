@@ -131,6 +131,32 @@ def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: P
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.json": '{"model_type": "vit"}', "model.safetensors": ""}, "run's settings .*unknown .*: model_type"),
+        ({"config.json": '{"model_type": "vit"}', "resume.pt": ""}, "run's settings .*unknown .*: model_type"),
+        ({"config.json": '{"epochs": 10, "seed": 1}', "train.py": "", ".git": ""}, "not a run: it holds .git, train"),
+        ({"config.json": "{", "subspace.safetensors": ""}, "run's settings .*config.json is damaged .*move it away"),
+    ],
+)
+def test_a_folder_of_another_program_is_not_emptied(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        RunFolder(tmp_path).check_free(overwrite=True)
+    assert {entry.name for entry in tmp_path.iterdir()} == files.keys()
+
+
+def test_what_a_run_without_an_epoch_leaves_counts_as_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.create(TrainingConfig(**TINY))
+    (tmp_path / "tensorboard").mkdir()
+    for name in ("skeleton.onnx", "metrics.jsonl", ".subspace.safetensors.a1_b2c3d.tmp"):
+        (tmp_path / name).touch()
+    run.check_free(overwrite=False)
+
+
 def test_a_disk_that_fills_up_while_progress_is_recorded(uninterrupted: Path, tmp_path: Path) -> None:
     run = RunFolder(Path(shutil.copytree(uninterrupted, tmp_path / "run")))
     before = run.resume_file.read_bytes()

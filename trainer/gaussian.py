@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from subspace_serve.errors import CheckpointError, GeometryError
-from subspace_serve.space.subspace import Weights, mismatch
+from subspace_serve.space.subspace import Weights
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,12 @@ class Gaussian:
         """K, the number of networks that it was fitted to."""
         return len(next(iter(self.deviations.values())))
 
-    def sample(self, generator: torch.Generator, scale: float = 1.0) -> dict[str, np.ndarray]:
-        """Draw the weights of one network (Maddox et al. 2019, equation 1).
+    def sample(self, generator: torch.Generator) -> dict[str, np.ndarray]:
+        """Draw the weights of one network (Maddox et al. 2019, equation 1); equal generators draw equal weights.
 
-        theta = mean + sqrt(scale) * (sqrt(variance / 2) * z1 + D z2 / sqrt(2 (K - 1))), z1 and z2 standard normal. z2
-        is one vector for the whole network, which is what makes its weights vary together.
-
-        Args:
-            generator: equal generators draw equal weights.
-            scale: of the covariance; 0 gives the mean, 1 the fitted one.
-
-        Raises:
-            GeometryError: the scale is negative or not finite.
+        theta = mean + sqrt(variance / 2) * z1 + D z2 / sqrt(2 (K - 1)), z1 and z2 standard normal. z2 is one vector for
+        the whole network, which is what makes its weights vary together.
         """
-        if not 0 <= scale < math.inf:
-            raise GeometryError(f"the covariance is scaled by {scale:g}; give a finite number of 0 or more")
         along = _normal((self.members,), generator) / math.sqrt(2 * (self.members - 1))
         drawn = {}
         # Sorted, so that draws do not depend on the order in which a checkpoint lists the parameters.
@@ -56,30 +46,16 @@ class Gaussian:
             mean = self.mean[name]
             independent = np.sqrt(self.variance[name].astype(np.float64) / 2) * _normal(mean.shape, generator)
             together = np.tensordot(along, self.deviations[name].astype(np.float64), 1)
-            drawn[name] = np.asarray(mean + math.sqrt(scale) * (independent + together), mean.dtype)
+            drawn[name] = np.asarray(mean + (independent + together), mean.dtype)
         return {name: drawn[name] for name in self.mean}
 
 
 def fit_gaussian(members: Sequence[Weights]) -> Gaussian:
-    """Fit a Gaussian to the weights of K networks, such as snapshots of one run (the paper takes 6).
+    """Fit a Gaussian to the weights of K networks of one run, 2 or more (the paper takes 6).
 
     All members are known, so the deviations are from their final mean, and D D^T / (K - 1) is their sample covariance.
     The original sees them one by one and takes deviations from the running mean.
-
-    Raises:
-        GeometryError: fewer than 2 members.
-        CheckpointError: members differ in names, shapes or types, or a value is not finite.
     """
-    if len(members) < 2:
-        raise GeometryError(f"a Gaussian is fitted to 2 networks or more; got {len(members)}")
-    for index, member in enumerate(members):
-        if problem := mismatch(member, members[0]):
-            raise CheckpointError(
-                f"member {index} is no network of the same architecture as member 0 ({problem}); fit a Gaussian to "
-                "snapshots of one run"
-            )
-        if unfit := next((name for name, array in member.items() if not np.isfinite(array).all()), None):
-            raise CheckpointError(f"member {index} has values in {unfit} that are not finite; leave it out")
     mean, variance, deviations = {}, {}, {}
     for name, first in members[0].items():
         stacked = np.stack([member[name] for member in members]).astype(np.float64)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -34,6 +35,9 @@ from trainer.progress import Progress
 
 RESUME_VERSION = 3
 LATEST = "latest"
+_FILES = "|".join(map(re.escape, ("config.json", METRICS_FILE, "resume.pt", FILE_NAME, SKELETON_FILE)))
+_LEFT = re.compile(rf"{_FILES}|tensorboard|\.({_FILES})\.[a-z0-9_]{{8}}\.tmp")
+"""What a run leaves that was ended before its first epoch was: also what was being written (see `atomic_file`)."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,29 @@ class RunFolder:
         Raises:
             TrainingError: it holds a run already and `overwrite` is false, or it holds something other than a run.
         """
-        if any(self.path.iterdir()) and not self.config_file.is_file():
+        names = sorted(os.listdir(self.path))
+        if not names:
+            return
+        if not self.config_file.is_file():
             raise TrainingError(f"{self.path} exists and is not a run; choose another folder (--out)")
-        # A folder in which no epoch was finished counts as empty.
-        if not overwrite and (self.resume_file.exists() or (self.path / FILE_NAME).exists()):
+        finished = self.resume_file.exists() or (self.path / FILE_NAME).exists()
+        if finished and not overwrite:
             raise TrainingError(
                 f"{self.path} already holds a run; continue it (--resume {self.path}), replace it (--overwrite) "
                 "or choose another folder (--out)"
+            )
+        # Everything in the folder will be removed, and many a program's folder has a config.json.
+        try:
+            self.read_config()
+        except TrainingError as error:
+            raise TrainingError(
+                f"{self.path} does not hold a run's settings ({str(error).partition('; ')[0]}), so nothing in it is "
+                "replaced; move it away, or choose another folder (--out)"
+            ) from None
+        # A folder in which no epoch was finished counts as empty.
+        if not finished and (others := [name for name in names if not _LEFT.fullmatch(name)]):
+            raise TrainingError(
+                f"{self.path} is not a run: it holds {', '.join(others[:5])}; choose another folder (--out)"
             )
 
     def create(self, config: TrainingConfig) -> None:

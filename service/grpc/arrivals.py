@@ -60,5 +60,6 @@ class Arrivals:
         self._expel(longest)
 
     def _expel(self, task: asyncio.Task[object]) -> None:
-        del self._reading[task]
-        task.cancel()
+        # Its time may be up in the same turn of the event loop as it makes room.
+        if self._reading.pop(task, None) is not None:
+            task.cancel()

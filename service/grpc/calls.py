@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from service.authorization import Authorization
+from service.authorization import allows
 from service.bookkeeping import Bookkeeping, Ended
 from service.engine import Engine, OverloadedError
 from service.grpc.arrivals import Arrivals
@@ -41,7 +41,6 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         settings = engine.settings
         self._engine = engine
         self._books = Bookkeeping(metrics, tracing, log=settings.access_log)
-        self._authorization = Authorization(settings.token)
         self._arrivals = Arrivals(settings.concurrency + settings.queue, settings.deadline, _PATIENCE_SECONDS)
         # Anybody may send these; their small messages come with the call, and those that wait for none make room.
         self._probes = Arrivals(_PROBES, settings.deadline)
@@ -123,7 +122,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _check_token(self, metadata: _Metadata) -> None:
         own = next((value for name, value in metadata if name == "authorization"), b"")
-        if not self._authorization.allows(own.encode() if isinstance(own, str) else own):
+        if not allows(self._engine.settings.token, own.encode() if isinstance(own, str) else own):
             raise RefusedCall(401, "the metadata authorization: Bearer TOKEN is missing or its token is wrong")
 
     @staticmethod

@@ -104,8 +104,7 @@ def server_metadata() -> ServerMetadata:
 
 
 def model_metadata(predictor: Predictor, name: str) -> ModelMetadata:
-    """Return the document of GET /v2/models/NAME. Raises `UnknownModelError`."""
-    check_model(predictor, name)
+    """Return the document of GET /v2/models/NAME, a name that `check_model` has passed."""
     input = predictor.bundle.manifest.input
     return {
         "name": name,
@@ -117,10 +116,7 @@ def model_metadata(predictor: Predictor, name: str) -> ModelMetadata:
 
 
 def model_configuration(predictor: Predictor, name: str, max_images: int) -> ModelConfiguration:
-    """Return the document of GET /v2/models/NAME/config, as in Triton's model configuration extension.
-
-    Raises `UnknownModelError`.
-    """
+    """Return the document of GET /v2/models/NAME/config, as in Triton's model configuration extension."""
     metadata = model_metadata(predictor, name)
     return {
         "name": name,

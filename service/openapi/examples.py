@@ -94,7 +94,7 @@ PREDICT_ANSWERS: dict[str, Any] = {
             "weights": [1.0],
             "aggregate": "probabilities",
             "temperature": 1.0,
-            "missing": {"endpoint-1": "deadline"},
+            "missing": {"endpoint-1": "missed the deadline"},
             "predictions": [
                 {
                     "labels": [{"label": "cat", "index": 3, "probability": 0.9}],

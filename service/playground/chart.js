@@ -6,6 +6,7 @@ const CHART_HEIGHT = 168;
 const PLOT = { left: 11, right: 11, top: 10, bottom: 26 }; // sides as half the slider's thumb, so that stops lie above
 
 const FINEST = 32; // the chart fills in by itself until so many parts of the slider are known
+const MOST_BUILT = 8; // places that the server builds for one request
 const FEW = 9; // so many places are told in words, and have a large dot
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 
@@ -42,6 +43,23 @@ function forgetMembers() {
 /** A point and the network at its place are the same, where the bundle holds the subspace. */
 function alongKey(member) {
   return (bundle.subspace && place(alphaOf(member))) || member;
+}
+
+/**
+ * Return the names of the points that the chart lacks, in parts that can be asked for together. With a domain's
+ * statistics each is a network to be built at its place, once, and there are none of lesser precision or beyond the ends.
+ */
+function missingPoints() {
+  const known = alongQuestion === question() ? along : new Map();
+  const missing = new Map();
+  for (const point of bundle.members) {
+    const inside = point.alpha !== null && [point.alpha].flat().every((part) => part >= 0 && part <= 1);
+    const answers = !domain() || (inside && !point.precision && !point.float_point);
+    if (answers && !known.has(alongKey(point.name))) missing.set(alongKey(point.name), point.name);
+  }
+  const names = [...missing.values()];
+  const size = domain() ? MOST_BUILT : names.length;
+  return names.map((_, index) => names.slice(index * size, (index + 1) * size)).filter((part) => part.length);
 }
 
 /** Return at most `count` places to ask next, in the widest gaps; none once all of these are narrow. */

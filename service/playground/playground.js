@@ -48,12 +48,16 @@ const askForMembers = newest(
     const image = await imageFile();
     if (signal.aborted) return;
     const ask = (chosen, told = () => {}) => predict(image, () => chosen, top(), signal, told);
-    if (image && alongQuestion !== question()) {
-      const placed = bundle.members.filter((point) => !domain() || point.alpha !== null);
-      const every = await ask(withDomain({ members: placed.map((point) => point.name) }), tell);
+    if (image) {
+      try {
+        for (const members of missingPoints()) showAlong(await ask(withDomain({ members }), tell));
+      } catch (error) {
+        // A domain's statistics are an extra for each point: what is there must do.
+        if (!(domain() && error instanceof Refused)) throw error;
+      }
       if (!byId("notice").classList.contains("error")) notify(); // what `tell` said of waiting is over
-      showAlong(every);
-    } else if (!image) {
+    }
+    if (alongQuestion !== question() || !image) {
       forgetMembers();
       drawChart();
     }

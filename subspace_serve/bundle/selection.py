@@ -228,9 +228,22 @@ class Models:
             self._in(member, statistics) if isinstance(member, str) else self._at(member, statistics)
             for member in members
         )
-        if len(set(found)) != len(found):
-            raise SelectionError("a member is named twice; name each once and give it a greater weight instead")
+        named: dict[Member, str | Alpha] = {}
+        for member, own in zip(members, found, strict=True):
+            if own in named:
+                raise SelectionError(
+                    f"{self._twice(named[own], member)}; name each once and give it a greater weight instead"
+                )
+            named[own] = member
         return found
+
+    def _twice(self, first: str | Alpha, second: str | Alpha) -> str:
+        """Say how two members are one."""
+        if first == second:
+            return f"{first!r:.120} is named twice"
+        rounded = self.step and not (isinstance(first, str) and isinstance(second, str))
+        reason = f", where places are rounded to multiples of {self.step:g}" if rounded else ""
+        return f"{first!r:.120} and {second!r:.120} are the same network here{reason}"
 
     def _in(self, name: str, statistics: str | None) -> Member:
         """Return a point or, where a domain is named, the network at its place with the domain's statistics."""

@@ -107,6 +107,7 @@ def predict(
     from subspace_serve.bundle.images import MAX_OWN_PIXELS, decode_image
     from subspace_serve.bundle.predict import Predictor
     from subspace_serve.bundle.promises import Promises
+    from subspace_serve.space.place import place_or_name
 
     predictor = Predictor(Bundle.open(bundle), device=device, threads=threads)
     selection = predictor.select(
@@ -176,14 +177,6 @@ def place(text: str) -> float | list[float]:
     """Read a place of the subspace. Raises `click.BadParameter`."""
     numbers = _numbers(text, "--alpha")
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def place_or_name(text: str) -> float | str:
-    """Read a member: a number is a place, anything else a point's name."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 COMMANDS = {"verify": verify, "predict": predict}

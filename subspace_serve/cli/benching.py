@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subspace_serve.cli.asking import place, place_or_name
+from subspace_serve.cli.asking import place
 from subspace_serve.cli.output import json_option, print_table, progress_line, write_report
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def bench(
     from subspace_serve.bench.workload import places_workload, workload
     from subspace_serve.client import Client
     from subspace_serve.client.wire import Options
+    from subspace_serve.space.place import place_or_name
 
     if find_saturation and len(rates) > 1:
         raise click.UsageError("--find-saturation searches from one --rate on; give one")

@@ -11,8 +11,7 @@ from subspace_serve.cli.flags import architecture_arguments
 from subspace_serve.cli.output import json_option, metric_cells, passing_progress, print_table, say_note, write_report
 
 if TYPE_CHECKING:
-    from trainer.foreign.describing import Described
-    from trainer.foreign.importing import Imported
+    from trainer.foreign.importing import Description, Imported
 
 
 ALIKE = 1e-4
@@ -118,7 +117,7 @@ def import_(
     with passing_progress() as say:
         imported = import_weights(
             weights,
-            found.description,
+            found,
             target,
             geometry=geometry,
             key=key,
@@ -133,7 +132,7 @@ def import_(
         _print_import(imported, target, found)
 
 
-def _print_import(imported: Imported, target: Path, described: Described) -> None:
+def _print_import(imported: Imported, target: Path, described: Description) -> None:
     from subspace_serve.cli.barriers import print_barrier
 
     for note in dict.fromkeys(note for member in imported.members for note in member.notes):
@@ -147,7 +146,7 @@ def _print_import(imported: Imported, target: Path, described: Described) -> Non
         _print_statistics(imported.statistics)
     geometry = imported.subspace.geometry
     click.echo(f"{geometry.name} of {geometry.endpoints} networks: {target}")
-    if described.description.data is None:
+    if described.data is None:
         click.echo("without a data set: name images with --data and --calibrate-on, or import again with --data")
 
 

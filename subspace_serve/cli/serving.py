@@ -63,13 +63,15 @@ def serve(bundle: Path | None, config: Path | None, check: bool, **flags: Any) -
 
 
 def _check_usable(settings: Settings) -> None:
-    """Refuse a certificate that cannot be used, and gRPC without its packages, before any worker fails over it."""
+    """Refuse a bad certificate, and gRPC and tracing without their packages, before any worker fails over it."""
     import ssl
 
-    from service.grpc import check_installed
+    from service import grpc, tracing
 
     if settings.grpc_port is not None:
-        check_installed()
+        grpc.check_installed()
+    if settings.trace_endpoint is not None:
+        tracing.check_installed()
     if settings.tls_certificate is None:
         return
     try:

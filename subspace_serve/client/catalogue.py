@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 Place: TypeAlias = "float | tuple[float, ...]"
 """A place in the subspace: a number on a line or a curve, one number per endpoint on a simplex."""
+
+_Kind = TypeVar("_Kind", "Model", "Subspace", "Domain", "InputFormat")
 
 
 @dataclass(frozen=True)
@@ -120,17 +122,16 @@ class Catalogue:
     @classmethod
     def from_json(cls, document: Any) -> Catalogue:
         """Read the server's document. Raises `KeyError`, `TypeError` or `ValueError` for another one."""
-        models = [_model(entry) for entry in document["models"]]
-        domains = [_domain(entry) for entry in document.get("domains", ())]
+        models = [_read(Model, entry) for entry in document["models"]]
+        domains = [_read(Domain, entry) for entry in document.get("domains", ())]
         subspace = document.get("subspace")
-        input = document["input"]
         return cls(
             default=document["default"],
             sha256=document["bundle"]["sha256"],
             models={model.name: model for model in models},
             labels=tuple(document["labels"]),
-            input=InputFormat(**{name: input[name] for name in InputFormat.__dataclass_fields__}),
-            subspace=_subspace(subspace) if subspace else None,
+            input=_read(InputFormat, document["input"]),
+            subspace=_read(Subspace, subspace) if subspace else None,
             domains={domain.name: domain for domain in domains},
         )
 
@@ -140,32 +141,7 @@ def place_of(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _model(entry: Mapping[str, Any]) -> Model:
-    return Model(
-        name=entry["name"],
-        type=entry["type"],
-        temperature=float(entry["temperature"]),
-        alpha=place_of(entry.get("alpha")),
-        statistics=entry.get("statistics"),
-        coefficients=tuple(entry.get("coefficients", ())),
-        members=tuple(entry.get("members", ())),
-        weights=tuple(entry.get("weights", ())),
-        aggregate=entry.get("aggregate"),
-        metrics=dict(entry.get("metrics") or {}),
-        precision=entry.get("precision", "float32"),
-        float_point=entry.get("float_point"),
-    )
-
-
-def _subspace(entry: Mapping[str, Any]) -> Subspace:
-    return Subspace(
-        geometry=entry["geometry"],
-        endpoints=int(entry["endpoints"]),
-        alpha=entry["alpha"],
-        step=float(entry["step"]),
-        statistics=tuple(entry["statistics"]),
-    )
-
-
-def _domain(entry: Mapping[str, Any]) -> Domain:
-    return Domain(entry["name"], entry["statistics"], place_of(entry["alpha"]), float(entry["temperature"]))
+def _read(kind: type[_Kind], entry: Mapping[str, Any]) -> _Kind:
+    """Return one of the document's entries, without what later servers may add to it."""
+    names = [own.name for own in fields(kind)]
+    return kind(**{name: place_of(entry[name]) for name in names if name in entry})

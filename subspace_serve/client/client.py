@@ -29,7 +29,7 @@ class Client:
             headers in pieces.
         retries: how often a request is repeated while the server is busy (429, 503) or cannot be reached. Pauses are
             random; their upper bound doubles each time, up to 5 seconds, and the server's Retry-After is added.
-        verify: certificates to trust, as httpx takes them.
+        verify: the certificate authorities to trust, as a context of `ssl`; True for the usual ones, False for any.
         transport: what carries requests in place of a network, for tests.
         random, sleep: where pauses come from and how they are waited for, for tests.
 

@@ -88,9 +88,10 @@ def form_request(files: Iterable[bytes], options: Options) -> HttpRequest:
     boundary = secrets.token_hex(16)
     parts = []
     for name, value in options.given().items():
-        for one in value if isinstance(value, list) else [value]:
-            text = json.dumps(one) if isinstance(one, bool) else str(one)
-            parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode())
+        text = json.dumps(value) if isinstance(value, bool) else str(value)
+        if isinstance(value, list):  # one field, since the server takes so many and no more
+            text = ",".join(map(str, value))
+        parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode())
     for file in files:
         head = b'Content-Disposition: form-data; name="images"; filename="image"\r\n'
         parts.append(head + b"Content-Type: application/octet-stream\r\n\r\n" + file)
@@ -100,14 +101,26 @@ def form_request(files: Iterable[bytes], options: Options) -> HttpRequest:
 
 
 def file_request(files: Sequence[bytes], options: Options) -> HttpRequest:
-    """Return a request with image files: a form, or JSON where a form would misread a member.
+    """Return a request with image files: a form, or JSON where a form would be misread.
 
-    In a form a name that reads as a number is a place, and each number of a place would be a member.
+    In a form an empty list is as if it were not given, and a place of one number is a number.
     """
-    for member in options.given().get("members", ()):
-        if _is_number(member) if isinstance(member, str) else isinstance(member, list):
-            return json_request(files, options)
+    given = options.given()
+    lists = [value for value in given.values() if isinstance(value, list)]
+    of_one = isinstance(given.get("alpha"), list) and len(given["alpha"]) == 1
+    if not all(lists) or of_one or any(map(_is_misread, given.get("members", ()))):
+        return json_request(files, options)
     return form_request(files, options)
+
+
+def _is_misread(member: Any) -> bool:
+    """Return whether a form has another meaning for a member.
+
+    There a name that reads as a number is a place, one with a comma is two, and each number of a place is a member.
+    """
+    if isinstance(member, str):
+        return _is_number(member) or "," in member or member != member.strip()
+    return isinstance(member, list)
 
 
 def infer_request(

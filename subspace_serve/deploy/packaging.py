@@ -120,11 +120,13 @@ def write_container_context(bundle: Bundle, target: Path) -> None:
 
 def check_context(target: Path) -> None:
     """Raise `PackagingError` unless a container's context can be written at `target`."""
-    ours = (target / "Dockerfile").is_file() and (target / BUNDLE_FOLDER / MANIFEST_FILE).is_file()
+    own = {*_RECIPE, *_IMAGE_PACKAGES, BUNDLE_FOLDER}
+    whole = (target / BUNDLE_FOLDER / MANIFEST_FILE).is_file()
     check_replaceable(
         target,
-        lambda names: [] if ours else names,
-        "{target} holds something else than a container's context; name a new folder",
+        # A checkout has these names too, and others beside them.
+        lambda names: set(names) - own if whole and own.issubset(names) else names,
+        "{target} holds something else than a container's context ({found}); name a new folder",
         PackagingError,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -9,6 +10,8 @@ Alpha = float | Sequence[float]
 """A place in a subspace: a number for a line or a curve, one non-negative number per endpoint for a simplex."""
 
 _DIGITS = 9
+_PLACE = re.compile(r"[01]?\.[0-9]+|[01]|[0-9](\.[0-9]+)?[eE]-[0-9]+|[+-][0-9]*\.?[0-9]+([eE]-[0-9]+)?")
+"""A place in a text, such as 0.3, .5, 1 or 1e-05. Other numbers may be names, unless they have a sign."""
 
 
 def place(alpha: Alpha) -> Alpha:
@@ -27,6 +30,12 @@ def exact_place_text(alpha: Alpha) -> str:
     """Return alpha as it is written on the command line, with all its digits: read again, it is the same place."""
     values = alpha if isinstance(alpha, Sequence) else (alpha,)
     return ",".join(repr(float(value)).removesuffix(".0") for value in values)
+
+
+def place_or_name(text: str) -> float | str:
+    """Read a member, with or without blanks around it: a place such as 0.3, or else a point's name, such as 2024."""
+    text = text.strip()
+    return float(text) if _PLACE.fullmatch(text) else text
 
 
 def place_from_json(value: Any) -> Alpha:

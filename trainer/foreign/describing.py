@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from trainer.foreign.importing import Description
 
 VALIDATION = 0.1
 """The fraction of training images that is set aside unless another is given, as `train` does."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """A description, and what somebody should know of where its normalisation is from."""
-
-    description: Description
-    note: str | None = None
 
 
 def describe(
@@ -42,7 +33,7 @@ def describe(
     height: int | None = None,
     width: int | None = None,
     channels: int | None = None,
-) -> Described:
+) -> Description:
     """Return what networks of an architecture take and answer.
 
     What is given as an option counts first, then what the data says, then what torchvision or timm records of the
@@ -79,7 +70,7 @@ def describe(
     names = _labels(labels, data, record)
     preprocessing, note = _normalisation(normalisation, mean, std, size[2], data, record)
     architecture = Architecture(name, len(names), size[2], size[0], size[1], arguments)
-    return Described(Description(architecture, names, preprocessing, data, drawn), note)
+    return Description(architecture, names, preprocessing, data, drawn, note)
 
 
 def _refuse_without_data(

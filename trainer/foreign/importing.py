@@ -49,6 +49,7 @@ class Description:
         preprocessing: the normalisation that they were trained with.
         data: the data set to recalibrate and to test with; None where only labels are known.
         drawn: how it was divided, as `load_data` takes it, for the record.
+        note: what somebody should know of where the normalisation is from.
     """
 
     architecture: Architecture
@@ -56,6 +57,7 @@ class Description:
     preprocessing: Preprocessing
     data: DataSet | None = None
     drawn: dict[str, Any] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
