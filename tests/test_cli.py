@@ -397,6 +397,28 @@ def test_a_users_mistake_is_one_message_and_status_1(
 
 @pytest.mark.parametrize(
     "arguments",
+    [
+        "inspect LOOP",
+        "corrupt --corruption fog --out LOOP",
+        pytest.param(
+            "corrupt --corruption fog --json LOOP",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="the report takes the link's place there"),
+        ),
+    ],
+)
+def test_a_link_to_itself_is_one_message(
+    tmp_path: Path, arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    status, text = fail(arguments.replace("LOOP", str(loop)), capsys, monkeypatch)
+    assert status == 1
+    assert len(re.findall("^Error: ", text, re.MULTILINE)) == 1
+    assert loop.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "arguments",
     ["train --epochs none", "export RUN --input int8", "nothing", "train --preset papers", "train --resume X --beta 2"],
 )
 def test_wrong_usage_is_status_2(

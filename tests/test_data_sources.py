@@ -639,6 +639,9 @@ def test_a_single_class_is_refused(tmp_path):
         ("digits:", "a colon but no path"),
         ("digits:somewhere", "digits comes with scikit-learn and has no path"),
         ("", "no data set ''"),
+        ("~nosuchuser/x", "no data set '~nosuchuser/x'"),
+        ("folder:~nosuchuser/x", "~nosuchuser/x"),
+        ("cifar10-c:~nosuchuser/x:fog:3", "~nosuchuser/x"),
         ("npz", "found no path; write FILE.npz"),
     ],
 )
