@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -313,6 +314,14 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert all((image["src"] or "").startswith("data:image/png") for image in page.all("img"))
     assert hostile in page.text("h1")
     assert page.text().count("<script>") >= 6
+
+
+def test_a_path_that_is_no_text_in_utf_8_is_shown_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    measured = Evaluation.from_json(evaluation() | {"data": f"folder:/data/{name}"})
+    page = page_of(tmp_path, run=RUN | {"name": name}, evaluation=measured)
+    assert r"caf\udce9" in page.text("h1")
+    assert r"folder:/data/caf\udce9" in page.text()
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
