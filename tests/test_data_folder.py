@@ -100,7 +100,7 @@ def test_many_files_are_decoded_by_threads_of_this_process(tmp_path, monkeypatch
         return decode(*arguments)
 
     monkeypatch.setattr(Decoder, "decode", noted)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("subspace_serve.data.folder.available_cores", lambda: 2)
     batches = images.batches(50)
     first, _ = next(batches)
     assert sum(len(labels) for _, labels in batches) == 550

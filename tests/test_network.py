@@ -209,6 +209,15 @@ def test_sessions_keep_their_numbers_when_others_are_built_and_memory_is_freed(
         np.testing.assert_allclose(answering.logits(images), expected, atol=1e-4)
 
 
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3}, raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda path: "max 100000")
+    assert sessions.cores() == 3
+    monkeypatch.setattr(Path, "read_text", lambda path: "250000 100000")
+    assert sessions.cores() == 2
+
+
 @pytest.fixture
 def device_that_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Stand in for a CUDA device: ONNX Runtime prints what it does, and a session gets the given provider."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
+from subspace_serve.cores import available_cores
 from subspace_serve.errors import BundleError
 
 # Official builds send telemetry unless they are told not to before they are loaded.
@@ -81,9 +82,9 @@ def _gets_cuda() -> bool:
 
 
 def cores() -> int:
-    """Return how many CPU cores to use: OMP_NUM_THREADS where it is set, else all."""
+    """Return how many CPU cores to use: OMP_NUM_THREADS where it is set, else all that there are for this process."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
+    return int(limit) if limit.isdecimal() and int(limit) else available_cores()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
+from subspace_serve.cores import available_cores
 from subspace_serve.data.corruptions import blur, digital, noise, weather
 from subspace_serve.data.corruptions.elastic import elastic_transform
 from subspace_serve.data.corruptions.names import (
@@ -137,7 +137,7 @@ def corrupt(
         generators = [_generator(image, key) for image in chunk] if draws else []
         corrupted[start : start + size] = corrupt_with(chunk, name, parameters, generators)
 
-    workers = min(workers or os.cpu_count() or 1, len(starts))
+    workers = min(workers or available_cores(), len(starts))
     if workers <= 1:
         for start in starts:
             corrupt_chunk(start)
