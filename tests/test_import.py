@@ -542,6 +542,8 @@ def test_without_data_a_report_has_no_plane_and_says_why(tmp_path, monkeypatch):
     images = ("--data", "digits:validation")
     command("evaluate", "run", *images, "--alpha", "endpoints", "--json", "own.json")
     result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json"], catch_exceptions=False)
+    measured = CliRunner().invoke(cli, ["report", "run", *images])
+    assert "evaluate run --data digits:validation --calibrate-on SPEC --json FILE`, then" in str(measured.exception)
     assert "no picture of the plane: run was imported without a data set" in result.stderr
     assert Path("run/report/report.html").exists()
     result = CliRunner().invoke(cli, ["report", "run", *images, "--evaluation", "own.json", "--plane"])
