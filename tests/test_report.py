@@ -302,6 +302,8 @@ def test_other_geometries_are_explained(tmp_path: Path, geometry: dict[str, Any]
         del document["endpoints_ensemble"]
     page = page_of(tmp_path, run=RUN | {"geometry": geometry}, evaluation=Evaluation.from_json(document))
     assert words in page.text("p")
+    if geometry["endpoints"] == 1:
+        assert "endpoint-0" not in page.text()  # it is the midpoint, throughout
 
 
 def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
