@@ -220,9 +220,10 @@ def _plane(
     from subspace_serve.errors import DataError, GeometryError
     from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 
-    standard = None if baseline is None else baseline.subspace.weights(baseline.subspace.geometry.midpoint)
+    other = None if baseline is None else baseline.subspace
+    standard = None if other is None else other.weights(other.geometry.midpoint)
     try:
-        plane = subspace_plane(run.subspace, standard)
+        plane = subspace_plane(run.subspace, standard, buffers=None if other is None else other.buffers)
         calibration = _fewer(run.calibration, count)
     except (GeometryError, DataError) as error:
         if wanted:
