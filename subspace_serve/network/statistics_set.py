@@ -125,7 +125,8 @@ class StatisticsSet:
             document = json.loads(metadata["document"])
             lattice = Lattice(geometry, 1) if ends_only else Lattice.of(geometry)
             made = cls(lattice, values, _variances(skeleton), int(document["images"]), document["degree"], noise)
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        # The last two also for types that NumPy does not have.
+        except (SafetensorError, OSError, KeyError, ValueError, OverflowError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{file} holds no statistics that can be read ({error}); export again") from error
         if found != (FORMAT, VERSION):
             raise CheckpointError(f"{file} has the format {found[0]} {found[1]}, expected {FORMAT} {VERSION}")
