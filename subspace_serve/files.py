@@ -87,10 +87,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     A reader sees the old folder or the new one, never half of one, even if the process is killed. (Where the system
     cannot exchange two folders, `target` is absent for a moment.) What a killed process leaves behind is removed by the
-    next write to `target`. A symbolic link is followed. Call `check_replaceable` first: this replaces anything.
+    next write to `target`, or put back where the target was absent. A symbolic link is followed. Call
+    `check_replaceable` first: this replaces anything.
     """
     target = Path(target).resolve()
     with temporary_folder(target) as temporary:
+        _restore(target)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         for path in [*temporary.rglob("*"), temporary]:
@@ -235,8 +237,20 @@ def _swap(new: Path, target: Path) -> None:
         # No atomic exchange on this platform: the target is absent between the two renames.
         old = new.with_suffix(".old")
         shutil.move(target, old)  # copies where it must: overlayfs does not rename folders of a container's image
-        os.rename(new, target)
+        try:
+            os.rename(new, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
         os.rename(old, new)
+
+
+def _restore(target: Path) -> None:
+    """Put back an old target whose writer was killed between the two renames of `_swap`."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM}\.old")
+    for old in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
+        if not target.exists() and not old.with_suffix(".tmp").exists():  # which a living writer has
+            os.rename(old, target)
 
 
 def _exchange(first: Path, second: Path) -> bool:
