@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
@@ -72,13 +73,26 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically; a symbolic link is followed, a device or a pipe is written to."""
+    """Write a UTF-8 text file atomically; a symbolic link is followed, a device, pipe or open file is written to."""
     target = Path(target)
+    if (descriptor := descriptor_of(target)) is not None:
+        # Written where the stream stands: a redirected file must be neither replaced nor begun anew.
+        sys.stdout.flush()
+        with open(os.dup(descriptor), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        return
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
     with atomic_file(target.resolve()) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def descriptor_of(path: Path) -> int | None:
+    """Return the number of the process's open file that a path such as /dev/stdout names; None for other paths."""
+    named = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(str(path), str(path))
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", named)
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager

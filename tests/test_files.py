@@ -65,6 +65,16 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's names of open files")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_redirected_stream_keeps_all_that_is_written(tmp_path: Path, name: str) -> None:
+    code = f"from subspace_serve.files import write_text; print('a'); write_text('{name}', 'b\\n'); print('c')"
+    with open(tmp_path / "log", "w") as log:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=log, timeout=60)
+    assert (tmp_path / "log").read_text() == "a\nb\nc\n"
+    assert os.listdir(tmp_path) == ["log"]
+
+
 def test_a_folder_takes_the_old_ones_place_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for content in ("old", "new"):
