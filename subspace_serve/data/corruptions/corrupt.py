@@ -17,8 +17,8 @@ from subspace_serve.data.corruptions import blur, digital, noise, weather
 from subspace_serve.data.corruptions.elastic import elastic_transform
 from subspace_serve.data.corruptions.names import (
     CORRUPTIONS,
-    check_corruption,
-    check_preset,
+    PRESETS,
+    check_name,
     check_severity,
     preset_for,
 )
@@ -113,12 +113,12 @@ def corrupt(
         DataError: an unknown name, severity or preset; images of another type or shape, or with a side below 8
             pixels; fewer than one worker; frost without its photographs.
     """
-    check_corruption(name)
+    check_name("corruption", name, CORRUPTIONS)
     check_severity(severity)
     _check_images(images)
     count, height, width = images.shape[:3]
     preset = preset_for(height, width) if preset is None else preset
-    check_preset(preset)
+    check_name("severity preset", preset, PRESETS)
     if workers is not None and workers < 1:
         raise DataError(f"corrupting takes one worker at least; found {workers}; give 1 or more, or None")
     if name == "frost":
