@@ -171,9 +171,6 @@ class KnownStatistics:
                 "them from images of the kind (--calibrate-on SPEC)"
             ) from error
 
-    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
-        """Check nothing: the images are not available."""
-
     def to_json(self) -> dict[str, Any]:
         """Return the record of the images."""
         return self.record
