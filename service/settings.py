@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from subspace_serve.bundle.gate import GatePolicy
 from subspace_serve.bundle.images import MAX_PIXELS
 from subspace_serve.bundle.manifest import Aggregate, Count, Ensemble, Name, describe
+from subspace_serve.cores import available_cores
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.network.sessions import Device
 from subspace_serve.suggestions import did_you_mean
@@ -204,16 +205,6 @@ def load_settings(
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(describe(error)) from None
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, by its affinity and its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _from_file(file: Path) -> dict[str, Any]:

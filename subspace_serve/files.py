@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
@@ -72,13 +73,26 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically; a symbolic link is followed, a device or a pipe is written to."""
+    """Write a UTF-8 text file atomically; a symbolic link is followed, a device, pipe or open file is written to."""
     target = Path(target)
+    if (descriptor := descriptor_of(target)) is not None:
+        # Written where the stream stands: a redirected file must be neither replaced nor begun anew.
+        sys.stdout.flush()
+        with open(os.dup(descriptor), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        return
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
     with atomic_file(target.resolve()) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def descriptor_of(path: Path) -> int | None:
+    """Return the number of the process's open file that a path such as /dev/stdout names; None for other paths."""
+    named = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(str(path), str(path))
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", named)
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager
@@ -87,10 +101,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     A reader sees the old folder or the new one, never half of one, even if the process is killed. (Where the system
     cannot exchange two folders, `target` is absent for a moment.) What a killed process leaves behind is removed by the
-    next write to `target`. A symbolic link is followed. Call `check_replaceable` first: this replaces anything.
+    next write to `target`, or put back where the target was absent. A symbolic link is followed. Call
+    `check_replaceable` first: this replaces anything.
     """
     target = Path(target).resolve()
     with temporary_folder(target) as temporary:
+        _restore(target)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         for path in [*temporary.rglob("*"), temporary]:
@@ -235,8 +251,20 @@ def _swap(new: Path, target: Path) -> None:
         # No atomic exchange on this platform: the target is absent between the two renames.
         old = new.with_suffix(".old")
         shutil.move(target, old)  # copies where it must: overlayfs does not rename folders of a container's image
-        os.rename(new, target)
+        try:
+            os.rename(new, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
         os.rename(old, new)
+
+
+def _restore(target: Path) -> None:
+    """Put back an old target whose writer was killed between the two renames of `_swap`."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM}\.old")
+    for old in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
+        if not target.exists() and not old.with_suffix(".tmp").exists():  # which a living writer has
+            os.rename(old, target)
 
 
 def _exchange(first: Path, second: Path) -> bool:

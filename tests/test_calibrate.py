@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from subspace_serve.data import MemoryImages, Preprocessing, preprocess
+from subspace_serve.data import MemoryImages, Preprocessing
+from subspace_serve.data.preprocessing import scale_and_shift
 from subspace_serve.errors import CalibrationError
 from subspace_serve.network.calibration_data import draw_calibration_data
 from trainer.preprocessing import preprocess as in_torch
@@ -119,10 +120,19 @@ def test_bad_calibration_data_is_refused_and_changes_nothing(data: list[Tensor],
 def test_pixels_are_normalised_in_torch_as_in_numpy_bit_for_bit() -> None:
     images = np.random.default_rng(0).integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
     preprocessing = Preprocessing(mean=(0.4914, 0.5, 0.1), std=(0.2470, 0.3, 1 / 255))
+    scale, shift = scale_and_shift(preprocessing)
+    expected = (images.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2)
     for given in (images, torch.from_numpy(images)):
         normalised = in_torch(given, preprocessing)
         assert normalised.is_contiguous(memory_format=torch.channels_last)
-        assert np.array_equal(normalised.numpy(), preprocess(images, preprocessing))
+        assert np.array_equal(normalised.numpy(), expected)
+
+
+def test_normalised_pixels_have_the_mean_taken_off_and_are_divided_by_the_deviation() -> None:
+    images = np.array([[[[0, 255]], [[51, 102]]]], np.uint8)
+    result = in_torch(images, Preprocessing(mean=(0.5, 0.2), std=(0.25, 0.4)))
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result, [[[[-2.0], [-1.2]], [[2.0], [0.5]]]], rtol=1e-6)
 
 
 def calibration_images(count: int) -> MemoryImages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -327,8 +328,27 @@ def test_a_users_mistake_is_one_message_and_status_1(
     status, text = fails(*words)
     assert status == 1
     assert "Error: " in text
-
     assert re.search(message, text), text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "inspect LOOP",
+        "corrupt --corruption fog --out LOOP",
+        pytest.param(
+            "corrupt --corruption fog --json LOOP",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="the report takes the link's place there"),
+        ),
+    ],
+)
+def test_a_link_to_itself_is_one_message(tmp_path: Path, arguments: str) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    status, text = fails(arguments.replace("LOOP", str(loop)))
+    assert status == 1
+    assert len(re.findall("^Error: ", text, re.MULTILINE)) == 1
+    assert loop.is_symlink()
 
 
 @pytest.mark.parametrize(

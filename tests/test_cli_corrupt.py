@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from subspace_serve.data import (
     write_corrupted_copy,
 )
 from subspace_serve.data.corruptions import CORRUPTIONS, corrupt
+from subspace_serve.data.sources.copy_record import read_record
 from subspace_serve.errors import DataError
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -160,6 +162,15 @@ def test_labels_are_wide_enough_for_many_classes(tmp_path):
         )
         labels = np.load(tmp_path / str(classes) / "labels.npy")
         assert (labels.dtype, labels.tolist()) == (dtype, [0, 1, classes - 1] * 2)
+
+
+def test_a_copy_of_images_whose_path_is_no_text_in_utf_8_is_recorded(tmp_path):
+    data = f"folder:/data/{os.fsdecode(bytes([0xE9]))}"
+    images = MemoryImages(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2))
+    record = write_corrupted_copy(
+        images, tmp_path / "copy", corruptions=["fog"], label_names=["a", "b"], data=data, split="test"
+    )
+    assert record.data == read_record(tmp_path / "copy").data == data
 
 
 def test_an_earlier_copy_is_replaced_and_anything_else_refused(tmp_path):

@@ -17,8 +17,7 @@ from subspace_serve.data.corruptions import (
     PRESETS,
     SEVERITIES,
     available,
-    check_corruption,
-    check_preset,
+    check_name,
     check_severity,
     corrupt,
     frost_photographs,
@@ -116,7 +115,7 @@ def test_the_preset_follows_the_smaller_side(height, width, preset):
 )
 def test_an_unknown_corruption_is_refused_with_near_names(name, message):
     with pytest.raises(DataError, match=message):
-        check_corruption(name)
+        check_name("corruption", name, CORRUPTIONS)
     with pytest.raises(DataError, match=message):
         corrupt(patches(32)[:1], name, 1)
 
@@ -135,7 +134,7 @@ def test_integers_of_numpy_are_severities():
 
 def test_an_unknown_preset_is_refused():
     with pytest.raises(DataError, match="no severity preset 'cifar10'; did you mean cifar?"):
-        check_preset("cifar10")
+        check_name("severity preset", "cifar10", PRESETS)
     with pytest.raises(DataError, match="give one of cifar, tiny, imagenet"):
         corrupt(patches(32)[:1], "fog", 1, preset="large")
 

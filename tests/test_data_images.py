@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, label_noise, load_data, preprocess
+from subspace_serve.data import Augmentation, MemoryImages, Preprocessing, label_noise, load_data
 from subspace_serve.data.drawing import carve
 from subspace_serve.data.preprocessing import measure_preprocessing
 from subspace_serve.data.views import RepeatedImages, resized, with_channels
@@ -167,21 +167,6 @@ def test_shared_images_are_found_one_by_one_whatever_their_labels_and_order():
     assert np.flatnonzero(images.among(others.with_labels(np.zeros(4, np.int64)))).tolist() == [2, 7]
     assert not images.among(numbered(9, 5, 4, 1)).any()  # the same bytes in another shape
     assert not images.among(others.subset(np.arange(0))).any()
-
-
-def test_preprocess_scales_normalises_and_only_relabels_the_layout():
-    images = np.array([[[[0, 255]], [[51, 102]]]], np.uint8)
-    result = preprocess(images, Preprocessing(mean=(0.5, 0.2), std=(0.25, 0.4)))
-    assert result.shape == (1, 2, 2, 1)
-    assert result.dtype == np.float32
-    np.testing.assert_allclose(result, [[[[-2.0], [-1.2]], [[2.0], [0.5]]]], rtol=1e-6)
-
-
-def test_preprocess_is_channels_last_and_leaves_its_input_alone():
-    images = np.full((2, 8, 6, 3), 9, np.uint8)
-    result = preprocess(images, Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3))
-    assert result.transpose(0, 2, 3, 1).flags.c_contiguous
-    assert np.unique(images).tolist() == [9]
 
 
 def test_measured_preprocessing_equals_the_plain_statistics():

@@ -190,8 +190,19 @@ def test_mnist_is_downloaded_only_when_asked(compressed, tmp_path, monkeypatch, 
 
 def test_an_mnist_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch):
     Internet(monkeypatch, {})
-    with pytest.raises(DataError, match=r"mnist cannot be downloaded to .*train-images.*check the connection"):
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded to .*t10k-labels.*check the connection"):
         load_data(f"mnist:{tmp_path}", download=True)
+
+
+def test_an_interrupted_mnist_download_is_completed_by_the_next(compressed, tmp_path, monkeypatch):
+    files = publish(monkeypatch, compressed, "_MNIST")
+    internet = Internet(monkeypatch, files)
+    for number, lost in enumerate(files):  # wherever it was interrupted
+        internet.files = {address: content for address, content in files.items() if address != lost}
+        with pytest.raises(DataError, match="mnist cannot be downloaded"):
+            load_data(f"mnist:{tmp_path}/{number}", download=True)
+        internet.files = files
+        assert len(load_data(f"mnist:{tmp_path}/{number}", download=True).test) == 10
 
 
 def test_a_download_with_another_checksum_is_not_kept(compressed, tmp_path, monkeypatch):
@@ -628,6 +639,9 @@ def test_a_single_class_is_refused(tmp_path):
         ("digits:", "a colon but no path"),
         ("digits:somewhere", "digits comes with scikit-learn and has no path"),
         ("", "no data set ''"),
+        ("~nosuchuser/x", "no data set '~nosuchuser/x'"),
+        ("folder:~nosuchuser/x", "~nosuchuser/x"),
+        ("cifar10-c:~nosuchuser/x:fog:3", "~nosuchuser/x"),
         ("npz", "found no path; write FILE.npz"),
     ],
 )

@@ -32,7 +32,6 @@ from subspace_serve.network.served import ServedGraph, as_served
 from subspace_serve.network.skeleton import Skeleton
 from subspace_serve.network.statistics_set import compute_statistics
 from subspace_serve.space.geometry import Geometry, single_network
-from subspace_serve.space.lattice import Lattice
 
 PAGE = Path(__file__).parent.parent / "docs" / "graphs" / "alpha.html"
 GEOMETRIES = [Geometry("line", 2), Geometry("curve", 3), Geometry("simplex", 2), Geometry("simplex", 3)]
@@ -46,23 +45,6 @@ def bundle(line_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     words = ("--alpha", "midpoint", "--dynamic-alpha", "--no-sets", "--calibration-count", 256)
     run("export", line_run, *words, "--out", folder)
     return Bundle.open(folder)
-
-
-@pytest.mark.parametrize("geometry", [*GEOMETRIES, Geometry("simplex", 4)], ids=str)
-@pytest.mark.parametrize("degree", [1, 2])
-def test_the_formula_of_knots_weights(geometry: Geometry, degree: int) -> None:
-    lattice = Lattice.of(geometry)
-    corners, lower, upper = lattice.hats(degree)
-    places = [*lattice.knots[:12], *geometry.sample(np.random.default_rng(0), 20).tolist()]
-    for alpha in places:
-        place = np.asarray(alpha, dtype=float)
-        coordinates = place if place.ndim else np.array([1 - place, place])
-        sums = lattice.parts // degree * np.cumsum(coordinates[:0:-1])[::-1]
-        beyond = sums - corners
-        hats = np.maximum(0, 1 - np.maximum(beyond, 0).max(1) - np.maximum(-beyond, 0).max(1))
-        own = hats if degree == 1 else np.where(lower == upper, 2, 4) * hats[lower] * hats[upper]
-        found = own if degree == 1 else own - (lower == upper) * hats[lower]
-        np.testing.assert_allclose(found, lattice.weights(alpha, degree), atol=1e-8)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)

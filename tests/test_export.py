@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from folder_contents import contents
 from safetensors import safe_open
+from safetensors_files import unknown_to_numpy
 from torch import nn
 from untrained import untrained
 
@@ -239,6 +240,10 @@ def test_what_training_left_is_torchs_and_the_skeleton_is_held_to_it(line_run: P
         (tmp_path / "golden.safetensors").write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(CheckpointError, match="truncated or damaged"):
             check_golden(tmp_path, run.network)
+    (tmp_path / "golden.safetensors").write_bytes(whole)
+    unknown_to_numpy(tmp_path / "golden.safetensors", "images")
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        check_golden(tmp_path, run.network)
 
 
 @pytest.mark.parametrize(

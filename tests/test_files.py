@@ -65,6 +65,16 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's names of open files")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_redirected_stream_keeps_all_that_is_written(tmp_path: Path, name: str) -> None:
+    code = f"from subspace_serve.files import write_text; print('a'); write_text('{name}', 'b\\n'); print('c')"
+    with open(tmp_path / "log", "w") as log:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=log, timeout=60)
+    assert (tmp_path / "log").read_text() == "a\nb\nc\n"
+    assert os.listdir(tmp_path) == ["log"]
+
+
 def test_a_folder_takes_the_old_ones_place_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for content in ("old", "new"):
@@ -79,6 +89,34 @@ def test_without_an_atomic_exchange_the_folder_is_still_replaced(
 ) -> None:
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     test_a_folder_takes_the_old_ones_place_whole(tmp_path)
+
+
+def test_without_an_atomic_exchange_the_old_folder_is_put_back_when_the_new_one_cannot_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "folder", os.rename
+    write("atomic_folder", target)
+
+    def fail(source: Path, destination: Path) -> None:
+        if Path(source).suffix == ".tmp":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, destination)
+
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"), atomic_folder(target) as temporary:
+        (temporary / "new").write_text("new")
+    assert os.listdir(target) == ["whole"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_an_old_folder_whose_writer_was_killed_before_the_new_one_came_is_put_back(tmp_path: Path) -> None:
+    target, old = tmp_path / "folder", tmp_path / ".folder.abcd1234.old"
+    (old / "content").mkdir(parents=True)
+    with pytest.raises(RuntimeError), atomic_folder(target):
+        raise RuntimeError
+    assert os.listdir(target) == ["content"]
+    assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_a_folder_of_a_containers_image_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from subspace_serve.answers import softmax
-from subspace_serve.errors import DataError, GeometryError
+from subspace_serve.errors import DataError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.mixtures import SCALES, Scale, mixed_weights, mixture_accuracies
 from subspace_serve.run.opened import OpenRun
@@ -148,10 +148,6 @@ def test_finer_mixtures_are_other_networks_with_statistics_of_their_own(line_run
 
 def test_what_cannot_be_mixed_is_refused(line_run: Path) -> None:
     run = OpenRun(line_run, calibration_count=256)
-    with pytest.raises(GeometryError, match="'perweight'; choose global, layerwise, weightwise"):
-        mixed_weights(run.subspace, "perweight", np.random.default_rng(0))  # type: ignore[arg-type]
-    with pytest.raises(GeometryError, match="0 mixtures"):
-        mixture_accuracies(run.subspace, run.network, run.data.test, run.calibration, scale="global", draws=0)
     others = run.data.test.with_labels(np.full(len(run.data.test), 10))
     with pytest.raises(DataError, match="a label is"):
         mixture_accuracies(run.subspace, run.network, others, run.calibration, scale="global")

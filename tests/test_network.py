@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from subspace_serve.data import Preprocessing
 from subspace_serve.errors import BundleError, CalibrationError, CheckpointError, ExportError, GeometryError
+from subspace_serve.network import sessions
 from subspace_serve.network.network import Network
 from subspace_serve.network.onnx_file import Model
 from subspace_serve.network.served import ServedGraph
@@ -205,6 +208,56 @@ def test_sessions_keep_their_numbers_when_others_are_built_and_memory_is_freed(
     for alpha, answering in kept:
         expected = answers(collapsed(line, float(alpha)), images)
         np.testing.assert_allclose(answering.logits(images), expected, atol=1e-4)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3}, raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda path: "max 100000")
+    assert sessions.cores() == 3
+    monkeypatch.setattr(Path, "read_text", lambda path: "250000 100000")
+    assert sessions.cores() == 2
+
+
+@pytest.fixture
+def device_that_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Stand in for a CUDA device: ONNX Runtime prints what it does, and a session gets the given provider."""
+
+    def stand_in(provider: str) -> None:
+        def session(graph: bytes, **options: object) -> SimpleNamespace:
+            print("EP Error")
+            onnxruntime_session(graph, sess_options=options["sess_options"], providers=[sessions.CPU])
+            return SimpleNamespace(get_providers=lambda: [provider])
+
+        onnxruntime_session = onnxruntime.InferenceSession
+        monkeypatch.setattr(sessions, "_NVIDIA_DEVICES", (tmp_path,))
+        monkeypatch.setattr(sessions, "_gets_cuda", lru_cache(sessions._gets_cuda.__wrapped__))
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [sessions.CUDA, sessions.CPU])
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcublas"))
+        monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+    return stand_in
+
+
+def test_a_cuda_device_without_its_libraries_is_a_cpu(
+    line: Subspace, network: Network, device_that_gives, capfd
+) -> None:
+    device_that_gives(sessions.CPU)
+    found = Network.of(line, network.skeleton, PREPROCESSING)
+    assert found.on_cpu
+    assert sessions.providers("auto") == [sessions.CPU]
+    with pytest.raises(BundleError, match="finds no CUDA device that works"):
+        Network.of(line, network.skeleton, PREPROCESSING, device="cuda")
+    out, err = capfd.readouterr()
+    assert (out, err.count("libcublas")) == ("", 1)  # standard output may hold a report; said once
+
+
+def test_a_cuda_device_that_works_is_used(line: Subspace, network: Network, device_that_gives) -> None:
+    device_that_gives(sessions.CUDA)
+    assert not Network.of(line, network.skeleton, PREPROCESSING, device="cuda").on_cpu
+    assert [name for name, _ in sessions.providers("auto")[:1]] == [sessions.CUDA]
+    assert sessions.providers("auto")[1:] == [sessions.CPU]
+    assert sessions.providers("cpu") == [sessions.CPU]
 
 
 def test_the_ordinary_file_is_valid_and_answers_alike(network: Network, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_a_line_needs_a_third_network(line_run: Path) -> None:
     assert path[0] == [0, 0]
     assert path[-1] == pytest.approx(plane.coordinates[1])
     assert all(y == 0 for _, y in path)
+
+
+def test_a_standard_network_with_other_buffers_lies_in_no_plane_of_a_line(line_run: Path) -> None:
+    line = replace(OpenRun(line_run).subspace, buffers={"frozen.weight": np.zeros(2, np.float32)})
+    standard = {name: 2 * values + 1 for name, values in line.endpoints[0].items()}
+    assert subspace_plane(line, standard, buffers=dict(line.buffers)).names[2] == "standard network"
+    for other in ({}, {"frozen.weight": np.ones(2, np.float32)}, line.buffers | {"drawn": np.ones(1, np.float32)}):
+        with pytest.raises(GeometryError, match=r"keeps another (frozen\.weight|drawn) than this line"):
+            subspace_plane(line, standard, buffers=other)
 
 
 def test_curves_and_simplexes_have_a_plane_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -298,6 +299,8 @@ def test_other_geometries_are_explained(tmp_path: Path, geometry: dict[str, Any]
         del document["endpoints_ensemble"]
     page = page_of(tmp_path, run=RUN | {"geometry": geometry}, evaluation=Evaluation.from_json(document))
     assert words in page.text("p")
+    if geometry["endpoints"] == 1:
+        assert "endpoint-0" not in page.text()  # it is the midpoint, throughout
 
 
 def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
@@ -310,6 +313,14 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert all((image["src"] or "").startswith("data:image/png") for image in page.all("img"))
     assert hostile in page.text("h1")
     assert page.text().count("<script>") >= 6
+
+
+def test_a_path_that_is_no_text_in_utf_8_is_shown_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    measured = Evaluation.from_json(evaluation() | {"data": f"folder:/data/{name}"})
+    page = page_of(tmp_path, run=RUN | {"name": name}, evaluation=measured)
+    assert r"caf\udce9" in page.text("h1")
+    assert r"folder:/data/caf\udce9" in page.text()
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors_files import unknown_to_numpy
 
 from subspace_serve.errors import CalibrationError, CheckpointError, GeometryError
 from subspace_serve.network.mixing import distances, mixed, sampling_noise
@@ -120,6 +122,13 @@ def test_what_is_not_a_set_of_this_checkpoint_is_refused(
         StatisticsSet.load(file, network.geometry, network.skeleton, "b" * 64)
     whole = file.read_bytes()
     file.write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match="no statistics that can be read"):
+        StatisticsSet.load(file, network.geometry, network.skeleton, SHA256)
+    file.write_bytes(whole)
+    unknown_to_numpy(file, "statistics")
+    with pytest.raises(CheckpointError, match="no statistics that can be read"):
+        StatisticsSet.load(file, network.geometry, network.skeleton, SHA256)
+    replace(training, images=math.inf).save(file, SHA256)
     with pytest.raises(CheckpointError, match="no statistics that can be read"):
         StatisticsSet.load(file, network.geometry, network.skeleton, SHA256)
     for values in (training.values[:, :-1], training.values.astype(np.float64), training.values * np.nan):

@@ -13,7 +13,7 @@ from subspace_serve.data.preprocessing import scale_and_shift
 def preprocess(
     images: np.ndarray | Tensor, preprocessing: Preprocessing, device: torch.device | str | None = None
 ) -> Tensor:
-    """Return (pixel / 255 - mean) / std, as `subspace_serve.data.preprocess` does.
+    """Return (pixel / 255 - mean) / std.
 
     Args:
         images: uint8 (N, height, width, channels).

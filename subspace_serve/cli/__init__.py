@@ -158,7 +158,7 @@ def _run(command: click.Command, say: Callable[[str], None]) -> None:
 
 
 def _exhausted(error: MemoryError | RuntimeError) -> str | None:
-    """Return the message where the machine ran out of memory or threads; None for another error."""
+    """Return the message where the machine ran out of memory or threads, or links have no end; None otherwise."""
     text = str(error)
     tried = _TRIED.search(text)
     found = f" ({tried[0]})" if tried else ""
@@ -172,6 +172,8 @@ def _exhausted(error: MemoryError | RuntimeError) -> str | None:
         return f"the memory is used up{found}; {_TAKE_LESS}; {_GO_ON}"
     if isinstance(error, MemoryError):
         return f"the memory is used up{f' ({text})' if text else ''}; {_TAKE_LESS}"
+    if text.startswith("Symlink loop from"):  # of Path.resolve() before Python 3.13
+        return f"a symbolic link leads back to itself ({text}); remove it, or choose another path"
     if text == "can't start new thread":
         return "the system starts no more threads; end other work, or allow more (ulimit -u, or the container's limit)"
     return None

@@ -130,14 +130,14 @@ def _chosen(values: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     Raises:
         DataError: there is no such type.
     """
-    from subspace_serve.data.corruptions import CORRUPTIONS, available, check_corruption
+    from subspace_serve.data.corruptions import CORRUPTIONS, available, check_name
     from subspace_serve.data.corruptions.photographs import require_frost
     from subspace_serve.errors import DataError
 
     parts = [part.strip() for value in values for part in value.split(",")]
     wanted = {part for part in parts if part != _ALL}
     for name in sorted(wanted):
-        check_corruption(name)
+        check_name("corruption", name, CORRUPTIONS)
     left_out = {}
     if _ALL in parts:
         wanted.update(available())

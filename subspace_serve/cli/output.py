@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.files import write_text
+from subspace_serve.files import descriptor_of, write_text
 
 _CLEARED = "\r\033[K"
 _BETWEEN_LINES = 10.0
@@ -26,7 +26,8 @@ def _writable(context: click.Context, parameter: click.Parameter, value: str | N
     if not value or value == "-":
         return value
     target = Path(value)
-    if target.exists() and not (target.is_file() or target.is_dir()):  # a device or a pipe
+    in_place = descriptor_of(target) is not None or not (target.is_file() or target.is_dir())
+    if target.exists() and in_place:  # an open file, a device or a pipe
         return value
     target = target.resolve()
     if target.is_dir():

@@ -18,7 +18,7 @@ from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
 from subspace_serve.run.images import labelled_images
 from subspace_serve.run.opened import OpenRun
-from subspace_serve.run.statistics import statistics_of_selection, usual_statistics
+from subspace_serve.run.statistics import SOURCES, statistics_of_selection, usual_statistics
 
 if TYPE_CHECKING:
     from subspace_serve.data import Images
@@ -119,11 +119,22 @@ def report(
 
 
 def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, domains: list) -> Evaluation:
-    """Return the evaluation that `evaluate` gives, with reliability diagrams."""
+    """Return the evaluation that `evaluate` gives, with reliability diagrams.
+
+    Raises:
+        CalibrationError: BatchNorm's statistics are known of the ends alone.
+    """
+    from subspace_serve.errors import CalibrationError
     from subspace_serve.measure.evaluation import default_alphas, evaluate
 
     images = labelled_images(run, spec)
     statistics = usual_statistics(run)
+    if statistics.to_json()["data"] == SOURCES:
+        raise CalibrationError(
+            f"{run.path} was imported without a data set, and a report measures places beside the ends, of which alone "
+            f"the sources' own statistics are: first run `subspace-serve evaluate {run.path} --data {spec} "
+            "--calibrate-on SPEC --json FILE`, then report with --evaluation FILE"
+        )
     standard = None if baseline is None else Baseline.of(baseline)
     check_recalibrates(statistics, *([standard.statistics] if standard else []))
     with passing_progress() as say:
@@ -211,9 +222,10 @@ def _plane(
     from subspace_serve.errors import DataError, GeometryError
     from subspace_serve.measure.plane import plane_errors, subspace_path, subspace_plane
 
-    standard = None if baseline is None else baseline.subspace.weights(baseline.subspace.geometry.midpoint)
+    other = None if baseline is None else baseline.subspace
+    standard = None if other is None else other.weights(other.geometry.midpoint)
     try:
-        plane = subspace_plane(run.subspace, standard)
+        plane = subspace_plane(run.subspace, standard, buffers=None if other is None else other.buffers)
         calibration = _fewer(run.calibration, count)
     except (GeometryError, DataError) as error:
         if wanted:

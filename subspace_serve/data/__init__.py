@@ -10,7 +10,7 @@ from subspace_serve.data.drawing import label_noise, permutation
 from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.images import Images
 from subspace_serve.data.load import load_images, load_part, load_unlabelled
-from subspace_serve.data.preprocessing import Preprocessing, preprocess
+from subspace_serve.data.preprocessing import Preprocessing
 from subspace_serve.data.specification import corruptions_in
 from subspace_serve.data.summary import summary
 from subspace_serve.data.training_data import load_checked, load_data
@@ -33,7 +33,6 @@ __all__ = [
     "load_part",
     "load_unlabelled",
     "permutation",
-    "preprocess",
     "summary",
     "write_corrupted_copy",
 ]

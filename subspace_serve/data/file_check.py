@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from subspace_serve.cores import available_cores
 from subspace_serve.data.decoding import decoded_size
 from subspace_serve.data.folder import FolderImages
 from subspace_serve.data.sources import Source
@@ -54,7 +55,7 @@ def check_files(source: Source, track: Track = untracked) -> FileCheck:
     sizes: Counter[tuple[int, int]] = Counter()
     unreadable: dict[str, dict[str, str]] = {}
     # Threads suffice, since Pillow releases the GIL while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for part, images in source.splits.items():
             if not isinstance(images, FolderImages):
                 continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from subspace_serve.cores import available_cores
 from subspace_serve.data.decoding import CHANNELS, Decoder, decode_batches
 from subspace_serve.data.images import Images, checked_labels, evenly_spaced
 from subspace_serve.errors import DataError
@@ -101,7 +102,7 @@ class FolderImages(Images):
     def _worker_count(self) -> int:
         if self.workers is not None:
             return self.workers
-        return 0 if len(self) < _FEW_FILES else min(os.cpu_count() or 1, _MOST_WORKERS)
+        return 0 if len(self) < _FEW_FILES else min(available_cores(), _MOST_WORKERS)
 
     def _like(self, files: np.ndarray, labels: np.ndarray, size: tuple[int, int] | None = None) -> FolderImages:
         return FolderImages(

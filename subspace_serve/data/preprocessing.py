@@ -72,23 +72,6 @@ def scale_and_shift(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarra
     return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
 
 
-def preprocess(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Return (pixel / 255 - mean) / std.
-
-    Args:
-        images: uint8 (N, height, width, channels).
-        preprocessing: constants, one of each per channel.
-
-    Returns:
-        float32 (N, channels, height, width); in memory the channels come last, as they do in the images.
-    """
-    scale, shift = scale_and_shift(preprocessing)
-    normalised = images.astype(np.float32)
-    normalised *= scale
-    normalised += shift
-    return normalised.transpose(0, 3, 1, 2)
-
-
 def measure_preprocessing(images: np.ndarray) -> Preprocessing:
     """Return the mean and standard deviation of each channel of `images`, uint8 (N, height, width, channels).
 

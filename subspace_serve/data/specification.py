@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _corrupted_parts(name: str, rest: str) -> tuple[Path, str | None, str | None
     parts = rest.split(":")
     fewest = max(1, len(parts) - _PARTS_AFTER_PATH)
     for taken in range(len(parts), fewest - 1, -1):
-        path = Path(":".join(parts[:taken])).expanduser()
+        path = _expanded(":".join(parts[:taken]))
         if path.is_dir():
             break
     corruption, severity, *_ = [*parts[taken:], None, None]
@@ -98,4 +99,8 @@ def _corrupted_parts(name: str, rest: str) -> tuple[Path, str | None, str | None
 
 
 def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text else None
+    return _expanded(text) if text else None
+
+
+def _expanded(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # the method of Path raises where a user is unknown

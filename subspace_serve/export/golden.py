@@ -70,7 +70,8 @@ def check_golden(run: Path, network: Network) -> bool:
                 )
                 for index, alpha in enumerate(json.loads(metadata["alphas"]))
             ]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    # The last two also for types that NumPy does not have.
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} is truncated or damaged ({error}); copy the run again") from error
     for answer in answers:
         found = network.at(answer.alpha, Statistics(answer.statistics, 0)).logits(images)

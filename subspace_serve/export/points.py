@@ -18,6 +18,7 @@ from subspace_serve.export.parity import BATCHES, Reference, check_parity, parit
 from subspace_serve.export.plan import BundlePlan, EnsemblePlan, Origin, PointPlan
 from subspace_serve.export.reduced import Reducer
 from subspace_serve.export.whole import export_dynamic, export_subspace
+from subspace_serve.network.calibration_data import CalibrationData
 from subspace_serve.network.network import Network
 from subspace_serve.network.served import InputType, ServedGraph, as_served
 from subspace_serve.network.statistics import Statistics
@@ -110,7 +111,8 @@ def _export_point(
     network, reference, input_type = origin.network, origin.reference, plan.input_type
     weights = network.weights(point.alpha, extrapolate=True)
     statistics = point.calibration.statistics(network, point.alpha, weights)
-    point.calibration.check(network, statistics, weights)
+    if isinstance(point.calibration, CalibrationData):  # of a known set there are no images to check it on
+        network.check(statistics, point.calibration.held_out_pixels(), weights=weights)
     answering = network.with_weights(weights, statistics)
     answers.add(point.name, answering.logits_of)
     record = answers.record(point.name)

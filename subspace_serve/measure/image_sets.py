@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,29 +142,21 @@ class MeanCorruptionError:
 
 def mean_corruption_error(corruptions: Sequence[CorruptedSet]) -> MeanCorruptionError:
     """Return the errors over all corruptions, of which there is at least one."""
-    severities: dict[str, int] = {}
-    for entry in corruptions:
-        severities[entry.corruption] = severities.get(entry.corruption, 0) + 1
+    types = np.array([entry.corruption for entry in corruptions])
 
-    def summed(accuracy: Callable[[CorruptedSet], float]) -> dict[str, float]:
-        """The error summed over severities, by type."""
-        sums = dict.fromkeys(severities, 0.0)
-        for entry in corruptions:
-            sums[entry.corruption] = sums[entry.corruption] + 1 - accuracy(entry)
-        return sums
+    def by_type(accuracies: Sequence[Any]) -> np.ndarray:
+        """Return the error of each type, mean over its severities, (types, ...), of each corruption's accuracies."""
+        errors = 1 - np.array(accuracies)
+        return np.array([errors[types == name].mean(axis=0) for name in dict.fromkeys(types)])
 
-    def mean(sums: Mapping[str, float]) -> float:
-        return float(np.mean([total / severities[name] for name, total in sums.items()]))
-
-    points = [summed(lambda entry, at=at: entry.points[at].accuracy) for at in range(len(corruptions[0].points))]  # type: ignore[misc]
-    errors = tuple(map(mean, points))
-    if any(entry.baseline is None for entry in corruptions):
+    points = by_type([[point.accuracy for point in entry.points] for entry in corruptions])
+    errors = tuple(points.mean(axis=0).tolist())
+    baselines = [entry.baseline.accuracy for entry in corruptions if entry.baseline is not None]
+    if len(baselines) < len(corruptions):
         return MeanCorruptionError(errors)
-    standard = summed(lambda entry: entry.baseline.accuracy if entry.baseline else 0.0)
-    normalised = None
-    if all(standard.values()):
-        normalised = tuple(float(np.mean([sums[name] / standard[name] for name in sums])) for sums in points)
-    return MeanCorruptionError(errors, normalised, mean(standard))
+    standard = by_type(baselines)
+    normalised = tuple((points / standard[:, np.newaxis]).mean(axis=0).tolist()) if standard.all() else None
+    return MeanCorruptionError(errors, normalised, float(standard.mean()))
 
 
 def parts_from_json(document: Document) -> dict[str, Any]:

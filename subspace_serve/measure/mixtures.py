@@ -9,7 +9,6 @@ import numpy as np
 
 from subspace_serve.answers import softmax
 from subspace_serve.data import Images
-from subspace_serve.errors import GeometryError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.networks import check_labels
 from subspace_serve.network.calibration_data import CalibrationData
@@ -34,16 +33,11 @@ def mixed_weights(subspace: Subspace, scale: Scale, generator: np.random.Generat
         subspace: its geometry gives the places and the coefficients, its endpoints the weights.
         scale: one of `SCALES`.
         generator: draws the places.
-
-    Raises:
-        GeometryError: the scale is unknown.
     """
     geometry, endpoints = subspace.geometry, subspace.endpoints
     names = list(endpoints[0])
     if scale == "weightwise":
         return {name: _weightwise(geometry, [endpoint[name] for endpoint in endpoints], generator) for name in names}
-    if scale not in SCALES:
-        raise GeometryError(f"a mixture has the scale {scale!r}; choose {', '.join(SCALES)}")
     layers = dict.fromkeys("" if scale == "global" else _layer(name) for name in names)
     coefficients = geometry.coefficients_of(geometry.sample(generator, len(layers)))
     of_layer = dict(zip(layers, coefficients, strict=True))
@@ -84,11 +78,8 @@ def mixture_accuracies(
         For each mixture `accuracy`, `nll`, `ece` and `brier` (fractions; nats).
 
     Raises:
-        GeometryError: the scale is unknown, or there are no draws.
         DataError: there are no images, or a label is not one of the network's classes.
     """
-    if draws < 1:
-        raise GeometryError(f"{draws} mixtures are to be drawn; draw 1 or more")
     check_labels(images, subspace.architecture.classes)
     generator = np.random.default_rng(seed)
     measured = []

@@ -35,9 +35,6 @@ class StatisticsSource(Protocol):
     def statistics(self, network: Network, alpha: Alpha, weights: np.ndarray) -> Statistics:
         """Return the statistics of the network at a place, whose parameters are `weights`."""
 
-    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
-        """Check that statistics are those of one network, where there are held-out images to check them on."""
-
     def to_json(self) -> dict[str, Any]:
         """Return the record of the images, as JSON values."""
 

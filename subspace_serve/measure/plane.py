@@ -81,18 +81,29 @@ def plane_through(vectors: dict[str, Weights]) -> Plane:
     return Plane(names, (origin, second, third), ((0.0, 0.0), (a, 0.0), (b, h)))  # type: ignore[arg-type]
 
 
-def subspace_plane(subspace: Subspace, standard: Weights | None = None) -> Plane:
+def subspace_plane(subspace: Subspace, standard: Weights | None = None, *, buffers: Weights | None = None) -> Plane:
     """Return the plane in which a subspace is shown: through its first three endpoints, as in Figure 2.
 
     A line, or a simplex of two, has only two: the third is a standard network of the same architecture.
 
+    Args:
+        subspace: to show.
+        standard: the weights of that network.
+        buffers: what its run keeps beside them; None where it is the subspace's.
+
     Raises:
-        GeometryError: the third is missing, of another architecture, or on a line with the others.
+        GeometryError: the third is missing, of another architecture, on a line with the others, or keeps other buffers.
     """
     vectors: dict[str, Weights] = {f"endpoint-{i}": weights for i, weights in enumerate(subspace.endpoints[:3])}
     if subspace.geometry.name == "curve":
         vectors = dict(zip(("endpoint-0", "endpoint-1", "control point"), subspace.endpoints, strict=True))
     if len(vectors) == 2 and standard is not None:
+        kept = subspace.buffers if buffers is None else buffers
+        if other := {name for name in {*kept, *subspace.buffers} if not _same(kept, subspace.buffers, name)}:
+            raise GeometryError(
+                f"the standard network keeps another {min(other)} than this {subspace.geometry.name}, and the networks "
+                "of a plane share one; name one that was trained from the same start"
+            )
         vectors["standard network"] = standard
     if len(vectors) < 3:
         raise GeometryError(
@@ -177,6 +188,10 @@ def plane_errors(
         "count": len(images),
         "calibration": calibration.to_json(),
     }
+
+
+def _same(first: Weights, second: Weights, name: str) -> bool:
+    return name in first and name in second and np.array_equal(first[name], second[name])
 
 
 def _difference(weights: Weights, origin: Weights) -> np.ndarray:

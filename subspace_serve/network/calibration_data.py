@@ -59,16 +59,8 @@ class CalibrationData:
         """Recompute the statistics of one network, whose parameters are `weights`."""
         return network.recalibrate(self.pixels(), weights=weights)
 
-    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
-        """Check on the held-out images that statistics are those of one network.
-
-        Raises:
-            CalibrationError: a layer's are not.
-        """
-        network.check(statistics, self.held_out_pixels(), weights=weights)
-
     def refuse_too_few(self, network: Network, name: str, *, least: int = SMALLEST_COUNT) -> None:
-        """Refuse images that are too few for `check`, before any work.
+        """Refuse images that are too few for `Network.check`, before any work.
 
         Args:
             network: the subspace; one without BatchNorm needs no images.

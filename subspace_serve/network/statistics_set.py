@@ -125,7 +125,8 @@ class StatisticsSet:
             document = json.loads(metadata["document"])
             lattice = Lattice(geometry, 1) if ends_only else Lattice.of(geometry)
             made = cls(lattice, values, _variances(skeleton), int(document["images"]), document["degree"], noise)
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        # The last two also for types that NumPy does not have.
+        except (SafetensorError, OSError, KeyError, ValueError, OverflowError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{file} holds no statistics that can be read ({error}); export again") from error
         if found != (FORMAT, VERSION):
             raise CheckpointError(f"{file} has the format {found[0]} {found[1]}, expected {FORMAT} {VERSION}")
@@ -169,9 +170,6 @@ class KnownStatistics:
                 f"alpha {place_text(alpha)} lies outside the subspace, and statistics are known within it; recompute "
                 "them from images of the kind (--calibrate-on SPEC)"
             ) from error
-
-    def check(self, network: Network, statistics: Statistics, weights: np.ndarray) -> None:
-        """Check nothing: the images are not available."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record of the images."""

@@ -65,20 +65,17 @@ class Lattice:
             GeometryError: the place lies outside the domain.
         """
         coordinates = self._coordinates(self.geometry.check(alpha))
-        weights = np.zeros(len(self._rows))
-        if degree == 1:
-            for corner, share in _cell(coordinates, self.parts):
-                weights[self._rows[corner]] += share
-            return weights
-        cell = _cell(coordinates, self.parts // 2)
-        for corner, share in cell:
-            weights[self._rows[tuple(2 * count for count in corner)]] += share * (2 * share - 1)
-        for (first, share), (second, other) in itertools.combinations(cell, 2):
-            weights[self._rows[tuple(map(sum, zip(first, second, strict=True)))]] += 4 * share * other
-        return weights
+        corners, lower, upper = self._hats[degree]
+        # Rounded so that a knot does not just miss its own place.
+        sums = np.round(self.parts // degree * np.cumsum(coordinates[:0:-1])[::-1], 9)
+        beyond = sums - corners
+        hats: np.ndarray = np.maximum(0, 1 - beyond.max(axis=1, initial=0) - (-beyond).max(axis=1, initial=0))
+        if degree == 2:
+            hats = np.where(lower == upper, hats[lower] * (2 * hats[lower] - 1), 4 * hats[lower] * hats[upper])
+        return hats
 
     def hats(self, degree: Degree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `weights` is as one formula in cumulative sums, for graphs that compute it themselves.
+        """Return what `weights` computes with, also for graphs that compute it themselves.
 
         With x_i the sum of all coordinates after the i-th, times the corners' number of parts, corner v has the hat
         h_v = max(0, 1 - max(0, max_i(x_i - v_i)) - max(0, max_i(v_i - x_i))), which is linear in each cell of Kuhn's
@@ -96,6 +93,10 @@ class Lattice:
             pairs.append([rows[tuple((bound // degree).tolist())] for bound in (sums, sums + degree - 1)])
         lower, upper = np.array(pairs).T
         return np.array(list(rows), np.int64).reshape(len(rows), -1), lower, upper
+
+    @cached_property
+    def _hats(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return {1: self.hats(1)} | ({2: self.hats(2)} if self.parts > 1 else {})
 
     @cached_property
     def _rows(self) -> dict[tuple[int, ...], int]:
@@ -124,31 +125,6 @@ def _corners(geometry: Geometry, parts: int) -> list[tuple[int, ...]]:
 def _sums(counts: tuple[int, ...]) -> tuple[int, ...]:
     """Return the sums of all coordinates after the first, after the second, and so on."""
     return tuple(np.cumsum(counts[:0:-1])[::-1].tolist())
-
-
-def _cell(coordinates: np.ndarray, parts: int) -> list[tuple[tuple[int, ...], float]]:
-    """Return the corners of the cell that holds a place, in steps of 1 / parts, and its coordinates in that cell."""
-    # Sums from the end fall from `parts` to 0; they are rounded so that a knot does not just miss its own place.
-    sums = np.round(parts * np.cumsum(coordinates[:0:-1])[::-1], 9)
-    base = np.floor(sums)
-    fractions = sums - base
-    order = np.argsort(-fractions, kind="stable")
-    levels = [1.0, *fractions[order].tolist(), 0.0]
-    corners = []
-    for step in range(len(order) + 1):
-        share = levels[step] - levels[step + 1]
-        if share > 0:
-            corners.append((_counts(base, parts), share))
-        if step < len(order):
-            base = base.copy()
-            base[order[step]] += 1
-    return corners
-
-
-def _counts(sums: np.ndarray, parts: int) -> tuple[int, ...]:
-    """Return the coordinates, in steps, whose sums from the end are given."""
-    bounds = [parts, *sums.astype(int).tolist(), 0]
-    return tuple(greater - less for greater, less in itertools.pairwise(bounds))
 
 
 def _size(sides: int, parts: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
+from subspace_serve.cores import available_cores
 from subspace_serve.data.corruptions import blur, digital, noise, weather
 from subspace_serve.data.corruptions.elastic import elastic_transform
 from subspace_serve.data.corruptions.names import (
     CORRUPTIONS,
-    check_corruption,
-    check_preset,
+    PRESETS,
+    check_name,
     check_severity,
     preset_for,
 )
@@ -113,12 +113,12 @@ def corrupt(
         DataError: an unknown name, severity or preset; images of another type or shape, or with a side below 8
             pixels; fewer than one worker; frost without its photographs.
     """
-    check_corruption(name)
+    check_name("corruption", name, CORRUPTIONS)
     check_severity(severity)
     _check_images(images)
     count, height, width = images.shape[:3]
     preset = preset_for(height, width) if preset is None else preset
-    check_preset(preset)
+    check_name("severity preset", preset, PRESETS)
     if workers is not None and workers < 1:
         raise DataError(f"corrupting takes one worker at least; found {workers}; give 1 or more, or None")
     if name == "frost":
@@ -137,7 +137,7 @@ def corrupt(
         generators = [_generator(image, key) for image in chunk] if draws else []
         corrupted[start : start + size] = corrupt_with(chunk, name, parameters, generators)
 
-    workers = min(workers or os.cpu_count() or 1, len(starts))
+    workers = min(workers or available_cores(), len(starts))
     if workers <= 1:
         for start in starts:
             corrupt_chunk(start)

@@ -48,15 +48,6 @@ def preset_for(height: int, width: int) -> str:
     return "tiny" if smaller < 128 else "imagenet"
 
 
-def check_corruption(name: str) -> None:
-    """Do nothing when `name` is one of the 19.
-
-    Raises:
-        DataError: it is not; the message suggests similar names, or lists all.
-    """
-    _check_name("corruption", name, CORRUPTIONS)
-
-
 def check_severity(severity: int) -> None:
     """Do nothing when `severity` is an integer from 1 to 5.
 
@@ -68,16 +59,12 @@ def check_severity(severity: int) -> None:
         raise DataError(f"a corruption's severity is an integer from 1 to 5; found {severity!r}; give one of them")
 
 
-def check_preset(preset: str) -> None:
-    """Do nothing when `preset` is one of the three.
+def check_name(kind: str, name: str, names: Sequence[str]) -> None:
+    """Do nothing when `name` is one of `names`; `kind` says what these are of.
 
     Raises:
         DataError: it is not; the message suggests similar names, or lists all.
     """
-    _check_name("severity preset", preset, PRESETS)
-
-
-def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
     if name in names:
         return
     hint = did_you_mean(str(name), names, 3) or f"give one of {', '.join(names)}"

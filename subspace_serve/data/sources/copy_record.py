@@ -49,7 +49,7 @@ class CopyRecord:
 
     def to_text(self) -> str:
         """Return what the file holds."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_json(), indent=2) + "\n"
 
 
 def read_record(folder: Path) -> CopyRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +43,7 @@ class _Set:
     name: str
     published: str
     mirrors: tuple[str, ...]
-    files: Mapping[str, str]
+    files: dict[str, str]
     label_names: tuple[str, ...]
     flip: bool
     preprocessing: Preprocessing
@@ -101,7 +100,8 @@ def _read(
     places = [raw, root / which.name, *elsewhere] if path is None else [path, path / "raw", raw]
     folder = folder_of(places)
     if folder is None and options.download:
-        for file, md5 in which.files.items():
+        # The first file, by which the folder is recognised, is fetched last: an interrupted download is begun again.
+        for file, md5 in reversed(which.files.items()):
             download(which.name, [mirror + file for mirror in which.mirrors], md5, raw / file)
         folder = folder_of(places)
     if folder is None:

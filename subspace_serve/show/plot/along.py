@@ -11,7 +11,7 @@ from subspace_serve.measure.point_results import Result
 from subspace_serve.measure.results import Evaluation
 from subspace_serve.show.plot.documents import as_runs, baselines_of, place_name
 from subspace_serve.show.plot.series import Series, draw_curve, draw_dots, draw_level
-from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, check_picture, legend_below, picture
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, legend_below, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,6 @@ def plot_subspace(
     Raises:
         SubspaceServeError: another suffix, no points, or runs that were evaluated at different alphas.
     """
-    check_picture(target)
     runs = as_runs(evaluation)
     with picture(target, _SIZE_INCHES, dots_per_inch=dots_per_inch) as figure:
         panels = figure.subplots(1, len(_PANELS))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.errors import SubspaceServeError
-from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, check_picture, picture
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, SUBSPACE, picture
 
 if TYPE_CHECKING:
     from subspace_serve.measure.changed import ChangedAnswers
@@ -28,7 +28,6 @@ def plot_changed_answers(changed: ChangedAnswers, target: Path, *, dots_per_inch
     Raises:
         SubspaceServeError: another suffix, or nothing to draw.
     """
-    check_picture(target)
     if not changed.shown:
         raise SubspaceServeError("There is nothing to draw: every image gets the same answer from all models.")
     columns = min(_COLUMNS, len(changed.shown))

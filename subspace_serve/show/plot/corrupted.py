@@ -27,7 +27,6 @@ from subspace_serve.show.plot.style import (
     DOTS_PER_INCH,
     GREY,
     SUBSPACE,
-    check_picture,
     legend_below,
     picture,
     plain,
@@ -55,7 +54,6 @@ def plot_corruptions(
     Raises:
         SubspaceServeError: another suffix, no points or corruptions, or runs that differ in them.
     """
-    check_picture(target)
     runs = as_runs(evaluation)
     panels = clean_and_corrupted(runs)
     columns = min(_COLUMNS, len(panels))
@@ -92,7 +90,6 @@ def plot_heatmap(
     Raises:
         SubspaceServeError: another suffix, no points or corruptions, or runs that differ in them.
     """
-    check_picture(target)
     runs = as_runs(evaluation)
     rows = clean_and_corrupted(runs)
     names = [place_name(point.alpha) for point in runs[0].ordered]
@@ -147,7 +144,6 @@ def plot_relative_change(
     Raises:
         SubspaceServeError: another suffix, no corruptions, no standard network, or runs that differ.
     """
-    check_picture(target)
     runs = as_runs(evaluation)
     matched = matched_corruptions(runs)
     if not all(map(baselines_of, matched)):

@@ -50,10 +50,10 @@ def place_name(alpha: Alpha) -> str:
     """Return alpha on a line or curve; on a simplex the name of an endpoint or the midpoint, else the coordinates."""
     if not isinstance(alpha, Sequence):
         return f"{alpha:g}"
+    if is_midpoint(alpha):  # first: a single network is both
+        return "midpoint"
     if max(alpha) == 1:
         return f"endpoint-{list(alpha).index(1)}"
-    if is_midpoint(alpha):
-        return "midpoint"
     return ", ".join(f"{part:.2g}" for part in alpha)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from subspace_serve.measure.image_sets import DomainSet
 from subspace_serve.show.plot.documents import check_same_points, place_name
 from subspace_serve.show.plot.series import COLORS, MARKERS, Series, draw_curve, draw_dots
-from subspace_serve.show.plot.style import COLOR_MAP, GREY, check_picture, legend_below, picture, plain
+from subspace_serve.show.plot.style import COLOR_MAP, GREY, legend_below, picture, plain
 from subspace_serve.space.place import is_end, is_midpoint
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def plot_domains(domains: Sequence[DomainSet], target: Path) -> None:
     Raises:
         SubspaceServeError: another suffix, no points, or domains that were evaluated at different alphas.
     """
-    check_picture(target)
     check_same_points(domains)
     several = len(domains) > 1
     size = _SIZE_INCHES if several else _ONE_PANEL_INCHES

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subspace_serve.measure.point_results import Document
-from subspace_serve.show.plot.style import COLOR_MAP, DOTS_PER_INCH, check_picture, picture
+from subspace_serve.show.plot.style import COLOR_MAP, DOTS_PER_INCH, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,6 @@ def plot_plane(plane: Document, target: Path, *, dots_per_inch: int = DOTS_PER_I
     Raises:
         SubspaceServeError: another suffix.
     """
-    check_picture(target)
     x, y = plane["x"], plane["y"]
     aspect = (y[-1] - y[0]) / (x[-1] - x[0])
     size = (6.4, min(max(4.8 * aspect, 2.0), 8.0) + 0.6)

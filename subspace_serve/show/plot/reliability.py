@@ -11,7 +11,7 @@ from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.image_sets import ImageSet
 from subspace_serve.measure.point_results import Bins, Document
 from subspace_serve.show.plot.documents import deployable
-from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, legend_below, picture
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, legend_below, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,6 @@ def plot_reliability(diagrams: Mapping[str, Bins], target: Path, *, dots_per_inc
     Raises:
         SubspaceServeError: another suffix, or nothing to draw.
     """
-    check_picture(target)
     if not any(_filled(bins) for bins in diagrams.values()):
         raise SubspaceServeError("There is nothing to draw: the evaluation has no reliability bins.")
     rows = math.ceil(len(diagrams) / _COLUMNS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.point_results import Document
 from subspace_serve.show.plot.documents import place_name
-from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
+from subspace_serve.show.plot.style import BASELINE, DOTS_PER_INCH, GREY, SUBSPACE, picture
 from subspace_serve.space.place import is_midpoint
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def plot_selections(selections: Mapping[str, Document], target: Path, *, dots_pe
     Raises:
         SubspaceServeError: another suffix, or no selections.
     """
-    check_picture(target)
     if not selections:
         raise SubspaceServeError("There are no selections to draw: choose one with `subspace-serve select`.")
     by_unit: dict[tuple[str, str], dict[str, Document]] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subspace_serve.show.plot.style import GREY, check_picture, picture
+from subspace_serve.show.plot.style import GREY, picture
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -75,7 +75,6 @@ def plot_series(panels: Sequence[SeriesPanel], target: Path) -> None:
     Raises:
         SubspaceServeError: another suffix.
     """
-    check_picture(target)
     labels = list(dict.fromkeys(series.label for panel in panels for series in panel.series))
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)

@@ -10,7 +10,7 @@ import numpy as np
 from subspace_serve.errors import SubspaceServeError
 from subspace_serve.measure.point_results import Document
 from subspace_serve.show.plot.series import Series, draw_curve
-from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, SUBSPACE, check_picture, picture
+from subspace_serve.show.plot.style import DOTS_PER_INCH, GREY, SUBSPACE, picture
 
 _PANELS = {
     "endpoint_l2": r"$L_2$ distance of the endpoints",
@@ -34,7 +34,6 @@ def plot_distances(
     Raises:
         SubspaceServeError: another suffix, or no epoch with two endpoints.
     """
-    check_picture(target)
     runs: list[Sequence[Document]] = [records] if records and isinstance(records[0], Mapping) else list(records)  # type: ignore[arg-type, list-item]
     epochs = list(zip(*runs, strict=False))
     if not epochs or any(record.get("endpoint_l2") is None for epoch in epochs for record in epoch):

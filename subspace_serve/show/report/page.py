@@ -42,7 +42,9 @@ def write_report(target: Path | str, documents: Documents) -> Path:
         for figure in (figure for section in sections for figure in section.figures):
             figure.draw(folder / figure.file)
             pictures[figure.file] = (folder / figure.file).read_bytes()
-        (folder / PAGE).write_text(render(documents, sections, pictures), encoding="utf-8")
+        # Not every path is text in UTF-8.
+        page = render(documents, sections, pictures)
+        (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     return target / PAGE
 
 
