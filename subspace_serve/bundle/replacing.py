@@ -25,7 +25,9 @@ def check_outside_bundles(target: Path | str) -> None:
     """Raise `BundleError` if `target` lies in a bundle, which would be damaged: it holds its own files alone."""
     around = Path(os.path.abspath(target)).parent.resolve()
     for folder in (around, *around.parents):
-        if is_bundle(folder):
+        manifest = _manifest_at(folder)
+        # A manifest alone, as `export --json` prints it, makes no bundle of the folder that it lies in.
+        if manifest is not None and (folder / manifest.golden.file).is_file():
             raise BundleError(
                 f"{target} lies in the bundle {folder}, which holds its own files alone; choose another place with "
                 "--out"
@@ -70,11 +72,16 @@ def check_domains_kept(base: Bundle, target: Path | str, *, renewed: str | None 
 
 def _domains_at(folder: Path | str) -> dict[str, tuple[Domain, StatisticsRecord]]:
     """Return the domains of the bundle in a folder; none where no bundle can be read."""
+    manifest = _manifest_at(Path(folder))
+    return {} if manifest is None else _domains_of(manifest)
+
+
+def _manifest_at(folder: Path) -> Manifest | None:
+    """Return the manifest in a folder; None where none can be read."""
     try:
-        manifest = parse_manifest(Path(folder, MANIFEST_FILE).read_bytes())
+        return parse_manifest((folder / MANIFEST_FILE).read_bytes())
     except (OSError, BundleError):
-        return {}
-    return _domains_of(manifest)
+        return None
 
 
 def _domains_of(manifest: Manifest) -> dict[str, tuple[Domain, StatisticsRecord]]:
