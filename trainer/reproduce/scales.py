@@ -88,7 +88,7 @@ _SMALL = PAPER_METHOD | {
     "epochs": 10,
     "device": "cpu",
 }
-# With three seeds 204 runs, 20,775 epochs, of which 1,725 are part of others (`contained`). An epoch of a standard
+# With three seeds 204 runs, 20,775 epochs, of which 2,325 are part of others (`contained`). An epoch of a standard
 # network or a line takes 3.0 to 4.7 s of one core, with four samples 4.7 to 5.8 s: some 17 to 22 hours of one core,
 # measuring apart.
 _LONG = _SMALL | {"architecture": "cresnet8-32", "epochs": 100}
