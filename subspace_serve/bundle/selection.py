@@ -263,7 +263,7 @@ class Models:
         if (point := self._point_at(alpha, statistics)) is not None:
             return point
         if self.geometry is None:
-            exported = ", ".join(str(point.alpha) for point in self.points.values())
+            exported = ", ".join(dict.fromkeys(str(point.alpha) for point in self.points.values()))
             of_domain = f" with the statistics {statistics}" if statistics else ""
             raise UnknownModelError(
                 f"no point was exported at alpha {alpha!r:.120}{of_domain}; there are points at {exported:.300}; "
