@@ -71,12 +71,6 @@ class Scale:
     deep_ensemble: int = 0
     remark: str = ""
 
-    @property
-    def sizes_text(self) -> str:
-        """The sizes as text: `2 to 6`, or `2, 3, 6`."""
-        consecutive = self.sizes == tuple(range(self.sizes[0], self.sizes[-1] + 1))
-        return f"{self.sizes[0]} to {self.sizes[-1]}" if consecutive else ", ".join(map(str, self.sizes))
-
 
 _SMALL = PAPER_METHOD | {
     "data": "fashion-mnist",

@@ -52,7 +52,7 @@ def _sizes_claims(scale: Scale, results: Results) -> Iterator[Claim]:
 
     for name in SIMPLEXES:
         ours = mean(lambda m, name=name: single(results[Case(name, size=m)]))  # type: ignore[misc]
-        who = f"The midpoint of a {name}, mean over m = {scale.sizes_text},"
+        who = f"The midpoint of a {name}, mean over m,"
         yield Claim(f"{who} is more accurate than standard training.", ours - single(results[Case("standard")]))
         text = f"{who} is at least as accurate as SWA with equal stored parameters."
         yield Claim(text, ours - mean(best_swa), strict=False)
