@@ -23,7 +23,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def replace_tables(page: Path, text: str, begin: str, end: str = "") -> None:
-    """Write text between two markers of a page, or from one on, in the place of what is there."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    """Write text between two markers of a page, or from one on, in the place of what is there.
+
+    Raises:
+        ValueError: a marker is not there.
+    """
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(begin)
+    if begin not in whole or end not in rest:
+        raise ValueError(f"{page} has no markers {begin!r} and {end!r} between which its tables are")
     after = end + rest.partition(end)[2] if end else ""
     write_text(page, before + begin + text + after)

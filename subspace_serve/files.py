@@ -77,7 +77,8 @@ def write_text(target: Path, text: str) -> None:
     target = Path(target)
     if (descriptor := descriptor_of(target)) is not None:
         # Written where the stream stands: a redirected file must be neither replaced nor begun anew.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         with open(os.dup(descriptor), "w", encoding="utf-8") as stream:
             stream.write(text)
         return
@@ -89,7 +90,12 @@ def write_text(target: Path, text: str) -> None:
 
 
 def descriptor_of(path: Path) -> int | None:
-    """Return the number of the process's open file that a path such as /dev/stdout names; None for other paths."""
+    """Return the number of the process's open file that a path such as /dev/stdout names; None for other paths.
+
+    A link to such a path counts as the path.
+    """
+    if path.is_symlink() and not str(path).startswith(("/dev/", "/proc/")):
+        path = path.parent / os.readlink(path)
     named = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(str(path), str(path))
     found = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", named)
     return int(found[1]) if found else None
@@ -260,10 +266,14 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _restore(target: Path) -> None:
-    """Put back an old target whose writer was killed between the two renames of `_swap`."""
+    """Put back an old target whose writer was killed before `_swap` had put the new one in its place, or remove it."""
     name = re.compile(rf"\.{re.escape(target.name)}\.{_RANDOM}\.old")
     for old in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
-        if not target.exists() and not old.with_suffix(".tmp").exists():  # which a living writer has
+        if old.with_suffix(".tmp").exists():  # which a living writer has
+            continue
+        if target.exists():  # the new one took its place
+            shutil.rmtree(old, ignore_errors=True)
+        else:
             os.rename(old, target)
 
 

@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from subspace_serve import files
 from subspace_serve.answers import apply_temperature, softmax
 from subspace_serve.bundle import Bundle
+from subspace_serve.bundle.replacing import check_outside_bundles
 from subspace_serve.cli import exporting
 from subspace_serve.data import Images
+from subspace_serve.errors import BundleError
 from subspace_serve.measure.metrics import classification_metrics
 from subspace_serve.measure.temperature import fit_and_report
 from subspace_serve.run.opened import OpenRun
@@ -186,6 +188,16 @@ def test_nothing_is_written_into_a_bundle(whole_bundle: Path, tmp_path: Path, wo
     assert result.exit_code == 1
     assert f"lies in the bundle {bundle}, which holds its own files alone" in str(result.exception)
     Bundle.open(bundle)
+
+
+def test_nothing_is_written_into_a_bundle_of_another_version(whole_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(whole_bundle, tmp_path / "bundle"))
+    manifest = bundle / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 99}))
+    with pytest.raises(BundleError, match="lies in the bundle"):
+        check_outside_bundles(bundle / "x.safetensors")
+    (bundle / "golden.npz").unlink()  # a manifest alone, as `export --json` writes it
+    check_outside_bundles(bundle / "x.safetensors")
 
 
 @pytest.mark.parametrize("name", ["point.safetensors", "deeper/point.safetensors"])

@@ -205,6 +205,18 @@ def test_an_interrupted_mnist_download_is_completed_by_the_next(compressed, tmp_
         assert len(load_data(f"mnist:{tmp_path}/{number}", download=True).test) == 10
 
 
+def test_what_an_earlier_download_left_is_completed(compressed, tmp_path, monkeypatch):
+    """Earlier versions fetched first the file by which the folder is recognised."""
+    files = publish(monkeypatch, compressed, "_MNIST")
+    internet = Internet(monkeypatch, files)
+    load_data(f"mnist:{tmp_path}", download=True)
+    raw = tmp_path / "MNIST" / "raw"
+    for file in raw.glob("t10k-*"):
+        file.unlink()
+    internet.files = {address: content for address, content in files.items() if "t10k" in address}
+    assert len(load_data(f"mnist:{tmp_path}", download=True).test) == 10
+
+
 def test_a_download_with_another_checksum_is_not_kept(compressed, tmp_path, monkeypatch):
     files = publish(monkeypatch, compressed, "_MNIST")
     Internet(monkeypatch, {address: content + b"more" for address, content in files.items()})

@@ -15,7 +15,7 @@ import pytest
 
 from subspace_serve import files
 from subspace_serve.errors import BundleError
-from subspace_serve.files import atomic_file, atomic_folder, pinned, sha256_of, write_text
+from subspace_serve.files import atomic_file, atomic_folder, descriptor_of, pinned, sha256_of, write_text
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -73,6 +73,11 @@ def test_a_redirected_stream_keeps_all_that_is_written(tmp_path: Path, name: str
         subprocess.run([sys.executable, "-c", code], check=True, stdout=log, timeout=60)
     assert (tmp_path / "log").read_text() == "a\nb\nc\n"
     assert os.listdir(tmp_path) == ["log"]
+
+
+def test_a_link_to_a_stream_is_the_stream(tmp_path: Path) -> None:
+    (tmp_path / "out.json").symlink_to("/dev/stdout")
+    assert [descriptor_of(path) for path in (tmp_path / "out.json", Path("/dev/stderr"), tmp_path)] == [1, 2, None]
 
 
 def test_a_folder_takes_the_old_ones_place_whole(tmp_path: Path) -> None:

@@ -550,8 +550,9 @@ def test_without_data_a_report_has_no_plane_and_says_why(tmp_path, monkeypatch):
     images = ("--data", "digits:validation")
     run("evaluate", "run", *images, "--alpha", "endpoints", "--json", "own.json")
     result = completed("report", "run", *images, "--evaluation", "own.json")
-    refused = str(invoke("report", "run", *images).exception)
-    assert "evaluate run --data digits:validation --calibrate-on SPEC --json FILE`, then" in refused
+    for words, named in ((images, "digits:validation"), ((), "SPEC")):
+        refused = str(invoke("report", "run", *words).exception)
+        assert f"evaluate run --data {named} --calibrate-on SPEC --json FILE`, then" in refused
     assert "no picture of the plane: run was imported without a data set" in result.stderr
     assert Path("run/report/report.html").exists()
     result = invoke("report", "run", *images, "--evaluation", "own.json", "--plane")

@@ -434,3 +434,25 @@ def test_a_checkpoints_hash_is_that_of_what_was_read(own_run: Path) -> None:
     before = sha256_of(run.file)
     run.file.write_bytes(b"another epoch")
     assert run.checkpoint_sha256 == before
+
+
+def test_an_epoch_that_ends_while_a_checkpoint_is_read_is_read_itself(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subspace_serve.space import checkpoint
+
+    load, later = checkpoint.load_subspace, own_run / "later"
+    shutil.copy(own_run / checkpoint.FILE_NAME, later)
+    reads = []
+
+    def overtaken(file: Path):
+        subspace = load(file)
+        reads.append(file)
+        if len(reads) == 1:
+            later.replace(file)
+        return subspace
+
+    monkeypatch.setattr(checkpoint, "load_subspace", overtaken)
+    run = OpenRun(own_run)
+    assert run.checkpoint_sha256 == sha256_of(run.file)
+    assert len(reads) == 2

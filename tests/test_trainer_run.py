@@ -134,10 +134,10 @@ def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: P
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": '{"model_type": "vit"}', "model.safetensors": ""}, "run's settings .*unknown .*: model_type"),
-        ({"config.json": '{"model_type": "vit"}', "resume.pt": ""}, "run's settings .*unknown .*: model_type"),
-        ({"config.json": '{"epochs": 10, "seed": 1}', "train.py": "", ".git": ""}, "not a run: it holds .git, train"),
-        ({"config.json": "{", "subspace.safetensors": ""}, "run's settings .*config.json is damaged .*move it away"),
+        ({"config.json": '{"model_type": "vit"}', "model.safetensors": ""}, "settings of a run .*unknown .*: model_type"),
+        ({"config.json": '{"model_type": "vit"}', "resume.pt": ""}, "settings of a run .*unknown .*: model_type"),
+        ({"config.json": '{"epochs": 10, "seed": 1}', "train.py": "", ".git": ""}, "holds no checkpoint, and .git, train"),
+        ({"config.json": "{", "subspace.safetensors": ""}, "settings of a run .*config.json is damaged .*move it away"),
     ],
 )
 def test_a_folder_of_another_program_is_not_emptied(tmp_path: Path, files: dict[str, str], message: str) -> None:

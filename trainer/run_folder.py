@@ -122,13 +122,15 @@ class RunFolder:
             self.read_config()
         except TrainingError as error:
             raise TrainingError(
-                f"{self.path} does not hold a run's settings ({str(error).partition('; ')[0]}), so nothing in it is "
-                "replaced; move it away, or choose another folder (--out)"
+                f"{self.path} holds no settings of a run that this version can read "
+                f"({str(error).partition('; ')[0]}), so nothing in it is replaced; move it away, or choose another "
+                "folder (--out)"
             ) from None
         # A folder in which no epoch was finished counts as empty.
         if not finished and (others := [name for name in names if not _LEFT.fullmatch(name)]):
             raise TrainingError(
-                f"{self.path} is not a run: it holds {', '.join(others[:5])}; choose another folder (--out)"
+                f"{self.path} holds no checkpoint, and {', '.join(others[:5])} beside its settings; choose another "
+                "folder (--out)"
             )
 
     def create(self, config: TrainingConfig) -> None:

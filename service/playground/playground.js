@@ -49,11 +49,14 @@ const askForMembers = newest(
     if (signal.aborted) return;
     const ask = (chosen, told = () => {}) => predict(image, () => chosen, top(), signal, told);
     if (image) {
-      try {
-        for (const members of missingPoints()) showAlong(await ask(withDomain({ members }), tell));
-      } catch (error) {
-        // A domain's statistics are an extra for each point: what is there must do.
-        if (!(domain() && error instanceof Refused)) throw error;
+      for (const members of missingPoints()) {
+        try {
+          showAlong(await ask(withDomain({ members }), tell));
+        } catch (error) {
+          // A domain's statistics are an extra for each point: where these cannot be had, the others must do.
+          const isOfThese = error instanceof Refused && error.status >= 400 && error.status < 500 && !error.busy;
+          if (!domain() || !isOfThese) throw error;
+        }
       }
       if (!byId("notice").classList.contains("error")) notify(); // what `tell` said of waiting is over
     }

@@ -12,6 +12,9 @@ from subspace_serve.errors import BundleError
 from subspace_serve.files import MANIFEST_FILE, check_replaceable
 from subspace_serve.suggestions import listed
 
+GOLDEN_FILE = "golden.npz"
+"""Images and every point's answers to them, which each bundle has."""
+
 
 def is_bundle(folder: Path) -> bool:
     """Return whether a folder holds a bundle, be it damaged or of another version; no, where that cannot be read."""
@@ -25,9 +28,8 @@ def check_outside_bundles(target: Path | str) -> None:
     """Raise `BundleError` if `target` lies in a bundle, which would be damaged: it holds its own files alone."""
     around = Path(os.path.abspath(target)).parent.resolve()
     for folder in (around, *around.parents):
-        manifest = _manifest_at(folder)
-        # A manifest alone, as `export --json` prints it, makes no bundle of the folder that it lies in.
-        if manifest is not None and (folder / manifest.golden.file).is_file():
+        # A manifest alone, as `export --json` writes it, makes no bundle of the folder that it lies in.
+        if is_bundle(folder) and (folder / GOLDEN_FILE).is_file():
             raise BundleError(
                 f"{target} lies in the bundle {folder}, which holds its own files alone; choose another place with "
                 "--out"
@@ -72,16 +74,11 @@ def check_domains_kept(base: Bundle, target: Path | str, *, renewed: str | None 
 
 def _domains_at(folder: Path | str) -> dict[str, tuple[Domain, StatisticsRecord]]:
     """Return the domains of the bundle in a folder; none where no bundle can be read."""
-    manifest = _manifest_at(Path(folder))
-    return {} if manifest is None else _domains_of(manifest)
-
-
-def _manifest_at(folder: Path) -> Manifest | None:
-    """Return the manifest in a folder; None where none can be read."""
     try:
-        return parse_manifest((folder / MANIFEST_FILE).read_bytes())
+        manifest = parse_manifest(Path(folder, MANIFEST_FILE).read_bytes())
     except (OSError, BundleError):
-        return None
+        return {}
+    return _domains_of(manifest)
 
 
 def _domains_of(manifest: Manifest) -> dict[str, tuple[Domain, StatisticsRecord]]:

@@ -35,7 +35,7 @@ from subspace_serve.bundle.manifest import (
 )
 from subspace_serve.bundle.reader import Bundle
 from subspace_serve.bundle.reduced import GraphParity
-from subspace_serve.bundle.replacing import check_domains_kept, check_no_domains, check_target
+from subspace_serve.bundle.replacing import GOLDEN_FILE, check_domains_kept, check_no_domains, check_target
 from subspace_serve.bundle.verify import read_golden
 from subspace_serve.errors import BundleError
 from subspace_serve.files import MANIFEST_FILE, atomic_folder, sha256_of
@@ -44,7 +44,6 @@ from subspace_serve.space.place import Alpha
 
 ENDPOINTS_FILE = "subspace.safetensors"
 GATE_FILE = "gate.npz"
-GOLDEN_FILE = "golden.npz"
 DYNAMIC_FILE = "dynamic.onnx"
 SKELETON_FILE = "skeleton.onnx"
 OWN_GRAPHS = {Path(file).stem for file in (SKELETON_FILE, DYNAMIC_FILE)}

@@ -113,7 +113,7 @@ def adapt(
     opened = Bundle.open(bundle)
     subspace = BundledSubspace(opened, device=device, threads=threads)
     check_name(opened, name)
-    target = out or bundle
+    target = pinned(out) if out else bundle
     check_target(target)
     check_domains_kept(opened, target, renewed=name)
     run = OpenRun(bundle, seed=seed, resize=resize)

@@ -11,6 +11,7 @@ from subspace_serve.cli.export_images import calibrations_of
 from subspace_serve.cli.export_options import calibrate_points_on_option
 from subspace_serve.cli.options import extrapolate_option, run_options
 from subspace_serve.cli.skeletons import open_run
+from subspace_serve.files import pinned
 from subspace_serve.space.alpha import SYNTAX
 
 
@@ -37,7 +38,8 @@ def collapse(
         places = "; ".join(exact_place_text(place) for place in request.points.values())
         raise click.UsageError(f"collapse writes one point; {alpha} is the places {places}: collapse each")
     name, place = next(iter(request.points.items()))
-    target = out or opened.beside(f"{name}.safetensors")
+    # As the run itself: a link in the way to it may soon point elsewhere.
+    target = pinned(out.parent) / out.name if out else opened.beside(f"{name}.safetensors")
     _check_target(target)
     calibration = calibrations_of(opened, request, calibrate_on)[name]
     # A selected place may lie outside the line, if that was allowed when it was selected.

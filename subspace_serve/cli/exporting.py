@@ -65,13 +65,13 @@ def export(
     from subspace_serve.bundle import Bundle
     from subspace_serve.bundle.replacing import check_no_domains, check_outside_bundles, check_target
     from subspace_serve.export import BundlePlan, export_bundle
-    from subspace_serve.files import temporary_folder
+    from subspace_serve.files import pinned, temporary_folder
     from subspace_serve.space.alpha import parse_alphas
     from subspace_serve.space.use import recommended_use
 
     refuse_contradictions(click.get_current_context().params)
     opened = open_run(run, **options)
-    target = out or opened.folder / layout
+    target = pinned(out) if out else opened.folder / layout
     if layout == "triton":
         from subspace_serve.deploy.triton import MAX_BATCH_SIZE, write_triton_repository
         from subspace_serve.deploy.triton import check_target as check_repository

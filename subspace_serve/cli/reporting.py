@@ -14,9 +14,10 @@ from subspace_serve.cli.output import json_option, passing_progress, progress_li
 from subspace_serve.cli.recommending import recommended_candidates, recorded_use
 from subspace_serve.cli.skeletons import open_run, with_skeleton
 from subspace_serve.cli.usage import check_recalibrates
+from subspace_serve.files import pinned
 from subspace_serve.run.baseline import Baseline, comparable_run
 from subspace_serve.run.domains import clean_part, corrupted_domains
-from subspace_serve.run.images import labelled_images
+from subspace_serve.run.images import OWN_PARTS, labelled_images
 from subspace_serve.run.opened import OpenRun
 from subspace_serve.run.statistics import SOURCES, statistics_of_selection, usual_statistics
 
@@ -92,7 +93,7 @@ def report(
             "--plane recalibrates networks with training images, and a bundle has none: leave it out, or report on "
             "the run"
         )
-    target = check_target(out or opened.beside("report"))
+    target = check_target(pinned(out) if out else opened.beside("report"))
     check_outside_bundles(target)
     clean = clean_part(opened, spec) if corruptions else spec
     other = with_skeleton(comparable_run(opened, baseline)) if baseline is not None else None
@@ -127,14 +128,15 @@ def _measure(run: OpenRun, baseline: OpenRun | None, spec: str, points: int, dom
     from subspace_serve.errors import CalibrationError
     from subspace_serve.measure.evaluation import default_alphas, evaluate
 
-    images = labelled_images(run, spec)
     statistics = usual_statistics(run)
     if statistics.to_json()["data"] == SOURCES:
+        named = "SPEC" if spec in OWN_PARTS else spec
         raise CalibrationError(
             f"{run.path} was imported without a data set, and a report measures places beside the ends, of which alone "
-            f"the sources' own statistics are: first run `subspace-serve evaluate {run.path} --data {spec} "
+            f"the sources' own statistics are: first run `subspace-serve evaluate {run.path} --data {named} "
             "--calibrate-on SPEC --json FILE`, then report with --evaluation FILE"
         )
+    images = labelled_images(run, spec)
     standard = None if baseline is None else Baseline.of(baseline)
     check_recalibrates(statistics, *([standard.statistics] if standard else []))
     with passing_progress() as say:

@@ -116,11 +116,12 @@ def file_request(files: Sequence[bytes], options: Options) -> HttpRequest:
 def _is_misread(member: Any) -> bool:
     """Return whether a form has another meaning for a member.
 
-    There a name that reads as a number is a place, one with a comma is two, and each number of a place is a member.
+    There a name that reads as a number is a place, one with a comma is two, each number of a place is a member, and one
+    beyond the ends may be a name.
     """
     if isinstance(member, str):
         return _is_number(member) or "," in member or member != member.strip()
-    return isinstance(member, list)
+    return isinstance(member, list) or not 0 <= member <= 1
 
 
 def infer_request(

@@ -104,11 +104,17 @@ class OpenRun:
 
     @cached_property
     def _read(self) -> tuple[Subspace, str]:
-        """The subspace, and the hash of its file: taken at once, since an epoch of a run in training replaces it."""
+        """The subspace and the hash of its file, of which every epoch of a run in training makes another."""
         from subspace_serve.space.checkpoint import load_subspace
 
-        subspace = load_subspace(self.file) if self.bundled is None else self.bundled.subspace
-        return subspace, sha256_of(self.file)
+        if self.bundled is not None:
+            return self.bundled.subspace, sha256_of(self.file)
+        while True:
+            before = self.file.stat().st_ino if self.file.is_file() else None
+            subspace = load_subspace(self.file)  # which says what to do where there is none
+            sha256 = sha256_of(self.file)
+            if self.file.stat().st_ino == before:
+                return subspace, sha256
 
     def selections(self) -> dict[str, dict[str, Any]]:
         """Return what `select` stored for this run, or `adapt` and `select` in the bundle.

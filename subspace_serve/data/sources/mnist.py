@@ -99,10 +99,11 @@ def _read(
     # The sets' files have the same names, so without a path they are taken only from folders named after the set.
     places = [raw, root / which.name, *elsewhere] if path is None else [path, path / "raw", raw]
     folder = folder_of(places)
-    if folder is None and options.download:
-        # The first file, by which the folder is recognised, is fetched last: an interrupted download is begun again.
+    if folder in (None, raw) and options.download:
+        # The first file, by which the folder is recognised, is fetched last; an interrupted download is gone on with.
         for file, md5 in reversed(which.files.items()):
-            download(which.name, [mirror + file for mirror in which.mirrors], md5, raw / file)
+            if not ((raw / file).exists() or (raw / file).with_suffix("").exists()):
+                download(which.name, [mirror + file for mirror in which.mirrors], md5, raw / file)
         folder = folder_of(places)
     if folder is None:
         raise missing(which.name, places, f"{sources}name the folder with {which.name}:PATH, or use --download")
