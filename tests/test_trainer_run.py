@@ -134,9 +134,15 @@ def test_a_folder_that_is_taken_is_not_overwritten_unless_asked(uninterrupted: P
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": '{"model_type": "vit"}', "model.safetensors": ""}, "settings of a run .*unknown .*: model_type"),
+        (
+            {"config.json": '{"model_type": "vit"}', "model.safetensors": ""},
+            "settings of a run .*unknown .*: model_type",
+        ),
         ({"config.json": '{"model_type": "vit"}', "resume.pt": ""}, "settings of a run .*unknown .*: model_type"),
-        ({"config.json": '{"epochs": 10, "seed": 1}', "train.py": "", ".git": ""}, "holds no checkpoint, and .git, train"),
+        (
+            {"config.json": '{"epochs": 10, "seed": 1}', "train.py": "", ".git": ""},
+            "holds no checkpoint, and .git, train",
+        ),
         ({"config.json": "{", "subspace.safetensors": ""}, "settings of a run .*config.json is damaged .*move it away"),
     ],
 )
