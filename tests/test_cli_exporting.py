@@ -301,3 +301,23 @@ def test_a_mount_point_is_refused_before_any_work(
 @pytest.mark.parametrize("command", ["collapse", "export"])
 def test_help_says_what_alpha_takes(command: str) -> None:
     assert SYNTAX.split("(")[0] in " ".join(run(command, "--help").split())
+
+
+def test_a_target_stays_where_its_link_pointed_at_the_beginning(
+    line_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subspace_serve import export
+
+    write, link = export.export_bundle, tmp_path / "latest"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    link.symlink_to("first")
+
+    def overtaken(*arguments, **settings):
+        link.unlink()
+        link.symlink_to("second")  # as another training does
+        return write(*arguments, **settings)
+
+    monkeypatch.setattr(export, "export_bundle", overtaken)
+    run("export", line_run, "--alpha", "midpoint", "--points-only", "--no-evaluate", "--no-sets", "--out", link / "own")
+    assert [(tmp_path / name / "own").exists() for name in ("first", "second")] == [True, False]
