@@ -1,8 +1,9 @@
 """Which recipe is best at which length: `python -m benchmarks.recipe`, in as many pieces as one likes.
 
 `search` trains each candidate on three data sets, with right labels and with 40 % label noise, for 10, 40 and 100
-epochs with three seeds, and judges it on validation images. `confirm` trains the chosen on other seeds and measures
-them on the test images. `large-batches` compares how long places spread where an epoch has few steps.
+epochs, and the finalists with two more seeds; it judges them on validation images. `confirm` trains the chosen on
+other seeds and measures them on the test images. `large-batches` compares how long places spread where an epoch has few
+steps.
 
 What is measured is kept in docs/recipe.jsonl, a line for each training, and is not trained again; several processes can
 share the work. Each call writes docs/recipe.md from what there is.
@@ -28,7 +29,7 @@ import click
 from benchmarks.measure import environment
 from benchmarks.recipe_candidates import CANDIDATES, LARGE_BATCHES, LENGTHS, SEEDS, SETS, panels, write_mnist
 from benchmarks.recipe_job import Job, Kept
-from benchmarks.recipe_page import COMPARED, CONFIRMED, LARGE_BATCHES_EPOCHS, Found, length_table, page
+from benchmarks.recipe_page import COMPARED, CONFIRMED, FINALISTS, LARGE_BATCHES_EPOCHS, Found, length_table, page
 from subspace_serve.cli import run
 from subspace_serve.files import write_text
 from trainer.reproduce.cache import BusyError, Cache
@@ -78,12 +79,15 @@ def found_by(wanted: Sequence[Job], store: Cache, kept: Kept) -> Found:
 
 
 def wanted_by(study: str, mnist: Path | None, names: Sequence[str], lengths: Sequence[int], seeds: int) -> list[Job]:
-    """Return the trainings of a study; without names or lengths those of all."""
+    """Return the trainings of a study; without lengths those of all, without names those that it is made of."""
     if study == "large-batches":
         return list(jobs(mnist, names or COMPARED, [LARGE_BATCHES_EPOCHS], range(seeds), LARGE_BATCHES))
     if study == "confirm":
         return list(jobs(mnist, names or CONFIRMED, lengths or LENGTHS, range(SEEDS, SEEDS + seeds)))
-    return list(jobs(mnist, names or list(CANDIDATES), lengths or LENGTHS, range(seeds)))
+    if names:
+        return list(jobs(mnist, names, lengths or LENGTHS, range(seeds)))
+    every = jobs(mnist, list(CANDIDATES), lengths or LENGTHS, range(1))
+    return [*every, *jobs(mnist, FINALISTS, lengths or LENGTHS, range(1, seeds))]
 
 
 @click.command()
