@@ -533,6 +533,17 @@ def test_an_archive_with_a_spoilt_header_is_refused(tmp_path, spoil):
         load_data(spec)
 
 
+def test_an_archive_that_does_not_fit_into_memory_may_be_whole(tmp_path):
+    spec = save(tmp_path / "large.npz", labels=arrays()["labels"])
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 1, 1)}
+    with zipfile.ZipFile(spec, "a") as archive, archive.open("images.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(
+        DataError, match=r"large.npz does not fit into memory: Unable to allocate .*one folder per class"
+    ):
+        load_data(spec)
+
+
 def test_training_needs_training_images(tmp_path):
     part = arrays()
     spec = save(tmp_path / "only.npz", test_images=part["images"], test_labels=part["labels"])

@@ -57,6 +57,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; give the path of a .npz file") from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path} does not fit into memory: {error}; if it is as large as it should be, save its images as files, "
+            "one folder per class, which are read as they are needed; otherwise it is damaged: get it again"
+        ) from error
     except DAMAGED as error:
         raise DataError(
             f"{path} cannot be read as .npz: {error}; it is damaged or holds objects; "
