@@ -153,9 +153,9 @@ FIGURE_8 = Figure(
     _noisy,
     _noise_claims,
     _noise_picture,
-    note="Dropout and label smoothing: in each picture the best of the values swept, by the mean over seeds on the test "
-    "images, as in the paper. SWA: three checkpoints at the constant rate. Early stopping: the best epoch on validation images with "
-    "clean labels.",
+    note="Dropout and label smoothing: in each picture the best of the values swept, by the mean over seeds on the "
+    "test images, as in the paper. SWA: three checkpoints at the constant rate. Early stopping: the best epoch on "
+    "validation images with clean labels.",
 )
 
 INTEGRAL = "integral"
