@@ -134,13 +134,13 @@ Tricks that make sense for a single network are applied to the standard network,
 - **The rate of 0.2 or 0.1** makes no difference to accuracy beyond chance in batches of 32, at any length; 0.1 is
   better calibrated in long runs. In batches of 128 the midpoint is more accurate by 0.2: hence the default. In long
   runs with right labels a standard network, too, is more accurate by 0.2.
-- **Of the tricks none replaces the default.** Each has one seed, and between seeds the default itself differs by 0.5 points
-  with right labels, and under noise by 0.8 at 40 and 2.6 at 100 epochs; within that no trick is ahead at all lengths.
-  The ends and the middle in every batch, in four samples, lead at 100 epochs under noise; four samples that spread over
-  the whole run lead at 40; both are behind at 10. The middle alone takes a part of what is gained under noise at 100
-  epochs. Shuffling leaves the midpoint as good and makes the ends together less likely, at every length. Pulling,
-  antithetic places and sharpness-aware steps gain nothing beyond chance; averaging costs at 10 epochs and changes
-  nothing later.
+- **Of the tricks none replaces the default.** Each has one seed, and between seeds the default itself differs by 0.5
+  points with right labels, and under noise by 0.8 at 40 and 2.6 at 100 epochs; within that no trick is ahead at all
+  lengths. The ends and the middle in every batch, in four samples, lead at 100 epochs under noise; four samples that
+  spread over the whole run lead at 40; both are behind at 10. The middle alone takes a part of what is gained under
+  noise at 100 epochs. Shuffling leaves the midpoint as good and makes the ends together less likely, at every length.
+  Pulling, antithetic places and sharpness-aware steps gain nothing beyond chance; averaging costs at 10 epochs and
+  changes nothing later.
 """
 
 _LARGE_BATCHES = f"""\
