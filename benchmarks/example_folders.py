@@ -13,6 +13,8 @@ import click
 import numpy as np
 from PIL import Image
 
+from subspace_serve.cli import run
+
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "china.jpg", "flower.jpg")
 _SMALLEST, _LARGEST = 240, 400
 
@@ -63,4 +65,4 @@ def main(out: Path, data: str, clothes_each: int, places_each: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
