@@ -12,12 +12,12 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import recipe, recipe_candidates, recipe_job, recipe_page
-from benchmarks.recipe import jobs
+from benchmarks.recipe import jobs, wanted_by
 from benchmarks.recipe_candidates import CANDIDATES, DEFAULT, LENGTHS, SEEDS, SPREADING, STANDARD, Candidate
 from benchmarks.recipe_goals import goal_counts, goals
 from benchmarks.recipe_job import Kept
 from benchmarks.recipe_leads import COLUMNS, CRITERION, leads
-from benchmarks.recipe_page import length_table
+from benchmarks.recipe_page import FINALISTS, length_table
 from benchmarks.tricks import Antithetic, EndsAndMiddle, Middle, Tricks, TrickStepper
 from subspace_serve.space.architecture import Architecture
 from trainer.config import TrainingConfig
@@ -122,6 +122,16 @@ def test_every_candidate_is_a_valid_training() -> None:
     # that in half the run; nothing else is another's.
     assert len({job.identity for job in wanted}) == len(wanted) - 7 * 6 * 3
     assert {job.config.label_noise for job in wanted if job.panel.endswith("noisy")} == {0.4}
+
+
+def test_the_search_trains_every_candidate_once_and_the_finalists_with_every_seed() -> None:
+    wanted = wanted_by("search", Path("mnist.npz"), (), (), SEEDS)
+    seeds: dict[str, set[int]] = {}
+    for job in wanted:
+        seeds.setdefault(job.candidate, set()).add(job.config.seed)
+    assert len(wanted) == 6 * 3 * (len(CANDIDATES) + 2 * 3)
+    assert {name for name, found in seeds.items() if found == {0, 1, 2}} == set(FINALISTS)
+    assert all(seeds[name] == {0} for name in set(CANDIDATES) - set(FINALISTS))
 
 
 def test_a_training_is_known_wherever_its_data_lie_and_on_which_images_it_was_judged() -> None:
